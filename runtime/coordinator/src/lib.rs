@@ -1,0 +1,1 @@
+//! Owns a job's truth.

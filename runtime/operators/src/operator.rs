@@ -1,0 +1,57 @@
+//! The operator: batches in, batches out.
+
+use millstream_types::{Batch, EventTime};
+
+use crate::Result;
+
+/// Which input of an operator an element came from, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct InputIndex(pub usize);
+
+/// What an operator may do while it handles an element.
+#[derive(Debug, Default)]
+pub struct Context {
+    emitted: Vec<Batch>,
+}
+
+impl Context {
+    /// Sends a batch to everything downstream. An empty batch is dropped.
+    pub fn emit(&mut self, batch: Batch) {
+        if batch.rows() > 0 {
+            self.emitted.push(batch);
+        }
+    }
+
+    /// Takes what was emitted, in order.
+    pub fn take(&mut self) -> Vec<Batch> {
+        std::mem::take(&mut self.emitted)
+    }
+}
+
+/// A step of the dataflow. Called by one thread; must not block.
+pub trait Operator: Send {
+    /// Handles records.
+    ///
+    /// # Errors
+    /// A failure stops the task and with it the attempt.
+    fn on_batch(&mut self, input: InputIndex, batch: &Batch, cx: &mut Context) -> Result<()>;
+
+    /// Handles the news that no record older than `watermark` follows, except late ones. The
+    /// watermark is forwarded afterwards.
+    ///
+    /// # Errors
+    /// As [`on_batch`](Self::on_batch).
+    fn on_watermark(&mut self, watermark: EventTime, cx: &mut Context) -> Result<()> {
+        let _ = (watermark, cx);
+        Ok(())
+    }
+
+    /// Emits what is left when a bounded input has ended.
+    ///
+    /// # Errors
+    /// As [`on_batch`](Self::on_batch).
+    fn on_end(&mut self, cx: &mut Context) -> Result<()> {
+        let _ = cx;
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! The doors of a sink: writer (one per subtask, on its task thread) and committer (one per job,
+//! in the coordinator).
+//!
+//! Two-phase commit is cut between them. The writer writes into a transaction and, at a barrier,
+//! prepares it: durable, revocable, not visible, able to survive its process. The committer, which
+//! runs where the decision is made, commits what a decided checkpoint lists. It is the same code
+//! after a restart as on every ordinary checkpoint.
+
+use std::sync::Arc;
+
+use arrow_schema::SchemaRef;
+use futures::future::BoxFuture;
+use millstream_types::{
+    Attempt, Batch, CheckpointId, Committable, Failure, JobId, OperatorUid, SubtaskIndex,
+};
+
+use crate::Result;
+
+/// One configured sink of a job: makes its writers and its committer.
+pub trait SinkConnector: Send + Sync {
+    /// The part that runs in one subtask.
+    fn writer(&self, cx: WriterContext) -> Result<Box<dyn SinkWriter>>;
+
+    /// The part that runs in the coordinator; `None` if nothing ever needs to be committed.
+    fn committer(&self, job: &JobId, uid: &OperatorUid) -> Result<Option<Arc<dyn SinkCommitter>>>;
+}
+
+/// What a writer is told when it is made.
+#[derive(Debug, Clone)]
+pub struct WriterContext {
+    /// The job it belongs to.
+    pub job: JobId,
+    /// The sink's node.
+    pub uid: OperatorUid,
+    /// The attempt; everything the writer opens carries it.
+    pub attempt: Attempt,
+    /// Which copy of the sink.
+    pub subtask: SubtaskIndex,
+    /// How many copies there are.
+    pub parallelism: u32,
+    /// Columns of the batches that it will be given.
+    pub schema: SchemaRef,
+}
+
+/// Writes records into transactions. Owned and called by one task thread.
+pub trait SinkWriter: Send {
+    /// Writes records into the open transaction. May block while the other side is slower.
+    ///
+    /// # Errors
+    /// Records cannot be written. Sticky: every later call fails too.
+    fn write(&mut self, batch: &Batch) -> Result<()>;
+
+    /// Ends the open transaction at the barrier of `checkpoint`: everything written so far is
+    /// durable when this returns. Returns what a committer needs to make it visible; nothing if
+    /// nothing was written. Later writes go into a new transaction.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<Committable>>;
+
+    /// These were committed and a decided checkpoint has said so; what they hold may be freed.
+    fn committed(&mut self, committables: &[Committable]) {
+        let _ = committables;
+    }
+
+    /// Bytes written since this writer was made.
+    fn bytes(&self) -> u64;
+}
+
+/// Makes prepared transactions visible, or undoes them. Runs in the coordinator.
+pub trait SinkCommitter: Send + Sync {
+    /// Checks what can be checked before the job starts: reachability, permissions, limits,
+    /// settings that cannot work together.
+    ///
+    /// # Errors
+    /// The sink cannot work as configured; the message has all numbers.
+    fn preflight(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Names that no other job may use while this one exists (such as a transactional id
+    /// prefix, with the cluster it belongs to). Reserved in the checkpoint store.
+    fn reservations(&self) -> BoxFuture<'_, Result<Vec<String>>>;
+
+    /// Commits transactions; answers in the same order. Committing one again is harmless.
+    fn commit<'a>(&'a self, committables: &'a [Committable]) -> BoxFuture<'a, Vec<CommitOutcome>>;
+
+    /// Undoes everything that older attempts may have left open, except what `keep` names.
+    /// Returns how many transactions were aborted.
+    ///
+    /// # Errors
+    /// The other side cannot be asked; the attempt must not start.
+    fn abort_lingering<'a>(&'a self, lingering: &'a Lingering) -> BoxFuture<'a, Result<u64>>;
+}
+
+/// Older attempts whose transactions may still be open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lingering {
+    /// The attempts and the parallelism each ran with.
+    pub attempts: Vec<(Attempt, u32)>,
+    /// Transactions that must not be touched.
+    pub keep: Vec<Committable>,
+}
+
+/// How a commit ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommitOutcome {
+    /// It is committed, now or before.
+    Committed,
+    /// Unknown; try again. The committer has already tried for its own deadline.
+    Retry(Failure),
+    /// It was aborted by the other side, or nobody knows it any more: its records are lost,
+    /// unless a newer attempt has taken over and dealt with it.
+    Lost(Failure),
+}

@@ -1,0 +1,1 @@
+//! SQL transforms: filter and projection over columns.

@@ -1,0 +1,92 @@
+//! The `checkpoint` section.
+
+use millstream_types::duration::KubeDuration;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// When and where checkpoints are taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CheckpointSpec {
+    /// Where checkpoints lie: `s3://bucket/path` or `file:///path`. The job's chain lies below
+    /// it at `<namespace>/<name>/`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub storage: String,
+    /// From one trigger to the next. Default: 10s.
+    #[serde(default = "interval")]
+    pub interval: KubeDuration,
+    /// What holds for state after a restart. Default: `ExactlyOnce`.
+    #[serde(default)]
+    pub mode: CheckpointMode,
+    /// From the end of one checkpoint to the trigger of the next, at least. Default: 0s.
+    #[serde(default)]
+    pub min_pause: KubeDuration,
+    /// A checkpoint that takes longer is given up. Default: 10m.
+    #[serde(default = "timeout")]
+    pub timeout: KubeDuration,
+    /// How many checkpoints may be under way at once. Default: 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 16))]
+    pub max_concurrent: u32,
+    /// How many checkpoints in a row may fail before the job is restarted. Default: 0.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub tolerable_failures: u32,
+    /// How many completed checkpoints are kept. Default: 3.
+    #[serde(default = "retained")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub retained: u32,
+    /// What becomes of checkpoints when the job is deleted. Default: `RetainOnCancellation`.
+    #[serde(default)]
+    pub retention: Retention,
+    /// Let barriers overtake queued records when alignment is slow.
+    #[serde(default)]
+    pub unaligned: Unaligned,
+}
+
+/// What holds for state and committed output after a restart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CheckpointMode {
+    /// Every record counts exactly once.
+    #[default]
+    ExactlyOnce,
+    /// Every record counts at least once; barriers never hold back records.
+    AtLeastOnce,
+}
+
+/// What becomes of checkpoints when the job is deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Retention {
+    /// They stay.
+    #[default]
+    RetainOnCancellation,
+    /// They go with the job.
+    DeleteOnCancellation,
+}
+
+/// Unaligned checkpoints.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Unaligned {
+    /// Whether barriers may overtake queued records. Forward edges are never unaligned, so a job
+    /// without an exchange is not affected. Default: false.
+    pub enabled: bool,
+    /// How long to try aligned first, from the trigger. Default: 0s.
+    pub aligned_timeout: KubeDuration,
+}
+
+const fn interval() -> KubeDuration {
+    KubeDuration::from_secs(10)
+}
+
+const fn timeout() -> KubeDuration {
+    KubeDuration::from_secs(600)
+}
+
+const fn one() -> u32 {
+    1
+}
+
+const fn retained() -> u32 {
+    3
+}

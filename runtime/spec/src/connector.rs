@@ -1,0 +1,29 @@
+//! Options of each connector.
+
+pub mod files;
+pub mod generator;
+pub mod kafka;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use files::{FilesSink, FilesSource};
+pub use generator::GeneratorSource;
+pub use kafka::{
+    DeliveryGuarantee, KafkaPartitioner, KafkaSink, KafkaSource, OffsetFallback, Sasl,
+    SaslMechanism, StartingOffsets, Tls,
+};
+
+/// Options of the `print` sink.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PrintSink {
+    /// Print at most this many rows per subtask, then only count; all if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+}
+
+/// Options of the `blackhole` sink: there are none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BlackholeSink {}

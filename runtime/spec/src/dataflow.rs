@@ -1,0 +1,149 @@
+//! The `dataflow` section: named sources, transforms and sinks.
+
+use millstream_types::duration::KubeDuration;
+use millstream_types::schema::Column;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::connector::{
+    BlackholeSink, FilesSink, FilesSource, GeneratorSource, KafkaSink, KafkaSource, PrintSink,
+};
+
+/// Sources, transforms and sinks. A node's name is its operator uid: state is found by it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Dataflow {
+    /// Where records come from.
+    #[schemars(length(min = 1, max = 100))]
+    pub sources: Vec<Source>,
+    /// What is done with them.
+    #[serde(default)]
+    #[schemars(length(max = 1000))]
+    pub transforms: Vec<Transform>,
+    /// Where they go.
+    #[schemars(length(min = 1, max = 100))]
+    pub sinks: Vec<Sink>,
+}
+
+/// Where records come from. Exactly one of `kafka`, `files` and `generator` is given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Source {
+    /// Name of the node: lower-case letters, digits, `-` and `_`.
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z]([a-z0-9_-]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Read topics of a Kafka cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaSource>,
+    /// Read files of a directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesSource>,
+    /// Make orders from a seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generator: Option<GeneratorSource>,
+    /// How bytes become columns. Default: `json: {}`. Not for `generator`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+    /// The columns of a record. Required with `json`; not for `raw` (one column `value`) and
+    /// `generator` (its own columns).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub schema: Vec<Column>,
+    /// Which column is the event time, and how late records may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<Watermark>,
+    /// What happens to a record that cannot be decoded. Default: `Fail`.
+    #[serde(default)]
+    pub on_error: OnError,
+}
+
+/// How bytes become columns and columns bytes. Exactly one is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Format {
+    /// One JSON object per record.
+    Json(JsonFormat),
+    /// The bytes of a record as one string column `value`.
+    Raw(RawFormat),
+}
+
+/// Options of `json`: there are none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JsonFormat {}
+
+/// Options of `raw`: there are none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawFormat {}
+
+/// What happens to a record that cannot be decoded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnError {
+    /// The job fails and says which record.
+    #[default]
+    Fail,
+    /// It is counted and left out.
+    Skip,
+    /// It goes, with its place and the reason, to the side output `<source>.deadLetters`, which
+    /// at least one sink must read.
+    DeadLetter,
+}
+
+/// Event time of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Watermark {
+    /// A column of type `timestamp`.
+    #[schemars(length(min = 1, max = 128))]
+    pub column: String,
+    /// How much older than the newest record a record may be without being late. Default: 0s.
+    #[serde(default)]
+    pub max_out_of_orderness: KubeDuration,
+    /// A split without records for this long does not hold back the watermark. Never idle if not
+    /// given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<KubeDuration>,
+}
+
+/// A step between sources and sinks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Transform {
+    /// Name of the node: lower-case letters, digits, `-` and `_`.
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z]([a-z0-9_-]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The node whose records it gets: a source, a transform, or `<source>.deadLetters`.
+    #[schemars(length(min = 1, max = 128))]
+    pub input: String,
+    /// `SELECT … FROM <input> [WHERE …]`.
+    #[schemars(length(min = 1, max = 65_536))]
+    pub sql: String,
+}
+
+/// Where records go. Exactly one of `kafka`, `files`, `print` and `blackhole` is given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Sink {
+    /// Name of the node: lower-case letters, digits, `-` and `_`.
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z]([a-z0-9_-]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The node whose records it gets: a source, a transform, or `<source>.deadLetters`.
+    #[schemars(length(min = 1, max = 128))]
+    pub input: String,
+    /// Write to a topic of a Kafka cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaSink>,
+    /// Write files into a directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesSink>,
+    /// Print to standard output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub print: Option<PrintSink>,
+    /// Count and drop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blackhole: Option<BlackholeSink>,
+    /// How columns become bytes. Default: `json: {}`. Not for `blackhole`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+}

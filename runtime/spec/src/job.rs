@@ -1,0 +1,35 @@
+//! The `spec` of a `StreamJob`, as far as the runtime reads it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{CheckpointSpec, Dataflow, RestartStrategy};
+
+/// What a stream job does and how it is kept safe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JobSpec {
+    /// How many subtasks run every step of the dataflow. Default: 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 32_768))]
+    pub parallelism: u32,
+    /// Whether neighbouring steps run in one task without a queue between them. Turning it off
+    /// gives every step its own thread. Default: true.
+    #[serde(default = "yes")]
+    pub operator_chaining: bool,
+    /// When and where checkpoints are taken.
+    pub checkpoint: CheckpointSpec,
+    /// What happens after a failure. Default: exponential delay.
+    #[serde(default)]
+    pub restart: RestartStrategy,
+    /// Sources, transforms and sinks.
+    pub dataflow: Dataflow,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+const fn yes() -> bool {
+    true
+}

@@ -1,0 +1,108 @@
+//! A job that has passed every check that needs nothing but the job file.
+
+use std::sync::Arc;
+
+use millstream_types::JobId;
+use millstream_types::schema::Column;
+
+use crate::connector::{
+    BlackholeSink, FilesSink, FilesSource, GeneratorSource, KafkaSink, KafkaSource, PrintSink,
+};
+use crate::{CheckpointSpec, Format, OnError, RestartStrategy, Watermark};
+
+/// A job file that has passed every check. Only [`read`](crate::job) makes one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidJob {
+    /// Which job: `metadata.namespace` (or `default`) and `metadata.name`.
+    pub id: JobId,
+    /// How many subtasks run every step.
+    pub parallelism: u32,
+    /// Whether neighbouring steps share a task.
+    pub operator_chaining: bool,
+    /// When and where checkpoints are taken.
+    pub checkpoint: CheckpointSpec,
+    /// What happens after a failure.
+    pub restart: RestartStrategy,
+    /// Where records come from. Names are unique over all nodes.
+    pub sources: Vec<Arc<ValidSource>>,
+    /// What is done with them, each after its input.
+    pub transforms: Vec<ValidTransform>,
+    /// Where they go.
+    pub sinks: Vec<Arc<ValidSink>>,
+}
+
+/// A checked source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidSource {
+    /// Name of the node.
+    pub name: String,
+    /// The connector and its options.
+    pub connector: SourceConnector,
+    /// How bytes become columns; [`Format::Json`] and unused for the generator.
+    pub format: Format,
+    /// The declared columns; the connector's or format's own where the user declares none.
+    pub schema: Vec<Column>,
+    /// Event time.
+    pub watermark: Option<Watermark>,
+    /// What happens to a record that cannot be decoded.
+    pub on_error: OnError,
+}
+
+/// A source's connector.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SourceConnector {
+    /// Topics of a Kafka cluster.
+    Kafka(KafkaSource),
+    /// Files of a directory.
+    Files(FilesSource),
+    /// Orders made from a seed.
+    Generator(GeneratorSource),
+}
+
+/// A checked transform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidTransform {
+    /// Name of the node.
+    pub name: String,
+    /// The output it reads.
+    pub input: Input,
+    /// Its SQL, not yet bound.
+    pub sql: String,
+}
+
+/// An output of a node, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Records of a source or transform.
+    Main(String),
+    /// Records that the source could not decode.
+    DeadLetters(String),
+}
+
+/// A checked sink.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidSink {
+    /// Name of the node.
+    pub name: String,
+    /// The output it reads.
+    pub input: Input,
+    /// The connector and its options.
+    pub connector: SinkConnector,
+    /// How columns become bytes; unused for the blackhole.
+    pub format: Format,
+    /// The job's checkpoint settings, for checks that need both.
+    pub checkpoint: CheckpointSpec,
+}
+
+/// A sink's connector.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SinkConnector {
+    /// A topic of a Kafka cluster.
+    Kafka(KafkaSink),
+    /// Files in a directory.
+    Files(FilesSink),
+    /// Standard output.
+    Print(PrintSink),
+    /// Nowhere.
+    Blackhole(BlackholeSink),
+}

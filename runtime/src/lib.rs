@@ -1,0 +1,1 @@
+//! Millstream: one binary, several roles.

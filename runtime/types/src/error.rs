@@ -1,0 +1,184 @@
+//! How things go wrong, in words that cross crates and processes.
+//!
+//! Every crate has its own error enum. Where an error leaves its crate for another process or for
+//! a person it becomes a [`Failure`]: a code with a page in `docs/errors/`, a kind that decides
+//! what happens next, and a message that names the place and what to do.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What to do about an error. All that restart and retry logic may look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ErrorKind {
+    /// May go away by itself: restart the attempt.
+    Retryable,
+    /// A newer attempt has taken over: stop at once, touch nothing.
+    Fenced,
+    /// The job cannot run as it is written: restarting does not help.
+    InvalidJob,
+    /// Stored data fails its checks: a person must look.
+    CorruptData,
+    /// Committed output is lost or may be: a person must decide.
+    DataLoss,
+    /// A bug of ours, or a panic in an operator.
+    Internal,
+}
+
+impl ErrorKind {
+    /// Whether a restart of the attempt may help.
+    pub const fn is_restartable(self) -> bool {
+        matches!(self, Self::Retryable | Self::Internal)
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal),* $(,)?) => {
+        /// Names of all errors that a user can meet. Each has a page `docs/errors/<code>.md`.
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+            JsonSchema,
+        )]
+        pub enum ErrorCode {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl ErrorCode {
+            /// All of them, in order of their code.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// `MS` and four digits.
+            pub const fn code(self) -> &'static str {
+                match self {
+                    $(Self::$name => $code,)*
+                }
+            }
+
+            /// The name, as in `KafkaTransactionLost`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    // 00xx: the job file
+    /// The job file is not YAML, too large, too deep, or repeats a key.
+    UnreadableJobFile = "MS0001",
+    /// The job file breaks rules; every fault is listed with its path.
+    InvalidJob = "MS0002",
+    // 01xx: the plan
+    /// A transform's SQL does not parse.
+    SqlDoesNotParse = "MS0101",
+    /// A transform's SQL names or combines things that do not exist or do not fit.
+    SqlDoesNotBind = "MS0102",
+    /// A worker's job graph differs from the coordinator's.
+    PlanMismatch = "MS0103",
+    /// The checkpoint holds state that the job's graph has no place for.
+    IncompatibleState = "MS0104",
+    // 02xx: Kafka
+    /// No broker answers.
+    KafkaUnreachable = "MS0201",
+    /// The topic does not exist or may not be seen.
+    KafkaTopicMissing = "MS0202",
+    /// The offset to read from no longer exists.
+    KafkaOffsetOutOfRange = "MS0203",
+    /// A prepared transaction was aborted by the broker.
+    KafkaTransactionLost = "MS0204",
+    /// `transactionTimeout` cannot work with the checkpoint settings or the broker's limit.
+    KafkaTransactionTimeout = "MS0205",
+    /// The cluster or topic behind the name is another one than the checkpoint's.
+    KafkaIdentityChanged = "MS0206",
+    /// TLS or SASL refused the connection.
+    KafkaAuthentication = "MS0207",
+    /// A record could not be delivered.
+    KafkaDelivery = "MS0208",
+    /// Any other answer of a broker that stops the work.
+    KafkaBroker = "MS0209",
+    // 03xx: the checkpoint store
+    /// The store does not answer or refuses access.
+    StoreUnavailable = "MS0301",
+    /// The store ignores the condition on a PUT.
+    StoreNotConditional = "MS0302",
+    /// A stored object fails its checksum or cannot be read.
+    CorruptObject = "MS0303",
+    /// A newer attempt owns the chain.
+    Fenced = "MS0304",
+    /// Another job owns the storage path.
+    PathTaken = "MS0305",
+    /// A checkpoint or savepoint that is asked for does not exist.
+    CheckpointMissing = "MS0306",
+    // 04xx: records
+    /// A record cannot be decoded and the source says `onError: Fail`.
+    CorruptRecord = "MS0401",
+    /// An expression failed on a record's values.
+    ExpressionFailed = "MS0402",
+    // 05xx: running
+    /// A worker's connection ended or its heartbeats stopped.
+    WorkerLost = "MS0501",
+    /// More checkpoints in a row failed than `tolerableFailures` allows.
+    CheckpointFailuresExceeded = "MS0502",
+    /// The restart strategy allows no further restart.
+    RestartsExhausted = "MS0503",
+    /// A task panicked.
+    TaskPanicked = "MS0504",
+    /// The registered workers have fewer slots than the job's parallelism.
+    NotEnoughSlots = "MS0505",
+    /// The coordinator cannot be reached or speaks another protocol version.
+    CoordinatorUnavailable = "MS0506",
+    /// A checkpoint did not complete within its timeout.
+    CheckpointExpired = "MS0507",
+    // 06xx: files
+    /// A source's or sink's file cannot be read, written or renamed.
+    FileAccess = "MS0601",
+    /// Committed output that must exist does not.
+    FileOutputLost = "MS0602",
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// An error as it leaves its crate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
+#[error("{} {}: {message}", code.code(), code.name())]
+pub struct Failure {
+    /// Which error; names its page.
+    pub code: ErrorCode,
+    /// What to do about it.
+    pub kind: ErrorKind,
+    /// What happened, where, and what to do.
+    pub message: String,
+}
+
+impl Failure {
+    /// Builds a failure.
+    pub fn new(code: ErrorCode, kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            kind,
+            message: message.into(),
+        }
+    }
+}
+
+/// Writes an error and all its sources on one line, joined by `: `.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let part = error.to_string();
+        if !text.ends_with(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,29 @@
+//! The shared words of Millstream: plain data, no I/O.
+//!
+//! A type enters here only when two crates need it. Nothing here opens a file or a socket,
+//! reads a clock or knows tokio.
+//!
+//! Reading order: [`ids`] name things, [`time`] and [`duration`] measure them, [`schema`] and
+//! [`batch`] describe records, [`element`] is what travels along an edge, [`snapshot`] is what a
+//! checkpoint keeps, [`protocol`] is what coordinator and worker say to each other, [`api`] is
+//! what the coordinator's REST interface answers, [`error`] is how things go wrong.
+
+pub mod api;
+pub mod batch;
+pub mod clock;
+pub mod duration;
+pub mod element;
+pub mod error;
+pub mod ids;
+pub mod protocol;
+pub mod schema;
+pub mod snapshot;
+pub mod time;
+
+pub use batch::Batch;
+pub use clock::Clock;
+pub use element::{Barrier, CheckpointKind, Element};
+pub use error::{ErrorCode, ErrorKind, Failure};
+pub use ids::{Attempt, CheckpointId, JobId, OperatorUid, SubtaskIndex, VertexId, WorkerId};
+pub use snapshot::{Committable, Opaque, OperatorSnapshot, SplitState, TaskSnapshot};
+pub use time::{EventTime, Timestamp};

@@ -1,0 +1,192 @@
+//! What coordinator and worker say to each other.
+//!
+//! One connection per worker carries both directions, in order. Its end is the news that the
+//! other side is gone; heartbeats are the fallback. Every message about a running job carries
+//! the attempt; receivers drop those of older attempts.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::TaskId;
+use crate::snapshot::{OperatorSnapshot, SplitState, TaskSnapshot};
+use crate::{Attempt, Barrier, CheckpointId, Failure, OperatorUid, WorkerId};
+
+/// Version of this protocol. Both sides refuse another one.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// From a worker to the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum ToCoordinator {
+    /// First message of a connection.
+    Register(Register),
+    /// The worker is alive. Sent every heartbeat interval.
+    Heartbeat {
+        /// Totals of every running task, for progress and metrics.
+        progress: Vec<TaskProgress>,
+    },
+    /// A task of the attempt runs.
+    TaskRunning {
+        /// The attempt it belongs to.
+        attempt: Attempt,
+        /// Which task.
+        task: TaskId,
+    },
+    /// A task has passed the barrier and everything its snapshot names is durable.
+    CheckpointAcknowledged {
+        /// The attempt it belongs to.
+        attempt: Attempt,
+        /// Which checkpoint.
+        checkpoint: CheckpointId,
+        /// Which task.
+        task: TaskId,
+        /// Its state.
+        snapshot: TaskSnapshot,
+    },
+    /// A task cannot take part in a checkpoint, but goes on.
+    CheckpointDeclined {
+        /// The attempt it belongs to.
+        attempt: Attempt,
+        /// Which checkpoint.
+        checkpoint: CheckpointId,
+        /// Which task.
+        task: TaskId,
+        /// Why.
+        failure: Failure,
+    },
+    /// A bounded task has emitted everything. It waits for the final checkpoint.
+    TaskEnded {
+        /// The attempt it belongs to.
+        attempt: Attempt,
+        /// Which task.
+        task: TaskId,
+    },
+    /// A task has failed and stopped.
+    TaskFailed {
+        /// The attempt it belongs to.
+        attempt: Attempt,
+        /// Which task.
+        task: TaskId,
+        /// Why.
+        failure: Failure,
+    },
+    /// Every task of the attempt has stopped after [`ToWorker::Cancel`].
+    Cancelled {
+        /// The attempt.
+        attempt: Attempt,
+    },
+}
+
+/// Who a worker is and what it offers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Register {
+    /// [`PROTOCOL_VERSION`] of the worker.
+    pub protocol: u32,
+    /// Name of the process.
+    pub worker: WorkerId,
+    /// How many subtasks of each vertex may run in it.
+    pub slots: u32,
+    /// Version of the build, for people.
+    pub build: String,
+}
+
+/// Totals of one running task, by operator uid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskProgress {
+    /// Which task.
+    pub task: TaskId,
+    /// Its operators' counters and source positions now.
+    pub snapshot: TaskSnapshot,
+}
+
+/// From the coordinator to a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum ToWorker {
+    /// Answer to [`ToCoordinator::Register`].
+    Registered {
+        /// How often to send heartbeats, and after how much silence to give up, milliseconds.
+        heartbeat: Heartbeat,
+    },
+    /// The coordinator refuses the worker; the connection ends.
+    Refused {
+        /// Why.
+        failure: Failure,
+    },
+    /// Start these tasks.
+    Deploy(Deploy),
+    /// New splits of a source for one subtask, to read from their positions.
+    AddSplits {
+        /// The attempt it belongs to.
+        attempt: Attempt,
+        /// Which task.
+        task: TaskId,
+        /// Which source in it.
+        uid: OperatorUid,
+        /// The splits.
+        splits: Vec<SplitState>,
+    },
+    /// Sources: emit this barrier now.
+    Trigger {
+        /// The attempt it belongs to.
+        attempt: Attempt,
+        /// The barrier.
+        barrier: Barrier,
+    },
+    /// The checkpoint is decided and, if its kind commits, every committable in it is committed.
+    Completed {
+        /// The attempt it belongs to.
+        attempt: Attempt,
+        /// Which checkpoint.
+        checkpoint: CheckpointId,
+        /// Whether its committables were committed (not so for a savepoint).
+        committed: bool,
+    },
+    /// The checkpoint will never be decided. Prepared transactions stay for the next one.
+    Aborted {
+        /// The attempt it belongs to.
+        attempt: Attempt,
+        /// Which checkpoint.
+        checkpoint: CheckpointId,
+    },
+    /// Stop all tasks of the attempt and answer [`ToCoordinator::Cancelled`].
+    Cancel {
+        /// The attempt.
+        attempt: Attempt,
+    },
+    /// The job is over; the worker may exit.
+    Shutdown,
+}
+
+/// Heartbeat settings of one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Between two heartbeats, milliseconds.
+    pub interval_ms: u64,
+    /// Silence after which the other side counts as gone, milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// Tasks for one worker in one attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deploy {
+    /// The attempt that begins.
+    pub attempt: Attempt,
+    /// The job file, as the coordinator read it. The worker plans it again.
+    pub job: String,
+    /// Fingerprint of the coordinator's job graph; the worker's own must be equal.
+    pub fingerprint: String,
+    /// The job's parallelism in this attempt.
+    pub parallelism: u32,
+    /// What to start.
+    pub tasks: Vec<TaskDeployment>,
+}
+
+/// One task to start, with the state it starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskDeployment {
+    /// Which task.
+    pub task: TaskId,
+    /// State by operator uid. Committables are already resolved and not in it.
+    pub restore: Vec<(OperatorUid, OperatorSnapshot)>,
+}

@@ -1,0 +1,212 @@
+//! Names and types of the columns of a stream.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit};
+use schemars::{JsonSchema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Type of a column as a user writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ColumnType {
+    /// `boolean`
+    Boolean,
+    /// `int32`: 32-bit signed integer.
+    Int32,
+    /// `int64`: 64-bit signed integer.
+    Int64,
+    /// `float64`: IEEE 754 double.
+    Float64,
+    /// `string`: UTF-8 text.
+    String,
+    /// `bytes`: any bytes; base64 in JSON.
+    Bytes,
+    /// `decimal(precision,scale)`: exact number of up to 38 digits, `scale` of them after the
+    /// point.
+    Decimal(u8, i8),
+    /// `timestamp`: instant in microseconds, UTC; RFC 3339 text or epoch milliseconds in JSON.
+    Timestamp,
+    /// `date`: day of the proleptic Gregorian calendar; `YYYY-MM-DD` in JSON.
+    Date,
+}
+
+/// Time zone that Arrow timestamps of a stream carry.
+pub const UTC: &str = "+00:00";
+
+/// Why a text is not a column type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a column type: use {ALLOWED}")]
+pub struct ParseColumnTypeError {
+    text: String,
+}
+
+/// The column types, for messages.
+pub const ALLOWED: &str = "boolean, int32, int64, float64, string, bytes, decimal(p,s) with 1 <= p <= 38 and 0 <= s <= p, timestamp or date";
+
+impl FromStr for ColumnType {
+    type Err = ParseColumnTypeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "boolean" => Self::Boolean,
+            "int32" => Self::Int32,
+            "int64" => Self::Int64,
+            "float64" => Self::Float64,
+            "string" => Self::String,
+            "bytes" => Self::Bytes,
+            "timestamp" => Self::Timestamp,
+            "date" => Self::Date,
+            _ => {
+                return parse_decimal(text).ok_or_else(|| ParseColumnTypeError {
+                    text: text.to_owned(),
+                });
+            }
+        })
+    }
+}
+
+fn parse_decimal(text: &str) -> Option<ColumnType> {
+    let inside = text.strip_prefix("decimal(")?.strip_suffix(')')?;
+    let (precision, scale) = inside.split_once(',')?;
+    let precision: u8 = precision.trim().parse().ok()?;
+    let scale: u8 = scale.trim().parse().ok()?;
+    let valid = (1..=38).contains(&precision) && scale <= precision;
+    valid.then(|| {
+        i8::try_from(scale)
+            .ok()
+            .map(|scale| ColumnType::Decimal(precision, scale))
+    })?
+}
+
+impl fmt::Display for ColumnType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boolean => f.write_str("boolean"),
+            Self::Int32 => f.write_str("int32"),
+            Self::Int64 => f.write_str("int64"),
+            Self::Float64 => f.write_str("float64"),
+            Self::String => f.write_str("string"),
+            Self::Bytes => f.write_str("bytes"),
+            Self::Decimal(precision, scale) => write!(f, "decimal({precision},{scale})"),
+            Self::Timestamp => f.write_str("timestamp"),
+            Self::Date => f.write_str("date"),
+        }
+    }
+}
+
+impl ColumnType {
+    /// The Arrow type that holds it.
+    pub fn arrow(self) -> DataType {
+        match self {
+            Self::Boolean => DataType::Boolean,
+            Self::Int32 => DataType::Int32,
+            Self::Int64 => DataType::Int64,
+            Self::Float64 => DataType::Float64,
+            Self::String => DataType::Utf8,
+            Self::Bytes => DataType::Binary,
+            Self::Decimal(precision, scale) => DataType::Decimal128(precision, scale),
+            Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
+            Self::Date => DataType::Date32,
+        }
+    }
+}
+
+impl Serialize for ColumnType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ColumnType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for ColumnType {
+    fn schema_name() -> Cow<'static, str> {
+        "ColumnType".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
+        json_schema!({
+            "type": "string",
+            "maxLength": 32,
+            "pattern": r"^(boolean|int32|int64|float64|string|bytes|timestamp|date|decimal\([0-9]{1,2}, *[0-9]{1,2}\))$",
+        })
+    }
+}
+
+/// One column of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// Name of the column, as SQL and the record's format spell it.
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    /// Type: `boolean`, `int32`, `int64`, `float64`, `string`, `bytes`, `decimal(p,s)`,
+    /// `timestamp` or `date`.
+    #[serde(rename = "type")]
+    pub column_type: ColumnType,
+    /// Whether the column may be missing or null in a record. A record without a column that may
+    /// not be null is a corrupt record. Default: true.
+    #[serde(default = "default_true")]
+    pub nullable: bool,
+}
+
+const fn default_true() -> bool {
+    true
+}
+
+/// The Arrow schema of columns.
+pub fn arrow_schema(columns: &[Column]) -> SchemaRef {
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|column| Field::new(&column.name, column.column_type.arrow(), column.nullable))
+        .collect();
+    Arc::new(ArrowSchema::new(fields))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_is_read_back_as_written() {
+        for text in [
+            "boolean",
+            "int32",
+            "int64",
+            "float64",
+            "string",
+            "bytes",
+            "decimal(12,2)",
+            "timestamp",
+            "date",
+        ] {
+            assert_eq!(text.parse::<ColumnType>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn impossible_decimals_are_refused() {
+        for text in [
+            "decimal",
+            "decimal()",
+            "decimal(0,0)",
+            "decimal(39,0)",
+            "decimal(4,5)",
+        ] {
+            assert!(text.parse::<ColumnType>().is_err(), "{text}");
+        }
+    }
+}
