@@ -21,7 +21,7 @@ pub struct CheckpointSpec {
     /// From the end of one checkpoint to the trigger of the next, at least. Default: 0s.
     #[serde(default)]
     pub min_pause: KubeDuration,
-    /// A checkpoint that takes longer is given up. Default: 10m.
+    /// A checkpoint that takes longer is given up. Default: 60s.
     #[serde(default = "timeout")]
     pub timeout: KubeDuration,
     /// How many checkpoints may be under way at once. Default: 1.
@@ -80,7 +80,7 @@ const fn interval() -> KubeDuration {
 }
 
 const fn timeout() -> KubeDuration {
-    KubeDuration::from_secs(600)
+    KubeDuration::from_secs(60)
 }
 
 const fn one() -> u32 {

@@ -67,6 +67,12 @@ pub enum Format {
     Raw(RawFormat),
 }
 
+impl Default for Format {
+    fn default() -> Self {
+        Self::Json(JsonFormat {})
+    }
+}
+
 /// Options of `json`: there are none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

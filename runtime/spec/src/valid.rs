@@ -10,11 +10,15 @@ use crate::connector::{
 };
 use crate::{CheckpointSpec, Format, OnError, RestartStrategy, Watermark};
 
-/// A job file that has passed every check. Only [`read`](crate::job) makes one.
+/// A job file that has passed every check. Only [`read`](crate::read()) makes one.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ValidJob {
     /// Which job: `metadata.namespace` (or `default`) and `metadata.name`.
     pub id: JobId,
+    /// `metadata.uid`, which tells two jobs of one name apart that follow each other; the API
+    /// server gives one.
+    pub identity: Option<String>,
     /// How many subtasks run every step.
     pub parallelism: u32,
     /// Whether neighbouring steps share a task.

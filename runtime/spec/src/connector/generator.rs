@@ -1,5 +1,6 @@
 //! Options of the generator.
 
+use millstream_types::schema::{Column, ColumnType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -40,5 +41,25 @@ impl Default for GeneratorSource {
             customers: 10_000,
             splits: 4,
         }
+    }
+}
+
+impl GeneratorSource {
+    /// The columns of the orders it makes.
+    pub fn columns() -> Vec<Column> {
+        [
+            ("order_id", ColumnType::String),
+            ("customer_id", ColumnType::String),
+            ("quantity", ColumnType::Int64),
+            ("price", ColumnType::Decimal(12, 2)),
+            ("ts", ColumnType::Timestamp),
+        ]
+        .into_iter()
+        .map(|(name, column_type)| Column {
+            name: name.to_owned(),
+            column_type,
+            nullable: false,
+        })
+        .collect()
     }
 }
