@@ -1,0 +1,176 @@
+//! How others observe a running coordinator and ask it for things.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_types::api::{
+    CheckpointCounts, CheckpointDetail, CheckpointSummary, JobState, JobStatus, SavepointStatus,
+    StopRequest,
+};
+use millstream_types::{Attempt, Failure, WorkerId};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::audit::Audit;
+
+/// Everything that is known about the job at one instant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// The job.
+    pub job: JobStatus,
+    /// Counts since this coordinator began.
+    pub counts: CheckpointCounts,
+    /// Checkpoints and savepoints since this coordinator began, the newest first, at most 100.
+    pub checkpoints: Vec<CheckpointDetail>,
+    /// Savepoints that were asked for since this coordinator began, by name.
+    pub savepoints: BTreeMap<String, SavepointStatus>,
+    /// What became of the records, by the newest manifest.
+    pub audit: Audit,
+}
+
+/// One piece of news. For progress displays; whoever lags behind misses some and reads the
+/// [`Snapshot`] instead.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Progress {
+    /// The job does something else now.
+    State {
+        /// What it does.
+        state: JobState,
+        /// In which attempt.
+        attempt: Attempt,
+    },
+    /// A checkpoint or savepoint is complete and, if its kind commits, committed.
+    Completed(CheckpointSummary),
+    /// A checkpoint or savepoint has failed.
+    Failed(CheckpointSummary),
+    /// An attempt has failed and another follows.
+    Restarting {
+        /// Why.
+        failure: Failure,
+        /// When.
+        delay: Duration,
+    },
+    /// A worker has registered.
+    WorkerJoined {
+        /// Which.
+        worker: WorkerId,
+        /// Its slots.
+        slots: u32,
+    },
+    /// A worker is gone.
+    WorkerLeft {
+        /// Which.
+        worker: WorkerId,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// Why a request was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The request itself is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// It does not fit what the job is doing.
+    #[error("{0}")]
+    Conflict(String),
+    /// The checkpoint store could not be asked.
+    #[error(transparent)]
+    Store(Failure),
+    /// The coordinator has ended.
+    #[error("the coordinator has ended; ask its successor")]
+    Ended,
+}
+
+/// A request with the place for its answer.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Take a savepoint.
+    Savepoint {
+        name: String,
+        answer: oneshot::Sender<Result<SavepointStatus, RequestError>>,
+    },
+    /// How a savepoint stands, also one of an earlier coordinator.
+    SavepointStatus {
+        name: String,
+        answer: oneshot::Sender<Result<Option<SavepointStatus>, RequestError>>,
+    },
+    /// End the job.
+    Stop {
+        request: StopRequest,
+        answer: oneshot::Sender<Result<(), RequestError>>,
+    },
+}
+
+/// Observes a coordinator and asks it for things. Cheap to clone; usable after the coordinator
+/// has ended.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) progress: broadcast::Sender<Progress>,
+}
+
+impl Handle {
+    /// What is known now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// Follows what is known. Closed when the coordinator has ended; the last value stays.
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+
+    /// Follows the news from now on.
+    pub fn progress(&self) -> broadcast::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Asks for a savepoint and returns how it stands at once: in progress, or the final state of
+    /// an earlier request of the same name.
+    ///
+    /// # Errors
+    /// The name is not allowed, the job is ending, the store cannot be asked, or the coordinator
+    /// has ended.
+    pub async fn savepoint(&self, name: &str) -> Result<SavepointStatus, RequestError> {
+        let name = name.to_owned();
+        self.ask(|answer| Request::Savepoint { name, answer }).await
+    }
+
+    /// How a savepoint stands; `None` if nobody ever asked for it.
+    ///
+    /// # Errors
+    /// The name is not allowed, the store cannot be asked, or the coordinator has ended.
+    pub async fn savepoint_status(
+        &self,
+        name: &str,
+    ) -> Result<Option<SavepointStatus>, RequestError> {
+        let name = name.to_owned();
+        self.ask(|answer| Request::SavepointStatus { name, answer })
+            .await
+    }
+
+    /// Asks the job to end, with a savepoint or after a last checkpoint. Returns when the request
+    /// is taken; [`watch`](Self::watch) shows when it is done.
+    ///
+    /// # Errors
+    /// The savepoint's name is not allowed or taken, another stop is under way, or the
+    /// coordinator has ended.
+    pub async fn stop(&self, request: StopRequest) -> Result<(), RequestError> {
+        self.ask(|answer| Request::Stop { request, answer }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, RequestError>>) -> Request,
+    ) -> Result<T, RequestError> {
+        let (answer, reply) = oneshot::channel();
+        self.requests
+            .send(request(answer))
+            .await
+            .map_err(|_| RequestError::Ended)?;
+        reply.await.map_err(|_| RequestError::Ended)?
+    }
+}

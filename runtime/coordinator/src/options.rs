@@ -1,0 +1,79 @@
+//! What a coordinator is made from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_operators::{SinkConnector, SourceConnector};
+use millstream_plan::JobGraph;
+use millstream_spec::ValidJob;
+use millstream_types::protocol::Heartbeat;
+use millstream_types::{Clock, OperatorUid};
+
+/// What a coordinator is made from.
+pub struct Options {
+    /// The job.
+    pub job: ValidJob,
+    /// The job file as it was read; workers plan it again.
+    pub job_text: String,
+    /// `metadata.uid` of the job, where it has one: its identity on the storage path.
+    pub job_uid: Option<String>,
+    /// The plan of `job`.
+    pub graph: JobGraph,
+    /// The connector of every source of the graph.
+    pub sources: BTreeMap<OperatorUid, Arc<dyn SourceConnector>>,
+    /// The connector of every sink of the graph.
+    pub sinks: BTreeMap<OperatorUid, Arc<dyn SinkConnector>>,
+    /// Where the job starts from.
+    pub restore: Restore,
+    /// Heartbeats of workers.
+    pub heartbeat: Heartbeat,
+    /// How long the tasks of a failed attempt may take to stop before their worker is dropped.
+    pub cancel_timeout: Duration,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Seed of the random part of restart delays; should differ between processes.
+    pub seed: u64,
+    /// Name of this process, written into the chain with every claim.
+    pub holder: String,
+    /// Version of the build, written into the chain with every claim.
+    pub build: String,
+}
+
+/// Heartbeats every second; ten seconds of silence are a lost worker. A closed connection is
+/// noticed at once and does not wait for this.
+pub const DEFAULT_HEARTBEAT: Heartbeat = Heartbeat {
+    interval_ms: 1_000,
+    timeout_ms: 10_000,
+};
+
+/// Default of [`Options::cancel_timeout`].
+pub const DEFAULT_CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("job", &self.job.id)
+            .field("restore", &self.restore)
+            .field("holder", &self.holder)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the first attempt of a coordinator starts from. Later attempts always start from the
+/// newest checkpoint of the chain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Restore {
+    /// From the newest checkpoint of the chain; empty only if the chain has none.
+    #[default]
+    Latest,
+    /// Empty, whatever the chain holds. What the chain's newest checkpoint has decided is still
+    /// committed, and what older attempts have left open is still aborted; only the state is
+    /// ignored: sources begin at their starting options again. The old checkpoints stay until
+    /// retention removes them.
+    Fresh,
+    /// From a savepoint or checkpoint at this path, of this job or another one. Its state becomes
+    /// a checkpoint of the chain before anything runs.
+    Path(String),
+}

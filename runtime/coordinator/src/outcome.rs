@@ -1,0 +1,22 @@
+//! How a coordinator's run ends.
+
+use millstream_types::Failure;
+
+/// How [`Coordinator::run`](crate::Coordinator::run) ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Bounded sources have ended, everything is committed and the chain is released.
+    Completed,
+    /// Stopped by request; everything is committed and the chain is released.
+    Stopped {
+        /// Path of the savepoint that was asked for.
+        savepoint: Option<String>,
+    },
+    /// Given up: restarting does not help or is not allowed any more. The chain is not released.
+    Failed(Failure),
+    /// A newer coordinator owns the job. This one has touched nothing since it noticed.
+    Fenced(Failure),
+    /// The process was told to end. Nothing was checkpointed; the next coordinator goes on from
+    /// the newest checkpoint, as after a crash.
+    Interrupted,
+}
