@@ -1,1 +1,16 @@
-//! Benchmarks against peers, in one run, interleaved, by CPU-seconds.
+//! Benchmarks against peers: in one run, interleaved, by CPU-seconds of the process tree.
+//!
+//! Wall time on a shared machine says little; what a contender costs is the CPU time that the
+//! kernel has booked to its processes. Every result is one JSON line with all that is needed to
+//! read it alone.
+
+pub mod contender;
+pub mod flink;
+pub mod orders;
+pub mod process;
+pub mod topics;
+
+/// What stops a benchmark.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+/// Result of every step.
+pub type Result<T> = std::result::Result<T, Error>;

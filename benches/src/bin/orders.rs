@@ -1,0 +1,108 @@
+//! Kafka JSON → filter and map → Kafka JSON: Millstream, Flink and the bare client loop on one
+//! broker, interleaved. Prints one JSON line per measured run and appends it to a file.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use millstream_benches::Result;
+use millstream_benches::contender::{Contender, Field, Settings};
+use millstream_benches::flink::Flink;
+use millstream_benches::topics::Topics;
+use millstream_tests::kafka::Kafka;
+
+/// Settings of the benchmark.
+#[derive(Parser)]
+struct Arguments {
+    /// Orders in the input topic.
+    #[arg(long, default_value_t = 10_000_000)]
+    rows: u64,
+    /// Measured runs of every contender and interval.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Checkpoint intervals, milliseconds.
+    #[arg(long, value_delimiter = ',', default_value = "10000,1000")]
+    intervals: Vec<u64>,
+    /// Runs of Flink before the first measured one, so that its JVM is warm.
+    #[arg(long, default_value_t = 5)]
+    warmup: u32,
+    /// Flink installations, as `name=directory` (what `tools/flink.sh` prints).
+    #[arg(long)]
+    flink: Vec<String>,
+    /// The release binary of Millstream.
+    #[arg(long)]
+    millstream: PathBuf,
+    /// The release binary of the client loop.
+    #[arg(long)]
+    client_loop: PathBuf,
+    /// Also run Millstream and Flink at least once.
+    #[arg(long)]
+    at_least_once: bool,
+    /// Version of the broker.
+    #[arg(long, default_value = "3.9.2")]
+    kafka: String,
+    /// Where results are appended.
+    #[arg(long)]
+    results: PathBuf,
+}
+
+fn contenders(arguments: &Arguments, directory: &Path) -> Result<Vec<Contender>> {
+    let mut contenders = vec![
+        Contender::Millstream { binary: arguments.millstream.clone() },
+        Contender::Loop { binary: arguments.client_loop.clone() },
+    ];
+    for flink in &arguments.flink {
+        let (name, home) = flink.split_once('=').ok_or("--flink name=directory")?;
+        let cluster = Flink::start(Path::new(home), &directory.join(name))?;
+        let name = format!("flink {name}");
+        contenders.push(Contender::Flink { name, cluster: Box::new(cluster) });
+    }
+    Ok(contenders)
+}
+
+fn settings(arguments: &Arguments) -> Vec<Settings> {
+    let guarantees: &[bool] = if arguments.at_least_once { &[true, false] } else { &[true] };
+    let of_interval = |interval_ms: u64| {
+        guarantees.iter().map(move |&exactly_once| Settings { interval_ms, exactly_once })
+    };
+    arguments.intervals.iter().copied().flat_map(of_interval).collect()
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let directory = tempfile::tempdir()?;
+    let broker = Kafka::start(&arguments.kafka)?;
+    let topics = Topics::new(broker.bootstrap(), 4);
+    topics.create("orders")?;
+    topics.fill("orders", arguments.rows)?;
+    let field = Field {
+        bootstrap: broker.bootstrap(),
+        broker_pid: broker.pid(),
+        topics: &topics,
+        input: "orders",
+        rows: arguments.rows,
+        directory: directory.path(),
+    };
+    let contenders = contenders(&arguments, directory.path())?;
+    let warm = Settings { interval_ms: 10_000, exactly_once: true };
+    for contender in contenders.iter().filter(|one| matches!(one, Contender::Flink { .. })) {
+        for turn in 0..arguments.warmup {
+            let run = format!("warm-{}-{turn}", contender.name().replace([' ', '.'], "-"));
+            let measured = contender.run(&field, warm, &run)?;
+            eprintln!("warm-up: {}", serde_json::to_string(&measured)?);
+        }
+    }
+    let mut results = std::fs::File::options().create(true).append(true).open(&arguments.results)?;
+    for round in 0..arguments.rounds {
+        for (number, settings) in settings(&arguments).into_iter().enumerate() {
+            for contender in &contenders {
+                let name = contender.name().replace([' ', '.'], "-");
+                let measured = contender.run(&field, settings, &format!("{name}-{number}-{round}"))?;
+                let line = serde_json::to_string(&measured)?;
+                println!("{line}");
+                writeln!(results, "{line}")?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! `StreamJob.status`: what the operator answers. Always under 32 KiB.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::stream_job::UpgradeStrategy;
+
+/// What the operator knows of a job and is doing about it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StreamJobStatus {
+    /// Generation of the spec that this status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What the job is doing, in one word, derived from the conditions. For printing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<JobPhase>,
+    /// What is waited for and what a person can do. For printing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Details, by type.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["type"]
+    ))]
+    pub conditions: Vec<Condition>,
+    /// Name of the revision that runs, or ran last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The newest revisions, the newest first, at most 10.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub revisions: Vec<RevisionStatus>,
+    /// The current attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<i64>,
+    /// What the current attempt was restored from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<String>,
+    /// The newest completed checkpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointStatus>,
+    /// The savepoint or checkpoint that the job was suspended or upgraded with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_point: Option<String>,
+    /// The upgrade that is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeStatus>,
+    /// Parallelism that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parallelism: Option<i64>,
+    /// The workers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<WorkersStatus>,
+    /// Parallelism that runs, for the scale subresource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Selector of the workers' pods, for the scale subresource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// Time of the last periodic savepoint, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_savepoint_at: Option<String>,
+}
+
+/// What a job is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum JobPhase {
+    /// The spec has faults and nothing runs.
+    Invalid,
+    /// Pods are being created.
+    Deploying,
+    /// The runtime restores the job.
+    Restoring,
+    /// All tasks run.
+    Running,
+    /// The runtime restarts the job after a failure.
+    Restarting,
+    /// A new revision is being brought in.
+    Upgrading,
+    /// The parallelism is being changed.
+    Rescaling,
+    /// The job is being stopped with a savepoint.
+    Suspending,
+    /// The job is suspended.
+    Suspended,
+    /// The job is complete.
+    Completed,
+    /// The job cannot go on without a person.
+    Failed,
+    /// The job is being deleted.
+    Deleting,
+}
+
+/// One revision.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionStatus {
+    /// Name of its immutable `ConfigMap`.
+    pub name: String,
+    /// Generation of the spec that it was made from.
+    pub generation: i64,
+    /// When it was deployed first, RFC 3339.
+    pub deployed_at: String,
+    /// State that it was stopped with, if it has been.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_point: Option<String>,
+    /// Whether it has completed the checkpoints that make it good.
+    #[serde(default)]
+    pub good: bool,
+}
+
+/// The newest completed checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointStatus {
+    /// Its number.
+    pub id: i64,
+    /// Where its manifest lies.
+    pub path: String,
+    /// When it completed, RFC 3339.
+    #[schemars(extend("format" = "date-time"))]
+    pub completed_at: String,
+    /// From trigger to completion, milliseconds.
+    pub duration_ms: i64,
+    /// Bytes of everything it names.
+    pub size_bytes: i64,
+}
+
+/// An upgrade that is under way. Written before each step is taken, so that a crash at any point
+/// is gone on from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpgradeStatus {
+    /// Revision that runs before it; none for the first deployment and after a suspension.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Revision that it brings in; none for a suspension.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// How state is carried over.
+    pub strategy: UpgradeStrategy,
+    /// The step that is being taken.
+    pub step: UpgradeStep,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// Name of the savepoint, chosen before it is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub savepoint: Option<String>,
+    /// State that the new revision starts from, once known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_from: Option<String>,
+    /// What changes, as the preflight found it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changes: Option<String>,
+    /// How often the current step has been tried.
+    #[serde(default)]
+    pub tries: i32,
+}
+
+/// Steps of an upgrade, in order.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum UpgradeStep {
+    /// The new revision is checked; the old one runs on.
+    Preflight,
+    /// A person must approve.
+    WaitingForApproval,
+    /// The old revision is stopped, with a savepoint if the strategy says so.
+    Stopping,
+    /// The new revision's pods are created.
+    Deploying,
+    /// The new revision must complete its first checkpoints.
+    Verifying,
+}
+
+/// The workers of a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkersStatus {
+    /// How many there should be.
+    pub desired: i32,
+    /// How many are ready.
+    pub ready: i32,
+    /// `ready/desired`, for printing.
+    pub summary: String,
+}
