@@ -132,6 +132,8 @@ codes! {
     CoordinatorUnavailable = "MS0506",
     /// A checkpoint did not complete within its timeout.
     CheckpointExpired = "MS0507",
+    /// A task does not react: a call into a connector blocks it.
+    TaskStuck = "MS0508",
     // 06xx: files
     /// A source's or sink's file cannot be read, written or renamed.
     FileAccess = "MS0601",

@@ -1,0 +1,294 @@
+//! The nodes of one task, and how elements pass through them.
+//!
+//! Every node has one input, and nodes stand in an order in which each comes after its input. A
+//! batch is pushed depth first: a node's output has passed through everything behind it before the
+//! node gets its next batch. A control element visits the nodes in order, so what a node emits at
+//! a watermark reaches its children before the watermark does.
+
+use std::collections::BTreeMap;
+
+use millstream_operators::{Context, InputIndex, Operator, SinkWriter};
+use millstream_types::snapshot::Counters;
+use millstream_types::{
+    Barrier, Batch, CheckpointId, Committable, Element, EventTime, Failure, OperatorSnapshot,
+    OperatorUid,
+};
+
+use crate::plan::{PlannedNode, Port, Step};
+use crate::queue::{Closed, QueueSender};
+
+/// Why a task stops before its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// The attempt is over or a neighbour has stopped; it is not this task's failure.
+    Cancelled,
+    /// This task has failed.
+    Failed(Failure),
+}
+
+impl From<Closed> for Stop {
+    fn from(_: Closed) -> Self {
+        Self::Cancelled
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// The nodes of one task behind its root, and the queues it writes into.
+pub struct Chain {
+    nodes: Vec<Node>,
+    root: Vec<usize>,
+    dead_letters: Vec<usize>,
+    context: Context,
+}
+
+struct Node {
+    uid: OperatorUid,
+    work: Work,
+    children: Vec<usize>,
+    restored: Counters,
+    counters: Counters,
+}
+
+enum Work {
+    Operator(Box<dyn Operator>),
+    Sink(Sink),
+    Output(QueueSender),
+}
+
+struct Sink {
+    writer: Box<dyn SinkWriter>,
+    /// Prepared, and not yet known to be committed; oldest first.
+    pending: Vec<Committable>,
+}
+
+impl Chain {
+    /// Puts the nodes and output queues of a task together.
+    pub fn new(nodes: Vec<PlannedNode>, outputs: Vec<(Port, QueueSender)>) -> Self {
+        let mut chain = Self {
+            nodes: Vec::with_capacity(nodes.len() + outputs.len()),
+            root: Vec::new(),
+            dead_letters: Vec::new(),
+            context: Context::default(),
+        };
+        for node in nodes {
+            let work = match node.step {
+                Step::Operator(operator) => Work::Operator(operator),
+                Step::Sink(writer) => Work::Sink(Sink {
+                    writer,
+                    pending: Vec::new(),
+                }),
+            };
+            chain.attach(node.uid, node.input, work);
+        }
+        for (input, queue) in outputs {
+            chain.attach(OperatorUid::from(""), input, Work::Output(queue));
+        }
+        chain
+    }
+
+    fn attach(&mut self, uid: OperatorUid, input: Port, work: Work) {
+        let index = self.nodes.len();
+        let siblings = match input {
+            Port::Root => &mut self.root,
+            Port::DeadLetters => &mut self.dead_letters,
+            Port::Node(parent) => &mut self.nodes[parent].children,
+        };
+        siblings.push(index);
+        self.nodes.push(Node {
+            uid,
+            work,
+            children: Vec::new(),
+            restored: Counters::default(),
+            counters: Counters::default(),
+        });
+    }
+
+    /// Goes on counting from a snapshot.
+    pub fn restore(&mut self, operators: &BTreeMap<OperatorUid, OperatorSnapshot>) {
+        for node in &mut self.nodes {
+            if let Some(snapshot) = operators.get(&node.uid) {
+                node.restored = snapshot.counters;
+            }
+        }
+    }
+
+    /// Records of the root.
+    ///
+    /// # Errors
+    /// A node failed, or a queue is closed.
+    pub fn push(&mut self, batch: &Batch) -> Result<(), Stop> {
+        for position in 0..self.root.len() {
+            self.push_to(self.root[position], batch)?;
+        }
+        Ok(())
+    }
+
+    /// Records that the root could not decode.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_dead_letters(&mut self, batch: &Batch) -> Result<(), Stop> {
+        for position in 0..self.dead_letters.len() {
+            self.push_to(self.dead_letters[position], batch)?;
+        }
+        Ok(())
+    }
+
+    fn push_to(&mut self, index: usize, batch: &Batch) -> Result<(), Stop> {
+        let node = &mut self.nodes[index];
+        let rows = u64::try_from(batch.rows()).unwrap_or(u64::MAX);
+        node.counters.records_in += rows;
+        match &mut node.work {
+            Work::Operator(operator) => {
+                operator
+                    .on_batch(InputIndex(0), batch, &mut self.context)
+                    .map_err(|failure| at(&node.uid, failure))?;
+                self.push_emitted(index)
+            }
+            Work::Sink(sink) => {
+                sink.writer.write(batch)?;
+                node.counters.records_out += rows;
+                Ok(())
+            }
+            Work::Output(queue) => Ok(queue.send(Element::Batch(batch.clone()))?),
+        }
+    }
+
+    fn push_emitted(&mut self, index: usize) -> Result<(), Stop> {
+        for batch in self.context.take() {
+            let rows = u64::try_from(batch.rows()).unwrap_or(u64::MAX);
+            self.nodes[index].counters.records_out += rows;
+            for position in 0..self.nodes[index].children.len() {
+                self.push_to(self.nodes[index].children[position], &batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// No record older than `watermark` follows.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn watermark(&mut self, watermark: EventTime) -> Result<(), Stop> {
+        self.control(&Element::Watermark(watermark), |operator, context| {
+            operator.on_watermark(watermark, context)
+        })
+    }
+
+    /// The root has no records for now.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn idle(&mut self) -> Result<(), Stop> {
+        self.control(&Element::Idle, |_, _| Ok(()))
+    }
+
+    /// The root has ended: operators emit what they hold.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn end(&mut self) -> Result<(), Stop> {
+        self.control(&Element::End, |operator, context| operator.on_end(context))
+    }
+
+    fn control(
+        &mut self,
+        element: &Element,
+        handle: impl Fn(&mut dyn Operator, &mut Context) -> Result<(), Failure>,
+    ) -> Result<(), Stop> {
+        for index in 0..self.nodes.len() {
+            let node = &mut self.nodes[index];
+            match &mut node.work {
+                Work::Operator(operator) => {
+                    handle(operator.as_mut(), &mut self.context)
+                        .map_err(|failure| at(&node.uid, failure))?;
+                    self.push_emitted(index)?;
+                }
+                Work::Output(queue) => queue.send(element.clone())?,
+                Work::Sink(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a barrier into every output queue.
+    ///
+    /// # Errors
+    /// A queue is closed.
+    pub fn forward(&self, barrier: Barrier) -> Result<(), Stop> {
+        for node in &self.nodes {
+            if let Work::Output(queue) = &node.work {
+                queue.send(Element::Barrier(barrier))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Prepares every sink: what was written before the barrier is durable when this returns.
+    ///
+    /// # Errors
+    /// A sink cannot promise it.
+    pub fn prepare(&mut self, checkpoint: CheckpointId) -> Result<(), Stop> {
+        for node in &mut self.nodes {
+            if let Work::Sink(sink) = &mut node.work {
+                sink.pending.extend(sink.writer.prepare(checkpoint)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// A checkpoint is committed, and with it everything that it listed: what was prepared at its
+    /// barrier or before.
+    pub fn committed(&mut self, checkpoint: CheckpointId) {
+        for node in &mut self.nodes {
+            if let Work::Sink(sink) = &mut node.work {
+                let (done, pending) = std::mem::take(&mut sink.pending)
+                    .into_iter()
+                    .partition(|committable| committable.checkpoint <= checkpoint);
+                sink.pending = pending;
+                sink.writer.committed(&done);
+            }
+        }
+    }
+
+    /// Totals and prepared transactions of every node.
+    pub fn snapshot(&self) -> BTreeMap<OperatorUid, OperatorSnapshot> {
+        self.nodes.iter().filter_map(Node::snapshot).collect()
+    }
+}
+
+impl Node {
+    fn snapshot(&self) -> Option<(OperatorUid, OperatorSnapshot)> {
+        let mut counters = self.restored;
+        counters.add(self.counters);
+        let committables = match &self.work {
+            Work::Output(_) => return None,
+            Work::Operator(_) => Vec::new(),
+            Work::Sink(sink) => {
+                counters.bytes += sink.writer.bytes();
+                sink.pending.clone()
+            }
+        };
+        let snapshot = OperatorSnapshot {
+            splits: Vec::new(),
+            committables,
+            counters,
+        };
+        Some((self.uid.clone(), snapshot))
+    }
+}
+
+fn at(uid: &OperatorUid, failure: Failure) -> Failure {
+    Failure {
+        message: format!("node `{uid}`: {}", failure.message),
+        ..failure
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! What a task is made of. The binary builds these from the job graph; see [`TaskFactory`].
+
+use std::time::Duration;
+
+use millstream_operators::{Operator, Result, SinkWriter, SourceReader};
+use millstream_types::ids::TaskId;
+use millstream_types::protocol::Deploy;
+use millstream_types::{OperatorUid, VertexId};
+
+/// Turns a deployment into runnable tasks.
+pub trait TaskFactory: Send + Sync {
+    /// Plans the job of a deployment. Called once per attempt, off the task threads.
+    ///
+    /// # Errors
+    /// The job does not plan, or its fingerprint is not the coordinator's.
+    fn job(&self, deploy: &Deploy) -> Result<Box<dyn JobTasks>>;
+}
+
+/// One planned job in one attempt: makes its tasks.
+pub trait JobTasks: Send + Sync {
+    /// The forward edges between vertices: subtask i of one reads from subtask i of the other.
+    fn edges(&self) -> Vec<ForwardEdge>;
+
+    /// Builds one task with its readers and writers. Called on a thread of the task's own, so it
+    /// may take its time.
+    ///
+    /// # Errors
+    /// A connector cannot start.
+    fn task(&self, task: TaskId) -> Result<TaskPlan>;
+}
+
+/// A queue between two vertices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ForwardEdge {
+    /// The vertex that writes.
+    pub from: VertexId,
+    /// The vertex that reads.
+    pub to: VertexId,
+}
+
+/// One task: a root, and a tree of nodes that it feeds.
+pub struct TaskPlan {
+    /// Where elements come from.
+    pub root: Root,
+    /// The nodes, each after the one that it reads from.
+    pub nodes: Vec<PlannedNode>,
+    /// Queues into other vertices.
+    pub outputs: Vec<PlannedOutput>,
+}
+
+/// Where a task's elements come from.
+pub enum Root {
+    /// A source of its own.
+    Source(SourceRoot),
+    /// The same subtask of another vertex, by a [`ForwardEdge`].
+    Queue,
+}
+
+/// A source at the root of a task.
+pub struct SourceRoot {
+    /// Its node.
+    pub uid: OperatorUid,
+    /// Reads its splits.
+    pub reader: Box<dyn SourceReader>,
+    /// How its event time advances, if it has one.
+    pub watermark: Option<WatermarkPlan>,
+}
+
+/// How a source's watermark follows from its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WatermarkPlan {
+    /// Index of the event-time column (microseconds) in the source's batches.
+    pub column: usize,
+    /// How much older than the newest record a record may be without being late.
+    pub max_out_of_orderness: Duration,
+    /// Time without records after which a split no longer holds back the watermark.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// One node behind the root.
+pub struct PlannedNode {
+    /// Its name in the job file.
+    pub uid: OperatorUid,
+    /// The output that it reads.
+    pub input: Port,
+    /// What it does.
+    pub step: Step,
+}
+
+/// A queue into another vertex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlannedOutput {
+    /// The output that is sent.
+    pub input: Port,
+    /// The vertex that gets it.
+    pub to: VertexId,
+}
+
+/// An output within a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// Records of the root.
+    Root,
+    /// Records that the root, a source, could not decode.
+    DeadLetters,
+    /// Records of a node, by its position in [`TaskPlan::nodes`].
+    Node(usize),
+}
+
+/// What a node does.
+pub enum Step {
+    /// Batches in, batches out.
+    Operator(Box<dyn Operator>),
+    /// Writes batches to the outside.
+    Sink(Box<dyn SinkWriter>),
+}

@@ -1,0 +1,97 @@
+//! The conversation with the coordinator: registers, starts and stops tasks, passes messages on.
+//!
+//! One loop owns everything. It never waits for room in the outgoing channel while messages may
+//! come in: what is to be said waits in an outbox, and while the outbox is long, events of tasks
+//! are left where they are.
+
+mod attempt;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_types::protocol::{ToCoordinator, ToWorker};
+use millstream_types::{Clock, Failure, WorkerId};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::affinity::Pinning;
+use crate::plan::TaskFactory;
+use session::Session;
+
+/// Settings of a worker.
+#[derive(Clone)]
+pub struct Options {
+    /// Name of this process, unique per process start.
+    pub worker: WorkerId,
+    /// How many subtasks of each vertex may run in it.
+    pub slots: u32,
+    /// Version of the build, for people.
+    pub build: String,
+    /// Makes tasks.
+    pub factory: Arc<dyn TaskFactory>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Whether task threads are bound to cores.
+    pub pinning: Pinning,
+    /// How long a cancelled task may take to stop before the process is given up.
+    pub cancel_timeout: Duration,
+}
+
+/// Both directions of the connection to a coordinator. Either end closing means that the other
+/// side is gone.
+#[derive(Debug)]
+pub struct CoordinatorConnection {
+    /// To the coordinator.
+    pub outgoing: mpsc::Sender<ToCoordinator>,
+    /// From the coordinator.
+    pub incoming: mpsc::Receiver<ToWorker>,
+}
+
+/// Why a worker's run ended. All its tasks have stopped, except for [`Stuck`](Self::Stuck).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The coordinator says that the job is over.
+    Shutdown,
+    /// The caller asked.
+    Stopped,
+    /// The connection is gone; connect again.
+    ConnectionLost,
+    /// The coordinator does not want this worker.
+    Refused(Failure),
+    /// A task does not stop; only the end of the process stops it.
+    Stuck(Failure),
+}
+
+/// A worker: slots in which tasks of one coordinator run.
+pub struct Worker {
+    options: Options,
+}
+
+impl Worker {
+    /// A worker that has no tasks yet.
+    pub const fn new(options: Options) -> Self {
+        Self { options }
+    }
+
+    /// Serves one connection until it ends. Tasks do not outlive it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future asks all tasks to stop and does not wait for them.
+    pub async fn run(
+        &self,
+        connection: CoordinatorConnection,
+        shutdown: CancellationToken,
+    ) -> Ended {
+        let CoordinatorConnection { outgoing, incoming } = connection;
+        let mut session = Session::new(&self.options);
+        let ended = session.serve(&outgoing, incoming, &shutdown).await;
+        match session.stop().await {
+            Ok(()) => ended,
+            Err(failure) => Ended::Stuck(failure),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,374 @@
+//! One connection's worth of a worker.
+
+use std::collections::VecDeque;
+
+use millstream_types::ids::TaskId;
+use millstream_types::protocol::{
+    Deploy, Heartbeat, PROTOCOL_VERSION, Register, TaskProgress, ToCoordinator, ToWorker,
+};
+use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure};
+use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant, Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::attempt::RunningAttempt;
+use super::{Ended, Options};
+use crate::task::{Command, Event, Unreachable};
+
+/// Messages that may wait to be sent before events of tasks are held back.
+const OUTBOX: usize = 256;
+
+pub(super) struct Session<'a> {
+    options: &'a Options,
+    outbox: VecDeque<ToCoordinator>,
+    heartbeat: Option<Interval>,
+    /// The newest attempt heard of; older ones are not listened to.
+    newest: Attempt,
+    current: Option<Current>,
+    /// What to start when the current attempt has stopped.
+    next: Option<Deploy>,
+}
+
+struct Current {
+    running: RunningAttempt,
+    cancelling: Option<Cancelling>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Cancelling {
+    deadline: Instant,
+    /// Whether the coordinator waits to hear of it.
+    answer: bool,
+}
+
+enum Happening {
+    Sent,
+    Message(Option<ToWorker>),
+    Task(TaskId, Event),
+    Beat,
+    TasksStopped,
+    TasksStuck,
+    ShutdownAsked,
+    OutgoingClosed,
+}
+
+impl<'a> Session<'a> {
+    /// A session that begins with its registration.
+    pub(super) fn new(options: &'a Options) -> Self {
+        let register = Register {
+            protocol: PROTOCOL_VERSION,
+            worker: options.worker.clone(),
+            slots: options.slots,
+            build: options.build.clone(),
+        };
+        Self {
+            options,
+            outbox: VecDeque::from([ToCoordinator::Register(register)]),
+            heartbeat: None,
+            newest: Attempt(0),
+            current: None,
+            next: None,
+        }
+    }
+
+    /// Serves until there is a reason to end.
+    pub(super) async fn serve(
+        &mut self,
+        outgoing: &mpsc::Sender<ToCoordinator>,
+        mut incoming: mpsc::Receiver<ToWorker>,
+        shutdown: &CancellationToken,
+    ) -> Ended {
+        loop {
+            let ended = match self.wait(outgoing, &mut incoming, shutdown).await {
+                Happening::Sent => None,
+                Happening::ShutdownAsked => Some(Ended::Stopped),
+                Happening::OutgoingClosed | Happening::Message(None) => Some(Ended::ConnectionLost),
+                Happening::Message(Some(message)) => self.receive(message).await,
+                Happening::Task(task, event) => {
+                    self.tell(task, event);
+                    None
+                }
+                Happening::Beat => {
+                    self.beat();
+                    None
+                }
+                Happening::TasksStopped => {
+                    self.tasks_stopped().await;
+                    None
+                }
+                Happening::TasksStuck => self.stuck().map(Ended::Stuck),
+            };
+            if let Some(ended) = ended {
+                return ended;
+            }
+        }
+    }
+
+    /// Waits for the next thing that concerns this session. Every branch is cancel safe.
+    async fn wait(
+        &mut self,
+        outgoing: &mpsc::Sender<ToCoordinator>,
+        incoming: &mut mpsc::Receiver<ToWorker>,
+        shutdown: &CancellationToken,
+    ) -> Happening {
+        let roomy = self.outbox.len() < OUTBOX;
+        let cancelling = self.current.as_ref().and_then(|current| current.cancelling);
+        let (events, stopped) = match &mut self.current {
+            Some(current) => {
+                let (events, stopped) = current.running.watch();
+                (Some(events), Some(stopped))
+            }
+            None => (None, None),
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Happening::ShutdownAsked,
+            permit = outgoing.reserve(), if !self.outbox.is_empty() => {
+                let Ok(permit) = permit else { return Happening::OutgoingClosed };
+                if let Some(message) = self.outbox.pop_front() {
+                    permit.send(message);
+                }
+                Happening::Sent
+            }
+            message = incoming.recv() => Happening::Message(message),
+            Some((task, event)) = receive(events), if roomy && cancelling.is_none() => {
+                Happening::Task(task, event)
+            }
+            () = finished(stopped), if cancelling.is_some() => Happening::TasksStopped,
+            () = until(cancelling), if cancelling.is_some() => Happening::TasksStuck,
+            () = beat(&mut self.heartbeat), if roomy => Happening::Beat,
+        }
+    }
+
+    async fn receive(&mut self, message: ToWorker) -> Option<Ended> {
+        match message {
+            ToWorker::Registered { heartbeat } => self.registered(heartbeat),
+            ToWorker::Refused { failure } => return Some(Ended::Refused(failure)),
+            ToWorker::Shutdown => return Some(Ended::Shutdown),
+            ToWorker::Deploy(deploy) => self.deploy(deploy).await,
+            ToWorker::Cancel { attempt } => self.cancel(attempt),
+            ToWorker::AddSplits {
+                attempt,
+                task,
+                uid,
+                splits,
+            } => self.route(attempt, Some(task), &Command::AddSplits { uid, splits }),
+            ToWorker::Trigger { attempt, barrier } => {
+                self.route(attempt, None, &Command::Trigger(barrier));
+            }
+            ToWorker::Completed {
+                attempt,
+                checkpoint,
+                committed,
+            } => {
+                let command = Command::Completed {
+                    checkpoint,
+                    committed,
+                };
+                self.route(attempt, None, &command);
+            }
+            ToWorker::Aborted {
+                attempt,
+                checkpoint,
+            } => self.route(attempt, None, &Command::Aborted(checkpoint)),
+        }
+        None
+    }
+
+    fn registered(&mut self, heartbeat: Heartbeat) {
+        let every = Duration::from_millis(heartbeat.interval_ms.max(1));
+        let mut interval = tokio::time::interval(every);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.heartbeat = Some(interval);
+    }
+
+    async fn deploy(&mut self, deploy: Deploy) {
+        if deploy.attempt <= self.newest {
+            tracing::debug!(attempt = %deploy.attempt, newest = %self.newest, "old deployment dropped");
+            return;
+        }
+        self.newest = deploy.attempt;
+        if self.current.is_none() {
+            self.start(deploy).await;
+        } else {
+            // The coordinator has given the older attempt up; it does not wait to hear of its end.
+            self.begin_cancel(false);
+            self.next = Some(deploy);
+        }
+    }
+
+    async fn start(&mut self, deploy: Deploy) {
+        let attempt = deploy.attempt;
+        let first = deploy.tasks.first().map(|deployment| deployment.task);
+        match RunningAttempt::start(self.options, deploy).await {
+            Ok(running) => {
+                self.current = Some(Current {
+                    running,
+                    cancelling: None,
+                });
+            }
+            Err(failure) => {
+                if let Some(task) = first {
+                    self.outbox.push_back(ToCoordinator::TaskFailed {
+                        attempt,
+                        task,
+                        failure,
+                    });
+                }
+            }
+        }
+    }
+
+    fn cancel(&mut self, attempt: Attempt) {
+        self.newest = self.newest.max(attempt);
+        self.next.take_if(|next| next.attempt <= attempt);
+        match &self.current {
+            Some(current) if current.running.attempt() <= attempt => self.begin_cancel(true),
+            Some(_) | None => self.outbox.push_back(ToCoordinator::Cancelled { attempt }),
+        }
+    }
+
+    fn begin_cancel(&mut self, answer: bool) {
+        let deadline = Instant::now() + self.options.cancel_timeout;
+        if let Some(current) = &mut self.current {
+            current.running.cancel();
+            let cancelling = current.cancelling.get_or_insert(Cancelling {
+                deadline,
+                answer: false,
+            });
+            cancelling.answer |= answer;
+        }
+    }
+
+    async fn tasks_stopped(&mut self) {
+        if let Some(Current {
+            running,
+            cancelling: Some(Cancelling { answer: true, .. }),
+        }) = self.current.take()
+        {
+            let attempt = running.attempt();
+            self.outbox.push_back(ToCoordinator::Cancelled { attempt });
+        }
+        if let Some(deploy) = self.next.take() {
+            self.start(deploy).await;
+        }
+    }
+
+    fn route(&mut self, attempt: Attempt, task: Option<TaskId>, command: &Command) {
+        let Some(current) = &self.current else { return };
+        if current.running.attempt() != attempt || current.cancelling.is_some() {
+            return;
+        }
+        for (id, handle) in current.running.tasks() {
+            if task.is_none_or(|task| task == *id)
+                && handle.send(command.clone()) == Err(Unreachable::Stuck)
+            {
+                let message = format!("task {id}: {}", Unreachable::Stuck);
+                self.outbox.push_back(ToCoordinator::TaskFailed {
+                    attempt,
+                    task: *id,
+                    failure: Failure::new(ErrorCode::TaskStuck, ErrorKind::Internal, message),
+                });
+            }
+        }
+    }
+
+    fn tell(&mut self, task: TaskId, event: Event) {
+        let Some(current) = &self.current else { return };
+        let attempt = current.running.attempt();
+        self.outbox.push_back(match event {
+            Event::Running => ToCoordinator::TaskRunning { attempt, task },
+            Event::Acknowledged(checkpoint, snapshot) => ToCoordinator::CheckpointAcknowledged {
+                attempt,
+                checkpoint,
+                task,
+                snapshot,
+            },
+            Event::Ended => ToCoordinator::TaskEnded { attempt, task },
+            Event::Failed(failure) => ToCoordinator::TaskFailed {
+                attempt,
+                task,
+                failure,
+            },
+        });
+    }
+
+    fn beat(&mut self) {
+        let tasks = self.current.iter().flat_map(|current| current.running.tasks());
+        let progress = tasks
+            .map(|(task, handle)| TaskProgress {
+                task: *task,
+                snapshot: handle.progress(),
+            })
+            .collect();
+        self.outbox.push_back(ToCoordinator::Heartbeat { progress });
+    }
+
+    /// Stops what runs, within the deadline.
+    pub(super) async fn stop(&mut self) -> Result<(), Failure> {
+        self.next = None;
+        self.begin_cancel(false);
+        let Some(mut current) = self.current.take() else {
+            return Ok(());
+        };
+        let (_, tracker) = current.running.watch();
+        tokio::select! {
+            () = tracker.wait() => Ok(()),
+            () = until(current.cancelling) => Err(self.give_up(&current.running)),
+        }
+    }
+
+    fn stuck(&self) -> Option<Failure> {
+        let current = self.current.as_ref()?;
+        Some(self.give_up(&current.running))
+    }
+
+    fn give_up(&self, running: &RunningAttempt) -> Failure {
+        let names: Vec<String> = running.tasks().keys().map(ToString::to_string).collect();
+        Failure::new(
+            ErrorCode::TaskStuck,
+            ErrorKind::Internal,
+            format!(
+                "worker {}: of the tasks {} of attempt {} at least one has not stopped {} s after \
+                 it was cancelled; a connector call blocks it",
+                self.options.worker,
+                names.join(", "),
+                running.attempt(),
+                self.options.cancel_timeout.as_secs(),
+            ),
+        )
+    }
+}
+
+async fn receive(
+    events: Option<&mut mpsc::Receiver<(TaskId, Event)>>,
+) -> Option<(TaskId, Event)> {
+    match events {
+        Some(events) => events.recv().await,
+        None => None,
+    }
+}
+
+async fn finished(stopped: Option<&TaskTracker>) {
+    match stopped {
+        Some(tracker) => tracker.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(cancelling: Option<Cancelling>) {
+    match cancelling {
+        Some(cancelling) => tokio::time::sleep_until(cancelling.deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn beat(heartbeat: &mut Option<Interval>) {
+    match heartbeat {
+        Some(heartbeat) => {
+            heartbeat.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,220 @@
+//! One task: an operating-system thread with a mailbox.
+//!
+//! The thread builds its readers and writers, then runs the loop of [`run`] until it is cancelled
+//! or fails. It is spoken to through a bounded mailbox and a flag for cancelling, which needs no
+//! room in the mailbox; it speaks through a bounded channel of [`Event`]s.
+
+mod root;
+mod run;
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use millstream_types::ids::TaskId;
+use millstream_types::{
+    Barrier, CheckpointId, Clock, ErrorCode, ErrorKind, Failure, OperatorSnapshot, OperatorUid,
+    SplitState, TaskSnapshot, VertexId,
+};
+use tokio::sync::mpsc;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::affinity;
+use crate::chain::Stop;
+use crate::plan::JobTasks;
+use crate::queue::{QueueReceiver, QueueSender};
+use run::Task;
+
+/// Commands that a task has not looked at yet. A task looks between two polls; one that lets this
+/// many pile up is stuck in a connector.
+const MAILBOX: usize = 1_024;
+
+/// What a task is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Read these splits too.
+    AddSplits {
+        /// Which source.
+        uid: OperatorUid,
+        /// The splits.
+        splits: Vec<SplitState>,
+    },
+    /// A source: emit this barrier now.
+    Trigger(Barrier),
+    /// The checkpoint is decided.
+    Completed {
+        /// Which.
+        checkpoint: CheckpointId,
+        /// Whether everything that it lists is committed.
+        committed: bool,
+    },
+    /// The checkpoint will never be decided.
+    Aborted(CheckpointId),
+}
+
+/// What a task says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It has built its readers and writers and runs.
+    Running,
+    /// It has passed the barrier; everything that the snapshot names is durable.
+    Acknowledged(CheckpointId, TaskSnapshot),
+    /// Its input has ended and everything that follows from it is emitted.
+    Ended,
+    /// It has failed and stopped.
+    Failed(Failure),
+}
+
+/// How a task is reached from outside its thread.
+#[derive(Debug)]
+pub struct TaskHandle {
+    mailbox: SyncSender<Command>,
+    shared: Arc<Shared>,
+}
+
+/// What task and handle share besides the mailbox.
+#[derive(Debug, Default)]
+struct Shared {
+    cancelled: AtomicBool,
+    progress: Mutex<TaskSnapshot>,
+}
+
+/// A task does not take commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    /// It has stopped.
+    #[error("the task has stopped")]
+    Stopped,
+    /// It does not look at its mailbox.
+    #[error("the task is stuck: {MAILBOX} commands wait in its mailbox")]
+    Stuck,
+}
+
+impl TaskHandle {
+    /// Puts a command into the mailbox.
+    ///
+    /// # Errors
+    /// The task has stopped or is stuck.
+    pub fn send(&self, command: Command) -> Result<(), Unreachable> {
+        self.mailbox.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) => Unreachable::Stuck,
+            TrySendError::Disconnected(_) => Unreachable::Stopped,
+        })
+    }
+
+    /// Asks the task to stop. It does so after the batch at hand.
+    pub fn cancel(&self) {
+        self.shared.cancelled.store(true, Ordering::Release);
+    }
+
+    /// Counters and positions, at most a fraction of a second old.
+    pub fn progress(&self) -> TaskSnapshot {
+        let progress = self.shared.progress.lock();
+        progress.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Shared {
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    fn publish(&self, snapshot: TaskSnapshot) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+}
+
+/// Everything that a task needs to start.
+pub struct Start {
+    /// Which task.
+    pub id: TaskId,
+    /// Makes its readers and writers.
+    pub job: Arc<dyn JobTasks>,
+    /// What it goes on from.
+    pub restore: BTreeMap<OperatorUid, OperatorSnapshot>,
+    /// The queue it reads, if its root is one.
+    pub input: Option<QueueReceiver>,
+    /// The queues it writes.
+    pub outputs: Vec<(VertexId, QueueSender)>,
+    /// The core to run on, if it is bound to one.
+    pub core: Option<usize>,
+    /// Time for idleness and progress.
+    pub clock: Arc<dyn Clock>,
+    /// Where its events go. Closed when nobody wants them any more.
+    pub events: mpsc::Sender<(TaskId, Event)>,
+    /// Dropped when the thread is at its end.
+    pub token: TaskTrackerToken,
+}
+
+/// Starts the thread of a task.
+///
+/// # Errors
+/// The operating system gives no thread.
+pub fn spawn(start: Start) -> io::Result<TaskHandle> {
+    let (mailbox, commands) = sync_channel(MAILBOX);
+    let shared = Arc::new(Shared::default());
+    let for_thread = Arc::clone(&shared);
+    std::thread::Builder::new()
+        .name(format!("task-{}", start.id))
+        .spawn(move || live(start, commands, for_thread))?;
+    Ok(TaskHandle { mailbox, shared })
+}
+
+/// The life of a task thread: build, run, report.
+fn live(start: Start, commands: Receiver<Command>, shared: Arc<Shared>) {
+    let (id, events, core) = (start.id, start.events.clone(), start.core);
+    let clock = Arc::clone(&start.clock);
+    // Held until everything below is dropped, whichever way this ends.
+    let _token = start.token.clone();
+    let built = catch_unwind(AssertUnwindSafe(|| Task::build(start, commands, Arc::clone(&shared))));
+    let stop = match built {
+        Err(panic) => Stop::Failed(panicked(id, panic.as_ref(), "while it was starting")),
+        Ok(Err(stop)) => stop,
+        Ok(Ok(mut task)) => {
+            if let Some(core) = core {
+                affinity::pin(core);
+            }
+            tracing::debug!(task = %id, started_at = ?clock.monotonic(), "task runs");
+            run_caught(id, &mut task)
+        }
+    };
+    match stop {
+        Stop::Failed(failure) if !shared.is_cancelled() => {
+            // Nobody listens when the attempt is over; then nobody needs to know.
+            drop(events.blocking_send((id, Event::Failed(failure))));
+        }
+        Stop::Failed(failure) => {
+            tracing::debug!(task = %id, %failure, "cancelled task failed on its way out");
+        }
+        Stop::Cancelled => {}
+    }
+}
+
+fn run_caught(id: TaskId, task: &mut Task) -> Stop {
+    match catch_unwind(AssertUnwindSafe(|| task.run())) {
+        Ok(stop) => stop,
+        Err(panic) => {
+            // The reader itself may be what is broken.
+            let place = catch_unwind(AssertUnwindSafe(|| task.place()))
+                .unwrap_or_else(|_| String::from("at an unknown position"));
+            Stop::Failed(panicked(id, panic.as_ref(), &place))
+        }
+    }
+}
+
+fn panicked(id: TaskId, panic: &(dyn Any + Send), place: &str) -> Failure {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    Failure::new(
+        ErrorCode::TaskPanicked,
+        ErrorKind::Internal,
+        format!("task {id} panicked {place}: {text}"),
+    )
+}

@@ -1,0 +1,313 @@
+//! The loop of a task.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use millstream_types::ids::TaskId;
+use millstream_types::{
+    Barrier, CheckpointId, CheckpointKind, Clock, Element, ErrorCode, ErrorKind, EventTime,
+    Failure, OperatorUid, SplitState, TaskSnapshot,
+};
+use tokio::sync::mpsc;
+
+use super::root::{Root, Source, WAIT};
+use super::{Command, Event, Shared, Start};
+use crate::chain::{Chain, Stop};
+use crate::plan::{self, TaskPlan};
+
+/// How often counters and positions are shown to the outside.
+const PUBLISH: Duration = Duration::from_millis(200);
+
+/// Splits named in a failure's message; more would hide it.
+const PLACES_MAX: usize = 8;
+
+pub(super) struct Task {
+    id: TaskId,
+    root: Root,
+    chain: Chain,
+    phase: Phase,
+    last_barrier: Option<CheckpointId>,
+    commands: Receiver<Command>,
+    shared: Arc<Shared>,
+    events: mpsc::Sender<(TaskId, Event)>,
+    clock: Arc<dyn Clock>,
+    published_at: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Records flow.
+    Reading,
+    /// A source that has emitted the barrier that the job stops with.
+    Stopped { at: CheckpointId, drained: bool },
+    /// No records follow; barriers still may.
+    Ended,
+}
+
+impl Task {
+    /// Builds readers and writers and puts the task into the state that it goes on from.
+    pub(super) fn build(
+        start: Start,
+        commands: Receiver<Command>,
+        shared: Arc<Shared>,
+    ) -> Result<Self, Stop> {
+        let TaskPlan {
+            root,
+            nodes,
+            outputs,
+        } = start.job.task(start.id)?;
+        let mut queues: BTreeMap<_, _> = start.outputs.into_iter().collect();
+        let mut ends = Vec::with_capacity(outputs.len());
+        for output in outputs {
+            let queue = queues.remove(&output.to);
+            ends.push((output.input, queue.ok_or_else(|| miswired(start.id))?));
+        }
+        let root = match (root, start.input) {
+            (plan::Root::Source(source), None) => {
+                let restore = start.restore.get(&source.uid);
+                Root::Source(Source::new(source, restore)?)
+            }
+            (plan::Root::Queue, Some(queue)) => Root::Queue(queue),
+            _ => return Err(Stop::Failed(miswired(start.id))),
+        };
+        let mut chain = Chain::new(nodes, ends);
+        chain.restore(&start.restore);
+        Ok(Self {
+            id: start.id,
+            root,
+            chain,
+            phase: Phase::Reading,
+            last_barrier: None,
+            commands,
+            shared,
+            events: start.events,
+            clock: start.clock,
+            published_at: Duration::ZERO,
+        })
+    }
+
+    /// Runs until cancelled or failed.
+    pub(super) fn run(&mut self) -> Stop {
+        let result = self.say(Event::Running).and_then(|()| {
+            loop {
+                self.turn()?;
+            }
+        });
+        match result {
+            Ok(()) | Err(Stop::Cancelled) => Stop::Cancelled,
+            Err(Stop::Failed(failure)) => Stop::Failed(self.with_place(failure)),
+        }
+    }
+
+    /// One turn of the loop: what the mailbox holds, then one poll.
+    fn turn(&mut self) -> Result<(), Stop> {
+        if self.shared.is_cancelled() {
+            return Err(Stop::Cancelled);
+        }
+        while let Ok(command) = self.commands.try_recv() {
+            self.obey(command)?;
+        }
+        self.publish_if_due();
+        match (&mut self.root, self.phase) {
+            (Root::Source(source), Phase::Reading) => {
+                if source.step(&mut self.chain, self.clock.as_ref())? {
+                    self.chain.watermark(EventTime::MAX)?;
+                    self.end()?;
+                }
+                Ok(())
+            }
+            (Root::Source(_), Phase::Stopped { .. } | Phase::Ended) => self.wait(),
+            (Root::Queue(queue), _) => match queue.receive(WAIT)? {
+                Some(element) => self.handle(element),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn wait(&mut self) -> Result<(), Stop> {
+        match self.commands.recv_timeout(WAIT) {
+            Ok(command) => self.obey(command),
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Err(RecvTimeoutError::Disconnected) => Err(Stop::Cancelled),
+        }
+    }
+
+    fn handle(&mut self, element: Element) -> Result<(), Stop> {
+        match element {
+            Element::Batch(batch) => self.chain.push(&batch),
+            Element::Watermark(watermark) => self.chain.watermark(watermark),
+            Element::Idle => self.chain.idle(),
+            Element::Barrier(barrier) => self.pass(barrier),
+            Element::End => self.end(),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), Stop> {
+        self.chain.end()?;
+        self.phase = Phase::Ended;
+        self.publish();
+        self.say(Event::Ended)
+    }
+
+    fn obey(&mut self, command: Command) -> Result<(), Stop> {
+        match (command, &mut self.root) {
+            (Command::Trigger(barrier), Root::Source(_)) => self.pass(barrier),
+            // The barrier comes through the queue.
+            (Command::Trigger(_), Root::Queue(_)) => Ok(()),
+            (Command::AddSplits { uid, splits }, Root::Source(source)) if *source.uid() == uid => {
+                if self.phase == Phase::Ended && !splits.is_empty() {
+                    return Err(Stop::Failed(too_late(&uid)));
+                }
+                Ok(source.add_splits(splits)?)
+            }
+            (Command::AddSplits { .. }, _) => Err(Stop::Failed(miswired(self.id))),
+            (Command::Completed { checkpoint, committed }, _) => {
+                self.completed(checkpoint, committed);
+                Ok(())
+            }
+            (Command::Aborted(checkpoint), _) => self.aborted(checkpoint),
+        }
+    }
+
+    /// Passes a barrier: everything before it belongs to the checkpoint.
+    fn pass(&mut self, barrier: Barrier) -> Result<(), Stop> {
+        let checkpoint = barrier.checkpoint;
+        if self.last_barrier.is_some_and(|last| last >= checkpoint) {
+            return Ok(());
+        }
+        self.last_barrier = Some(checkpoint);
+        fail::fail_point!("worker::before-prepare", |_| std::process::abort());
+        let drain = matches!(barrier.kind, CheckpointKind::StopWithSavepoint { drain: true });
+        let at_source = matches!(self.root, Root::Source(_));
+        if at_source && drain && self.phase == Phase::Reading {
+            self.chain.watermark(EventTime::MAX)?;
+            self.chain.end()?;
+        }
+        self.chain.forward(barrier)?;
+        self.chain.prepare(checkpoint)?;
+        fail::fail_point!("worker::after-prepare", |_| std::process::abort());
+        let snapshot = self.snapshot();
+        if let Root::Source(source) = &mut self.root {
+            source.reader().snapshotted(checkpoint);
+        }
+        if at_source && barrier.kind.stops_job() && self.phase == Phase::Reading {
+            self.phase = Phase::Stopped {
+                at: checkpoint,
+                drained: drain,
+            };
+        }
+        self.publish();
+        fail::fail_point!("worker::before-ack", |_| std::process::abort());
+        self.say(Event::Acknowledged(checkpoint, snapshot))?;
+        fail::fail_point!("worker::after-ack", |_| std::process::abort());
+        Ok(())
+    }
+
+    fn completed(&mut self, checkpoint: CheckpointId, committed: bool) {
+        fail::fail_point!("worker::after-completed", |_| std::process::abort());
+        if let Root::Source(source) = &mut self.root {
+            source.reader().completed(checkpoint);
+        }
+        if committed {
+            self.chain.committed(checkpoint);
+        }
+    }
+
+    /// A source that stopped for a savepoint that failed goes on. If it had told everybody that
+    /// time is over, only a restart helps.
+    fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), Stop> {
+        match self.phase {
+            Phase::Stopped { at, drained: true } if at == checkpoint => {
+                Err(Stop::Failed(Failure::new(
+                    ErrorCode::CheckpointExpired,
+                    ErrorKind::Retryable,
+                    format!(
+                        "the draining savepoint {checkpoint} failed after windows and timers had \
+                         fired; going on from the last checkpoint"
+                    ),
+                )))
+            }
+            Phase::Stopped { at, .. } if at == checkpoint => {
+                self.phase = Phase::Reading;
+                Ok(())
+            }
+            Phase::Stopped { .. } | Phase::Reading | Phase::Ended => Ok(()),
+        }
+    }
+
+    fn snapshot(&mut self) -> TaskSnapshot {
+        let mut operators = self.chain.snapshot();
+        if let Root::Source(source) = &mut self.root {
+            operators.insert(source.uid().clone(), source.snapshot());
+        }
+        TaskSnapshot { operators }
+    }
+
+    fn publish_if_due(&mut self) {
+        let now = self.clock.monotonic();
+        if now.saturating_sub(self.published_at) >= PUBLISH {
+            self.published_at = now;
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        let mut snapshot = self.snapshot();
+        for operator in snapshot.operators.values_mut() {
+            operator.committables.clear();
+        }
+        self.shared.publish(snapshot);
+    }
+
+    fn say(&self, event: Event) -> Result<(), Stop> {
+        self.events
+            .blocking_send((self.id, event))
+            .map_err(|_| Stop::Cancelled)
+    }
+
+    fn with_place(&mut self, failure: Failure) -> Failure {
+        if failure.code == ErrorCode::ExpressionFailed {
+            return Failure {
+                message: format!("{} ({})", failure.message, self.place()),
+                ..failure
+            };
+        }
+        failure
+    }
+
+    /// Which records were at hand, for a person: the last batch ends where the splits stand.
+    pub(super) fn place(&mut self) -> String {
+        let splits = match &mut self.root {
+            Root::Queue(_) => return String::from("in records of the vertex before it"),
+            Root::Source(source) => source.snapshot().splits,
+        };
+        let unfinished = || splits.iter().filter(|split| !split.finished);
+        let places: Vec<String> = unfinished().take(PLACES_MAX).map(place_of).collect();
+        let more = unfinished().count().saturating_sub(PLACES_MAX);
+        let more = if more > 0 { format!(" and {more} more splits") } else { String::new() };
+        format!("in the last batch before {}{more}", places.join(", "))
+    }
+}
+
+fn place_of(split: &SplitState) -> String {
+    format!("{} at {}", split.split, split.position.0)
+}
+
+fn miswired(id: TaskId) -> Failure {
+    Failure::new(
+        ErrorCode::PlanMismatch,
+        ErrorKind::Internal,
+        format!("task {id} does not fit the vertices and sources that it was deployed with"),
+    )
+}
+
+fn too_late(uid: &OperatorUid) -> Failure {
+    Failure::new(
+        ErrorCode::PlanMismatch,
+        ErrorKind::Internal,
+        format!("source `{uid}` was given splits after it had said that it had ended"),
+    )
+}
+
