@@ -1,1 +1,22 @@
-//! The harness of the suites.
+//! The harness of the suites: real brokers, real object stores, real processes, and the audit
+//! that says whether every record arrived exactly once.
+//!
+//! It panics where it cannot go on, with what was tried and where the logs lie: a test has no
+//! better answer. Everything that runs is owned by a value and ends with it, and with the test
+//! process however that ends ([`server`]). Nothing here depends on the crates under test, so
+//! their own tests may use it.
+//!
+//! Reading order: [`wait`] for conditions, [`scratch`] directories, [`server`] processes,
+//! [`kafka`] and [`minio`].
+
+pub mod kafka;
+pub mod minio;
+pub mod scratch;
+pub mod server;
+pub mod tools;
+pub mod wait;
+
+pub use kafka::{Broker, BrokerOptions, KafkaVersion};
+pub use minio::Minio;
+pub use scratch::Scratch;
+pub use wait::wait_until;

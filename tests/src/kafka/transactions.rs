@@ -1,0 +1,98 @@
+//! Which transactions a broker knows, by its own word (`ListTransactions`).
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use kafka_protocol::messages::{
+    ListTransactionsRequest, ListTransactionsResponse, RequestHeader, ResponseHeader,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+
+use super::Broker;
+
+/// `ListTransactions` in Kafka's protocol.
+const LIST_TRANSACTIONS: i16 = 66;
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// A broker of one node answers with far less.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// One transactional id that a broker knows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Transaction {
+    /// Its id.
+    pub transactional_id: String,
+    /// Its producer.
+    pub producer_id: i64,
+    /// As in `Ongoing`, `CompleteCommit`.
+    pub state: String,
+}
+
+impl Broker {
+    /// Transactions that are neither committed nor aborted.
+    #[track_caller]
+    pub fn open_transactions(&self) -> Vec<Transaction> {
+        let mut open = self.transactions();
+        open.retain(|transaction| {
+            !matches!(
+                transaction.state.as_str(),
+                "Empty" | "CompleteCommit" | "CompleteAbort" | "Dead"
+            )
+        });
+        open
+    }
+
+    /// All transactional ids that the broker has not forgotten, sorted.
+    #[track_caller]
+    pub fn transactions(&self) -> Vec<Transaction> {
+        let answer = ask(&self.bootstrap()).unwrap_or_else(|error| {
+            panic!(
+                "cannot list the transactions of {}: {error}",
+                self.bootstrap()
+            )
+        });
+        assert_eq!(answer.error_code, 0, "ListTransactions was refused");
+        let mut transactions: Vec<Transaction> = answer
+            .transaction_states
+            .into_iter()
+            .map(|state| Transaction {
+                transactional_id: state.transactional_id.to_string(),
+                producer_id: state.producer_id.0,
+                state: state.transaction_state.to_string(),
+            })
+            .collect();
+        transactions.sort();
+        transactions
+    }
+}
+
+fn ask(broker: &str) -> Result<ListTransactionsResponse, Box<dyn std::error::Error>> {
+    let mut stream = TcpStream::connect(broker)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.write_all(&request()?)?;
+
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let length = usize::try_from(u32::from_be_bytes(length))?;
+    if length > MAX_ANSWER_BYTES {
+        return Err(format!("an answer of {length} bytes").into());
+    }
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer)?;
+    let mut answer = answer.as_slice();
+    ResponseHeader::decode(&mut answer, ListTransactionsResponse::header_version(0))?;
+    Ok(ListTransactionsResponse::decode(&mut answer, 0)?)
+}
+
+fn request() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let header = RequestHeader::default()
+        .with_request_api_key(LIST_TRANSACTIONS)
+        .with_request_api_version(0)
+        .with_client_id(Some(StrBytes::from_static_str("tests")));
+    let mut message = Vec::new();
+    header.encode(&mut message, ListTransactionsRequest::header_version(0))?;
+    ListTransactionsRequest::default().encode(&mut message, 0)?;
+    let mut framed = u32::try_from(message.len())?.to_be_bytes().to_vec();
+    framed.append(&mut message);
+    Ok(framed)
+}
