@@ -11,6 +11,8 @@ use millstream_types::{Batch, CheckpointId, JobId, Opaque, OperatorUid, SplitSta
 
 use crate::Result;
 
+pub use millstream_types::schema::dead_letter_schema;
+
 /// One configured source of a job: makes its enumerator and readers.
 pub trait SourceConnector: Send + Sync {
     /// The part that runs in the coordinator.
@@ -137,22 +139,4 @@ pub struct SplitRun {
     pub split: usize,
     /// Number of rows.
     pub rows: usize,
-}
-
-/// Columns of a source's dead-letter output (`<source>.deadLetters`): the record as it came, where
-/// it came from, and why it could not be decoded.
-pub fn dead_letter_schema() -> SchemaRef {
-    use millstream_types::schema::{Column, ColumnType, arrow_schema};
-    let column = |name: &str, column_type, nullable| Column {
-        name: name.to_owned(),
-        column_type,
-        nullable,
-    };
-    arrow_schema(&[
-        column("payload", ColumnType::Bytes, false),
-        column("topic", ColumnType::String, false),
-        column("partition", ColumnType::Int32, false),
-        column("offset", ColumnType::Int64, false),
-        column("reason", ColumnType::String, false),
-    ])
 }

@@ -176,6 +176,23 @@ pub fn arrow_schema(columns: &[Column]) -> SchemaRef {
     Arc::new(ArrowSchema::new(fields))
 }
 
+/// Columns of a source's dead-letter output (`<source>.deadLetters`): the record as it came, where
+/// it came from, and why it could not be decoded.
+pub fn dead_letter_schema() -> SchemaRef {
+    let column = |name: &str, column_type, nullable| Column {
+        name: name.to_owned(),
+        column_type,
+        nullable,
+    };
+    arrow_schema(&[
+        column("payload", ColumnType::Bytes, false),
+        column("topic", ColumnType::String, false),
+        column("partition", ColumnType::Int32, false),
+        column("offset", ColumnType::Int64, false),
+        column("reason", ColumnType::String, false),
+    ])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
