@@ -19,7 +19,8 @@ say "building $VERSION (about two minutes)"
 rm -rf "$home"
 mkdir -p "$home"
 GOBIN=$home GOCACHE=$CACHE/go-build CGO_ENABLED=0 GOFLAGS=-buildvcs=false \
-  go install -trimpath -ldflags "-s -w" "github.com/minio/minio@$VERSION" >&2
+  go install -trimpath -ldflags "-s -w" "github.com/minio/minio@$VERSION" 2>"$home/build.log" ||
+  die "cannot build it: $(tail -5 "$home/build.log")"
 "$home/minio" --version >/dev/null || die "$home/minio does not run"
 mark_complete "$home" "$VERSION"
 say "built $VERSION in ${SECONDS} s"

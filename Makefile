@@ -1,0 +1,33 @@
+# What a person does with this project. `make help` lists it.
+#
+# Everything that is fetched or built goes below $(MILLSTREAM_CACHE), so that a second run is quick
+# and a clone stays clean.
+
+export MILLSTREAM_CACHE ?= $(HOME)/.cache/millstream
+export CARGO_TARGET_DIR ?= $(MILLSTREAM_CACHE)/target
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench clean-run
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Run the demo: a million orders, validated and enriched, exactly once, on this machine
+	@tools/demo.sh
+
+test: ## Install what the tests need and run every suite; ends with "N passed, N failed"
+	@tools/test.sh
+
+lint: ## Check formatting, lints and the house rules
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --locked -q -p millstream-tests --test tidy
+
+format: ## Format the code
+	cargo fmt --all
+
+bench: ## Measure throughput beside the peers (long)
+	@benches/run.sh
+
+clean-run: ## Forget what the demo has written
+	rm -rf .run

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Builds millstream without what the demo does not use, and runs the demo.
+#
+#   tools/demo.sh [options of `millstream run`]
+source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
+
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+command -v cargo >/dev/null || die "no cargo: install Rust 1.95 or newer"
+command -v cc >/dev/null || "$ROOT/tools/packages.sh"
+
+cd "$ROOT"
+cargo build --release --locked -p millstream --no-default-features
+say "built in ${SECONDS} s"
+exec "$CARGO_TARGET_DIR/release/millstream" run "$@" examples/orders-local/streamjob.yaml

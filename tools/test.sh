@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Installs what the suites need, runs them all, and adds up the results.
+#
+#   tools/test.sh [arguments of `cargo test`, instead of --workspace]
+#
+# The last line is "N passed, N failed". Fails on any failure, and where nothing was run.
+source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
+
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+command -v cargo >/dev/null || die "no cargo: install Rust 1.95 or newer"
+[ $# -gt 0 ] || set -- --workspace
+
+cd "$ROOT"
+tools/packages.sh
+tools/kafka.sh
+tools/minio.sh
+say "everything is installed after ${SECONDS} s"
+
+cargo test --locked --no-run "$@"
+tools/binary.sh
+say "everything is built after ${SECONDS} s"
+
+log=$CACHE/test.log
+status=0
+cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
+
+read -r passed failed < <(awk '
+  /^test result: / { passed += $4; failed += $6 }
+  END { print passed + 0, failed + 0 }' "$log")
+say "done after ${SECONDS} s; everything printed is in $log"
+if [ "$passed" -eq 0 ] && [ "$failed" -eq 0 ]; then
+  say "no test was run"
+  status=1
+elif [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then
+  say "a test binary did not finish (see above)"
+  failed=1
+fi
+printf '%d passed, %d failed\n' "$passed" "$failed"
+exit "$status"
