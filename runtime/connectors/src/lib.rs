@@ -14,6 +14,7 @@
 //! and [`blackhole`] are sinks that promise less; `kafka` is the big one.
 
 pub mod blackhole;
+pub mod decoding;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 

@@ -1,0 +1,188 @@
+//! From payloads to what a source's poll returns: decoded rows, dead letters, counts.
+//!
+//! Every source that reads bytes pushes them through a [`RecordDecoder`], so that `onError` means
+//! the same everywhere.
+
+mod dead_letters;
+
+use arrow_schema::SchemaRef;
+use millstream_formats::{DecodeError, Decoder, JsonDecoder, RawDecoder};
+use millstream_operators::{Result, SourceOutput, SplitRun};
+use millstream_spec::{Format, OnError, ValidSource};
+use millstream_types::batch::{MAX_BATCH_BYTES, MAX_BATCH_ROWS};
+use millstream_types::snapshot::Counters;
+use millstream_types::{Batch, ErrorCode, ErrorKind, Failure};
+
+use dead_letters::DeadLetters;
+
+/// Most bytes of a payload that a message repeats.
+const EXCERPT_BYTES: usize = 100;
+
+/// Where a record came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// Index of its split in the reader's snapshot.
+    pub split: usize,
+    /// Its topic, or the path of its file.
+    pub topic: &'a str,
+    /// Its partition; 0 in a file.
+    pub partition: i32,
+    /// Its offset in the partition, or the byte in the file at which it begins.
+    pub offset: i64,
+}
+
+/// Decodes payloads and deals with those that cannot be decoded, as the source's `onError` says.
+#[derive(Debug)]
+pub struct RecordDecoder {
+    source: String,
+    decoder: Decoder,
+    on_error: OnError,
+    runs: Vec<SplitRun>,
+    dead_letters: DeadLetters,
+    counters: Counters,
+}
+
+impl RecordDecoder {
+    /// A decoder of the source's format into these columns, a projection of the declared ones.
+    ///
+    /// # Errors
+    /// The format cannot hold a column.
+    pub fn new(spec: &ValidSource, schema: &SchemaRef) -> Result<Self> {
+        let decoder = match &spec.format {
+            Format::Json(_) => JsonDecoder::new(schema).map(Decoder::from),
+            Format::Raw(_) => RawDecoder::new(schema).map(Decoder::from),
+        };
+        let decoder = decoder.map_err(|error| {
+            let message = format!("source `{}`: {error}", spec.name);
+            Failure::new(ErrorCode::InvalidJob, ErrorKind::InvalidJob, message)
+        })?;
+        Ok(Self {
+            source: spec.name.clone(),
+            decoder,
+            on_error: spec.on_error,
+            runs: Vec::new(),
+            dead_letters: DeadLetters::default(),
+            counters: Counters::default(),
+        })
+    }
+
+    /// Decodes one record. `None` is a record without a value (a Kafka tombstone), which no format
+    /// can decode.
+    ///
+    /// # Errors
+    /// The record cannot be decoded and the source says `onError: Fail`.
+    pub fn push(&mut self, payload: Option<&[u8]>, place: Place<'_>) -> Result<()> {
+        let bytes = payload.unwrap_or_default();
+        self.counters.records_in += 1;
+        self.counters.bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let reason = match payload.map(|payload| self.decoder.decode(payload)) {
+            Some(Ok(())) => {
+                self.counters.records_out += 1;
+                self.note_row(place.split);
+                return Ok(());
+            }
+            Some(Err(error)) => Reason::Undecodable(error),
+            None => Reason::NoValue,
+        };
+        match self.on_error {
+            OnError::Fail => Err(self.corrupt(bytes, place, &reason)),
+            OnError::Skip => {
+                self.counters.skipped += 1;
+                Ok(())
+            }
+            OnError::DeadLetter => {
+                self.counters.dead_letters += 1;
+                self.dead_letters.push(bytes, place, &reason.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    fn note_row(&mut self, split: usize) {
+        match self.runs.last_mut() {
+            Some(run) if run.split == split => run.rows += 1,
+            _ => self.runs.push(SplitRun { split, rows: 1 }),
+        }
+    }
+
+    #[cold]
+    fn corrupt(&self, payload: &[u8], place: Place<'_>, reason: &Reason) -> Failure {
+        let Place {
+            topic,
+            partition,
+            offset,
+            ..
+        } = place;
+        let message = format!(
+            "source `{}`: the record at {topic}/{partition} offset {offset} cannot be decoded: \
+             {reason}; it begins with {}; correct the producer or the source's schema, or set \
+             `onError` to Skip or DeadLetter",
+            self.source,
+            excerpt(payload),
+        );
+        Failure::new(ErrorCode::CorruptRecord, ErrorKind::CorruptData, message)
+    }
+
+    /// Whether enough was pushed for one batch: [`take`](Self::take) it before pushing more.
+    pub fn is_full(&self) -> bool {
+        let rows = self.decoder.rows() + self.dead_letters.rows();
+        let bytes = self.decoder.bytes() + self.dead_letters.bytes();
+        rows >= MAX_BATCH_ROWS || bytes >= MAX_BATCH_BYTES
+    }
+
+    /// Takes what was pushed since the last call; `None` if nothing came of it.
+    ///
+    /// # Errors
+    /// Arrow refuses the columns: a bug of the decoder.
+    pub fn take(&mut self) -> Result<Option<SourceOutput>> {
+        let batch = match self.decoder.rows() {
+            0 => None,
+            _ => Some(Batch::new(self.decoder.finish().map_err(internal)?)),
+        };
+        let dead_letters = self.dead_letters.finish().map_err(internal)?;
+        if batch.is_none() && dead_letters.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(SourceOutput {
+            batch,
+            runs: std::mem::take(&mut self.runs),
+            dead_letters,
+        }))
+    }
+
+    /// Totals since the decoder was made.
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Records that took the slow way through the JSON decoder, since it was made.
+    pub const fn shape_misses(&self) -> u64 {
+        self.decoder.shape_misses()
+    }
+}
+
+/// Why a record did not become a row.
+#[derive(Debug, thiserror::Error)]
+enum Reason {
+    #[error(transparent)]
+    Undecodable(DecodeError),
+    #[error("the record has no value")]
+    NoValue,
+}
+
+/// The beginning of a payload in quotes, with escapes for what is not printable.
+fn excerpt(payload: &[u8]) -> String {
+    let shown = payload.get(..EXCERPT_BYTES).unwrap_or(payload);
+    let cut = if shown.len() < payload.len() {
+        "…"
+    } else {
+        ""
+    };
+    format!("\"{}\"{cut}", shown.escape_ascii())
+}
+
+#[cold]
+fn internal(error: arrow_schema::ArrowError) -> Failure {
+    let message = format!("decoded columns do not fit their schema: {error}");
+    Failure::new(ErrorCode::CorruptRecord, ErrorKind::Internal, message)
+}

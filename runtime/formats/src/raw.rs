@@ -1,0 +1,178 @@
+//! Raw: the bytes of a record as one column.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::{ArrowError, DataType, SchemaRef};
+
+use crate::column::{Column, Columns, Values};
+use crate::error::{DecodeError, DecodeReason, EncodeError, Fault, UnsupportedColumn};
+use crate::{EncodedRows, encoded};
+
+/// Name of the column that a raw source has.
+pub const VALUE: &str = "value";
+
+const DECODER: &str = "the raw decoder (one string or bytes column, or none)";
+const ENCODER: &str = "the raw encoder (exactly one string or bytes column)";
+
+/// Makes a record the value of one column. A string column takes UTF-8 only, a bytes column
+/// anything. Without a column it only counts.
+#[derive(Debug)]
+pub struct RawDecoder {
+    columns: Columns,
+}
+
+impl RawDecoder {
+    /// A decoder into these columns.
+    ///
+    /// # Errors
+    /// There is more than one column, or it is not of type string or bytes.
+    pub fn new(schema: &SchemaRef) -> Result<Self, UnsupportedColumn> {
+        let unsupported = schema.fields().iter().enumerate().find(|(index, field)| {
+            *index > 0 || !matches!(field.data_type(), DataType::Utf8 | DataType::Binary)
+        });
+        if let Some((_, field)) = unsupported {
+            return Err(UnsupportedColumn {
+                column: field.name().clone(),
+                data_type: field.data_type().clone(),
+                format: DECODER,
+            });
+        }
+        let columns = Columns::new(schema, DECODER)?;
+        Ok(Self { columns })
+    }
+
+    /// Appends one row, or nothing.
+    ///
+    /// # Errors
+    /// The column is a string and the record is not UTF-8.
+    pub fn decode(&mut self, record: &[u8]) -> Result<(), DecodeError> {
+        self.columns.attempt(record.len(), |columns| {
+            for column in columns {
+                push(column, record).map_err(|fault| fault.in_field(Some(&column.name)))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Rows since the last [`finish`](Self::finish).
+    pub const fn rows(&self) -> usize {
+        self.columns.rows()
+    }
+
+    /// Bytes of the records that became those rows.
+    pub const fn bytes(&self) -> usize {
+        self.columns.bytes()
+    }
+
+    /// Gives the rows away as a batch and begins the next one.
+    ///
+    /// # Errors
+    /// None of these rows can be the cause: it is a bug of the decoder.
+    pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
+        self.columns.finish()
+    }
+}
+
+fn push(column: &mut Column, record: &[u8]) -> Result<(), Fault> {
+    match &mut column.values {
+        Values::String(texts) => {
+            std::str::from_utf8(record)
+                .map_err(|error| Fault::new(error.valid_up_to(), DecodeReason::NotUtf8))?;
+            texts.push(record)
+        }
+        Values::Bytes(texts) => texts.push(record),
+        _ => Ok(()),
+    }
+    .map_err(|reason| Fault::new(0, reason))?;
+    column.value_pushed();
+    Ok(())
+}
+
+/// Writes the values of a batch's only column as they are.
+#[derive(Debug)]
+pub struct RawEncoder {
+    schema: SchemaRef,
+    rows: EncodedRows,
+}
+
+impl RawEncoder {
+    /// An encoder of batches with this column.
+    ///
+    /// # Errors
+    /// There is not exactly one column, or it is not of type string or bytes.
+    pub fn new(schema: &SchemaRef) -> Result<Self, UnsupportedColumn> {
+        let fields = schema.fields();
+        let wrong = match fields.iter().as_slice() {
+            [only] if is_bytes(only.data_type()) => None,
+            [] => Some((String::new(), DataType::Null)),
+            [only] => Some((only.name().clone(), only.data_type().clone())),
+            [_, second, ..] => Some((second.name().clone(), second.data_type().clone())),
+        };
+        if let Some((column, data_type)) = wrong {
+            return Err(UnsupportedColumn {
+                column,
+                data_type,
+                format: ENCODER,
+            });
+        }
+        Ok(Self {
+            schema: Arc::clone(schema),
+            rows: EncodedRows::default(),
+        })
+    }
+
+    /// The columns that the encoder was made for.
+    pub const fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Encodes every row of a batch. What is returned is valid until the next call.
+    ///
+    /// # Errors
+    /// The batch has other columns than the encoder was made for, or a null.
+    pub fn encode(&mut self, batch: &RecordBatch) -> Result<&EncodedRows, EncodeError> {
+        self.rows.clear();
+        encoded::check_types(&self.schema, batch)?;
+        let column: &dyn Array = batch.column(0);
+        if let Some(row) = (0..column.len()).find(|row| column.is_null(*row)) {
+            return Err(EncodeError::Value {
+                row,
+                column: batch.schema_ref().field(0).name().clone(),
+                reason: "raw cannot write a null",
+            });
+        }
+        match column.data_type() {
+            DataType::Utf8 => self.write(column.as_string::<i32>().iter()),
+            DataType::LargeUtf8 => self.write(column.as_string::<i64>().iter()),
+            DataType::Utf8View => self.write(column.as_string_view().iter()),
+            DataType::Binary => self.write(column.as_binary::<i32>().iter()),
+            DataType::LargeBinary => self.write(column.as_binary::<i64>().iter()),
+            _ => self.write(column.as_binary_view().iter()),
+        }
+        Ok(&self.rows)
+    }
+
+    fn write<'a, V: AsRef<[u8]> + ?Sized + 'a>(
+        &mut self,
+        values: impl Iterator<Item = Option<&'a V>>,
+    ) {
+        for value in values.flatten() {
+            self.rows.out().extend_from_slice(value.as_ref());
+            self.rows.end_row();
+        }
+    }
+}
+
+const fn is_bytes(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Utf8
+            | DataType::LargeUtf8
+            | DataType::Utf8View
+            | DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+    )
+}
