@@ -2,7 +2,25 @@
 //!
 //! Synchronous, deterministic, and ignorant of workers and addresses: the coordinator and every
 //! worker plan the same job file and compare fingerprints.
+//!
+//! Invariants:
+//! - The same job gives the same graph, expressions and fingerprint in every process.
+//! - Expressions are immutable functions of one record: what is processed again after a failure
+//!   gives the same output.
+//! - What is planned has types: only values can make an expression fail at run time.
+//!
+//! Reading order: [`graph`] is what comes out; `planning` is how; `sql` binds one transform and
+//! `functions` is what it may call; `chaining` and `fingerprint` finish the graph; [`error`] is
+//! what is wrong with a job.
 
+mod chaining;
+pub mod error;
+mod fingerprint;
+mod functions;
 pub mod graph;
+mod planning;
+mod sql;
 
+pub use error::{Fault, PlanError};
 pub use graph::{JobGraph, Node, NodeIndex, NodeInput, NodeKind, SqlTransform, Vertex};
+pub use planning::plan;

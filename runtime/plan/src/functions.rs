@@ -1,0 +1,128 @@
+//! The functions that SQL may call.
+//!
+//! Only functions whose result depends on their arguments alone: a record that is processed again
+//! after a failure must give the same output, or output that is already visible would be
+//! contradicted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow_schema::DataType;
+use datafusion_common::config::ConfigOptions;
+use datafusion_common::{Result, TableReference, plan_err};
+use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF};
+use datafusion_functions::core::planner::CoreFunctionPlanner;
+use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
+use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
+
+use crate::sql::types::ColumnTypes;
+
+/// All functions by their lower-case names.
+#[derive(Debug)]
+pub(crate) struct Functions {
+    scalar: BTreeMap<String, Arc<ScalarUDF>>,
+    varying: BTreeSet<String>,
+    planners: Vec<Arc<dyn ExprPlanner>>,
+    options: ConfigOptions,
+}
+
+impl Functions {
+    /// The built-in ones.
+    pub(crate) fn new() -> Self {
+        let mut functions = Self {
+            scalar: BTreeMap::new(),
+            varying: BTreeSet::new(),
+            planners: vec![
+                Arc::new(CoreFunctionPlanner::default()),
+                Arc::new(DatetimeFunctionPlanner),
+                Arc::new(UnicodeFunctionPlanner),
+            ],
+            options: ConfigOptions::default(),
+        };
+        for function in datafusion_functions::all_default_functions() {
+            functions.add(&function);
+        }
+        functions
+    }
+
+    fn add(&mut self, function: &Arc<ScalarUDF>) {
+        let names = std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str));
+        for name in names {
+            if function.signature().volatility == Volatility::Immutable {
+                self.scalar.insert(name.to_owned(), Arc::clone(function));
+            } else {
+                self.varying.insert(name.to_owned());
+            }
+        }
+    }
+
+    /// Whether there is a function of this name.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.scalar.contains_key(name)
+    }
+
+    /// Whether the function exists elsewhere but gives another result on every call.
+    pub(crate) fn varies(&self, name: &str) -> bool {
+        self.varying.contains(name)
+    }
+
+    /// All names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.scalar.keys().map(String::as_str)
+    }
+}
+
+impl ContextProvider for Functions {
+    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        plan_err!("there is no table `{name}` here")
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(ColumnTypes))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.scalar.get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, _: &str) -> Option<Arc<HigherOrderUDF>> {
+        None
+    }
+
+    fn get_aggregate_meta(&self, _: &str) -> Option<Arc<AggregateUDF>> {
+        None
+    }
+
+    fn get_window_meta(&self, _: &str) -> Option<Arc<WindowUDF>> {
+        None
+    }
+
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.options
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.scalar.keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

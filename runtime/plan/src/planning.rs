@@ -1,0 +1,256 @@
+//! Planning a job: bind every transform, keep the columns that are used, chain the nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Schema, SchemaRef};
+use datafusion_common::DFSchema;
+use millstream_spec::ValidJob;
+use millstream_spec::valid::{Input, SinkConnector};
+use millstream_types::schema::{arrow_schema, dead_letter_schema};
+use millstream_types::{ErrorCode, OperatorUid};
+
+use crate::error::{Fault, PlanError, nearest};
+use crate::functions::Functions;
+use crate::graph::{JobGraph, Node, NodeIndex, NodeInput, NodeKind, SqlTransform};
+use crate::sql::{BoundTransform, bind_transform, lower, types};
+use crate::{chaining, fingerprint};
+
+/// Plans a job.
+///
+/// # Errors
+/// Every fault of every transform and sink; what reads from a faulty transform is left out.
+pub fn plan(job: &ValidJob) -> Result<JobGraph, PlanError> {
+    let mut faults = Vec::new();
+    let (mut bound, outputs) = bind_all(job, &mut faults);
+    faults.extend(sink_faults(job, &outputs));
+    PlanError::of(faults)?;
+    let needed = needed_columns(job, &mut bound, &outputs);
+    let nodes = nodes(job, &bound, &needed).map_err(|fault| PlanError::from(*fault))?;
+    let vertices = chaining::chain(&nodes, job.operator_chaining);
+    let fingerprint = fingerprint::fingerprint(job, &nodes, &vertices);
+    Ok(JobGraph {
+        nodes,
+        vertices,
+        fingerprint,
+    })
+}
+
+/// All columns of each node's main output, by the node's name.
+type Outputs = BTreeMap<String, SchemaRef>;
+
+/// Bound transforms by name.
+type Bound = BTreeMap<String, BoundTransform>;
+
+fn bind_all(job: &ValidJob, faults: &mut Vec<Fault>) -> (Bound, Outputs) {
+    let functions = Functions::new();
+    let mut bound = Bound::new();
+    let mut outputs: Outputs = job
+        .sources
+        .iter()
+        .map(|source| (source.name.clone(), arrow_schema(&source.schema)))
+        .collect();
+    for transform in &job.transforms {
+        let Some(input) = output_of(&transform.input, &outputs) else {
+            continue;
+        };
+        match bind_transform(&functions, transform, &input) {
+            Ok(transformed) => {
+                outputs.insert(transform.name.clone(), transformed.schema());
+                bound.insert(transform.name.clone(), transformed);
+            }
+            Err(found) => faults.extend(found),
+        }
+    }
+    (bound, outputs)
+}
+
+/// The columns of an output; `None` if it belongs to a faulty transform.
+fn output_of(input: &Input, outputs: &Outputs) -> Option<SchemaRef> {
+    match input {
+        Input::Main(name) => outputs.get(name).cloned(),
+        Input::DeadLetters(_) => Some(dead_letter_schema()),
+    }
+}
+
+/// Sinks whose options do not fit the columns that they are given.
+fn sink_faults(job: &ValidJob, outputs: &Outputs) -> Vec<Fault> {
+    let sinks = job.sinks.iter().enumerate();
+    sinks
+        .filter_map(|(index, sink)| {
+            let SinkConnector::Kafka(kafka) = &sink.connector else {
+                return None;
+            };
+            let schema = output_of(&sink.input, outputs)?;
+            let (message, help) = key_fault(kafka.key.as_ref()?, &schema)?;
+            Some(Fault {
+                code: ErrorCode::InvalidJob,
+                subject: format!("spec.dataflow.sinks[{index}].kafka.key"),
+                place: None,
+                message,
+                help: Some(help),
+            })
+        })
+        .collect()
+}
+
+fn key_fault(key: &str, schema: &Schema) -> Option<(String, String)> {
+    let names = || schema.fields().iter().map(|field| field.name().as_str());
+    match schema.field_with_name(key) {
+        Ok(field) if *field.data_type() == DataType::Utf8 => None,
+        Ok(field) => Some((
+            format!(
+                "a key is a string, but the column `{key}` is of type {}",
+                types::type_name(field.data_type())
+            ),
+            format!("convert it in a transform: CAST({key} AS string)"),
+        )),
+        Err(_) => Some((
+            format!("the sink's input has no column `{key}`"),
+            nearest(key, names()).map_or_else(
+                || format!("it has the columns {}", names().collect::<Vec<_>>().join(", ")),
+                |name| format!("did you mean `{name}`?"),
+            ),
+        )),
+    }
+}
+
+/// Finds which columns of each source anybody uses, from the sinks upwards, and drops unused
+/// output columns of transforms.
+fn needed_columns(
+    job: &ValidJob,
+    bound: &mut Bound,
+    outputs: &Outputs,
+) -> BTreeMap<String, BTreeSet<String>> {
+    let mut needed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut need = |input: &Input, columns: BTreeSet<String>| {
+        if let Input::Main(name) = input {
+            needed.entry(name.clone()).or_default().extend(columns);
+        }
+    };
+    for sink in &job.sinks {
+        let all = output_of(&sink.input, outputs).map(|schema| {
+            schema.fields().iter().map(|field| field.name().clone()).collect()
+        });
+        need(&sink.input, all.unwrap_or_default());
+    }
+    for source in &job.sources {
+        let time = source.watermark.iter().map(|watermark| watermark.column.clone());
+        need(&Input::Main(source.name.clone()), time.collect());
+    }
+    for transform in job.transforms.iter().rev() {
+        if let Some(bound) = bound.get_mut(&transform.name) {
+            bound.keep(needed.entry(transform.name.clone()).or_default());
+            let reads = bound.reads();
+            if let Input::Main(name) = &transform.input {
+                needed.entry(name.clone()).or_default().extend(reads);
+            }
+        }
+    }
+    needed
+}
+
+fn nodes(
+    job: &ValidJob,
+    bound: &Bound,
+    needed: &BTreeMap<String, BTreeSet<String>>,
+) -> Result<Vec<Node>, Box<Fault>> {
+    let mut nodes: Vec<Node> = Vec::new();
+    for source in &job.sources {
+        let all = arrow_schema(&source.schema);
+        nodes.push(Node {
+            uid: OperatorUid(source.name.clone()),
+            input: None,
+            schema: projected(&all, needed.get(&source.name)),
+            kind: NodeKind::Source(Arc::clone(source)),
+        });
+    }
+    for transform in &job.transforms {
+        let (input, schema) = input_of(&nodes, &transform.input)?;
+        let Some(bound) = bound.get(&transform.name) else {
+            return Err(internal(&transform.name, "it is not bound"));
+        };
+        let sql = lower_transform(bound, &schema)
+            .map_err(|error| internal(&transform.name, &error.to_string()))?;
+        nodes.push(Node {
+            uid: OperatorUid(transform.name.clone()),
+            input: Some(input),
+            kind: NodeKind::Sql(sql),
+            schema: bound.schema(),
+        });
+    }
+    for sink in &job.sinks {
+        let (input, schema) = input_of(&nodes, &sink.input)?;
+        nodes.push(Node {
+            uid: OperatorUid(sink.name.clone()),
+            input: Some(input),
+            kind: NodeKind::Sink(Arc::clone(sink)),
+            schema,
+        });
+    }
+    Ok(nodes)
+}
+
+/// The needed columns in their declared order; the first one if none is needed, as a batch needs
+/// a column.
+fn projected(all: &SchemaRef, needed: Option<&BTreeSet<String>>) -> SchemaRef {
+    let fields: Vec<_> = all
+        .fields()
+        .iter()
+        .filter(|field| needed.is_some_and(|needed| needed.contains(field.name())))
+        .cloned()
+        .collect();
+    let fields = if fields.is_empty() {
+        all.fields().iter().take(1).cloned().collect()
+    } else {
+        fields
+    };
+    Arc::new(Schema::new(fields))
+}
+
+fn input_of(nodes: &[Node], input: &Input) -> Result<(NodeInput, SchemaRef), Box<Fault>> {
+    let (Input::Main(name) | Input::DeadLetters(name)) = input;
+    let found = nodes
+        .iter()
+        .enumerate()
+        .find(|(_, node)| node.uid.as_str() == name);
+    match (found, input) {
+        (Some((index, node)), Input::Main(_)) => {
+            Ok((NodeInput::Main(NodeIndex(index)), Arc::clone(&node.schema)))
+        }
+        (Some((index, _)), Input::DeadLetters(_)) => {
+            Ok((NodeInput::DeadLetters(NodeIndex(index)), dead_letter_schema()))
+        }
+        (None, _) => Err(internal(name, "it is read before it is there")),
+    }
+}
+
+/// A break of what binding has promised.
+fn internal(name: &str, message: &str) -> Box<Fault> {
+    Box::new(Fault {
+        code: ErrorCode::SqlDoesNotBind,
+        subject: format!("node `{name}`"),
+        place: None,
+        message: message.to_owned(),
+        help: None,
+    })
+}
+
+fn lower_transform(
+    bound: &BoundTransform,
+    input: &SchemaRef,
+) -> datafusion_common::Result<SqlTransform> {
+    let schema = DFSchema::try_from(Arc::clone(input))?;
+    Ok(SqlTransform {
+        filter: bound
+            .filter
+            .as_ref()
+            .map(|filter| lower::lower(filter, &schema))
+            .transpose()?,
+        projection: bound
+            .columns
+            .iter()
+            .map(|column| lower::lower(&column.expr, &schema))
+            .collect::<Result<_, _>>()?,
+    })
+}

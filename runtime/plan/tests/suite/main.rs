@@ -1,0 +1,6 @@
+//! Behaviour of the planner, from a valid job to its graph or its faults.
+
+mod faults;
+mod jobs;
+mod projection;
+mod values;
