@@ -1,1 +1,47 @@
 //! The house rules, as tests.
+//!
+//! [`crates`] the arrows between crates, [`code`] sizes and names, [`pages`] documents and the
+//! links between them.
+
+mod code;
+mod crates;
+mod pages;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use millstream_tests::tools::root;
+
+/// Every file of the project with its text, by path from the top: what git tracks, and what it
+/// would track. Files that are not text are left out.
+fn files() -> BTreeMap<String, String> {
+    let output = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .expect("git is there");
+    assert!(output.status.success(), "git ls-files failed");
+    let files: BTreeMap<String, String> = String::from_utf8(output.stdout)
+        .expect("paths are UTF-8")
+        .lines()
+        .filter_map(|path| {
+            let text = std::fs::read_to_string(root().join(path)).ok()?;
+            Some((path.to_owned(), text))
+        })
+        .collect();
+    assert!(files.contains_key("Cargo.toml"), "git lists the project");
+    files
+}
+
+/// Files whose name ends so.
+fn files_ending(end: &str) -> BTreeMap<String, String> {
+    let mut files = files();
+    files.retain(|path, _| path.ends_with(end));
+    files
+}
+
+/// Fails with all faults at once.
+#[track_caller]
+fn check(rule: &str, faults: &[String]) {
+    assert!(faults.is_empty(), "{rule}:\n  {}", faults.join("\n  "));
+}

@@ -1,0 +1,199 @@
+//! Which crate may use which.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use millstream_tests::tools::root;
+use serde_json::Value;
+
+use super::check;
+
+/// A crate of ours and the crates of ours that it may use. A new arrow needs a decision record in
+/// `docs/decisions/`.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("types", &[]),
+    ("spec", &["types"]),
+    ("plan", &["spec", "types"]),
+    ("state", &["types"]),
+    ("checkpoint", &["types"]),
+    ("operators", &["state", "types"]),
+    ("derive", &[]),
+    ("formats", &["types"]),
+    ("connectors", &["operators", "formats", "spec", "types"]),
+    ("worker", &["operators", "state", "checkpoint", "types"]),
+    (
+        "coordinator",
+        &["plan", "spec", "checkpoint", "operators", "types"],
+    ),
+    ("crds", &["spec", "types"]),
+    ("operator", &["crds", "spec", "types"]),
+    ("cli", &["crds", "types"]),
+];
+
+/// Crates of ours that may use everything.
+const TOP: &[&str] = &["millstream", "tests", "benches", "examples"];
+
+/// An external crate (or all whose names begin so, with `*`) and the only crates of ours that may
+/// name it.
+const HEAVY: &[(&str, &[&str])] = &[
+    ("rocksdb", &["state"]),
+    ("aws-*", &["checkpoint"]),
+    ("rdkafka", &["connectors", "tests", "benches"]),
+    ("rdkafka-sys", &["connectors"]),
+    ("kafka-protocol", &["connectors", "tests"]),
+    ("tokio-postgres", &["connectors", "tests"]),
+    ("serde_yaml", &["spec", "crds", "operator", "cli", "tests"]),
+    ("datafusion-sql", &["plan"]),
+    ("datafusion-optimizer", &["plan"]),
+    ("datafusion-*", &["plan", "operators"]),
+    ("tonic", &["millstream", "coordinator", "worker"]),
+    ("axum", &["coordinator", "operator"]),
+    ("kube", &["crds", "operator", "cli", "tests"]),
+    ("k8s-openapi", &["crds", "operator", "cli", "tests"]),
+    ("indicatif", &["millstream", "cli"]),
+    (
+        "tokio",
+        &[
+            "checkpoint",
+            "connectors",
+            "worker",
+            "coordinator",
+            "millstream",
+            "operator",
+            "cli",
+            "tests",
+            "benches",
+        ],
+    ),
+];
+
+struct Dependency {
+    of: String,
+    on: String,
+}
+
+/// Everything the crates of the workspace depend on to be built, tests left out.
+fn dependencies() -> Vec<Dependency> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
+        .current_dir(root())
+        .output()
+        .expect("cargo is there");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    let mut dependencies = Vec::new();
+    for package in packages {
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            if dependency["kind"] != "dev" {
+                dependencies.push(Dependency {
+                    of: short(&package["name"]),
+                    on: short(&dependency["name"]),
+                });
+            }
+        }
+    }
+    assert!(dependencies.len() > 20, "cargo lists the workspace");
+    dependencies
+}
+
+/// `millstream-types` is `types`.
+fn short(name: &Value) -> String {
+    let name = name.as_str().expect("a name");
+    name.strip_prefix("millstream-").unwrap_or(name).to_owned()
+}
+
+fn allowed(of: &str) -> Option<&'static [&'static str]> {
+    ARROWS
+        .iter()
+        .find(|(name, _)| *name == of)
+        .map(|(_, allowed)| *allowed)
+}
+
+fn arrow_faults(dependencies: &[Dependency]) -> Vec<String> {
+    let ours: BTreeSet<&str> = ARROWS
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(TOP.iter().copied())
+        .collect();
+    let mut faults = Vec::new();
+    for Dependency { of, on } in dependencies {
+        if TOP.contains(&of.as_str()) || !ours.contains(on.as_str()) {
+            continue;
+        }
+        match allowed(of) {
+            None => faults.push(format!("`{of}` is not in the table")),
+            Some(allowed) if allowed.contains(&on.as_str()) => {}
+            Some(_) => faults.push(format!("`{of}` must not use `{on}`")),
+        }
+    }
+    faults
+}
+
+fn heavy_faults(dependencies: &[Dependency]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for Dependency { of, on } in dependencies {
+        let rule = HEAVY.iter().find(|(name, _)| {
+            name.strip_suffix('*')
+                .map_or(on == name, |start| on.starts_with(start))
+        });
+        if let Some((_, allowed)) = rule
+            && !allowed.contains(&of.as_str())
+        {
+            faults.push(format!("`{of}` must not use `{on}`: only {allowed:?} may"));
+        }
+    }
+    faults
+}
+
+#[test]
+fn crates_use_only_what_the_table_allows() {
+    check("arrows between crates", &arrow_faults(&dependencies()));
+}
+
+#[test]
+fn heavy_external_crates_stay_behind_their_door() {
+    check("heavy external crates", &heavy_faults(&dependencies()));
+}
+
+#[test]
+fn a_forbidden_arrow_is_seen() {
+    let forbidden = |of: &str, on: &str| {
+        [Dependency {
+            of: of.to_owned(),
+            on: on.to_owned(),
+        }]
+    };
+    assert_eq!(arrow_faults(&forbidden("types", "worker")).len(), 1);
+    assert_eq!(arrow_faults(&forbidden("new", "types")).len(), 1);
+    assert_eq!(arrow_faults(&forbidden("worker", "types")).len(), 0);
+    assert_eq!(heavy_faults(&forbidden("plan", "rdkafka")).len(), 1);
+    assert_eq!(heavy_faults(&forbidden("plan", "aws-config")).len(), 1);
+    assert_eq!(
+        heavy_faults(&forbidden("checkpoint", "aws-config")).len(),
+        0
+    );
+}
+
+/// Directories of the workspace's crates, from its root manifest.
+pub(crate) fn directories() -> Vec<String> {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("the root manifest");
+    let (_, rest) = manifest.split_once("members = [").expect("members");
+    let (members, _) = rest.split_once(']').expect("the end of the list");
+    members
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
