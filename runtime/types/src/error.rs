@@ -112,6 +112,10 @@ codes! {
     PathTaken = "MS0305",
     /// A checkpoint or savepoint that is asked for does not exist.
     CheckpointMissing = "MS0306",
+    /// Another savepoint has the name.
+    SavepointExists = "MS0307",
+    /// A rule of the chain was broken: a bug of ours.
+    ChainRuleBroken = "MS0308",
     // 04xx: records
     /// A record cannot be decoded and the source says `onError: Fail`.
     CorruptRecord = "MS0401",
@@ -134,6 +138,8 @@ codes! {
     CheckpointExpired = "MS0507",
     /// A task does not react: a call into a connector blocks it.
     TaskStuck = "MS0508",
+    /// The operating system refuses what the process needs: a thread, an address, a file.
+    OperatingSystem = "MS0509",
     // 06xx: files
     /// A source's or sink's file cannot be read, written or renamed.
     FileAccess = "MS0601",
