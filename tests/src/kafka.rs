@@ -27,7 +27,7 @@ use crate::wait::poll_until;
 use certificates::Certificates;
 
 const STARTS: u32 = 3;
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 
 /// Versions that the suites run against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

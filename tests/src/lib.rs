@@ -7,14 +7,18 @@
 //! their own tests may use it.
 //!
 //! Reading order: [`wait`] for conditions, [`scratch`] directories, [`server`] processes,
-//! [`kafka`] and [`minio`].
+//! [`kafka`] and [`minio`]; then [`workload`] makes orders, [`oracle`] says what must become of
+//! them, [`audit`] says what did.
 
+pub mod audit;
 pub mod kafka;
 pub mod minio;
+pub mod oracle;
 pub mod scratch;
 pub mod server;
 pub mod tools;
 pub mod wait;
+pub mod workload;
 
 pub use kafka::{Broker, BrokerOptions, KafkaVersion};
 pub use minio::Minio;

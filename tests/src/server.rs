@@ -160,13 +160,11 @@ impl Server {
     /// Asks it to end (SIGTERM) and waits; kills it after `deadline`. How it ended.
     pub fn terminate(&mut self, deadline: Duration) -> ExitStatus {
         self.signal(Signal::TERM);
-        match poll_until(deadline, || self.exit_status()) {
-            Some(status) => status,
-            None => {
-                self.kill();
-                self.wait(Duration::from_secs(10))
-            }
+        if let Some(status) = poll_until(deadline, || self.exit_status()) {
+            return status;
         }
+        self.kill();
+        self.wait(Duration::from_secs(10))
     }
 
     /// SIGINT, as Ctrl-C sends.

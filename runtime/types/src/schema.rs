@@ -149,6 +149,10 @@ impl JsonSchema for ColumnType {
 /// One column of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "`type` is a keyword, and `data_type` is Arrow's"
+)]
 pub struct Column {
     /// Name of the column, as SQL and the record's format spell it.
     #[schemars(length(min = 1, max = 128))]

@@ -13,7 +13,7 @@ use super::Broker;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Without any news from the broker while records are outstanding.
-const STALLED: Duration = Duration::from_secs(60);
+const STALLED: Duration = Duration::from_mins(1);
 
 /// What a reader is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -175,10 +175,10 @@ fn architecture_is_short_and_names_every_crate() {
 #[test]
 fn every_example_is_run_by_a_suite() {
     let files = files();
-    let suites: String = files
-        .iter()
-        .filter(|(path, _)| path.starts_with("tests/") && path.ends_with(".rs"))
-        .map(|(_, text)| text.as_str())
+    let suites: String = files_ending(".rs")
+        .into_iter()
+        .filter(|(path, _)| path.starts_with("tests/"))
+        .map(|(_, text)| text)
         .collect();
     let examples: BTreeSet<&str> = files
         .keys()

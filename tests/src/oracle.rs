@@ -1,0 +1,64 @@
+//! What the order job must write, recomputed from its input topic as it was read back.
+//!
+//! The truth is what the broker holds, not what the workload meant to send.
+
+use std::collections::BTreeMap;
+
+use crate::kafka::Broker;
+use crate::kafka::topics::{Isolation, Record};
+use crate::workload::{Order, ReadOrder};
+
+/// Where a record lies in the input: partition and offset.
+pub type Place = (i32, i64);
+
+/// What must be in the output topics once the whole input is processed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Processed orders, by uid.
+    pub orders: BTreeMap<u64, ExpectedOrder>,
+    /// Dead letters: payloads by the place of their record.
+    pub dead_letters: BTreeMap<Place, Vec<u8>>,
+    /// Valid JSON that the job drops.
+    pub dropped: u64,
+}
+
+/// One processed order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpectedOrder {
+    /// What came in.
+    pub order: Order,
+    /// Quantity × price, hundredths.
+    pub total_cents: i64,
+}
+
+impl Expected {
+    /// Reads an input topic to its end.
+    #[track_caller]
+    pub fn read(broker: &Broker, topic: &str) -> Self {
+        let mut expected = Self::default();
+        broker.for_each_to_end(topic, Isolation::Committed, |record| expected.add(record));
+        expected
+    }
+
+    /// Adds one record of the input.
+    pub fn add(&mut self, record: Record) {
+        match ReadOrder::from_json(&record.value) {
+            Ok(ReadOrder { order, .. }) if order.quantity > 0 && order.price_cents > 0 => {
+                let total_cents = order.quantity * order.price_cents;
+                self.orders
+                    .insert(order.uid, ExpectedOrder { order, total_cents });
+            }
+            Ok(_) => self.dropped += 1,
+            Err(_) => {
+                self.dead_letters
+                    .insert((record.partition, record.offset), record.value);
+            }
+        }
+    }
+
+    /// Records of the input.
+    pub fn input(&self) -> u64 {
+        let kept = self.orders.len() + self.dead_letters.len();
+        u64::try_from(kept).unwrap_or(u64::MAX) + self.dropped
+    }
+}
