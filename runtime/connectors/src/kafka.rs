@@ -1,4 +1,22 @@
-//! Topics of a Kafka cluster.
+//! Topics of a Kafka cluster: a source, and a sink whose transactions survive their producer.
+//!
+//! Two clients speak to the cluster. librdkafka moves the records ([`ffi`] is the only place with
+//! `unsafe` code); a small client of our own ([`client`]) does what librdkafka has no call for.
+//! Both are set up from one [`access`].
+//!
+//! Invariants:
+//! - A transactional id is never initialised while a checkpoint may still commit a transaction of
+//!   it; one (id, producer id, epoch) carries one transaction.
+//! - Every partition is read from an explicit offset that a checkpoint can keep; nothing depends
+//!   on the broker's idea of where a group stands.
+//!
+//! Reading order: [`access`], [`client`], [`transaction`], [`committer`], [`sink`], [`source`].
+
+mod access;
+mod client;
+mod committer;
+mod failure;
+mod transaction;
 
 use std::sync::Arc;
 

@@ -1,0 +1,152 @@
+//! What a cluster is: its id, brokers, topics and settings.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{DescribeConfigsRequest, MetadataRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use millstream_operators::Result;
+
+use super::error::{ClientError, code, describe_code};
+use super::{Answer, Client};
+use crate::kafka::access::Endpoint;
+use crate::kafka::failure;
+
+const BROKER_RESOURCE: i8 = 4;
+
+/// A cluster as one of its brokers sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cluster {
+    /// Unique name of the cluster; empty for brokers that have none.
+    pub(crate) id: String,
+    /// Addresses by node id.
+    pub(crate) brokers: BTreeMap<i32, Endpoint>,
+    /// The topics that were asked for.
+    pub(crate) topics: BTreeMap<String, std::result::Result<Topic, i16>>,
+}
+
+/// A topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Topic {
+    /// Unique id: another one if the topic is deleted and made again.
+    pub(crate) id: String,
+    /// Node id of the leader by partition; −1 while there is none.
+    pub(crate) leaders: BTreeMap<i32, i32>,
+}
+
+impl Client {
+    /// Describes the cluster and these topics. Keeps trying until `connect_timeout`.
+    ///
+    /// # Errors
+    /// No broker answers.
+    pub(crate) async fn cluster(&self, topics: &[String]) -> Answer<Cluster> {
+        let topics = topics.iter().map(|topic| {
+            MetadataRequestTopic::default()
+                .with_name(Some(TopicName(StrBytes::from_string(topic.clone()))))
+        });
+        let request = MetadataRequest::default()
+            .with_topics(Some(topics.collect()))
+            .with_allow_auto_topic_creation(false);
+        // Version 10 brought topic ids.
+        let response = self.anywhere(&request, 10..=12).await?;
+        let brokers = response.brokers.iter().map(|broker| {
+            let endpoint = Endpoint {
+                host: broker.host.to_string(),
+                port: u16::try_from(broker.port).unwrap_or_default(),
+            };
+            (broker.node_id.0, endpoint)
+        });
+        let topics = response.topics.iter().filter_map(|topic| {
+            let name = topic.name.as_ref()?.to_string();
+            Some((name, read_topic(topic)))
+        });
+        Ok(Cluster {
+            id: response.cluster_id.as_deref().unwrap_or_default().to_owned(),
+            brokers: brokers.collect(),
+            topics: topics.collect(),
+        })
+    }
+
+    /// As [`cluster`](Self::cluster), and checks that every topic exists.
+    ///
+    /// # Errors
+    /// No broker answers before `connect_timeout`, or a topic does not exist or may not be seen.
+    pub(crate) async fn existing_topics(&self, topics: &[String]) -> Result<Cluster> {
+        let cluster = self
+            .cluster(topics)
+            .await
+            .map_err(|error| self.failure(error))?;
+        for topic in topics {
+            let answer = match cluster.topics.get(topic) {
+                Some(Ok(found)) if !found.leaders.is_empty() => continue,
+                Some(Err(code)) => *code,
+                Some(Ok(_)) | None => code::UNKNOWN_TOPIC_OR_PARTITION,
+            };
+            let is_missing = matches!(
+                answer,
+                code::UNKNOWN_TOPIC_OR_PARTITION
+                    | code::TOPIC_AUTHORIZATION_FAILED
+                    | code::INVALID_TOPIC_EXCEPTION
+            );
+            let servers = self.access().bootstrap();
+            return Err(if is_missing {
+                failure::topic_missing(topic, &servers, &describe_code(answer))
+            } else {
+                failure::broker(format!(
+                    "topic `{topic}` cannot be described: a broker of `{servers}` answers {}",
+                    describe_code(answer)
+                ))
+            });
+        }
+        Ok(cluster)
+    }
+
+    /// A setting of one broker; `None` if the user may not see settings or there is none.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    pub(crate) async fn broker_setting(
+        &self,
+        cluster: &Cluster,
+        setting: &'static str,
+    ) -> Answer<Option<String>> {
+        let Some((node, endpoint)) = cluster.brokers.first_key_value() else {
+            return Ok(None);
+        };
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(BROKER_RESOURCE)
+            .with_resource_name(StrBytes::from_string(node.to_string()))
+            .with_configuration_keys(Some(vec![StrBytes::from_static_str(setting)]));
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        let response = self.at(endpoint, &request, 1..=4).await?;
+        Ok(response
+            .results
+            .iter()
+            .filter(|result| result.error_code == code::NONE)
+            .flat_map(|result| &result.configs)
+            .find(|config| &*config.name == setting)
+            .and_then(|config| config.value.as_deref().map(str::to_owned)))
+    }
+
+    /// An error as it leaves the connector.
+    pub(crate) fn failure(&self, error: ClientError) -> millstream_types::Failure {
+        error.into_failure(&self.access().bootstrap(), self.access().connect_timeout)
+    }
+}
+
+fn read_topic(
+    topic: &kafka_protocol::messages::metadata_response::MetadataResponseTopic,
+) -> std::result::Result<Topic, i16> {
+    if topic.error_code != code::NONE {
+        return Err(topic.error_code);
+    }
+    let leaders = topic
+        .partitions
+        .iter()
+        .map(|partition| (partition.partition_index, partition.leader_id.0));
+    Ok(Topic {
+        id: topic.topic_id.to_string(),
+        leaders: leaders.collect(),
+    })
+}
