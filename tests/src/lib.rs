@@ -7,13 +7,15 @@
 //! their own tests may use it.
 //!
 //! Reading order: [`wait`] for conditions, [`scratch`] directories, [`server`] processes,
-//! [`kafka`] and [`minio`]; then [`workload`] makes orders, [`oracle`] says what must become of
+//! [`kafka`] and [`minio`], [`cluster`] and its [`rest`] interface; then [`workload`] makes orders, [`oracle`] says what must become of
 //! them, [`audit`] says what did.
 
 pub mod audit;
+pub mod cluster;
 pub mod kafka;
 pub mod minio;
 pub mod oracle;
+pub mod rest;
 pub mod scratch;
 pub mod server;
 pub mod tools;
