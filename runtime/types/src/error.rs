@@ -136,6 +136,8 @@ codes! {
     CoordinatorUnavailable = "MS0506",
     /// A checkpoint did not complete within its timeout.
     CheckpointExpired = "MS0507",
+    /// The snapshots of a checkpoint do not fit together; it is not decided.
+    InconsistentSnapshot = "MS0508",
     /// A task does not react: a call into a connector blocks it.
     TaskStuck = "MS0508",
     /// The operating system refuses what the process needs: a thread, an address, a file.
