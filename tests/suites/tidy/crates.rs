@@ -47,7 +47,7 @@ const HEAVY: &[(&str, &[&str])] = &[
     ("datafusion-optimizer", &["plan"]),
     ("datafusion-*", &["plan", "operators"]),
     ("tonic", &["millstream", "coordinator", "worker"]),
-    ("axum", &["coordinator", "operator"]),
+    ("axum", &["coordinator", "millstream", "operator"]),
     ("kube", &["crds", "operator", "cli", "tests"]),
     ("k8s-openapi", &["crds", "operator", "cli", "tests"]),
     ("indicatif", &["millstream", "cli"]),
