@@ -1,1 +1,44 @@
-//! The chain of a job's checkpoints.
+//! Where a job's past lies: the chain of its checkpoints, who owns it, and the stores it lies in.
+//!
+//! Below a storage address every job has a folder:
+//!
+//! ```text
+//! <storage>/<namespace>/<job>/
+//!   chain/00000000000000000042.json   one slot: a claim, a checkpoint, a confirmation or a release
+//!   chain-start.json                  hint: where a listing of the chain may begin
+//!   data/<attempt>/<checkpoint>/…     objects that a checkpoint names, such as a large manifest
+//!   savepoints/<name>/manifest.json   self-contained and movable
+//! <storage>/reservations/<name>.json  names that only one job may use
+//! ```
+//!
+//! Invariants:
+//! - A slot is written by one conditional request and by nothing else. Whoever writes the next
+//!   slot has seen all slots before it, so a claim fences everybody older, and the slot of a
+//!   checkpoint *is* the decision that it happened.
+//! - An error of the store never means that a write did not happen. Unknown outcomes are read.
+//! - Every object carries its version and checksum; what fails them is named, never skipped.
+//! - Claims and releases are never deleted.
+//!
+//! Reading order: [`protocol`] has the rules, without I/O; [`chain`] carries them out;
+//! [`manifest`] is what is kept; [`storage`] is where; [`savepoint`] and [`reservation`] lie
+//! beside the chain; [`error`] is what goes wrong.
+
+pub mod chain;
+mod envelope;
+pub mod error;
+mod key;
+pub mod manifest;
+mod nonce;
+mod protocol;
+mod reservation;
+mod savepoint;
+mod slot;
+pub mod storage;
+
+pub use chain::{Chain, ChainState, CheckpointEntry, Claim, ClaimedChain, Collected, CommitPermit};
+pub use error::{Error, Result};
+pub use manifest::{MANIFEST_VERSION, Manifest};
+pub use reservation::reserve;
+pub use savepoint::read_savepoint;
+pub use slot::{DecidedCheckpoint, Holder, ReleaseReason, SlotNumber};
+pub use storage::{S3Options, Storage, StorageOptions};

@@ -1,0 +1,274 @@
+//! The chain of a job: who owns it, what it was checkpointed as, and what is committed.
+
+mod claimed;
+mod collection;
+pub(crate) mod slots;
+mod state;
+
+use millstream_types::{Attempt, JobId, Timestamp};
+
+pub use claimed::{ClaimedChain, CommitPermit};
+pub use collection::Collected;
+pub use state::{ChainState, CheckpointEntry, Claim};
+
+use crate::envelope;
+use crate::error::{Error, Result};
+use crate::nonce::nonce;
+use crate::protocol::claim::{Bid, Courtesy, bid};
+use crate::protocol::placing::Intent;
+use crate::protocol::view::View;
+use crate::protocol::{Mark, Record, Records};
+use crate::slot::{ClaimEntry, Entry, Holder, Slot, SlotNumber};
+use crate::storage::{Rounds, Storage};
+use slots::{Outcome, Slots, Survey};
+
+/// How often a claim that others overtake is tried.
+const MAX_BIDS: u32 = 1_000;
+
+/// A job's chain, not owned.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    slots: Slots,
+    job: JobId,
+}
+
+impl Chain {
+    /// The chain of a job below a storage, at `<namespace>/<name>/chain/`.
+    pub fn new(storage: Storage, job: JobId) -> Self {
+        Self {
+            slots: Slots::of_job(storage, job.clone()),
+            job,
+        }
+    }
+
+    /// Address of the job's folder.
+    pub fn path(&self) -> String {
+        self.slots.storage.address(&self.slots.folder)
+    }
+
+    /// Reads the chain without owning it: what it says may be old when it is returned.
+    ///
+    /// # Errors
+    /// The store does not answer, or a slot that matters is corrupt.
+    pub async fn observe(&self) -> Result<ChainState> {
+        let mut survey = Survey::default();
+        let mut rounds = Rounds::default();
+        loop {
+            let view = self.slots.view(&mut survey, None).await?;
+            match self.state(&view, &survey.records).await? {
+                Ok(state) => return Ok(state),
+                Err(vanished) => rounds.again(vanished).await?,
+            }
+        }
+    }
+
+    /// Claims the chain: fences every older attempt and begins a new one. Returns what lies
+    /// below the claim, which is what the attempt restores from.
+    ///
+    /// # Errors
+    /// [`Error::PathTaken`] while a job of another identity has not released the chain;
+    /// [`Error::Fenced`] if a newer claim came at once; [`Error::Corrupt`] if what must be
+    /// restored cannot be read.
+    ///
+    /// # Cancel safety
+    /// A cancelled claim may have been made. It fences older attempts, nothing else.
+    pub async fn claim(
+        &self,
+        holder: Holder,
+        now: Timestamp,
+    ) -> Result<(ClaimedChain, ChainState)> {
+        self.claim_with(holder, now, Courtesy::Respect).await
+    }
+
+    /// As [`claim`](Self::claim), also from a job of another identity that has not released the
+    /// chain: a person has made sure that it is gone.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim), except for [`Error::PathTaken`].
+    pub async fn take_over(
+        &self,
+        holder: Holder,
+        now: Timestamp,
+    ) -> Result<(ClaimedChain, ChainState)> {
+        self.claim_with(holder, now, Courtesy::TakeOver).await
+    }
+
+    async fn claim_with(
+        &self,
+        holder: Holder,
+        now: Timestamp,
+        courtesy: Courtesy,
+    ) -> Result<(ClaimedChain, ChainState)> {
+        let mut survey = Survey::default();
+        let taken = self.take_slot(&mut survey, &holder, now, courtesy).await?;
+        let mut rounds = Rounds::default();
+        // What was read before the claim was only for finding its slot. From here on nobody
+        // older can add anything, so that this reading is complete.
+        loop {
+            let view = self.slots.view(&mut survey, Some(taken.slot)).await?;
+            let newer = survey.records.range(taken.slot.next()..);
+            if let Some(record) = newer.map(|(_, record)| record).next_back() {
+                return Err(self.fenced(taken.attempt, Some(record)));
+            }
+            let below: Records = survey
+                .records
+                .range(..taken.slot)
+                .map(|(slot, record)| (*slot, record.clone()))
+                .collect();
+            match self.state(&view, &below).await? {
+                Ok(state) => {
+                    let claimed = ClaimedChain::new(self.clone(), taken, &view, survey);
+                    return Ok((claimed, state));
+                }
+                Err(vanished) => rounds.again(vanished).await?,
+            }
+        }
+    }
+
+    async fn take_slot(
+        &self,
+        survey: &mut Survey,
+        holder: &Holder,
+        now: Timestamp,
+        courtesy: Courtesy,
+    ) -> Result<Bid> {
+        for _ in 0..MAX_BIDS {
+            let view = self.slots.view(survey, None).await?;
+            let next = bid(&view, holder, courtesy).map_err(|claim| self.taken(holder, &claim))?;
+            let claim = ClaimEntry {
+                nonce: nonce(),
+                holder: holder.clone(),
+                time: now,
+            };
+            let intent = Intent::Claim {
+                nonce: claim.nonce.clone(),
+            };
+            let slot = self.slot(&view, next, Entry::Claim(claim));
+            let sealed = envelope::seal(&slot)?;
+            let placed = self
+                .slots
+                .place(next.slot, next.attempt, &intent, &sealed.bytes)
+                .await?;
+            if matches!(placed, Outcome::Placed(_)) {
+                return Ok(next);
+            }
+        }
+        Err(Error::unavailable(
+            "claim",
+            self.slots.chain_address(),
+            format!("others took the next slot {MAX_BIDS} times in a row"),
+        ))
+    }
+
+    fn slot(&self, view: &View, bid: Bid, entry: Entry) -> Slot {
+        Slot {
+            job: self.job.clone(),
+            slot: bid.slot,
+            attempt: bid.attempt,
+            newest: view.newest.as_ref().map(|newest| newest.0),
+            next_checkpoint: view.next_checkpoint,
+            entry,
+        }
+    }
+
+    fn taken(&self, holder: &Holder, claim: &ClaimEntry) -> Error {
+        let identity = |holder: &Holder| holder.identity.clone().unwrap_or_default();
+        Error::PathTaken {
+            path: self.slots.chain_address(),
+            reason: format!(
+                "it is claimed by another job {} with identity {} ({}), which has not released it; this one has identity {}. Stop the other job, or give one of them another storage path or name; if the other job is gone for good, take its chain over explicitly",
+                self.job,
+                identity(&claim.holder),
+                claim.holder.name,
+                identity(holder),
+            ),
+        }
+    }
+
+    fn fenced(&self, attempt: Attempt, by: Option<&Record>) -> Error {
+        let by = by.map_or_else(
+            || "a newer attempt".to_owned(),
+            |record| match &record.mark {
+                Mark::Claim(claim) => format!("attempt {} ({})", record.attempt, claim.holder.name),
+                _ => format!("attempt {}", record.attempt),
+            },
+        );
+        Error::Fenced {
+            job: self.job.clone(),
+            attempt,
+            by,
+            chain: self.slots.chain_address(),
+        }
+    }
+
+    /// What a view says to the outside; the inner error says that its newest checkpoint has gone
+    /// since.
+    async fn state(
+        &self,
+        view: &View,
+        records: &Records,
+    ) -> Result<std::result::Result<ChainState, Error>> {
+        let newest = match &view.newest {
+            None => None,
+            Some((slot, ..)) => match self.slots.manifest(*slot).await? {
+                None => return Ok(Err(self.slots.storage.vanished(&self.slots.key(*slot)))),
+                manifest => manifest,
+            },
+        };
+        Ok(Ok(ChainState {
+            newest,
+            newest_path: view
+                .newest
+                .as_ref()
+                .map(|newest| self.slots.address(newest.0)),
+            committed: view.committed,
+            claims: claims(records),
+            released: view.released,
+            swept_through: view.swept_through,
+            next_checkpoint: view.next_checkpoint,
+            checkpoints: checkpoints(&self.slots, records),
+        }))
+    }
+}
+
+fn claims(records: &Records) -> Vec<Claim> {
+    records
+        .iter()
+        .filter_map(|(slot, record)| {
+            let claim = record.claim()?;
+            Some(Claim {
+                slot: *slot,
+                attempt: record.attempt,
+                holder: claim.holder.clone(),
+                time: claim.time,
+            })
+        })
+        .collect()
+}
+
+pub(crate) fn checkpoints(slots: &Slots, records: &Records) -> Vec<CheckpointEntry> {
+    let is_committed = |slot: SlotNumber| {
+        records.values().any(|record| match &record.mark {
+            Mark::Committed(committed) => committed
+                .checkpoint
+                .is_some_and(|checkpoint| checkpoint.slot >= slot),
+            _ => false,
+        })
+    };
+    records
+        .iter()
+        .filter_map(|(slot, record)| {
+            let checkpoint = record.checkpoint()?;
+            Some(CheckpointEntry {
+                id: checkpoint.id,
+                attempt: record.attempt,
+                slot: *slot,
+                kind: checkpoint.kind.into(),
+                decided_at: checkpoint.decided_at,
+                size_bytes: checkpoint.bytes,
+                path: slots.address(*slot),
+                committed: is_committed(*slot),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,313 @@
+//! A chain that one attempt owns, until a newer one claims it.
+
+use millstream_types::Attempt;
+
+use crate::chain::slots::{Outcome, Survey, store};
+use crate::chain::{Chain, Collected};
+use crate::envelope;
+use crate::error::{Error, Result};
+use crate::manifest::Manifest;
+use crate::protocol::Record;
+use crate::protocol::claim::Bid;
+use crate::protocol::placing::Intent;
+use crate::protocol::view::View;
+use crate::savepoint;
+use crate::slot::{CommittedEntry, DecidedCheckpoint, Entry, ReleaseReason, Slot, SlotNumber};
+
+/// Leave to commit what one decided checkpoint lists. Only a decided checkpoint gives it.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "what the checkpoint lists must be committed and confirmed"]
+pub struct CommitPermit {
+    decided: DecidedCheckpoint,
+}
+
+impl CommitPermit {
+    /// The decided checkpoint.
+    pub const fn decided(&self) -> DecidedCheckpoint {
+        self.decided
+    }
+}
+
+/// A chain that this attempt has claimed. Every write says whether the claim still holds.
+///
+/// # Cancel safety
+/// A cancelled write may have happened. The next one finds out.
+#[derive(Debug)]
+pub struct ClaimedChain {
+    pub(super) chain: Chain,
+    pub(super) attempt: Attempt,
+    /// Where the claim lies.
+    pub(super) claim: SlotNumber,
+    /// What is known of the chain: all slots that still matter, and all that this attempt wrote.
+    pub(super) survey: Survey,
+    /// The next slot to write.
+    next: SlotNumber,
+    newest: Option<DecidedCheckpoint>,
+    newest_sha256: Option<String>,
+    newest_is_committed: bool,
+    swept_through: Attempt,
+    next_checkpoint: millstream_types::CheckpointId,
+    pub(super) released: Option<ReleaseReason>,
+    /// Whether what older attempts left unfinished has been removed.
+    pub(super) swept_leftovers: bool,
+}
+
+impl ClaimedChain {
+    pub(super) fn new(chain: Chain, taken: Bid, view: &View, survey: Survey) -> Self {
+        let newest = view.newest.as_ref();
+        Self {
+            chain,
+            attempt: taken.attempt,
+            claim: taken.slot,
+            survey,
+            next: taken.slot.next(),
+            newest: newest.map(|(slot, mark, attempt)| DecidedCheckpoint {
+                id: mark.id,
+                attempt: *attempt,
+                slot: *slot,
+            }),
+            newest_sha256: newest.map(|(_, mark, _)| mark.sha256.clone()),
+            newest_is_committed: view.newest_is_committed(),
+            swept_through: view.swept_through,
+            next_checkpoint: view.next_checkpoint,
+            released: None,
+            swept_leftovers: false,
+        }
+    }
+
+    /// The attempt that the claim began.
+    pub const fn attempt(&self) -> Attempt {
+        self.attempt
+    }
+
+    /// Leave to commit what the newest checkpoint below the claim lists, if nobody has confirmed
+    /// that it is committed. For a recovery.
+    pub fn recovery_permit(&self) -> Option<CommitPermit> {
+        let decided = self.newest.filter(|_| !self.newest_is_committed)?;
+        Some(CommitPermit { decided })
+    }
+
+    /// Decides a checkpoint: writes its manifest into the next slot. Fills in
+    /// [`previous`](Manifest::previous) and raises [`swept_through`](Manifest::swept_through).
+    ///
+    /// # Errors
+    /// [`Error::Fenced`]: a newer attempt owns the chain; stop. [`Error::Unavailable`]: it could
+    /// not be found out whether the checkpoint is decided; take the next one (which subsumes it)
+    /// or fail the attempt, but delete and abort nothing that it lists.
+    pub async fn decide(&mut self, mut manifest: Manifest) -> Result<CommitPermit> {
+        self.check(&manifest)?;
+        if let Some(decided) = self.newest.filter(|newest| newest.is(&manifest)) {
+            // A write whose outcome had stayed unknown has turned out to be applied.
+            return Ok(CommitPermit { decided });
+        }
+        manifest.swept_through = manifest.swept_through.max(self.swept_through);
+        let id = manifest.checkpoint;
+        let slots = &self.chain.slots;
+        let (attempt, number) = (self.attempt.to_string(), id.to_string());
+        let path = ["data", &attempt, &number, "manifest.json"];
+        let mut stored = store(&slots.storage, &slots.folder, &path, manifest).await?;
+        fail::fail_point!("checkpoint::before-decision", |_| std::process::abort());
+        let slot = self
+            .place(&Intent::Checkpoint { id }, |chain| {
+                // An earlier write that had stayed unknown may turn out to be the one before.
+                stored.follow(chain.newest_sha256.as_ref());
+                Entry::Checkpoint(stored.clone())
+            })
+            .await?;
+        fail::fail_point!("checkpoint::after-decision", |_| std::process::abort());
+        Ok(CommitPermit {
+            decided: DecidedCheckpoint {
+                id,
+                attempt: self.attempt,
+                slot,
+            },
+        })
+    }
+
+    fn check(&self, manifest: &Manifest) -> Result<()> {
+        let broken = |rule: String| Err(Error::Rule(rule));
+        if manifest.job != self.chain.job || manifest.attempt != self.attempt {
+            return broken(format!(
+                "attempt {} of {} decides a checkpoint of attempt {} of {}",
+                self.attempt, self.chain.job, manifest.attempt, manifest.job
+            ));
+        }
+        if !manifest.kind.commits() {
+            return broken(format!(
+                "savepoint {} is no checkpoint: it commits nothing and does not belong into the chain",
+                manifest.checkpoint
+            ));
+        }
+        let repeated = self.newest.is_some_and(|newest| newest.is(manifest));
+        if manifest.checkpoint < self.next_checkpoint && !repeated {
+            return broken(format!(
+                "checkpoint {} comes after {} was decided",
+                manifest.checkpoint, self.next_checkpoint
+            ));
+        }
+        Ok(())
+    }
+
+    /// Confirms that everything a decided checkpoint lists is committed, so that a recovery need
+    /// not commit it again.
+    ///
+    /// # Errors
+    /// As [`decide`](Self::decide). The commits stand in any case.
+    pub async fn committed(&mut self, permit: CommitPermit) -> Result<()> {
+        self.confirm(Some(permit.decided)).await
+    }
+
+    /// Confirms what a recovery has done: committed what the newest checkpoint lists (with its
+    /// [`recovery_permit`](Self::recovery_permit), if there was one) and aborted whatever else
+    /// attempts up to `swept_through` had left. Must come before any task of this attempt runs.
+    ///
+    /// # Errors
+    /// As [`decide`](Self::decide).
+    pub async fn restate_commit(
+        &mut self,
+        permit: Option<CommitPermit>,
+        swept_through: Attempt,
+    ) -> Result<()> {
+        if swept_through >= self.attempt {
+            return Err(Error::Rule(format!(
+                "attempt {} says that it has swept attempt {swept_through}",
+                self.attempt
+            )));
+        }
+        self.swept_through = self.swept_through.max(swept_through);
+        self.confirm(permit.map(|permit| permit.decided)).await
+    }
+
+    async fn confirm(&mut self, checkpoint: Option<DecidedCheckpoint>) -> Result<()> {
+        let entry = CommittedEntry {
+            checkpoint,
+            swept_through: self.swept_through,
+        };
+        self.place(&Intent::Committed(entry), |_| Entry::Committed(entry))
+            .await?;
+        if checkpoint.is_some() && checkpoint == self.newest {
+            self.newest_is_committed = true;
+        }
+        Ok(())
+    }
+
+    /// Whether no newer attempt has claimed the chain.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn holds(&self) -> Result<bool> {
+        let last = SlotNumber(self.next.0 - 1);
+        let slots = &self.chain.slots;
+        for number in slots.list_after(last).await? {
+            // An own slot is a write that had stayed unknown.
+            let own = slots.read(number).await?;
+            if own.is_none_or(|(slot, _)| slot.attempt != self.attempt) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Ends the attempt by itself: a job of another identity may claim the chain from now on.
+    /// After [`ReleaseReason::Deleted`] the checkpoints count as gone, and
+    /// [`collect_garbage`](Self::collect_garbage) deletes them.
+    ///
+    /// # Errors
+    /// As [`decide`](Self::decide).
+    pub async fn release(&mut self, reason: ReleaseReason) -> Result<()> {
+        self.place(&Intent::Released, |_| Entry::Released { reason })
+            .await?;
+        self.released = Some(reason);
+        Ok(())
+    }
+
+    /// Writes a savepoint and returns its address. The same savepoint again is fine.
+    ///
+    /// # Errors
+    /// [`Error::SavepointExists`]: another one has the name. [`Error::Fenced`]: a newer attempt
+    /// owns the chain; a savepoint that was written nevertheless must not be used.
+    pub async fn savepoint(&self, name: &str, manifest: &Manifest) -> Result<String> {
+        self.ensure_held().await?;
+        let address = savepoint::write(&self.chain.slots, name, manifest).await?;
+        self.ensure_held().await?;
+        Ok(address)
+    }
+
+    pub(super) async fn ensure_held(&self) -> Result<()> {
+        if self.holds().await? {
+            Ok(())
+        } else {
+            Err(self.chain.fenced(self.attempt, None))
+        }
+    }
+
+    /// Deletes checkpoints but the `retained` newest (at least one), what confirms them and the
+    /// objects that only they name; the first time also what older attempts left unfinished.
+    /// Savepoints stay.
+    ///
+    /// # Errors
+    /// The store does not answer, or the chain is claimed by a newer attempt. Nothing that is
+    /// needed has been deleted; the next call goes on.
+    pub async fn collect_garbage(&mut self, retained: u32) -> Result<Collected> {
+        super::collection::collect(self, retained).await
+    }
+
+    /// Writes the next slot. `entry` is asked again if an earlier write of this attempt turns
+    /// out to have taken the slot.
+    async fn place(
+        &mut self,
+        intent: &Intent,
+        mut entry: impl FnMut(&Self) -> Entry,
+    ) -> Result<SlotNumber> {
+        if let Some(reason) = self.released {
+            return Err(Error::Rule(format!(
+                "attempt {} writes although it has released the chain ({reason:?})",
+                self.attempt
+            )));
+        }
+        loop {
+            let number = self.next;
+            let slot = Slot {
+                job: self.chain.job.clone(),
+                slot: number,
+                attempt: self.attempt,
+                newest: self.newest.map(|newest| newest.slot),
+                next_checkpoint: self.next_checkpoint,
+                entry: entry(self),
+            };
+            let sealed = envelope::seal(&slot)?;
+            let slots = &self.chain.slots;
+            let outcome = slots
+                .place(number, self.attempt, intent, &sealed.bytes)
+                .await?;
+            match outcome {
+                Outcome::Placed(found) => {
+                    let bytes = u64::try_from(sealed.bytes.len()).unwrap_or(u64::MAX);
+                    let given = || Record::of(&slot, &sealed.sha256, bytes);
+                    self.note(number, found.unwrap_or_else(given));
+                    return Ok(number);
+                }
+                Outcome::PassedOver(record) => self.note(number, record),
+                Outcome::Overtaken(by) => {
+                    return Err(self.chain.fenced(self.attempt, by.as_ref()));
+                }
+            }
+        }
+    }
+
+    /// Takes note of a slot that this attempt has written.
+    fn note(&mut self, number: SlotNumber, record: Record) {
+        if let Some(checkpoint) = record.checkpoint() {
+            self.newest = Some(DecidedCheckpoint {
+                id: checkpoint.id,
+                attempt: self.attempt,
+                slot: number,
+            });
+            self.newest_sha256 = Some(checkpoint.sha256.clone());
+            self.newest_is_committed = false;
+            self.next_checkpoint = checkpoint.id.next();
+        }
+        self.survey.records.insert(number, record);
+        self.next = number.next();
+    }
+}

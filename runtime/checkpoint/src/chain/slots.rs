@@ -1,0 +1,428 @@
+//! The slots of one job as objects: listing, reading and writing them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use millstream_types::{Attempt, JobId};
+use serde::{Deserialize, Serialize};
+
+use crate::envelope::{self, MAX_OBJECT_BYTES};
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::manifest::Manifest;
+use crate::protocol::placing::{Intent, Next, Put, after_look, after_put, after_read};
+use crate::protocol::view::{Gap, View};
+use crate::protocol::{Record, Records};
+use crate::slot::{Entry, Large, ObjectRef, Slot, SlotNumber, Stored, check_manifest};
+use crate::storage::{Created, Rounds, Storage};
+
+/// Slots that are read at the same time.
+const CONCURRENT_READS: usize = 16;
+/// How often a chain is looked at again whose slots do not fit together.
+const LOOKS: u32 = 4;
+
+/// The slots of one job.
+#[derive(Debug, Clone)]
+pub(crate) struct Slots {
+    pub(crate) storage: Storage,
+    /// The job's folder.
+    pub(crate) folder: Key,
+    /// The job they must belong to; any if none.
+    pub(crate) job: Option<JobId>,
+}
+
+/// What a reading of a chain found.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Survey {
+    /// Slots that were understood.
+    pub(crate) records: Records,
+    /// Slots that were not, and why.
+    pub(crate) unreadable: BTreeMap<SlotNumber, String>,
+}
+
+/// How the writing of a slot ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The slot is ours: as given now, or as an earlier try of the same write has left it.
+    Placed(Option<Record>),
+    /// The slot holds an earlier write of ours.
+    PassedOver(Record),
+    /// Somebody else is past us: the slot that says so, if it is there.
+    Overtaken(Option<Record>),
+}
+
+/// Body of the object that says where a listing of the chain may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct ListingStart {
+    slot: SlotNumber,
+}
+
+impl Slots {
+    /// The slots of a job below a storage.
+    pub(crate) fn of_job(storage: Storage, job: JobId) -> Self {
+        Self {
+            storage,
+            folder: Key::new(&[&job.namespace, &job.name]),
+            job: Some(job),
+        }
+    }
+
+    pub(crate) fn chain(&self) -> Key {
+        self.folder.child("chain")
+    }
+
+    pub(crate) fn key(&self, slot: SlotNumber) -> Key {
+        self.chain().child(&slot.file_name())
+    }
+
+    pub(crate) fn address(&self, slot: SlotNumber) -> String {
+        self.storage.address(&self.key(slot))
+    }
+
+    pub(crate) fn chain_address(&self) -> String {
+        self.storage.address(&self.chain())
+    }
+
+    fn start_key(&self) -> Key {
+        self.folder.child("chain-start.json")
+    }
+
+    /// Numbers of the slots after one.
+    pub(crate) async fn list_after(&self, after: SlotNumber) -> Result<Vec<SlotNumber>> {
+        let name = after.file_name();
+        let listed = self.storage.door().list(&self.chain(), Some(&name)).await?;
+        Ok(listed
+            .iter()
+            .filter_map(|listed| SlotNumber::from_file_name(&listed.name))
+            .collect())
+    }
+
+    /// Numbers of all slots that may matter: from the remembered start on, if it is there.
+    async fn list(&self) -> Result<Vec<SlotNumber>> {
+        if let Some(start) = self.listing_start().await? {
+            let before = SlotNumber(start.0.saturating_sub(1));
+            let slots = self.list_after(before).await?;
+            if slots.first() == Some(&start) {
+                return Ok(slots);
+            }
+            tracing::warn!(chain = %self.chain_address(), %start, "remembered start is not there, listing the whole chain");
+        }
+        self.list_after(SlotNumber(0)).await
+    }
+
+    async fn listing_start(&self) -> Result<Option<SlotNumber>> {
+        let key = self.start_key();
+        let Some(bytes) = self.storage.read(&key).await? else {
+            return Ok(None);
+        };
+        match envelope::open::<ListingStart>(&self.storage.address(&key), &bytes) {
+            Ok((start, _)) => Ok(Some(start.slot)),
+            Err(error) => {
+                tracing::warn!(%error, "listing the whole chain");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Remembers where listings may begin. Only a hint: it names a slot that is never deleted,
+    /// and a listing that does not find it there lists everything.
+    pub(crate) async fn remember_start(&self, slot: SlotNumber) -> Result<()> {
+        let sealed = envelope::seal(&ListingStart { slot })?;
+        let door = self.storage.door();
+        door.put(&self.start_key(), sealed.bytes).await
+    }
+
+    /// Reads one slot; `None` if it is not there.
+    ///
+    /// # Errors
+    /// It is corrupt, or belongs to another job.
+    pub(crate) async fn read(&self, number: SlotNumber) -> Result<Option<(Slot, Record)>> {
+        let Some(bytes) = self.storage.read(&self.key(number)).await? else {
+            return Ok(None);
+        };
+        self.open(number, &bytes).map(Some)
+    }
+
+    fn open(&self, number: SlotNumber, bytes: &Bytes) -> Result<(Slot, Record)> {
+        let address = self.address(number);
+        let (slot, sha256) = envelope::open::<Slot>(&address, bytes)?;
+        let slot = slot.verify(&address, number)?;
+        if let Some(job) = self.job.as_ref().filter(|job| **job != slot.job) {
+            return Err(Error::PathTaken {
+                path: self.chain_address(),
+                reason: format!(
+                    "its slot {number} was written by job {}, not by {job}: use another storage path for one of them",
+                    slot.job
+                ),
+            });
+        }
+        let bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let record = Record::of(&slot, &sha256, bytes);
+        Ok((slot, record))
+    }
+
+    /// Reads what is there beyond what is `known`; forgets what has gone.
+    async fn survey(&self, known: &mut Survey) -> Result<()> {
+        let listed: BTreeSet<SlotNumber> = self.list().await?.into_iter().collect();
+        known.records.retain(|slot, _| listed.contains(slot));
+        known.unreadable.retain(|slot, _| listed.contains(slot));
+        let unknown = listed
+            .into_iter()
+            .filter(|slot| !known.records.contains_key(slot))
+            .collect::<Vec<_>>();
+        let mut reads = stream::iter(unknown)
+            .map(|slot| async move { (slot, self.read(slot).await) })
+            .buffer_unordered(CONCURRENT_READS);
+        while let Some((slot, read)) = reads.next().await {
+            match read {
+                Ok(Some((_, record))) => {
+                    known.unreadable.remove(&slot);
+                    known.records.insert(slot, record);
+                }
+                Ok(None) => {}
+                Err(Error::Corrupt { reason, .. }) => {
+                    known.unreadable.insert(slot, reason);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the chain until its slots fit together. Slots from `below` on are read, but not
+    /// looked at.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] naming the slot that does not fit.
+    pub(crate) async fn view(&self, known: &mut Survey, below: Option<SlotNumber>) -> Result<View> {
+        let mut looks = 0;
+        loop {
+            self.survey(known).await?;
+            let end = below.unwrap_or(SlotNumber(u64::MAX));
+            let records: Records = known
+                .records
+                .range(..end)
+                .map(|(slot, record)| (*slot, record.clone()))
+                .collect();
+            let unreadable: Vec<SlotNumber> = known
+                .unreadable
+                .range(..end)
+                .map(|(slot, _)| *slot)
+                .collect();
+            match View::of(&records, &unreadable) {
+                Ok(view) => return Ok(view),
+                // Slots that are written and deleted while we look can hide each other.
+                Err(gap) => {
+                    looks += 1;
+                    if looks >= LOOKS {
+                        return Err(self.gap(known, gap));
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    fn gap(&self, known: &Survey, gap: Gap) -> Error {
+        let Some(slot) = gap.slot else {
+            return Error::corrupt(self.chain_address(), gap.reason);
+        };
+        let reason = known.unreadable.get(&slot).map_or_else(
+            || gap.reason.clone(),
+            |why| format!("{why}; {}", gap.reason),
+        );
+        Error::corrupt(self.address(slot), reason)
+    }
+
+    /// Writes one slot by the rules of [`placing`](crate::protocol::placing).
+    pub(crate) async fn place(
+        &self,
+        number: SlotNumber,
+        attempt: Attempt,
+        intent: &Intent,
+        bytes: &Bytes,
+    ) -> Result<Outcome> {
+        let key = self.key(number);
+        let door = self.storage.door();
+        let mut rounds = Rounds::default();
+        let mut unknown: Option<Error> = None;
+        let mut found: Option<Record> = None;
+        let mut next = Next::PutAgain;
+        loop {
+            next = match next {
+                Next::PutAgain => {
+                    if let Some(error) = unknown.take() {
+                        rounds.again(error).await?;
+                    }
+                    let answer = match door.create(&key, bytes.clone()).await {
+                        Ok(Created::New) => Put::Created,
+                        Ok(Created::Taken) => {
+                            unknown = Some(self.storage.vanished(&key));
+                            Put::Taken
+                        }
+                        Err(error) => {
+                            unknown = Some(error);
+                            Put::Unknown
+                        }
+                    };
+                    after_put(answer)
+                }
+                Next::Read => match self.read(number).await {
+                    Ok(read) => {
+                        found = read.map(|(_, record)| record);
+                        after_read(attempt, intent, found.as_ref())
+                    }
+                    Err(error @ Error::Unavailable { .. }) => {
+                        rounds.again(error).await?;
+                        Next::Read
+                    }
+                    Err(error) => return Err(error),
+                },
+                Next::LookBehind => match self.list_after(number).await {
+                    Ok(later) => after_look(!later.is_empty()),
+                    Err(error) => {
+                        rounds.again(error).await?;
+                        Next::LookBehind
+                    }
+                },
+                Next::Placed => {
+                    if found.is_some() {
+                        door.confirm(&key).await?;
+                    }
+                    return Ok(Outcome::Placed(found));
+                }
+                Next::Overtaken => return Ok(Outcome::Overtaken(found)),
+                Next::PassOver => {
+                    return found.map(Outcome::PassedOver).ok_or_else(|| {
+                        Error::Rule(format!("slot {number} was passed over but not read"))
+                    });
+                }
+            };
+        }
+    }
+
+    /// The manifest of a decided checkpoint; `None` if its slot has gone.
+    pub(crate) async fn manifest(&self, number: SlotNumber) -> Result<Option<Manifest>> {
+        let Some((slot, _)) = self.read(number).await? else {
+            return Ok(None);
+        };
+        match slot.entry {
+            Entry::Checkpoint(stored) => load(&self.storage, &self.folder, slot.attempt, stored)
+                .await
+                .map(Some),
+            _ => Err(Error::Missing {
+                path: self.address(number),
+                reason: "the slot holds no checkpoint".to_owned(),
+            }),
+        }
+    }
+
+    /// Deletes slots, the given order kept.
+    pub(crate) async fn delete(&self, slots: &[SlotNumber]) -> Result<()> {
+        stream::iter(slots)
+            .map(|slot| async move { self.storage.door().delete(&self.key(*slot)).await })
+            .buffered(CONCURRENT_READS)
+            .try_collect::<()>()
+            .await
+    }
+}
+
+/// Manifests above this many bytes lie in an object of their own.
+pub(crate) const MAX_INLINE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Reads the manifest that a slot or savepoint holds or names. Paths are below `folder`.
+pub(crate) async fn load(
+    storage: &Storage,
+    folder: &Key,
+    attempt: Attempt,
+    stored: Stored,
+) -> Result<Manifest> {
+    let Large {
+        object, previous, ..
+    } = match stored {
+        Stored::Manifest(manifest) => return Ok(*manifest),
+        Stored::Large(large) => large,
+    };
+    let named = format!("{}/{}", storage.address(folder), object.path);
+    let key = folder
+        .descendant(&object.path)
+        .ok_or_else(|| Error::corrupt(&named, "its path is not one of ours"))?;
+    let bytes = read_named(storage, &key, &object).await?;
+    let (mut manifest, sha256) = envelope::open::<Manifest>(&named, &bytes)?;
+    if sha256 != object.sha256 {
+        return Err(Error::corrupt(
+            named,
+            format!("its checksum is {sha256}, its slot names {}", object.sha256),
+        ));
+    }
+    check_manifest(&named, &manifest, attempt)?;
+    manifest.previous = previous;
+    Ok(manifest)
+}
+
+async fn read_named(storage: &Storage, key: &Key, object: &ObjectRef) -> Result<Bytes> {
+    let named = || storage.address(key);
+    if object.bytes > MAX_OBJECT_BYTES {
+        return Err(Error::corrupt(
+            named(),
+            format!("{} bytes are too many", object.bytes),
+        ));
+    }
+    let bytes = storage
+        .read(key)
+        .await?
+        .ok_or_else(|| Error::corrupt(named(), "it is missing, but a checkpoint names it"))?;
+    if u64::try_from(bytes.len()).ok() != Some(object.bytes) {
+        return Err(Error::corrupt(
+            named(),
+            format!(
+                "it has {} bytes, {} were written",
+                bytes.len(),
+                object.bytes
+            ),
+        ));
+    }
+    Ok(bytes)
+}
+
+/// Puts a manifest where a slot or savepoint can name it: into it, or into an object of its own
+/// at `path` below `folder`.
+pub(crate) async fn store(
+    storage: &Storage,
+    folder: &Key,
+    path: &[&str],
+    manifest: Manifest,
+) -> Result<Stored> {
+    let sealed = envelope::seal(&manifest)?;
+    if sealed.bytes.len() <= MAX_INLINE_BYTES {
+        return Ok(Stored::Manifest(Box::new(manifest)));
+    }
+    let key = path
+        .iter()
+        .fold(folder.clone(), |key, segment| key.child(segment));
+    let bytes = u64::try_from(sealed.bytes.len()).unwrap_or(u64::MAX);
+    if bytes > MAX_OBJECT_BYTES {
+        return Err(Error::Rule(format!(
+            "the manifest of checkpoint {} has {bytes} bytes, more than the {MAX_OBJECT_BYTES} that can be read back",
+            manifest.checkpoint
+        )));
+    }
+    storage.door().put(&key, sealed.bytes).await?;
+    let escaped: Vec<String> = path
+        .iter()
+        .map(|segment| crate::key::escape(segment))
+        .collect();
+    Ok(Stored::Large(Large {
+        previous: manifest.previous,
+        checkpoint: manifest.checkpoint,
+        kind: manifest.kind,
+        decided_at: manifest.decided_at,
+        swept_through: manifest.swept_through,
+        object: ObjectRef {
+            path: escaped.join("/"),
+            bytes,
+            sha256: sealed.sha256,
+        },
+    }))
+}

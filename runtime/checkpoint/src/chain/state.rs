@@ -1,0 +1,83 @@
+//! What a chain looks like to its user.
+
+use millstream_types::{Attempt, CheckpointId, CheckpointKind, Timestamp};
+
+use crate::manifest::Manifest;
+use crate::slot::{DecidedCheckpoint, Holder, ReleaseReason, SlotNumber};
+
+/// What a chain says. From [`claim`](crate::Chain::claim): what lies below the claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainState {
+    /// What to restore from: the newest decided checkpoint.
+    pub newest: Option<Manifest>,
+    /// Address of its slot.
+    pub newest_path: Option<String>,
+    /// The newest checkpoint all of whose transactions are confirmed to be committed.
+    pub committed: Option<DecidedCheckpoint>,
+    /// Claims, oldest first: at least those of all attempts after
+    /// [`swept_through`](Self::swept_through), and the newest.
+    pub claims: Vec<Claim>,
+    /// Why the newest attempt has ended, if it has said so.
+    pub released: Option<ReleaseReason>,
+    /// Transactions of attempts up to this one are all resolved.
+    pub swept_through: Attempt,
+    /// Number for the next checkpoint: larger than every decided one's.
+    pub next_checkpoint: CheckpointId,
+    /// Decided checkpoints that are still there, oldest first.
+    pub checkpoints: Vec<CheckpointEntry>,
+}
+
+impl ChainState {
+    /// Whether everything that [`newest`](Self::newest) lists is confirmed to be committed; true
+    /// if there is no checkpoint.
+    pub fn newest_is_committed(&self) -> bool {
+        self.newest.as_ref().is_none_or(|newest| {
+            self.committed.is_some_and(|committed| {
+                committed.id == newest.checkpoint && committed.attempt == newest.attempt
+            })
+        })
+    }
+
+    /// Attempts that may have left open transactions, with their parallelism, oldest first.
+    pub fn lingering(&self) -> Vec<(Attempt, u32)> {
+        self.claims
+            .iter()
+            .filter(|claim| claim.attempt > self.swept_through)
+            .map(|claim| (claim.attempt, claim.holder.parallelism))
+            .collect()
+    }
+}
+
+/// One claim of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Where it lies.
+    pub slot: SlotNumber,
+    /// The attempt that it began.
+    pub attempt: Attempt,
+    /// Who made it.
+    pub holder: Holder,
+    /// When, by its own clock.
+    pub time: Timestamp,
+}
+
+/// One decided checkpoint in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointEntry {
+    /// Its number.
+    pub id: CheckpointId,
+    /// The attempt that took it.
+    pub attempt: Attempt,
+    /// The slot that holds it.
+    pub slot: SlotNumber,
+    /// What it is for.
+    pub kind: CheckpointKind,
+    /// When all tasks had acknowledged it.
+    pub decided_at: Timestamp,
+    /// Bytes of its objects.
+    pub size_bytes: u64,
+    /// Address of its slot.
+    pub path: String,
+    /// Whether its transactions are confirmed to be committed.
+    pub committed: bool,
+}

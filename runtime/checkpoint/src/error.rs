@@ -1,0 +1,157 @@
+//! What can go wrong between a job and its checkpoint store.
+
+use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure, JobId};
+
+/// Cause of an [`Error::Unavailable`], as the operating system or the S3 client gives it.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Error of the checkpoint store, by what the caller does about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store did not answer, or refused. What was asked for may or may not have happened.
+    #[error(
+        "cannot {operation} {object}: check that the store runs, that its address is right and that the credentials allow it"
+    )]
+    Unavailable {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// Address of the object.
+        object: String,
+        /// Why it failed.
+        #[source]
+        source: Cause,
+    },
+    /// The storage address is not one.
+    #[error("`{uri}` is not a checkpoint storage: {reason}")]
+    Address {
+        /// The address as it was given.
+        uri: String,
+        /// What is wrong with it, and what is allowed.
+        reason: String,
+    },
+    /// The store breaks a rule that fencing needs.
+    #[error(
+        "{storage} {reason}: two coordinators could both believe that they own the job, so exactly-once is impossible there; use a store that honours `If-None-Match: *` on PUT"
+    )]
+    NotConditional {
+        /// Address of the storage.
+        storage: String,
+        /// What the probe saw.
+        reason: String,
+    },
+    /// An object is there but is not what was written, or one that must be there is not.
+    #[error(
+        "{object} is corrupt: {reason}; do not delete it, restore the object from a backup or start from an older checkpoint or a savepoint by naming it with --restore"
+    )]
+    Corrupt {
+        /// Address of the object.
+        object: String,
+        /// Which check failed.
+        reason: String,
+    },
+    /// A newer attempt has claimed the chain.
+    #[error(
+        "attempt {attempt} of {job} is fenced: {by} has claimed {chain}; this coordinator must stop and touch nothing"
+    )]
+    Fenced {
+        /// Which job.
+        job: JobId,
+        /// The deposed attempt.
+        attempt: Attempt,
+        /// Who took over, as far as known.
+        by: String,
+        /// Address of the chain.
+        chain: String,
+    },
+    /// The storage path belongs to another job.
+    #[error("{path} is taken: {reason}")]
+    PathTaken {
+        /// Address of the chain or reservation.
+        path: String,
+        /// Who owns it, who wants it, and what to do.
+        reason: String,
+    },
+    /// A checkpoint or savepoint that somebody asked for is not there.
+    #[error("no checkpoint or savepoint at {path}: {reason}")]
+    Missing {
+        /// Address that was asked for.
+        path: String,
+        /// What was looked for.
+        reason: String,
+    },
+    /// Another savepoint has the name.
+    #[error("savepoint {path} exists already and is checkpoint {existing}: choose another name")]
+    SavepointExists {
+        /// Address of the savepoint.
+        path: String,
+        /// What it holds.
+        existing: String,
+    },
+    /// A caller broke a rule of the chain: a bug of ours.
+    #[error("rule of the chain broken: {0}")]
+    Rule(String),
+}
+
+/// Result of everything in this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Its code, which names its page.
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::Unavailable { .. } => ErrorCode::StoreUnavailable,
+            Self::Address { .. } => ErrorCode::InvalidJob,
+            Self::NotConditional { .. } => ErrorCode::StoreNotConditional,
+            Self::Corrupt { .. } => ErrorCode::CorruptObject,
+            Self::Rule(_) => ErrorCode::ChainRuleBroken,
+            Self::Fenced { .. } => ErrorCode::Fenced,
+            Self::PathTaken { .. } => ErrorCode::PathTaken,
+            Self::Missing { .. } => ErrorCode::CheckpointMissing,
+            Self::SavepointExists { .. } => ErrorCode::SavepointExists,
+        }
+    }
+
+    /// What to do about it.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unavailable { .. } => ErrorKind::Retryable,
+            Self::Address { .. }
+            | Self::NotConditional { .. }
+            | Self::PathTaken { .. }
+            | Self::Missing { .. }
+            | Self::SavepointExists { .. } => ErrorKind::InvalidJob,
+            Self::Corrupt { .. } => ErrorKind::CorruptData,
+            Self::Fenced { .. } => ErrorKind::Fenced,
+            Self::Rule(_) => ErrorKind::Internal,
+        }
+    }
+
+    pub(crate) fn unavailable(
+        operation: &'static str,
+        object: impl Into<String>,
+        source: impl Into<Cause>,
+    ) -> Self {
+        Self::Unavailable {
+            operation,
+            object: object.into(),
+            source: source.into(),
+        }
+    }
+
+    pub(crate) fn corrupt(object: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Corrupt {
+            object: object.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::new(
+            error.code(),
+            error.kind(),
+            millstream_types::error::chain(&error),
+        )
+    }
+}

@@ -1,0 +1,106 @@
+//! What a job is restored from.
+
+use std::collections::BTreeMap;
+
+use millstream_types::snapshot::Counters;
+use millstream_types::{
+    Attempt, CheckpointId, CheckpointKind, Committable, JobId, Opaque, OperatorSnapshot,
+    OperatorUid, SubtaskIndex, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+/// Version of [`Manifest`] that this build writes and reads.
+pub const MANIFEST_VERSION: u32 = 1;
+
+/// Everything that one checkpoint or savepoint knows. Whoever holds one can run the job on from
+/// there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// [`MANIFEST_VERSION`].
+    pub version: u32,
+    /// The job that took it.
+    pub job: JobId,
+    /// Its number.
+    pub checkpoint: CheckpointId,
+    /// The attempt that took it.
+    pub attempt: Attempt,
+    /// What it is for.
+    pub kind: CheckpointKind,
+    /// Fingerprint of the job graph.
+    pub fingerprint: String,
+    /// Parallelism of the attempt that took it.
+    pub parallelism: u32,
+    /// When the coordinator triggered it.
+    pub triggered_at: Timestamp,
+    /// When all tasks had acknowledged it.
+    pub decided_at: Timestamp,
+    /// What each source and sink is pinned to, such as a Kafka cluster and topic id.
+    pub identities: BTreeMap<OperatorUid, Opaque>,
+    /// State by operator uid and subtask.
+    pub operators: BTreeMap<OperatorUid, BTreeMap<SubtaskIndex, OperatorSnapshot>>,
+    /// Transactions of attempts up to this one are all resolved: committed, aborted or listed
+    /// here. [`decide`](crate::ClaimedChain::decide) raises it to what the chain knows.
+    #[serde(default)]
+    pub swept_through: Attempt,
+    /// Path of the savepoint or checkpoint whose state this is, where the job was started from
+    /// one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_from: Option<String>,
+    /// SHA-256 of the slot of the checkpoint before it on the chain, which seals their order.
+    /// [`decide`](crate::ClaimedChain::decide) fills it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
+    /// All sources were bounded and had ended: there is nothing to run any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
+}
+
+impl Manifest {
+    /// Sums of the counters over all subtasks, by operator uid.
+    pub fn totals(&self) -> BTreeMap<OperatorUid, Counters> {
+        let mut totals = BTreeMap::new();
+        for (uid, subtasks) in &self.operators {
+            let total: &mut Counters = totals.entry(uid.clone()).or_default();
+            for snapshot in subtasks.values() {
+                total.add(snapshot.counters);
+            }
+        }
+        totals
+    }
+
+    /// What a sink has prepared and must be committed now that this is decided, in order of
+    /// subtasks.
+    pub fn committables(&self, uid: &OperatorUid) -> Vec<Committable> {
+        self.operators
+            .get(uid)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .flat_map(|snapshot| snapshot.committables.iter().cloned())
+            .collect()
+    }
+
+    /// Operators that have something to commit.
+    pub fn committing_operators(&self) -> impl Iterator<Item = &OperatorUid> {
+        self.operators
+            .iter()
+            .filter(|(_, subtasks)| {
+                subtasks
+                    .values()
+                    .any(|snapshot| !snapshot.committables.is_empty())
+            })
+            .map(|(uid, _)| uid)
+    }
+
+    /// The same state with nothing to commit: what an import puts into the chain after it has
+    /// resolved the transactions of its origin.
+    #[must_use]
+    pub fn without_committables(mut self) -> Self {
+        for subtasks in self.operators.values_mut() {
+            for snapshot in subtasks.values_mut() {
+                snapshot.committables.clear();
+            }
+        }
+        self
+    }
+}

@@ -1,0 +1,172 @@
+//! The rules of the chain, without I/O: from what was seen to what is to be done.
+//!
+//! 1. A coordinator claims the next slot before it trusts what it has read; then it reads again
+//!    and restores from the newest checkpoint below its claim ([`claim`], [`view`]).
+//! 2. A checkpoint is decided when, and only when, its slot is written ([`placing`]).
+//! 3. A write whose outcome is unknown is resolved by reading its slot ([`placing`]).
+//! 4. Every slot carries its attempt; a slot of another attempt means that the writer is fenced.
+//! 5. A chain that had a checkpoint never restores from nothing or from an older one
+//!    ([`view`]).
+//! 6. Only checkpoints that are not retained go, and what confirms them ([`garbage`]).
+//! 7. Claims and releases never go, nor does anything that is not below the newest checkpoint: the
+//!    next slot of a deposed coordinator is its successor's claim and stays taken for ever. An
+//!    absent slot below an existing one is therefore not free ([`placing`], [`garbage`]).
+//! 8. The store is probed for what all of this rests on
+//!    ([`Storage::probe`](crate::Storage::probe)).
+//! 9. A claim under another job identity is refused while an older one is not released
+//!    ([`claim`]).
+//!
+//! `protocol/interleavings.rs` runs these very functions in every order that two and three
+//! coordinators, crashes, lost replies, late writes and deletions can produce.
+
+pub(crate) mod claim;
+pub(crate) mod garbage;
+pub(crate) mod placing;
+pub(crate) mod view;
+
+use std::collections::BTreeMap;
+
+use millstream_types::{Attempt, CheckpointId, CheckpointKind, Timestamp};
+
+use crate::slot::{
+    ClaimEntry, CommittedEntry, Entry, ObjectRef, ReleaseReason, Slot, SlotNumber, Stored,
+};
+
+/// A slot as far as the rules need to know it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Record {
+    /// The attempt that wrote it.
+    pub(crate) attempt: Attempt,
+    /// The newest checkpoint before it.
+    pub(crate) newest: Option<SlotNumber>,
+    /// No checkpoint before it has this number or a larger one.
+    pub(crate) next_checkpoint: CheckpointId,
+    /// What it says.
+    pub(crate) mark: Mark,
+}
+
+/// What a slot says, without the state that a manifest holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Mark {
+    /// See [`Entry::Claim`].
+    Claim(ClaimEntry),
+    /// See [`Entry::Checkpoint`].
+    Checkpoint(CheckpointMark),
+    /// See [`Entry::Committed`].
+    Committed(CommittedEntry),
+    /// See [`Entry::Released`].
+    Released(ReleaseReason),
+}
+
+/// A decided checkpoint without its state.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct CheckpointMark {
+    /// Its number.
+    pub(crate) id: CheckpointId,
+    /// What it is for.
+    pub(crate) kind: Kind,
+    /// When all tasks had acknowledged it.
+    pub(crate) decided_at: Timestamp,
+    /// Transactions of attempts up to this one are all resolved.
+    pub(crate) swept_through: Attempt,
+    /// SHA-256 of the slot's body.
+    pub(crate) sha256: String,
+    /// Bytes of the slot and of the object that it names.
+    pub(crate) bytes: u64,
+    /// The object that it names.
+    pub(crate) object: Option<ObjectRef>,
+}
+
+/// [`CheckpointKind`] in an order, so that states of the chain can be compared and kept in sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Kind {
+    /// [`CheckpointKind::Checkpoint`]
+    Checkpoint,
+    /// [`CheckpointKind::Savepoint`]
+    Savepoint,
+    /// [`CheckpointKind::StopWithSavepoint`]
+    StopWithSavepoint {
+        /// As there.
+        drain: bool,
+    },
+}
+
+impl From<CheckpointKind> for Kind {
+    fn from(kind: CheckpointKind) -> Self {
+        match kind {
+            CheckpointKind::Checkpoint => Self::Checkpoint,
+            CheckpointKind::Savepoint => Self::Savepoint,
+            CheckpointKind::StopWithSavepoint { drain } => Self::StopWithSavepoint { drain },
+        }
+    }
+}
+
+impl From<Kind> for CheckpointKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Checkpoint => Self::Checkpoint,
+            Kind::Savepoint => Self::Savepoint,
+            Kind::StopWithSavepoint { drain } => Self::StopWithSavepoint { drain },
+        }
+    }
+}
+
+/// Slots by their number.
+pub(crate) type Records = BTreeMap<SlotNumber, Record>;
+
+impl Record {
+    /// What the rules need of a slot whose body has this hash and whose object this size.
+    pub(crate) fn of(slot: &Slot, sha256: &str, bytes: u64) -> Self {
+        let mark = match &slot.entry {
+            Entry::Claim(claim) => Mark::Claim(claim.clone()),
+            Entry::Committed(committed) => Mark::Committed(*committed),
+            Entry::Released { reason } => Mark::Released(*reason),
+            Entry::Checkpoint(stored) => Mark::Checkpoint(mark_of(stored, sha256, bytes)),
+        };
+        Self {
+            attempt: slot.attempt,
+            newest: slot.newest,
+            next_checkpoint: slot.next_checkpoint,
+            mark,
+        }
+    }
+
+    /// The checkpoint that it decides, if it does.
+    pub(crate) const fn checkpoint(&self) -> Option<&CheckpointMark> {
+        match &self.mark {
+            Mark::Checkpoint(checkpoint) => Some(checkpoint),
+            _ => None,
+        }
+    }
+
+    /// The claim that it is, if it is one.
+    pub(crate) const fn claim(&self) -> Option<&ClaimEntry> {
+        match &self.mark {
+            Mark::Claim(claim) => Some(claim),
+            _ => None,
+        }
+    }
+}
+
+fn mark_of(stored: &Stored, sha256: &str, bytes: u64) -> CheckpointMark {
+    match stored {
+        Stored::Manifest(manifest) => CheckpointMark {
+            id: manifest.checkpoint,
+            kind: manifest.kind.into(),
+            decided_at: manifest.decided_at,
+            swept_through: manifest.swept_through,
+            sha256: sha256.to_owned(),
+            bytes,
+            object: None,
+        },
+        Stored::Large(large) => CheckpointMark {
+            id: large.checkpoint,
+            kind: large.kind.into(),
+            decided_at: large.decided_at,
+            swept_through: large.swept_through,
+            sha256: sha256.to_owned(),
+            bytes: bytes.saturating_add(large.object.bytes),
+            object: Some(large.object.clone()),
+        },
+    }
+}

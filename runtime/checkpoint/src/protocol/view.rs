@@ -1,0 +1,168 @@
+//! What the slots of a chain say together.
+
+use millstream_types::{Attempt, CheckpointId};
+
+use crate::protocol::{CheckpointMark, Mark, Record, Records};
+use crate::slot::{ClaimEntry, DecidedCheckpoint, ReleaseReason, SlotNumber};
+
+/// What a chain says, as seen in one reading.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct View {
+    /// The last slot; 0 if there is none.
+    pub(crate) tail: SlotNumber,
+    /// The newest attempt; 0 if there is none.
+    pub(crate) attempt: Attempt,
+    /// Its claim.
+    pub(crate) claim: Option<(SlotNumber, ClaimEntry)>,
+    /// Why it has ended, if it has said so.
+    pub(crate) released: Option<ReleaseReason>,
+    /// What to restore from.
+    pub(crate) newest: Option<(SlotNumber, CheckpointMark, Attempt)>,
+    /// The newest checkpoint that is confirmed to be committed.
+    pub(crate) committed: Option<DecidedCheckpoint>,
+    /// Transactions of attempts up to this one are all resolved.
+    pub(crate) swept_through: Attempt,
+    /// No checkpoint has this number or a larger one.
+    pub(crate) next_checkpoint: CheckpointId,
+}
+
+/// Why slots do not fit together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Gap {
+    /// The slot that is missing or cannot be read, where its number is known.
+    pub(crate) slot: Option<SlotNumber>,
+    /// Who says that it must be there.
+    pub(crate) reason: String,
+}
+
+impl View {
+    /// Reads the slots of a chain together. `unreadable` are slots that are there but cannot be
+    /// understood.
+    ///
+    /// # Errors
+    /// A slot that matters is missing or unreadable. In a reading that ran beside writes and
+    /// deletions that may mean no more than that it must be repeated.
+    pub(crate) fn of(records: &Records, unreadable: &[SlotNumber]) -> Result<Self, Gap> {
+        let wiped = last_wipe(records);
+        let alive = || records.range(wiped.next()..);
+        let newest = alive().rev().find_map(|(slot, record)| {
+            let checkpoint = record.checkpoint()?;
+            Some((*slot, checkpoint.clone(), record.attempt))
+        });
+        let claim = records
+            .iter()
+            .rev()
+            .find_map(|(slot, record)| Some((*slot, record.attempt, record.claim()?.clone())));
+        let view = Self {
+            tail: records.keys().next_back().copied().unwrap_or_default(),
+            attempt: claim.as_ref().map(|claim| claim.1).unwrap_or_default(),
+            released: claim.as_ref().and_then(|claim| release(records, claim.0)),
+            claim: claim.map(|(slot, _, claim)| (slot, claim)),
+            committed: alive().rev().find_map(|(_, record)| confirmed(record)),
+            swept_through: records.values().map(swept).max().unwrap_or_default(),
+            next_checkpoint: next_checkpoint(records),
+            newest,
+        };
+        view.check(records, unreadable, wiped)?;
+        Ok(view)
+    }
+
+    /// Whether everything that the newest checkpoint lists is confirmed to be committed.
+    pub(crate) fn newest_is_committed(&self) -> bool {
+        match (&self.newest, &self.committed) {
+            (Some((slot, ..)), Some(committed)) => committed.slot >= *slot,
+            (None, _) => true,
+            (Some(_), None) => false,
+        }
+    }
+
+    fn check(
+        &self,
+        records: &Records,
+        unreadable: &[SlotNumber],
+        wiped: SlotNumber,
+    ) -> Result<(), Gap> {
+        let found = self.newest.as_ref().map(|newest| newest.0);
+        if let Some(slot) = unreadable.iter().find(|slot| Some(**slot) > found) {
+            return Err(Gap {
+                slot: Some(*slot),
+                reason: "it may be a newer checkpoint than all others".to_owned(),
+            });
+        }
+        let named = records
+            .range(wiped.next()..)
+            .filter_map(|(by, record)| Some((record.newest?, *by)))
+            .max();
+        if let Some((slot, by)) = named.filter(|(slot, _)| Some(*slot) > found) {
+            return Err(Gap {
+                slot: Some(slot),
+                reason: format!("slot {by} names it as the newest checkpoint, but it is missing"),
+            });
+        }
+        // Every attempt that may have left transactions must be known with its parallelism.
+        let writer = records.values().next_back().map(|record| record.attempt);
+        let attempts =
+            self.swept_through.0.saturating_add(1)..=self.attempt.max(writer.unwrap_or_default()).0;
+        let missing = attempts
+            .map(Attempt)
+            .chain(writer)
+            .find(|attempt| !is_claimed(records, *attempt));
+        match missing {
+            None => Ok(()),
+            Some(attempt) => Err(Gap {
+                slot: unreadable.first().copied(),
+                reason: format!("the claim of attempt {attempt} is missing"),
+            }),
+        }
+    }
+}
+
+/// The release after which the chain counts as new; 0 if there is none.
+pub(crate) fn last_wipe(records: &Records) -> SlotNumber {
+    let wipe = |record: &Record| record.mark == Mark::Released(ReleaseReason::Deleted);
+    records
+        .iter()
+        .rev()
+        .find(|(_, record)| wipe(record))
+        .map(|(slot, _)| *slot)
+        .unwrap_or_default()
+}
+
+fn is_claimed(records: &Records, attempt: Attempt) -> bool {
+    records
+        .values()
+        .rev()
+        .any(|record| record.attempt == attempt && record.claim().is_some())
+}
+
+fn release(records: &Records, claim: SlotNumber) -> Option<ReleaseReason> {
+    records
+        .range(claim..)
+        .find_map(|(_, record)| match record.mark {
+            Mark::Released(reason) => Some(reason),
+            _ => None,
+        })
+}
+
+const fn confirmed(record: &Record) -> Option<DecidedCheckpoint> {
+    match &record.mark {
+        Mark::Committed(committed) => committed.checkpoint,
+        _ => None,
+    }
+}
+
+fn swept(record: &Record) -> Attempt {
+    match &record.mark {
+        Mark::Committed(committed) => committed.swept_through,
+        Mark::Checkpoint(checkpoint) => checkpoint.swept_through,
+        Mark::Claim(_) | Mark::Released(_) => Attempt::default(),
+    }
+}
+
+fn next_checkpoint(records: &Records) -> CheckpointId {
+    let after = |record: &Record| {
+        let own = record.checkpoint().map(|checkpoint| checkpoint.id.next());
+        own.unwrap_or_default().max(record.next_checkpoint)
+    };
+    records.values().map(after).max().unwrap_or(CheckpointId(1))
+}

@@ -1,0 +1,54 @@
+//! Names that only one job of a storage may use.
+
+use millstream_types::JobId;
+use serde::{Deserialize, Serialize};
+
+use crate::envelope;
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::storage::{Settled, Storage};
+
+/// Body of a reservation's object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Reservation {
+    name: String,
+    owner: JobId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    identity: Option<String>,
+}
+
+/// Reserves a name for a job, for as long as the storage lives. The same job may reserve it
+/// again, also under another identity: who may be that job is for its chain to say.
+///
+/// # Errors
+/// [`Error::PathTaken`]: another job has reserved it; both are named.
+pub async fn reserve(
+    storage: &Storage,
+    name: &str,
+    owner: &JobId,
+    identity: Option<&str>,
+) -> Result<()> {
+    let key = Key::new(&["reservations", &format!("{name}.json")]);
+    let sealed = envelope::seal(&Reservation {
+        name: name.to_owned(),
+        owner: owner.clone(),
+        identity: identity.map(str::to_owned),
+    })?;
+    match storage.create_settled(&key, sealed.bytes).await? {
+        Settled::Mine => Ok(()),
+        Settled::Other(bytes) => {
+            let address = storage.address(&key);
+            let (existing, _) = envelope::open::<Reservation>(&address, &bytes)?;
+            if existing.owner == *owner {
+                return Ok(());
+            }
+            Err(Error::PathTaken {
+                path: address,
+                reason: format!(
+                    "`{name}` is reserved by job {}, and job {owner} asks for it too; give one of them another name, or delete the reservation if {} is gone for good",
+                    existing.owner, existing.owner
+                ),
+            })
+        }
+    }
+}

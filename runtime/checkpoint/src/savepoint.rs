@@ -1,0 +1,117 @@
+//! Savepoints, and whatever else a job can be started from by its address.
+
+use serde::{Deserialize, Serialize};
+
+use crate::chain::slots::{Slots, Survey, load, store};
+use crate::envelope;
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::manifest::Manifest;
+use crate::slot::{SlotNumber, Stored};
+use crate::storage::{Settled, Storage, StorageOptions, split_last};
+
+const MANIFEST: &str = "manifest.json";
+
+/// Body of a savepoint's object. Paths in it are below its folder, so that the folder can be
+/// moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Savepoint {
+    name: String,
+    attempt: millstream_types::Attempt,
+    stored: Stored,
+}
+
+/// Writes a savepoint below the job's folder; the same one again is fine.
+pub(crate) async fn write(slots: &Slots, name: &str, manifest: &Manifest) -> Result<String> {
+    let folder = slots.folder.child("savepoints").child(name);
+    let key = folder.child(MANIFEST);
+    let large = format!("state-{}-{}.json", manifest.attempt, manifest.checkpoint);
+    let savepoint = Savepoint {
+        name: name.to_owned(),
+        attempt: manifest.attempt,
+        stored: store(&slots.storage, &folder, &[&large], manifest.clone()).await?,
+    };
+    let sealed = envelope::seal(&savepoint)?;
+    let address = slots.storage.address(&folder);
+    match slots.storage.create_settled(&key, sealed.bytes).await? {
+        Settled::Mine => Ok(address),
+        Settled::Other(bytes) => {
+            let (existing, _) = envelope::open::<Savepoint>(&slots.storage.address(&key), &bytes)?;
+            let existing = load(&slots.storage, &folder, existing.attempt, existing.stored).await?;
+            let name_of = |manifest: &Manifest| (manifest.attempt, manifest.checkpoint);
+            if name_of(&existing) == name_of(manifest) {
+                return Ok(address);
+            }
+            Err(Error::SavepointExists {
+                path: address,
+                existing: format!("{} of attempt {}", existing.checkpoint, existing.attempt),
+            })
+        }
+    }
+}
+
+/// Reads what a job is to be started from: the address of a savepoint (its folder or its
+/// `manifest.json`), of one slot of a chain, or of a job's folder, which means its newest
+/// checkpoint.
+///
+/// # Errors
+/// [`Error::Missing`]: there is nothing to start from. [`Error::Corrupt`]: there is, but it
+/// cannot be trusted.
+pub async fn read_savepoint(uri: &str, options: &StorageOptions) -> Result<Manifest> {
+    let uri = uri.trim_end_matches('/');
+    let missing = |reason: &str| Error::Missing {
+        path: uri.to_owned(),
+        reason: reason.to_owned(),
+    };
+    if let Some((folder, name)) = split_last(uri) {
+        if name == MANIFEST {
+            let storage = Storage::open(folder, options).await?;
+            let read = read_folder(&storage).await?;
+            return read.ok_or_else(|| missing("there is no such object"));
+        }
+        if let Some(slot) = SlotNumber::from_file_name(name) {
+            let (job, _) =
+                split_last(folder).ok_or_else(|| missing("it lies in no job's folder"))?;
+            let read = job_slots(Storage::open(job, options).await?)
+                .manifest(slot)
+                .await?;
+            return read.ok_or_else(|| missing("there is no such slot"));
+        }
+    }
+    let storage = Storage::open(uri, options).await?;
+    if let Some(manifest) = read_folder(&storage).await? {
+        return Ok(manifest);
+    }
+    newest(&job_slots(storage)).await?.ok_or_else(|| {
+        missing("it is neither a savepoint's folder (with a manifest.json) nor a job's (with a chain that has a checkpoint)")
+    })
+}
+
+/// The slots of a job in whose folder a storage was opened.
+const fn job_slots(storage: Storage) -> Slots {
+    Slots {
+        storage,
+        folder: Key::root(),
+        job: None,
+    }
+}
+
+async fn read_folder(storage: &Storage) -> Result<Option<Manifest>> {
+    let folder = Key::root();
+    let key = folder.child(MANIFEST);
+    let Some(bytes) = storage.read(&key).await? else {
+        return Ok(None);
+    };
+    let (savepoint, _) = envelope::open::<Savepoint>(&storage.address(&key), &bytes)?;
+    load(storage, &folder, savepoint.attempt, savepoint.stored)
+        .await
+        .map(Some)
+}
+
+async fn newest(slots: &Slots) -> Result<Option<Manifest>> {
+    let view = slots.view(&mut Survey::default(), None).await?;
+    match view.newest {
+        Some((slot, ..)) => slots.manifest(slot).await,
+        None => Ok(None),
+    }
+}

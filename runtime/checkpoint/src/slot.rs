@@ -1,0 +1,271 @@
+//! What lies in one slot of a chain.
+
+use std::fmt;
+
+use millstream_types::{Attempt, CheckpointId, CheckpointKind, JobId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::manifest::{MANIFEST_VERSION, Manifest};
+
+/// Position of a slot in its chain, from 1.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct SlotNumber(pub u64);
+
+impl SlotNumber {
+    /// The slot after it.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// Its object's name: zero-padded, so that names sort like numbers.
+    pub(crate) fn file_name(self) -> String {
+        format!("{:020}.json", self.0)
+    }
+
+    /// Reads [`file_name`](Self::file_name) back; nothing else is a slot's name.
+    pub(crate) fn from_file_name(name: &str) -> Option<Self> {
+        let digits = name.strip_suffix(".json")?;
+        let plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = plain.then(|| digits.parse().ok())?;
+        number.map(Self)
+    }
+}
+
+impl fmt::Display for SlotNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Body of a slot's object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Slot {
+    /// The job whose chain it is.
+    pub(crate) job: JobId,
+    /// Its own number: an object that lies under another name is not it.
+    pub(crate) slot: SlotNumber,
+    /// The attempt that wrote it.
+    pub(crate) attempt: Attempt,
+    /// The newest checkpoint before it. It must be there until a later slot names another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) newest: Option<SlotNumber>,
+    /// No checkpoint before it has this number or a larger one.
+    pub(crate) next_checkpoint: CheckpointId,
+    /// What it says.
+    pub(crate) entry: Entry,
+}
+
+/// What a slot says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub(crate) enum Entry {
+    /// An attempt begins; all older ones are fenced.
+    Claim(ClaimEntry),
+    /// A checkpoint is decided.
+    Checkpoint(Stored),
+    /// Everything that a decided checkpoint lists is committed.
+    Committed(CommittedEntry),
+    /// The attempt has ended by itself; anybody may claim.
+    Released {
+        /// Why.
+        reason: ReleaseReason,
+    },
+}
+
+/// A claim as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ClaimEntry {
+    /// Random: tells the claims of two racing coordinators apart.
+    pub(crate) nonce: String,
+    /// Who.
+    #[serde(flatten)]
+    pub(crate) holder: Holder,
+    /// When, by its own clock.
+    pub(crate) time: Timestamp,
+}
+
+/// Who claims a chain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Holder {
+    /// Name of the process, for people.
+    #[serde(rename = "holder")]
+    pub name: String,
+    /// Version of the build, for people.
+    pub build: String,
+    /// Identity of the job (`metadata.uid`), where it has one. Another identity is another job,
+    /// even if its name is the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// Parallelism of the attempt: with the attempt it says which transactional ids the attempt
+    /// may open.
+    pub parallelism: u32,
+}
+
+/// A confirmation as it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CommittedEntry {
+    /// The checkpoint whose transactions are committed; none if a recovery found no checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) checkpoint: Option<DecidedCheckpoint>,
+    /// Transactions of attempts up to this one are all resolved.
+    pub(crate) swept_through: Attempt,
+}
+
+/// A decided checkpoint by its full name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DecidedCheckpoint {
+    /// Its number.
+    pub id: CheckpointId,
+    /// The attempt that took it.
+    pub attempt: Attempt,
+    /// The slot that holds it.
+    pub slot: SlotNumber,
+}
+
+impl DecidedCheckpoint {
+    /// Whether it is the checkpoint that a manifest describes.
+    pub(crate) fn is(&self, manifest: &Manifest) -> bool {
+        (self.id, self.attempt) == (manifest.checkpoint, manifest.attempt)
+    }
+}
+
+/// Why an attempt has ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ReleaseReason {
+    /// Stopped by request; to be continued.
+    Stopped,
+    /// Bounded sources have ended and everything is committed.
+    Completed,
+    /// Given up; a person must act.
+    Failed,
+    /// The job is deleted and so are its checkpoints: the next claim starts from nothing.
+    Deleted,
+}
+
+/// A manifest in its slot, or where it lies if it is large.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Stored {
+    /// The manifest itself.
+    Manifest(Box<Manifest>),
+    /// Summary of a large manifest and its object.
+    Large(Large),
+}
+
+/// A manifest that lies in an object of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Large {
+    /// Its number.
+    pub(crate) checkpoint: CheckpointId,
+    /// What it is for.
+    pub(crate) kind: CheckpointKind,
+    /// When all tasks had acknowledged it.
+    pub(crate) decided_at: Timestamp,
+    /// As in the manifest.
+    pub(crate) swept_through: Attempt,
+    /// As in the manifest, which does not know it yet when its object is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) previous: Option<String>,
+    /// The object.
+    pub(crate) object: ObjectRef,
+}
+
+/// An object that a slot names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct ObjectRef {
+    /// Path below the job's folder.
+    pub(crate) path: String,
+    /// Size of the object in bytes.
+    pub(crate) bytes: u64,
+    /// SHA-256 of its body.
+    pub(crate) sha256: String,
+}
+
+impl Stored {
+    /// Seals the checkpoint before it on the chain.
+    pub(crate) fn follow(&mut self, previous: Option<&String>) {
+        match self {
+            Self::Manifest(manifest) => manifest.previous = previous.cloned(),
+            Self::Large(large) => large.previous = previous.cloned(),
+        }
+    }
+}
+
+impl Slot {
+    /// Checks that an opened object is the slot that was asked for.
+    pub(crate) fn verify(self, object: &str, number: SlotNumber) -> Result<Self> {
+        if self.slot != number {
+            return Err(Error::corrupt(
+                object,
+                format!("it holds slot {}, not slot {number}", self.slot),
+            ));
+        }
+        if let Entry::Checkpoint(Stored::Manifest(manifest)) = &self.entry {
+            check_manifest(object, manifest, self.attempt)?;
+        }
+        Ok(self)
+    }
+}
+
+/// Checks a manifest against the slot or object that holds it.
+pub(crate) fn check_manifest(object: &str, manifest: &Manifest, attempt: Attempt) -> Result<()> {
+    if manifest.version != MANIFEST_VERSION {
+        return Err(Error::corrupt(
+            object,
+            format!(
+                "its manifest has version {}, this build reads version {MANIFEST_VERSION}",
+                manifest.version
+            ),
+        ));
+    }
+    if manifest.attempt != attempt {
+        return Err(Error::corrupt(
+            object,
+            format!(
+                "its manifest is of attempt {}, it is of {attempt}",
+                manifest.attempt
+            ),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slot_names_sort_like_their_numbers_and_are_read_back() {
+        let numbers = [1, 2, 9, 10, 99, 100, u64::MAX].map(SlotNumber);
+        let names: Vec<String> = numbers.iter().map(|number| number.file_name()).collect();
+        assert!(names.is_sorted());
+        for (number, name) in numbers.iter().zip(&names) {
+            assert_eq!(SlotNumber::from_file_name(name), Some(*number));
+        }
+    }
+
+    #[test]
+    fn other_names_are_no_slots() {
+        for name in [
+            "",
+            "1.json",
+            "00000000000000000001",
+            "+0000000000000000001.json",
+            "99999999999999999999.json",
+            "000000000000000000001.json",
+        ] {
+            assert_eq!(SlotNumber::from_file_name(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Where checkpoints lie: one [`Storage`] over the door that its address names.
+
+mod door;
+mod file;
+mod location;
+#[cfg(feature = "s3")]
+mod s3;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub(crate) use door::{Created, Door};
+pub(crate) use location::split_last;
+
+use crate::envelope::MAX_OBJECT_BYTES;
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::nonce::nonce;
+use location::Location;
+
+/// How stores are reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StorageOptions {
+    /// For `s3://` addresses.
+    pub s3: S3Options,
+}
+
+/// How an S3 service is reached. Credentials come from the standard chain of the AWS SDK:
+/// environment, profile, web identity, container, instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Options {
+    /// Address of the service; none for AWS.
+    pub endpoint: Option<String>,
+    /// Put the bucket into the path (`endpoint/bucket/key`) instead of the host name.
+    pub path_style: bool,
+    /// Region; none for what the standard chain says, or `us-east-1` with an endpoint.
+    pub region: Option<String>,
+    /// One try of a request takes this long at most.
+    pub attempt_timeout: Duration,
+    /// Tries of a request before it fails, from 1.
+    pub attempts: u32,
+}
+
+impl Default for S3Options {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            path_style: false,
+            region: None,
+            attempt_timeout: Duration::from_secs(15),
+            attempts: 5,
+        }
+    }
+}
+
+impl StorageOptions {
+    /// Options from the environment: `MILLSTREAM_S3_ENDPOINT`, `AWS_ENDPOINT_URL_S3` or
+    /// `AWS_ENDPOINT_URL`; `MILLSTREAM_S3_PATH_STYLE` (`true`, `false`; default: true with an
+    /// endpoint); `MILLSTREAM_S3_REGION`, `AWS_REGION` or `AWS_DEFAULT_REGION`.
+    pub fn from_env() -> Self {
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let first = |names: &[&str]| {
+            names
+                .iter()
+                .find_map(|name| variable(name).filter(|value| !value.is_empty()))
+        };
+        let endpoint = first(&[
+            "MILLSTREAM_S3_ENDPOINT",
+            "AWS_ENDPOINT_URL_S3",
+            "AWS_ENDPOINT_URL",
+        ]);
+        let path_style = first(&["MILLSTREAM_S3_PATH_STYLE"]).map_or(endpoint.is_some(), |value| {
+            value.eq_ignore_ascii_case("true")
+        });
+        Self {
+            s3: S3Options {
+                path_style,
+                region: first(&["MILLSTREAM_S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"]),
+                endpoint,
+                ..S3Options::default()
+            },
+        }
+    }
+}
+
+/// An opened checkpoint storage. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    uri: Arc<str>,
+    door: Arc<dyn Door>,
+}
+
+/// What a conditional write came to, once its outcome is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// The object is what was given, by this try or an earlier one.
+    Mine,
+    /// Another writer has the name; this is its object.
+    Other(Bytes),
+}
+
+/// How often an unknown outcome is looked into before it is given up. Every look has the door's
+/// own retries.
+pub(crate) const SETTLE_ROUNDS: u32 = 6;
+
+impl Storage {
+    /// Opens `s3://bucket/prefix` or `file:///path`. Asks nobody yet.
+    ///
+    /// # Errors
+    /// [`Error::Address`]: the address is not one, or names a kind of store that this build does
+    /// not have.
+    pub async fn open(uri: &str, options: &StorageOptions) -> Result<Self> {
+        let door: Arc<dyn Door> = match Location::parse(uri)? {
+            Location::File { directory } => Arc::new(file::FileDoor::new(directory)),
+            #[cfg(feature = "s3")]
+            Location::S3 { bucket, prefix } => {
+                Arc::new(s3::S3Door::connect(bucket, prefix, &options.s3).await)
+            }
+            #[cfg(not(feature = "s3"))]
+            Location::S3 { .. } => {
+                let _: &StorageOptions = options;
+                return Err(Error::Address {
+                    uri: uri.to_owned(),
+                    reason: "this build has no S3 (cargo feature `s3`); use file:///path"
+                        .to_owned(),
+                });
+            }
+        };
+        Ok(Self {
+            uri: uri.trim_end_matches('/').into(),
+            door,
+        })
+    }
+
+    /// A storage in a directory.
+    pub fn directory(path: PathBuf) -> Self {
+        Self {
+            uri: format!("file://{}", path.display()).into(),
+            door: Arc::new(file::FileDoor::new(path)),
+        }
+    }
+
+    /// Its address.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// Checks that the store does what fencing needs: a conditional write of a name that is
+    /// taken is refused and changes nothing, and a listing shows what was written. Writes one
+    /// object of a name that nobody else uses and deletes it again.
+    ///
+    /// # Errors
+    /// [`Error::NotConditional`] if the store breaks the rule, [`Error::Unavailable`] if it does
+    /// not answer.
+    pub async fn probe(&self) -> Result<()> {
+        let folder = Key::new(&["probes"]);
+        let key = folder.child(&format!("{}.json", nonce()));
+        let verdict = self.probe_with(&folder, &key).await;
+        let cleaned = self.door.delete(&key).await;
+        verdict?;
+        cleaned
+    }
+
+    async fn probe_with(&self, folder: &Key, key: &Key) -> Result<()> {
+        let broken = |reason: &str| Error::NotConditional {
+            storage: self.uri.to_string(),
+            reason: reason.to_owned(),
+        };
+        let first = Bytes::from_static(b"{\"probe\":1}\n");
+        let second = Bytes::from_static(b"{\"probe\":2}\n");
+        if self.create_settled(key, first.clone()).await? != Settled::Mine {
+            return Err(broken("shows another object under a name nobody else uses"));
+        }
+        // One plain write, not a settled one: only its refusal counts.
+        if self.door.create(key, second).await? == Created::New {
+            return Err(broken(
+                "overwrites an object although `If-None-Match: *` forbids it",
+            ));
+        }
+        if self.door.read(key, MAX_OBJECT_BYTES).await?.as_ref() != Some(&first) {
+            return Err(broken("changed an object by a write that it refused"));
+        }
+        let listed = self.door.list(folder, None).await?;
+        if !listed.iter().any(|listed| listed.key == *key) {
+            return Err(broken("does not list an object that it has just stored"));
+        }
+        Ok(())
+    }
+
+    /// Creates an object if there is none of the name, and finds out what came of it. The bytes
+    /// must be such that nobody else writes the same under this name with another meaning.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: the outcome could not be found out.
+    pub(crate) async fn create_settled(&self, key: &Key, bytes: Bytes) -> Result<Settled> {
+        let mut rounds = Rounds::default();
+        loop {
+            let created = self.door.create(key, bytes.clone()).await;
+            if matches!(created, Ok(Created::New)) {
+                return Ok(Settled::Mine);
+            }
+            let found = self.door.read(key, MAX_OBJECT_BYTES).await;
+            match (created, found) {
+                (_, Ok(Some(found))) if found == bytes => {
+                    self.door.confirm(key).await?;
+                    return Ok(Settled::Mine);
+                }
+                (_, Ok(Some(found))) => return Ok(Settled::Other(found)),
+                (Err(error), _) | (_, Err(error)) => rounds.again(error).await?,
+                (Ok(_), Ok(None)) => rounds.again(self.vanished(key)).await?,
+            }
+        }
+    }
+
+    /// Error for an object that a write met and a read did not.
+    pub(crate) fn vanished(&self, key: &Key) -> Error {
+        Error::unavailable(
+            "read",
+            self.address(key),
+            "it was there and is not there any more",
+        )
+    }
+
+    pub(crate) fn door(&self) -> &dyn Door {
+        self.door.as_ref()
+    }
+
+    pub(crate) fn address(&self, key: &Key) -> String {
+        self.door.address(key)
+    }
+
+    /// Reads an object.
+    pub(crate) async fn read(&self, key: &Key) -> Result<Option<Bytes>> {
+        self.door.read(key, MAX_OBJECT_BYTES).await
+    }
+}
+
+/// Counts looks into an unknown outcome and waits between them.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    done: u32,
+}
+
+impl Rounds {
+    /// Waits for the next round, or gives up with `error`.
+    pub(crate) async fn again(&mut self, error: Error) -> Result<()> {
+        self.done += 1;
+        if self.done >= SETTLE_ROUNDS {
+            return Err(error);
+        }
+        tracing::debug!(%error, round = self.done, "outcome unknown, looking again");
+        tokio::time::sleep(Duration::from_millis(50 << self.done)).await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(variables: &[(&str, &str)]) -> S3Options {
+        StorageOptions::from_variables(|name| {
+            variables
+                .iter()
+                .find(|(variable, _)| *variable == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+        .s3
+    }
+
+    #[test]
+    fn an_endpoint_in_the_environment_means_path_style() {
+        assert_eq!(options(&[]), S3Options::default());
+        let minio = options(&[
+            ("AWS_ENDPOINT_URL", "http://other"),
+            ("MILLSTREAM_S3_ENDPOINT", "http://127.0.0.1:9000"),
+            ("AWS_REGION", "eu-central-1"),
+        ]);
+        assert_eq!(minio.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
+        assert_eq!(minio.region.as_deref(), Some("eu-central-1"));
+        assert!(minio.path_style);
+        let virtual_host = options(&[
+            ("AWS_ENDPOINT_URL_S3", "https://s3.example.com"),
+            ("MILLSTREAM_S3_PATH_STYLE", "false"),
+        ]);
+        assert!(!virtual_host.path_style);
+    }
+
+    #[tokio::test]
+    async fn a_probe_of_a_directory_passes_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::directory(folder.path().join("store"));
+        storage.probe().await.unwrap();
+        assert!(
+            storage
+                .door()
+                .list(&Key::root(), None)
+                .await
+                .unwrap()
+                .is_empty()
+        );
+    }
+}

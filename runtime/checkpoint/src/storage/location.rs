@@ -1,0 +1,117 @@
+//! Addresses of checkpoint storage.
+
+use std::path::{Component, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// A checked storage address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// `file:///path`
+    File {
+        /// Absolute, without `..`.
+        directory: PathBuf,
+    },
+    /// `s3://bucket/prefix`
+    S3 {
+        /// Name of the bucket.
+        bucket: String,
+        /// Without `/` at either end; may be empty.
+        prefix: String,
+    },
+}
+
+impl Location {
+    /// Reads an address.
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    pub(crate) fn parse(uri: &str) -> Result<Self> {
+        let wrong = |reason: &str| Error::Address {
+            uri: uri.to_owned(),
+            reason: reason.to_owned(),
+        };
+        if let Some(path) = uri.strip_prefix("file://") {
+            let directory = PathBuf::from(path);
+            if !path.starts_with('/') {
+                return Err(wrong(
+                    "a file address has three slashes and an absolute path, as in file:///var/lib/millstream",
+                ));
+            }
+            if directory
+                .components()
+                .any(|part| part == Component::ParentDir)
+            {
+                return Err(wrong("the path must not contain `..`"));
+            }
+            return Ok(Self::File { directory });
+        }
+        if let Some(rest) = uri.strip_prefix("s3://") {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            if bucket.is_empty() {
+                return Err(wrong("write s3://bucket or s3://bucket/path"));
+            }
+            return Ok(Self::S3 {
+                bucket: bucket.to_owned(),
+                prefix: prefix.trim_matches('/').to_owned(),
+            });
+        }
+        Err(wrong("use s3://bucket/path or file:///path"))
+    }
+}
+
+/// Splits an address at its last `/`: the folder and the name in it.
+pub(crate) fn split_last(uri: &str) -> Option<(&str, &str)> {
+    let (folder, name) = uri.trim_end_matches('/').rsplit_once('/')?;
+    let whole = !name.is_empty() && !folder.ends_with('/') && !folder.ends_with(':');
+    whole.then_some((folder, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read() {
+        assert_eq!(
+            Location::parse("file:///var/lib/x").unwrap(),
+            Location::File {
+                directory: "/var/lib/x".into()
+            }
+        );
+        for (uri, prefix) in [
+            ("s3://bucket", ""),
+            ("s3://bucket/", ""),
+            ("s3://bucket/a/b/", "a/b"),
+        ] {
+            let expected = Location::S3 {
+                bucket: "bucket".to_owned(),
+                prefix: prefix.to_owned(),
+            };
+            assert_eq!(Location::parse(uri).unwrap(), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn other_addresses_are_refused_with_what_is_allowed() {
+        for uri in [
+            "",
+            "/var/lib",
+            "file://relative",
+            "file:///a/../b",
+            "s3:///prefix",
+            "hdfs://namenode:8020/path",
+        ] {
+            let error = Location::parse(uri).unwrap_err();
+            assert!(error.to_string().contains(&format!("`{uri}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_last_segment_is_split_off() {
+        assert_eq!(split_last("s3://b/p/x"), Some(("s3://b/p", "x")));
+        assert_eq!(split_last("file:///p/x/"), Some(("file:///p", "x")));
+        assert_eq!(split_last("s3://b"), None);
+        assert_eq!(split_last("nothing"), None);
+    }
+}
