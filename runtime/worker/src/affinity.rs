@@ -32,7 +32,11 @@ fn allowed_cores() -> Vec<usize> {
     use rustix::thread::{CpuSet, sched_getaffinity};
     sched_getaffinity(None).map_or_else(
         |_| Vec::new(),
-        |set| (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect(),
+        |set| {
+            (0..CpuSet::MAX_CPU)
+                .filter(|core| set.is_set(*core))
+                .collect()
+        },
     )
 }
 

@@ -145,9 +145,7 @@ impl Chain {
         node.counters.records_in += rows;
         match &mut node.work {
             Work::Operator(operator) => {
-                operator
-                    .on_batch(InputIndex(0), batch, &mut self.context)
-                    .map_err(|failure| at(&node.uid, failure))?;
+                operator.on_batch(InputIndex(0), batch, &mut self.context)?;
                 self.push_emitted(index)
             }
             Work::Sink(sink) => {
@@ -205,8 +203,7 @@ impl Chain {
             let node = &mut self.nodes[index];
             match &mut node.work {
                 Work::Operator(operator) => {
-                    handle(operator.as_mut(), &mut self.context)
-                        .map_err(|failure| at(&node.uid, failure))?;
+                    handle(operator.as_mut(), &mut self.context)?;
                     self.push_emitted(index)?;
                 }
                 Work::Output(queue) => queue.send(element.clone())?,
@@ -280,13 +277,6 @@ impl Node {
             counters,
         };
         Some((self.uid.clone(), snapshot))
-    }
-}
-
-fn at(uid: &OperatorUid, failure: Failure) -> Failure {
-    Failure {
-        message: format!("node `{uid}`: {}", failure.message),
-        ..failure
     }
 }
 

@@ -40,6 +40,8 @@ pub mod plan;
 pub mod queue;
 pub mod service;
 pub mod task;
+#[cfg(test)]
+mod testing;
 pub mod watermark;
 
 pub use affinity::Pinning;

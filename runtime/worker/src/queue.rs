@@ -120,7 +120,10 @@ impl QueueSender {
     pub fn send(&self, element: Element) -> Result<(), Closed> {
         let bytes = bytes_of(&element);
         let mut state = self.shared.lock();
-        while !state.closed && bytes > 0 && state.bytes > 0 && state.bytes + bytes > self.shared.bound
+        while !state.closed
+            && bytes > 0
+            && state.bytes > 0
+            && state.bytes + bytes > self.shared.bound
         {
             state = self
                 .shared

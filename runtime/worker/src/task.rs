@@ -160,17 +160,19 @@ pub fn spawn(start: Start) -> io::Result<TaskHandle> {
     let for_thread = Arc::clone(&shared);
     std::thread::Builder::new()
         .name(format!("task-{}", start.id))
-        .spawn(move || live(start, commands, for_thread))?;
+        .spawn(move || live(start, commands, &for_thread))?;
     Ok(TaskHandle { mailbox, shared })
 }
 
 /// The life of a task thread: build, run, report.
-fn live(start: Start, commands: Receiver<Command>, shared: Arc<Shared>) {
+fn live(start: Start, commands: Receiver<Command>, shared: &Arc<Shared>) {
     let (id, events, core) = (start.id, start.events.clone(), start.core);
     let clock = Arc::clone(&start.clock);
     // Held until everything below is dropped, whichever way this ends.
     let _token = start.token.clone();
-    let built = catch_unwind(AssertUnwindSafe(|| Task::build(start, commands, Arc::clone(&shared))));
+    let built = catch_unwind(AssertUnwindSafe(|| {
+        Task::build(start, commands, Arc::clone(shared))
+    }));
     let stop = match built {
         Err(panic) => Stop::Failed(panicked(id, panic.as_ref(), "while it was starting")),
         Ok(Err(stop)) => stop,

@@ -76,7 +76,11 @@ impl Watermarks {
 
     /// What to tell downstream now, if it is news. Watermarks never go back.
     pub fn advance(&mut self, now: Duration) -> Option<Progress> {
-        let mut waiting = self.splits.iter().filter(|split| !split.finished).peekable();
+        let mut waiting = self
+            .splits
+            .iter()
+            .filter(|split| !split.finished)
+            .peekable();
         waiting.peek()?;
         let mut active = waiting
             .filter(|split| !self.is_idle(split, now))

@@ -1,0 +1,113 @@
+use std::time::Duration;
+
+use millstream_types::{CheckpointKind, Timestamp};
+
+use super::*;
+use crate::queue::queue;
+use crate::testing::{Memory, Shared, Watching, batch};
+
+fn sink(seen: &Shared, input: Port, uid: &str) -> PlannedNode {
+    PlannedNode {
+        uid: uid.into(),
+        input,
+        step: Step::Sink(Box::new(Memory::new(seen))),
+    }
+}
+
+fn watching(seen: &Shared) -> PlannedNode {
+    PlannedNode {
+        uid: "watching".into(),
+        input: Port::Root,
+        step: Step::Operator(Box::new(Watching::holding(seen))),
+    }
+}
+
+fn counters(chain: &Chain, uid: &str) -> Counters {
+    chain.snapshot()[&uid.into()].counters
+}
+
+#[test]
+fn a_node_feeds_everything_behind_it() {
+    let seen = Shared::default();
+    let nodes = vec![
+        watching(&seen),
+        sink(&seen, Port::Node(0), "one"),
+        sink(&seen, Port::Node(0), "other"),
+        sink(&seen, Port::DeadLetters, "broken"),
+    ];
+    let mut chain = Chain::new(nodes, Vec::new());
+    chain.push(&batch(0..9)).unwrap();
+    chain.push(&batch(9..10)).unwrap();
+    chain.push_dead_letters(&batch(0..2)).unwrap();
+    assert_eq!(counters(&chain, "watching").records_in, 10);
+    assert_eq!(counters(&chain, "watching").records_out, 9);
+    assert_eq!(counters(&chain, "one").records_out, 9);
+    assert_eq!(counters(&chain, "other").records_out, 9);
+    assert_eq!(counters(&chain, "broken").records_out, 2);
+}
+
+#[test]
+fn what_an_operator_holds_comes_before_the_end() {
+    let seen = Shared::default();
+    let (sender, receiver, _closer) = queue(1_000_000);
+    let mut chain = Chain::new(vec![watching(&seen)], vec![(Port::Node(0), sender)]);
+    chain.push(&batch(0..1)).unwrap();
+    chain.watermark(EventTime(7)).unwrap();
+    chain.end().unwrap();
+    let next = || receiver.receive(Duration::ZERO).unwrap().unwrap();
+    assert_eq!(next(), Element::Watermark(EventTime(7)));
+    assert_eq!(next(), Element::Batch(batch(0..1)));
+    assert_eq!(next(), Element::End);
+}
+
+#[test]
+fn a_barrier_stays_behind_the_records_before_it() {
+    let (sender, receiver, _closer) = queue(1_000_000);
+    let mut chain = Chain::new(Vec::new(), vec![(Port::Root, sender)]);
+    let barrier = Barrier {
+        checkpoint: CheckpointId(1),
+        kind: CheckpointKind::Checkpoint,
+        triggered_at: Timestamp(0),
+    };
+    chain.push(&batch(0..1)).unwrap();
+    chain.forward(barrier).unwrap();
+    chain.push(&batch(1..2)).unwrap();
+    let next = || receiver.receive(Duration::ZERO).unwrap().unwrap();
+    assert_eq!(next(), Element::Batch(batch(0..1)));
+    assert_eq!(next(), Element::Barrier(barrier));
+    assert_eq!(next(), Element::Batch(batch(1..2)));
+}
+
+#[test]
+fn a_transaction_is_listed_until_a_checkpoint_that_listed_it_is_committed() {
+    let seen = Shared::default();
+    let mut chain = Chain::new(vec![sink(&seen, Port::Root, "sink")], Vec::new());
+    let listed = |chain: &Chain| -> Vec<u64> {
+        let snapshot = chain.snapshot();
+        let committables = &snapshot[&"sink".into()].committables;
+        committables
+            .iter()
+            .map(|committable| committable.checkpoint.0)
+            .collect()
+    };
+    for checkpoint in 1..=3 {
+        chain.push(&batch(0..5)).unwrap();
+        chain.prepare(CheckpointId(checkpoint)).unwrap();
+    }
+    assert_eq!(listed(&chain), [1, 2, 3]);
+    chain.committed(CheckpointId(2));
+    assert_eq!(listed(&chain), [3]);
+    assert_eq!(seen.lock().unwrap().committed.len(), 2);
+}
+
+#[test]
+fn totals_go_on_from_a_snapshot() {
+    let seen = Shared::default();
+    let mut chain = Chain::new(vec![sink(&seen, Port::Root, "sink")], Vec::new());
+    chain.push(&batch(0..5)).unwrap();
+    let snapshot = chain.snapshot();
+    let mut next = Chain::new(vec![sink(&seen, Port::Root, "sink")], Vec::new());
+    next.restore(&snapshot);
+    next.push(&batch(0..5)).unwrap();
+    assert_eq!(counters(&next, "sink").records_out, 10);
+}

@@ -66,7 +66,7 @@ fn closing_wakes_a_sender_that_waits_for_room() {
 #[test]
 fn closing_wakes_a_receiver_that_waits_for_an_element() {
     let (_sender, receiver, closer) = queue(1);
-    let waiting = thread::spawn(move || receiver.receive(Duration::from_secs(3_600)));
+    let waiting = thread::spawn(move || receiver.receive(Duration::from_hours(1)));
     closer.close();
     assert_eq!(waiting.join().unwrap(), Err(Closed));
 }

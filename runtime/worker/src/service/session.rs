@@ -295,7 +295,10 @@ impl<'a> Session<'a> {
     }
 
     fn beat(&mut self) {
-        let tasks = self.current.iter().flat_map(|current| current.running.tasks());
+        let tasks = self
+            .current
+            .iter()
+            .flat_map(|current| current.running.tasks());
         let progress = tasks
             .map(|(task, handle)| TaskProgress {
                 task: *task,
@@ -341,9 +344,7 @@ impl<'a> Session<'a> {
     }
 }
 
-async fn receive(
-    events: Option<&mut mpsc::Receiver<(TaskId, Event)>>,
-) -> Option<(TaskId, Event)> {
+async fn receive(events: Option<&mut mpsc::Receiver<(TaskId, Event)>>) -> Option<(TaskId, Event)> {
     match events {
         Some(events) => events.recv().await,
         None => None,

@@ -1,0 +1,297 @@
+//! A worker with real tasks, driven as a coordinator would.
+
+mod coordinator;
+
+use std::time::Duration;
+
+use millstream_types::{CheckpointId, CheckpointKind, ErrorCode, EventTime};
+
+use super::*;
+use crate::testing::{PanicAt, Shared, Stuck};
+use coordinator::{Coordinator, Job, Shape};
+
+const ENDLESS: u64 = u64::MAX / 2;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn positions_and_transactions_of_a_snapshot_agree() {
+    let job = Job::counting_to(ENDLESS);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    for checkpoint in 1..=3 {
+        coordinator.more_written(&job).await;
+        coordinator
+            .trigger(checkpoint, CheckpointKind::Checkpoint)
+            .await;
+        let snapshot = coordinator.acknowledged(checkpoint).await;
+        let source = &snapshot.operators[&"source".into()];
+        let sink = &snapshot.operators[&"sink".into()];
+        let read: u64 = source.splits.iter().map(|split| split.records).sum();
+        let prepared: u64 = sink.committables.iter().map(|one| one.records).sum();
+        assert_eq!(
+            read, prepared,
+            "nothing is committed yet, so everything is listed"
+        );
+        assert_eq!(source.counters.records_in, read);
+        assert_eq!(sink.counters.records_out, read);
+        assert_eq!(sink.committables.len() as u64, checkpoint);
+    }
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn committed_transactions_are_listed_no_more() {
+    let job = Job::counting_to(ENDLESS);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    for checkpoint in 1..=2 {
+        coordinator.more_written(&job).await;
+        coordinator
+            .trigger(checkpoint, CheckpointKind::Checkpoint)
+            .await;
+        let snapshot = coordinator.acknowledged(checkpoint).await;
+        let listed = &snapshot.operators[&"sink".into()].committables;
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].checkpoint, CheckpointId(checkpoint));
+        coordinator.completed(checkpoint, true).await;
+    }
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_completed_savepoint_commits_nothing() {
+    let job = Job::counting_to(ENDLESS);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    coordinator.more_written(&job).await;
+    coordinator.trigger(1, CheckpointKind::Savepoint).await;
+    coordinator.acknowledged(1).await;
+    coordinator.completed(1, false).await;
+    coordinator.trigger(2, CheckpointKind::Checkpoint).await;
+    let snapshot = coordinator.acknowledged(2).await;
+    let listed = &snapshot.operators[&"sink".into()].committables;
+    assert_eq!(listed[0].checkpoint, CheckpointId(1));
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_repeated_or_older_barrier_is_passed_once() {
+    let job = Job::counting_to(ENDLESS);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    for checkpoint in [2, 2, 1, 3] {
+        coordinator
+            .trigger(checkpoint, CheckpointKind::Checkpoint)
+            .await;
+    }
+    coordinator.acknowledged(2).await;
+    coordinator.acknowledged(3).await;
+    let prepared = job.seen().prepared.keys().copied().collect::<Vec<_>>();
+    assert_eq!(prepared, [CheckpointId(2), CheckpointId(3)]);
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_bounded_task_ends_and_still_takes_part_in_the_final_checkpoint() {
+    let job = Job::counting_to(95);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    coordinator.ended().await;
+    assert!(job.seen().ended);
+    assert_eq!(job.seen().watermarks.last(), Some(&EventTime::MAX));
+    coordinator.trigger(1, CheckpointKind::Checkpoint).await;
+    let snapshot = coordinator.acknowledged(1).await;
+    let sink = &snapshot.operators[&"sink".into()];
+    assert_eq!(sink.committables[0].records, 95);
+    assert!(snapshot.operators[&"source".into()].splits[0].finished);
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn vertices_that_are_joined_by_a_queue_see_the_same_records_and_barriers() {
+    let job = Job::counting_to(100_000).shaped(Shape::TwoVertices);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    coordinator.more_written(&job).await;
+    coordinator.trigger(1, CheckpointKind::Checkpoint).await;
+    let snapshot = coordinator.acknowledged_by_all(1, 2).await;
+    let read = snapshot.operators[&"source".into()].counters.records_out;
+    let written = snapshot.operators[&"sink".into()].counters.records_out;
+    assert_eq!(read, written);
+    coordinator.ended().await;
+    coordinator.ended().await;
+    coordinator.trigger(2, CheckpointKind::Checkpoint).await;
+    let snapshot = coordinator.acknowledged_by_all(2, 2).await;
+    assert_eq!(
+        snapshot.operators[&"sink".into()].counters.records_out,
+        100_000
+    );
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_task_goes_on_from_its_snapshot() {
+    let job = Job::counting_to(1_000);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    coordinator.more_written(&job).await;
+    coordinator.trigger(1, CheckpointKind::Checkpoint).await;
+    let snapshot = coordinator.acknowledged(1).await;
+    let position = snapshot.operators[&"source".into()].splits[0].records;
+    coordinator.cancel(1).await;
+    job.seen().written = 0;
+    coordinator.deploy(&job, 2, Some(&snapshot)).await;
+    coordinator.ended().await;
+    assert_eq!(job.seen().written, 1_000 - position);
+    coordinator.trigger(2, CheckpointKind::Checkpoint).await;
+    let snapshot = coordinator.acknowledged(2).await;
+    assert_eq!(
+        snapshot.operators[&"source".into()].counters.records_in,
+        1_000
+    );
+    assert_eq!(
+        snapshot.operators[&"sink".into()].counters.records_out,
+        1_000
+    );
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_panic_fails_the_task_with_its_place_and_the_worker_lives_on() {
+    let job = Job::counting_to(ENDLESS).with_operator(|_| Box::new(PanicAt(55)));
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    let failure = coordinator.failed().await;
+    assert_eq!(failure.code, ErrorCode::TaskPanicked);
+    assert!(failure.message.contains("cannot bear 55"), "{failure}");
+    assert!(failure.message.contains("part-0 at 60"), "{failure}");
+    coordinator.cancel(1).await;
+    let healthy = Job::counting_to(50);
+    coordinator.replace_job(&healthy);
+    coordinator.deploy(&healthy, 2, None).await;
+    coordinator.ended().await;
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn nothing_follows_the_barrier_that_a_job_stops_with() {
+    let job = Job::counting_to(ENDLESS);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    coordinator.more_written(&job).await;
+    let stop = CheckpointKind::StopWithSavepoint { drain: false };
+    coordinator.trigger(1, stop).await;
+    let snapshot = coordinator.acknowledged(1).await;
+    let at_barrier = snapshot.operators[&"sink".into()].counters.records_out;
+    // The task answers another barrier, so it has had every chance to read on.
+    coordinator.trigger(2, CheckpointKind::Checkpoint).await;
+    let snapshot = coordinator.acknowledged(2).await;
+    assert_eq!(
+        snapshot.operators[&"sink".into()].counters.records_out,
+        at_barrier
+    );
+    assert!(!job.seen().ended, "only draining ends the input");
+    coordinator.aborted(1).await;
+    coordinator.more_written(&job).await;
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn draining_lets_windows_fire_before_the_last_barrier() {
+    let job = Job::counting_to(ENDLESS);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    coordinator.more_written(&job).await;
+    let drain = CheckpointKind::StopWithSavepoint { drain: true };
+    coordinator.trigger(1, drain).await;
+    let snapshot = coordinator.acknowledged(1).await;
+    assert!(job.seen().ended);
+    assert_eq!(job.seen().watermarks.last(), Some(&EventTime::MAX));
+    let read = snapshot.operators[&"source".into()].counters.records_out;
+    assert_eq!(
+        snapshot.operators[&"sink".into()].counters.records_out,
+        read
+    );
+    coordinator.aborted(1).await;
+    assert_eq!(
+        coordinator.failed().await.kind,
+        millstream_types::ErrorKind::Retryable
+    );
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn messages_of_older_attempts_are_dropped() {
+    let job = Job::counting_to(ENDLESS);
+    let mut coordinator = Coordinator::with_running(&job, 5).await;
+    coordinator.deploy_unseen(&job, 4).await;
+    coordinator
+        .trigger_in(4, 1, CheckpointKind::Checkpoint)
+        .await;
+    coordinator
+        .trigger_in(5, 2, CheckpointKind::Checkpoint)
+        .await;
+    coordinator.acknowledged(2).await;
+    assert_eq!(job.seen().prepared.len(), 1);
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_newer_attempt_replaces_an_older_one() {
+    let job = Job::counting_to(ENDLESS);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    coordinator.deploy(&job, 2, None).await;
+    coordinator
+        .trigger_in(2, 1, CheckpointKind::Checkpoint)
+        .await;
+    coordinator.acknowledged(1).await;
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn cancelling_an_attempt_that_is_not_there_is_answered() {
+    let job = Job::counting_to(ENDLESS);
+    let mut coordinator = Coordinator::registered(&job).await;
+    coordinator.cancel(3).await;
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_task_that_waits_for_room_is_cancelled() {
+    let job = Job::counting_to(ENDLESS)
+        .shaped(Shape::TwoVertices)
+        .with_sink(|seen| Box::new(Stuck(Arc::clone(seen))));
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    coordinator.more_written(&job).await;
+    // The sink never takes a second batch, so the queue fills and its writer waits. The sink's own
+    // task is past help, which the worker says after its timeout.
+    coordinator.close();
+    let Ended::Stuck(failure) = coordinator.end().await else {
+        panic!("a task that never returns must be reported")
+    };
+    assert_eq!(failure.code, ErrorCode::TaskStuck);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_lost_connection_stops_the_tasks() {
+    let job = Job::counting_to(ENDLESS);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    coordinator.more_written(&job).await;
+    coordinator.close();
+    assert_eq!(coordinator.end().await, Ended::ConnectionLost);
+    let written = job.seen().written;
+    assert_eq!(
+        Shared::strong_count(&job.shared()),
+        2,
+        "no task holds it any more"
+    );
+    assert_eq!(job.seen().written, written);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn heartbeats_carry_positions_and_counters() {
+    let job = Job::counting_to(1_000);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    coordinator.ended().await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let progress = coordinator.heartbeat().await;
+        let read = progress[0].snapshot.operators[&"source".into()]
+            .counters
+            .records_in;
+        if read == 1_000 {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "stays at {read}");
+    }
+    coordinator.shut_down().await;
+}

@@ -162,7 +162,8 @@ impl SourceWatermark {
         let mut start = 0;
         for run in runs {
             let rows = run.rows.min(times.len().saturating_sub(start));
-            self.watermarks.observe(run.split, newest(times, start, rows), now);
+            self.watermarks
+                .observe(run.split, newest(times, start, rows), now);
             start += rows;
         }
         Ok(())

@@ -163,7 +163,13 @@ impl Task {
                 Ok(source.add_splits(splits)?)
             }
             (Command::AddSplits { .. }, _) => Err(Stop::Failed(miswired(self.id))),
-            (Command::Completed { checkpoint, committed }, _) => {
+            (
+                Command::Completed {
+                    checkpoint,
+                    committed,
+                },
+                _,
+            ) => {
                 self.completed(checkpoint, committed);
                 Ok(())
             }
@@ -179,7 +185,10 @@ impl Task {
         }
         self.last_barrier = Some(checkpoint);
         fail::fail_point!("worker::before-prepare", |_| std::process::abort());
-        let drain = matches!(barrier.kind, CheckpointKind::StopWithSavepoint { drain: true });
+        let drain = matches!(
+            barrier.kind,
+            CheckpointKind::StopWithSavepoint { drain: true }
+        );
         let at_source = matches!(self.root, Root::Source(_));
         if at_source && drain && self.phase == Phase::Reading {
             self.chain.watermark(EventTime::MAX)?;
@@ -286,7 +295,11 @@ impl Task {
         let unfinished = || splits.iter().filter(|split| !split.finished);
         let places: Vec<String> = unfinished().take(PLACES_MAX).map(place_of).collect();
         let more = unfinished().count().saturating_sub(PLACES_MAX);
-        let more = if more > 0 { format!(" and {more} more splits") } else { String::new() };
+        let more = if more > 0 {
+            format!(" and {more} more splits")
+        } else {
+            String::new()
+        };
         format!("in the last batch before {}{more}", places.join(", "))
     }
 }
@@ -310,4 +323,3 @@ fn too_late(uid: &OperatorUid) -> Failure {
         format!("source `{uid}` was given splits after it had said that it had ended"),
     )
 }
-

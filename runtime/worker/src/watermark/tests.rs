@@ -6,17 +6,21 @@ const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn micros(micros: i64) -> Option<EventTime> {
-    Some(EventTime(micros))
+const fn time(micros: i64) -> EventTime {
+    EventTime(micros)
 }
 
 #[test]
 fn the_slowest_split_decides() {
     let mut watermarks = Watermarks::new(Duration::from_micros(5), None);
     watermarks.set_splits(2, seconds(0));
-    watermarks.observe(0, micros(100), seconds(1));
-    assert_eq!(watermarks.advance(seconds(1)), None, "split 1 has no record");
-    watermarks.observe(1, micros(40), seconds(2));
+    watermarks.observe(0, Some(time(100)), seconds(1));
+    assert_eq!(
+        watermarks.advance(seconds(1)),
+        None,
+        "split 1 has no record"
+    );
+    watermarks.observe(1, Some(time(40)), seconds(2));
     assert_eq!(
         watermarks.advance(seconds(2)),
         Some(Progress::Watermark(EventTime(35)))
@@ -27,7 +31,7 @@ fn the_slowest_split_decides() {
 fn an_idle_split_holds_nothing_back() {
     let mut watermarks = Watermarks::new(Duration::ZERO, Some(seconds(10)));
     watermarks.set_splits(2, seconds(0));
-    watermarks.observe(0, micros(100), seconds(9));
+    watermarks.observe(0, Some(time(100)), seconds(9));
     assert_eq!(watermarks.advance(seconds(9)), None);
     assert_eq!(
         watermarks.advance(seconds(10)),
@@ -38,14 +42,14 @@ fn an_idle_split_holds_nothing_back() {
 #[test]
 fn a_source_without_an_active_split_is_idle_until_a_record_comes() {
     let mut watermarks = Watermarks::new(Duration::ZERO, Some(seconds(10)));
-    watermarks.observe(0, micros(100), seconds(0));
+    watermarks.observe(0, Some(time(100)), seconds(0));
     assert_eq!(
         watermarks.advance(seconds(0)),
         Some(Progress::Watermark(EventTime(100)))
     );
     assert_eq!(watermarks.advance(seconds(10)), Some(Progress::Idle));
     assert_eq!(watermarks.advance(seconds(11)), None, "said once");
-    watermarks.observe(0, micros(90), seconds(12));
+    watermarks.observe(0, Some(time(90)), seconds(12));
     assert_eq!(
         watermarks.advance(seconds(12)),
         Some(Progress::Watermark(EventTime(100))),
@@ -56,8 +60,8 @@ fn a_source_without_an_active_split_is_idle_until_a_record_comes() {
 #[test]
 fn a_finished_split_holds_nothing_back() {
     let mut watermarks = Watermarks::new(Duration::ZERO, None);
-    watermarks.observe(0, micros(100), seconds(0));
-    watermarks.observe(1, micros(10), seconds(0));
+    watermarks.observe(0, Some(time(100)), seconds(0));
+    watermarks.observe(1, Some(time(10)), seconds(0));
     watermarks.finish(1);
     assert_eq!(
         watermarks.advance(seconds(1)),
@@ -112,7 +116,7 @@ proptest! {
             match step {
                 Step::Wait(more) => now += more,
                 Step::Record { split, time } => {
-                    watermarks.observe(split, micros(time), seconds(now));
+                    watermarks.observe(split, Some(EventTime(time)), seconds(now));
                     history.push((now, split, time));
                 }
             }

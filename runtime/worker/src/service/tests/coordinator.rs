@@ -1,0 +1,395 @@
+//! The other end of a worker's connection, and jobs for it.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use millstream_operators::{Operator, SinkWriter};
+use millstream_types::clock::SystemClock;
+use millstream_types::ids::TaskId;
+use millstream_types::protocol::{Deploy, Heartbeat, TaskDeployment, TaskProgress};
+use millstream_types::{
+    Attempt, Barrier, CheckpointId, CheckpointKind, SubtaskIndex, TaskSnapshot, Timestamp, VertexId,
+};
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::plan::{
+    ForwardEdge, JobTasks, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step, TaskPlan,
+    WatermarkPlan,
+};
+use crate::testing::{Counting, Memory, Seen, Watching, split};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    OneVertex,
+    TwoVertices,
+}
+
+type MakeOperator = fn(&Shared) -> Box<dyn Operator>;
+type MakeSink = fn(&Shared) -> Box<dyn SinkWriter>;
+
+/// `source → operator → sink`, in one vertex or with a queue behind the source.
+#[derive(Clone)]
+pub(super) struct Job {
+    end: u64,
+    shape: Shape,
+    seen: Shared,
+    operator: MakeOperator,
+    sink: MakeSink,
+}
+
+impl Job {
+    pub(super) fn counting_to(end: u64) -> Self {
+        Self {
+            end,
+            shape: Shape::OneVertex,
+            seen: Shared::default(),
+            operator: |seen| Box::new(Watching::new(seen)),
+            sink: |seen| Box::new(Memory::new(seen)),
+        }
+    }
+
+    pub(super) fn shaped(self, shape: Shape) -> Self {
+        Self { shape, ..self }
+    }
+
+    pub(super) fn with_operator(self, operator: MakeOperator) -> Self {
+        Self { operator, ..self }
+    }
+
+    pub(super) fn with_sink(self, sink: MakeSink) -> Self {
+        Self { sink, ..self }
+    }
+
+    pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap()
+    }
+
+    pub(super) fn shared(&self) -> Shared {
+        Arc::clone(&self.seen)
+    }
+
+    fn vertices(&self) -> u32 {
+        match self.shape {
+            Shape::OneVertex => 1,
+            Shape::TwoVertices => 2,
+        }
+    }
+
+    fn deploy(&self, attempt: u64, restore: Option<&TaskSnapshot>) -> Deploy {
+        let deployment = |vertex| TaskDeployment {
+            task: TaskId {
+                vertex: VertexId(vertex),
+                subtask: SubtaskIndex(0),
+            },
+            restore: restore.map_or_else(Vec::new, |snapshot| {
+                snapshot.operators.clone().into_iter().collect()
+            }),
+        };
+        Deploy {
+            attempt: Attempt(attempt),
+            job: String::new(),
+            fingerprint: String::new(),
+            parallelism: 1,
+            tasks: (0..self.vertices()).map(deployment).collect(),
+        }
+    }
+
+    fn nodes(&self) -> Vec<PlannedNode> {
+        let operator = PlannedNode {
+            uid: "operator".into(),
+            input: Port::Root,
+            step: Step::Operator((self.operator)(&self.seen)),
+        };
+        let sink = PlannedNode {
+            uid: "sink".into(),
+            input: Port::Node(0),
+            step: Step::Sink((self.sink)(&self.seen)),
+        };
+        vec![operator, sink]
+    }
+}
+
+impl JobTasks for Job {
+    fn edges(&self) -> Vec<ForwardEdge> {
+        let edge = ForwardEdge {
+            from: VertexId(0),
+            to: VertexId(1),
+        };
+        (self.shape == Shape::TwoVertices)
+            .then_some(edge)
+            .into_iter()
+            .collect()
+    }
+
+    fn task(&self, task: TaskId) -> millstream_operators::Result<TaskPlan> {
+        let source = Root::Source(SourceRoot {
+            uid: "source".into(),
+            reader: Box::new(Counting::to(self.end)),
+            watermark: Some(WatermarkPlan {
+                column: 1,
+                max_out_of_orderness: Duration::ZERO,
+                idle_timeout: None,
+            }),
+        });
+        let output = PlannedOutput {
+            input: Port::Root,
+            to: VertexId(1),
+        };
+        Ok(match (self.shape, task.vertex.0) {
+            (Shape::OneVertex, _) => TaskPlan {
+                root: source,
+                nodes: self.nodes(),
+                outputs: Vec::new(),
+            },
+            (Shape::TwoVertices, 0) => TaskPlan {
+                root: source,
+                nodes: Vec::new(),
+                outputs: vec![output],
+            },
+            (Shape::TwoVertices, _) => TaskPlan {
+                root: Root::Queue,
+                nodes: self.nodes(),
+                outputs: Vec::new(),
+            },
+        })
+    }
+}
+
+/// Gives the worker whatever job is the current one.
+struct Factory(Arc<Mutex<Job>>);
+
+impl TaskFactory for Factory {
+    fn job(&self, _: &Deploy) -> millstream_operators::Result<Box<dyn JobTasks>> {
+        let job = self.0.lock().expect("a test that has not failed");
+        Ok(Box::new(job.clone()))
+    }
+}
+
+pub(super) struct Coordinator {
+    outgoing: Option<mpsc::Sender<ToWorker>>,
+    incoming: mpsc::Receiver<ToCoordinator>,
+    worker: JoinSet<Ended>,
+    job: Arc<Mutex<Job>>,
+    attempt: Attempt,
+}
+
+impl Coordinator {
+    pub(super) async fn registered(job: &Job) -> Self {
+        let (outgoing, to_worker) = mpsc::channel(16);
+        let (to_coordinator, incoming) = mpsc::channel(16);
+        let current = Arc::new(Mutex::new(job.clone()));
+        let worker = Worker::new(Options {
+            worker: WorkerId::from("test"),
+            slots: 1,
+            build: String::new(),
+            factory: Arc::new(Factory(Arc::clone(&current))),
+            clock: Arc::new(SystemClock::default()),
+            pinning: Pinning::Off,
+            cancel_timeout: Duration::from_secs(2),
+        });
+        let connection = CoordinatorConnection {
+            outgoing: to_coordinator,
+            incoming: to_worker,
+        };
+        let mut running = JoinSet::new();
+        running.spawn(async move { worker.run(connection, CancellationToken::new()).await });
+        let mut coordinator = Self {
+            outgoing: Some(outgoing),
+            incoming,
+            worker: running,
+            job: current,
+            attempt: Attempt(0),
+        };
+        let register = coordinator.next().await;
+        assert!(
+            matches!(register, ToCoordinator::Register(_)),
+            "{register:?}"
+        );
+        let heartbeat = Heartbeat {
+            interval_ms: 50,
+            timeout_ms: 60_000,
+        };
+        coordinator.say(ToWorker::Registered { heartbeat }).await;
+        coordinator
+    }
+
+    pub(super) async fn with_running(job: &Job, attempt: u64) -> Self {
+        let mut coordinator = Self::registered(job).await;
+        coordinator.deploy(job, attempt, None).await;
+        coordinator
+    }
+
+    pub(super) fn replace_job(&self, job: &Job) {
+        *self.job.lock().unwrap() = job.clone();
+    }
+
+    /// Deploys, waits until everything runs, and gives the source its split if it has none.
+    pub(super) async fn deploy(&mut self, job: &Job, attempt: u64, restore: Option<&TaskSnapshot>) {
+        self.attempt = Attempt(attempt);
+        let deploy = job.deploy(attempt, restore);
+        let first = deploy.tasks[0].task;
+        self.say(ToWorker::Deploy(deploy)).await;
+        for _ in 0..job.vertices() {
+            let running =
+                self.until(|message| matches!(message, ToCoordinator::TaskRunning { .. }));
+            running.await;
+        }
+        if restore.is_none() {
+            self.say(ToWorker::AddSplits {
+                attempt: self.attempt,
+                task: first,
+                uid: "source".into(),
+                splits: vec![split("part-0")],
+            })
+            .await;
+        }
+    }
+
+    /// Sends a deployment that the worker must not act on.
+    pub(super) async fn deploy_unseen(&self, job: &Job, attempt: u64) {
+        self.say(ToWorker::Deploy(job.deploy(attempt, None))).await;
+    }
+
+    pub(super) async fn trigger(&self, checkpoint: u64, kind: CheckpointKind) {
+        self.trigger_in(self.attempt.0, checkpoint, kind).await;
+    }
+
+    pub(super) async fn trigger_in(&self, attempt: u64, checkpoint: u64, kind: CheckpointKind) {
+        let barrier = Barrier {
+            checkpoint: CheckpointId(checkpoint),
+            kind,
+            triggered_at: Timestamp(0),
+        };
+        let attempt = Attempt(attempt);
+        self.say(ToWorker::Trigger { attempt, barrier }).await;
+    }
+
+    pub(super) async fn completed(&self, checkpoint: u64, committed: bool) {
+        self.say(ToWorker::Completed {
+            attempt: self.attempt,
+            checkpoint: CheckpointId(checkpoint),
+            committed,
+        })
+        .await;
+    }
+
+    pub(super) async fn aborted(&self, checkpoint: u64) {
+        self.say(ToWorker::Aborted {
+            attempt: self.attempt,
+            checkpoint: CheckpointId(checkpoint),
+        })
+        .await;
+    }
+
+    pub(super) async fn acknowledged(&mut self, number: u64) -> TaskSnapshot {
+        self.acknowledged_by_all(number, 1).await
+    }
+
+    /// The snapshots of all tasks in one.
+    pub(super) async fn acknowledged_by_all(&mut self, number: u64, tasks: u32) -> TaskSnapshot {
+        let mut all = TaskSnapshot::default();
+        for _ in 0..tasks {
+            let acknowledged = |message: &ToCoordinator| {
+                matches!(message, ToCoordinator::CheckpointAcknowledged { .. })
+            };
+            let ToCoordinator::CheckpointAcknowledged {
+                checkpoint,
+                snapshot,
+                ..
+            } = self.until(acknowledged).await
+            else {
+                unreachable!()
+            };
+            assert_eq!(checkpoint, CheckpointId(number));
+            all.operators.extend(snapshot.operators);
+        }
+        all
+    }
+
+    pub(super) async fn ended(&mut self) {
+        self.until(|message| matches!(message, ToCoordinator::TaskEnded { .. }))
+            .await;
+    }
+
+    pub(super) async fn failed(&mut self) -> Failure {
+        let failed = self
+            .until(|message| matches!(message, ToCoordinator::TaskFailed { .. }))
+            .await;
+        let ToCoordinator::TaskFailed { failure, .. } = failed else {
+            unreachable!()
+        };
+        failure
+    }
+
+    pub(super) async fn heartbeat(&mut self) -> Vec<TaskProgress> {
+        let beat = self
+            .until(|message| matches!(message, ToCoordinator::Heartbeat { .. }))
+            .await;
+        let ToCoordinator::Heartbeat { progress } = beat else {
+            unreachable!()
+        };
+        progress
+    }
+
+    pub(super) async fn cancel(&mut self, attempt: u64) {
+        let attempt = Attempt(attempt);
+        self.say(ToWorker::Cancel { attempt }).await;
+        let cancelled = ToCoordinator::Cancelled { attempt };
+        self.until(move |message| *message == cancelled).await;
+    }
+
+    /// Waits until the sink has written more than it had.
+    pub(super) async fn more_written(&self, job: &Job) {
+        let before = job.seen().written;
+        let more = async {
+            while job.seen().written == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, more)
+            .await
+            .expect("more rows");
+    }
+
+    pub(super) fn close(&mut self) {
+        self.outgoing = None;
+    }
+
+    pub(super) async fn end(mut self) -> Ended {
+        let ended = tokio::time::timeout(PATIENCE, self.worker.join_next()).await;
+        ended.expect("an end in time").expect("a worker").unwrap()
+    }
+
+    pub(super) async fn shut_down(self) {
+        self.say(ToWorker::Shutdown).await;
+        assert_eq!(self.end().await, Ended::Shutdown);
+    }
+
+    async fn say(&self, message: ToWorker) {
+        let outgoing = self.outgoing.as_ref().expect("an open connection");
+        outgoing.send(message).await.expect("a listening worker");
+    }
+
+    async fn next(&mut self) -> ToCoordinator {
+        let message = tokio::time::timeout(PATIENCE, self.incoming.recv()).await;
+        message.expect("a message in time").expect("a message")
+    }
+
+    /// The next message that is wanted; heartbeats and progress in between are passed over, a
+    /// failure that is not wanted is not.
+    async fn until(&mut self, wanted: impl Fn(&ToCoordinator) -> bool) -> ToCoordinator {
+        loop {
+            let message = self.next().await;
+            if wanted(&message) {
+                return message;
+            }
+            assert!(
+                !matches!(message, ToCoordinator::TaskFailed { .. }),
+                "{message:?}"
+            );
+        }
+    }
+}
