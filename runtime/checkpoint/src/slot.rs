@@ -63,7 +63,7 @@ pub(crate) struct Slot {
 
 /// What a slot says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub(crate) enum Entry {
     /// An attempt begins; all older ones are fenced.
     Claim(ClaimEntry),
