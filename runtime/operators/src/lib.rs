@@ -12,6 +12,7 @@
 //!   yet visible. Nobody but a [`SinkCommitter`] makes it visible, and only after the checkpoint
 //!   that lists it is decided.
 
+pub mod harness;
 pub mod operator;
 pub mod sink;
 pub mod source;

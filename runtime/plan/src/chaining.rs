@@ -22,7 +22,9 @@ pub(crate) fn chain(nodes: &[Node], chaining: bool) -> Vec<Vertex> {
                 vertices.push(Vertex {
                     id,
                     nodes: Vec::new(),
-                    input: upstream.and_then(|vertex| vertices.get(vertex)).map(|v| v.id),
+                    input: upstream
+                        .and_then(|vertex| vertices.get(vertex))
+                        .map(|v| v.id),
                 });
                 vertices.len() - 1
             }

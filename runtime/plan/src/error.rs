@@ -80,7 +80,11 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.subject)?;
         if let Some(place) = &self.place {
-            write!(f, ", line {}, column {} of its sql", place.line, place.column)?;
+            write!(
+                f,
+                ", line {}, column {} of its sql",
+                place.line, place.column
+            )?;
         }
         write!(f, ": {}", self.message)?;
         if let Some(place) = &self.place {
@@ -133,7 +137,7 @@ impl fmt::Display for Place {
             .chars()
             .skip(skipped)
             .take(SHOWN_CHARS)
-            .map(|c| if c.is_control() { ' ' } else { c })
+            .map(|c| if is_invisible(c) { ' ' } else { c })
             .collect();
         let (start, end) = (
             if skipped > 0 { "…" } else { "" },
@@ -148,6 +152,13 @@ impl fmt::Display for Place {
             "^".repeat(width)
         )
     }
+}
+
+/// What could change how a terminal shows the rest of a line: control characters, and those that
+/// turn the direction of writing or take no room.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// The candidate that `name` most likely means.
@@ -176,7 +187,10 @@ mod tests {
         let text = format!("SELECT {} FROM t", "x".repeat(300));
         let shown = Place::new(&text, 1, 306, 6).to_string();
         let lines: Vec<&str> = shown.lines().collect();
-        assert!(lines.iter().all(|line| line.chars().count() < 110), "{shown}");
+        assert!(
+            lines.iter().all(|line| line.chars().count() < 110),
+            "{shown}"
+        );
         let caret = lines[1].find('^').unwrap();
         let at_caret: String = lines[0].chars().skip(caret).take(1).collect();
         assert_eq!(at_caret, "x", "{shown}");

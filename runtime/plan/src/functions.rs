@@ -11,7 +11,9 @@ use arrow_schema::DataType;
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{Result, TableReference, plan_err};
 use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
-use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF};
+use datafusion_expr::{
+    AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF,
+};
 use datafusion_functions::core::planner::CoreFunctionPlanner;
 use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
 use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
@@ -47,7 +49,8 @@ impl Functions {
     }
 
     fn add(&mut self, function: &Arc<ScalarUDF>) {
-        let names = std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str));
+        let names =
+            std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str));
         for name in names {
             if function.signature().volatility == Volatility::Immutable {
                 self.scalar.insert(name.to_owned(), Arc::clone(function));

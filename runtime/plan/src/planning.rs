@@ -108,7 +108,12 @@ fn key_fault(key: &str, schema: &Schema) -> Option<(String, String)> {
         Err(_) => Some((
             format!("the sink's input has no column `{key}`"),
             nearest(key, names()).map_or_else(
-                || format!("it has the columns {}", names().collect::<Vec<_>>().join(", ")),
+                || {
+                    format!(
+                        "it has the columns {}",
+                        names().collect::<Vec<_>>().join(", ")
+                    )
+                },
                 |name| format!("did you mean `{name}`?"),
             ),
         )),
@@ -130,12 +135,19 @@ fn needed_columns(
     };
     for sink in &job.sinks {
         let all = output_of(&sink.input, outputs).map(|schema| {
-            schema.fields().iter().map(|field| field.name().clone()).collect()
+            schema
+                .fields()
+                .iter()
+                .map(|field| field.name().clone())
+                .collect()
         });
         need(&sink.input, all.unwrap_or_default());
     }
     for source in &job.sources {
-        let time = source.watermark.iter().map(|watermark| watermark.column.clone());
+        let time = source
+            .watermark
+            .iter()
+            .map(|watermark| watermark.column.clone());
         need(&Input::Main(source.name.clone()), time.collect());
     }
     for transform in job.transforms.iter().rev() {
@@ -218,9 +230,10 @@ fn input_of(nodes: &[Node], input: &Input) -> Result<(NodeInput, SchemaRef), Box
         (Some((index, node)), Input::Main(_)) => {
             Ok((NodeInput::Main(NodeIndex(index)), Arc::clone(&node.schema)))
         }
-        (Some((index, _)), Input::DeadLetters(_)) => {
-            Ok((NodeInput::DeadLetters(NodeIndex(index)), dead_letter_schema()))
-        }
+        (Some((index, _)), Input::DeadLetters(_)) => Ok((
+            NodeInput::DeadLetters(NodeIndex(index)),
+            dead_letter_schema(),
+        )),
         (None, _) => Err(internal(name, "it is read before it is there")),
     }
 }

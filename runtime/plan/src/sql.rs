@@ -86,18 +86,27 @@ pub(crate) fn bind_transform(
     };
     let select = parse::parse(&subject, &transform.input).map_err(|fault| vec![*fault])?;
     let scope = names::Scope::new(&subject, functions, &select, input);
-    let binder = bind::Binder::new(&subject, functions, input).map_err(|error| {
-        vec![subject.fault(ErrorCode::SqlDoesNotBind, None, error.to_string())]
-    })?;
+    let binder = bind::Binder::new(&subject, functions, input)
+        .map_err(|error| vec![subject.fault(ErrorCode::SqlDoesNotBind, None, error.to_string())])?;
     let mut faults = Vec::new();
     let items = scope.expand(select.items, &mut faults);
     let filter = select
         .filter
         .and_then(|ast| scope.resolve(ast, &mut faults))
-        .and_then(|ast| binder.filter(&ast).map_err(|fault| faults.push(*fault)).ok());
+        .and_then(|ast| {
+            binder
+                .filter(&ast)
+                .map_err(|fault| faults.push(*fault))
+                .ok()
+        });
     let columns = items
         .into_iter()
-        .filter_map(|item| binder.column(item).map_err(|fault| faults.push(*fault)).ok())
+        .filter_map(|item| {
+            binder
+                .column(item)
+                .map_err(|fault| faults.push(*fault))
+                .ok()
+        })
         .collect();
     if faults.is_empty() {
         Ok(BoundTransform { filter, columns })

@@ -44,12 +44,17 @@ impl<'a> Binder<'a> {
     /// It has no type, or is not boolean.
     pub(crate) fn filter(&self, ast: &ast::Expr) -> Result<Expr, Box<Fault>> {
         let expr = self.typed(ast)?;
-        let data_type = expr.get_type(&self.schema).map_err(|error| self.fault(ast, &error))?;
+        let data_type = expr
+            .get_type(&self.schema)
+            .map_err(|error| self.fault(ast, &error))?;
         match data_type {
             DataType::Boolean | DataType::Null => Ok(expr),
             other => Err(Box::new(self.subject.unbound(
                 span_of(ast),
-                format!("WHERE needs a condition, but this is a {}", types::type_name(&other)),
+                format!(
+                    "WHERE needs a condition, but this is a {}",
+                    types::type_name(&other)
+                ),
             ))),
         }
     }
@@ -83,7 +88,11 @@ impl<'a> Binder<'a> {
     fn no_column_type(&self, item: &Item, computed: &DataType) -> Fault {
         let fault = self.subject.unbound(
             item.span,
-            format!("`{}` is of type {}, which a column cannot have", item.name, types::type_name(computed)),
+            format!(
+                "`{}` is of type {}, which a column cannot have",
+                item.name,
+                types::type_name(computed)
+            ),
         );
         fault.with_help(if computed.is_null() {
             "give it a type, as in CAST(NULL AS string)"

@@ -86,11 +86,8 @@ pub(crate) fn check_negation(expr: Expr, schema: &DFSchema) -> Result<Expr> {
             DataType::Int64 => ScalarValue::Int64(Some(0)),
             _ => return Ok(Transformed::no(Expr::Negative(inner))),
         };
-        let difference = LogicalBinary::new(
-            Box::new(Expr::Literal(zero, None)),
-            Operator::Minus,
-            inner,
-        );
+        let difference =
+            LogicalBinary::new(Box::new(Expr::Literal(zero, None)), Operator::Minus, inner);
         Ok(Transformed::yes(Expr::BinaryExpr(difference)))
     })
     .map(|transformed| transformed.data)

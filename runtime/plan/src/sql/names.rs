@@ -22,9 +22,30 @@ const LISTED: usize = 20;
 
 /// Functions that combine rows; a few well-known ones, to say why they are refused.
 const AGGREGATES: [&str; 24] = [
-    "array_agg", "avg", "bit_and", "bit_or", "bool_and", "bool_or", "corr", "count",
-    "first_value", "grouping", "last_value", "max", "mean", "median", "min", "percentile_cont",
-    "rank", "row_number", "stddev", "string_agg", "sum", "var", "lag", "lead",
+    "array_agg",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bool_and",
+    "bool_or",
+    "corr",
+    "count",
+    "first_value",
+    "grouping",
+    "last_value",
+    "max",
+    "mean",
+    "median",
+    "min",
+    "percentile_cont",
+    "rank",
+    "row_number",
+    "stddev",
+    "string_agg",
+    "sum",
+    "var",
+    "lag",
+    "lead",
 ];
 
 /// One output column before it has a type.
@@ -97,24 +118,40 @@ impl<'a> Scope<'a> {
             SelectItem::ExprWithAlias { expr, alias } => {
                 let span = span_of(&expr);
                 self.resolve(expr, faults)
-                    .map(|ast| Item { name: alias.value, span, ast })
+                    .map(|ast| Item {
+                        name: alias.value,
+                        span,
+                        ast,
+                    })
                     .into_iter()
                     .collect()
             }
             SelectItem::Wildcard(options) => self.wildcard(&options, faults),
-            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
+            SelectItem::QualifiedWildcard(
+                SelectItemQualifiedWildcardKind::ObjectName(name),
+                options,
+            ) => {
                 if self.is_qualifier(&idents(&name)) {
                     return self.wildcard(&options, faults);
                 }
-                faults.push(self.subject.unbound(name.span(), format!("there is no table `{name}` here")));
+                faults.push(
+                    self.subject
+                        .unbound(name.span(), format!("there is no table `{name}` here")),
+                );
                 Vec::new()
             }
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(ast), _) => {
-                faults.push(self.subject.unbound(span_of(&ast), "`*` may stand behind the input's name only"));
+                faults.push(
+                    self.subject
+                        .unbound(span_of(&ast), "`*` may stand behind the input's name only"),
+                );
                 Vec::new()
             }
             SelectItem::ExprWithAliases { expr, .. } => {
-                faults.push(self.subject.unbound(span_of(&expr), "an expression has one name"));
+                faults.push(
+                    self.subject
+                        .unbound(span_of(&expr), "an expression has one name"),
+                );
                 Vec::new()
             }
         }
@@ -137,21 +174,35 @@ impl<'a> Scope<'a> {
                     .with_help("name the column with AS, as in `quantity * price AS total`"),
             );
         }
-        Some(Item { name: name?, span, ast })
+        Some(Item {
+            name: name?,
+            span,
+            ast,
+        })
     }
 
     /// All columns, less those left out and with those replaced.
     fn wildcard(&self, options: &WildcardAdditionalOptions, faults: &mut Vec<Fault>) -> Vec<Item> {
         let span = options.wildcard_token.0.span;
-        if options.opt_ilike.is_some() || options.opt_rename.is_some() || options.opt_alias.is_some() {
-            faults.push(self.subject.unbound(span, "behind `*` only EXCLUDE, EXCEPT and REPLACE are supported"));
+        if options.opt_ilike.is_some()
+            || options.opt_rename.is_some()
+            || options.opt_alias.is_some()
+        {
+            faults.push(self.subject.unbound(
+                span,
+                "behind `*` only EXCLUDE, EXCEPT and REPLACE are supported",
+            ));
         }
         let left_out = left_out(options);
         for ident in &left_out {
             self.column(ident, faults);
         }
         let mut replaced: Vec<Item> = Vec::new();
-        for element in options.opt_replace.iter().flat_map(|replace| &replace.items) {
+        for element in options
+            .opt_replace
+            .iter()
+            .flat_map(|replace| &replace.items)
+        {
             self.column(&element.column_name, faults);
             replaced.extend(self.resolve(element.expr.clone(), faults).map(|ast| Item {
                 name: element.column_name.value.clone(),
@@ -186,8 +237,15 @@ impl<'a> Scope<'a> {
         if self.input.field_with_name(&ident.value).is_ok() {
             return;
         }
-        let names = || self.input.fields().iter().map(|field| field.name().as_str());
-        let fault = self.subject.unbound(ident.span, format!("there is no column `{}`", ident.value));
+        let names = || {
+            self.input
+                .fields()
+                .iter()
+                .map(|field| field.name().as_str())
+        };
+        let fault = self
+            .subject
+            .unbound(ident.span, format!("there is no column `{}`", ident.value));
         let help = match nearest(&ident.value, names()) {
             Some(name) if name.eq_ignore_ascii_case(&ident.value) => {
                 format!("column names are case-sensitive: write `{name}`")
@@ -196,8 +254,17 @@ impl<'a> Scope<'a> {
             None => {
                 let all: Vec<&str> = names().collect();
                 let more = all.len().saturating_sub(LISTED);
-                let listed = all.iter().take(LISTED).copied().collect::<Vec<_>>().join(", ");
-                let end = if more > 0 { format!(" and {more} more") } else { String::new() };
+                let listed = all
+                    .iter()
+                    .take(LISTED)
+                    .copied()
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                let end = if more > 0 {
+                    format!(" and {more} more")
+                } else {
+                    String::new()
+                };
                 format!("its input has the columns {listed}{end}")
             }
         };
@@ -208,7 +275,10 @@ impl<'a> Scope<'a> {
         let name = function.name.to_string().to_ascii_lowercase();
         let span = function.name.span();
         if function.over.is_some() {
-            faults.push(self.subject.unbound(span, "window functions are not supported"));
+            faults.push(
+                self.subject
+                    .unbound(span, "window functions are not supported"),
+            );
         } else if self.functions.varies(&name) {
             faults.push(
                 self.subject
@@ -219,7 +289,10 @@ impl<'a> Scope<'a> {
             let fault = self.subject;
             faults.push(if AGGREGATES.contains(&name.as_str()) {
                 fault
-                    .unbound(span, format!("`{name}` combines records, which a transform does not"))
+                    .unbound(
+                        span,
+                        format!("`{name}` combines records, which a transform does not"),
+                    )
                     .with_help("a transform handles each record by itself")
             } else {
                 let fault = fault.unbound(span, format!("there is no function `{name}`"));
@@ -235,9 +308,10 @@ impl<'a> Scope<'a> {
 /// Columns that `* EXCLUDE (…)` or `* EXCEPT (…)` leaves out.
 fn left_out(options: &WildcardAdditionalOptions) -> Vec<Ident> {
     let except = options.opt_except.iter().flat_map(
-        |ExceptSelectItem { first_element, additional_elements }| {
-            std::iter::once(first_element).chain(additional_elements)
-        },
+        |ExceptSelectItem {
+             first_element,
+             additional_elements,
+         }| { std::iter::once(first_element).chain(additional_elements) },
     );
     let names: &[ObjectName] = match &options.opt_exclude {
         None => &[],
@@ -265,7 +339,11 @@ impl VisitorMut for Resolver<'_, '_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        self.faults.push(self.scope.subject.unbound(query.span(), "subqueries are not supported"));
+        self.faults.push(
+            self.scope
+                .subject
+                .unbound(query.span(), "subqueries are not supported"),
+        );
         ControlFlow::Break(())
     }
 
@@ -293,8 +371,13 @@ impl Resolver<'_, '_> {
             self.scope.column(column, self.faults);
             return Some(column.clone());
         }
-        let span = path.first().map_or(column.span, |first| first.span.union(&column.span));
-        let fault = self.scope.subject.unbound(span, format!("there is no table `{}` here", qualifier.join(".")));
+        let span = path
+            .first()
+            .map_or(column.span, |first| first.span.union(&column.span));
+        let fault = self.scope.subject.unbound(
+            span,
+            format!("there is no table `{}` here", qualifier.join(".")),
+        );
         let known = self.scope.qualifiers.first().map(|known| known.join("."));
         self.faults.push(match known {
             Some(known) => fault.with_help(format!("only `{known}` can stand before a column; for a field of a JSON text see docs/sql.md")),

@@ -27,10 +27,10 @@ pub(crate) fn check(tokens: &[TokenWithSpan]) -> Result<(), Span> {
             }
             Step::Afresh => depth -= counts.last_mut().map(std::mem::take).unwrap_or(0),
             Step::Open => {
-                counts.push(1);
+                counts.push(0);
                 depth += 1;
             }
-            Step::Close if counts.len() > 1 => depth -= counts.pop().unwrap_or(0),
+            Step::Close if counts.len() > 1 => depth -= 1 + counts.pop().unwrap_or(0),
             Step::Close | Step::Same => {}
         }
         if depth > MAX_DEPTH {
@@ -95,10 +95,19 @@ mod tests {
 
     #[test]
     fn long_chains_and_nests_are_deep() {
-        assert!(!fits(&format!("SELECT {} FROM t", vec!["a"; 5_000].join("+"))));
+        assert!(!fits(&format!(
+            "SELECT {} FROM t",
+            vec!["a"; 5_000].join("+")
+        )));
         assert!(!fits(&format!("SELECT {}a FROM t", "NOT ".repeat(5_000))));
         assert!(!fits(&format!("SELECT {}a FROM t", "(".repeat(5_000))));
-        assert!(!fits(&format!("SELECT {} FROM t", "f(a, b + ".repeat(5_000))));
-        assert!(!fits(&format!("SELECT {} FROM t", "CASE WHEN a THEN ".repeat(5_000))));
+        assert!(!fits(&format!(
+            "SELECT {} FROM t",
+            "f(a, b + ".repeat(5_000)
+        )));
+        assert!(!fits(&format!(
+            "SELECT {} FROM t",
+            "CASE WHEN a THEN ".repeat(5_000)
+        )));
     }
 }

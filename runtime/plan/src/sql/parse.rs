@@ -87,7 +87,10 @@ impl<'a> Text<'a> {
             (Some(statement), true) => Ok(statement),
             (None, _) => Err(self.refuse(None, "there is no statement")),
             (Some(_), false) => Err(self.refuse(
-                self.tokens.iter().find(|t| t.token == Token::SemiColon).map(|t| t.span),
+                self.tokens
+                    .iter()
+                    .find(|t| t.token == Token::SemiColon)
+                    .map(|t| t.span),
                 "there is more than one statement: a transform is one SELECT",
             )),
         }
@@ -104,10 +107,14 @@ impl<'a> Text<'a> {
             |expected| format!("expected {expected}"),
         );
         let span = place.map(|start| self.token_at(start));
-        let fault = self.subject.fault(ErrorCode::SqlDoesNotParse, span, message);
+        let fault = self
+            .subject
+            .fault(ErrorCode::SqlDoesNotParse, span, message);
         let written = written(input);
         if written.contains('"') && !self.subject.sql.contains(&written) {
-            return fault.with_help(format!("the input's name needs double quotes: FROM {written}"));
+            return fault.with_help(format!(
+                "the input's name needs double quotes: FROM {written}"
+            ));
         }
         fault
     }
@@ -145,7 +152,9 @@ impl<'a> Text<'a> {
         Box::new(
             self.subject
                 .fault(ErrorCode::SqlDoesNotBind, span, message)
-                .with_help("a transform is SELECT expressions FROM its input, with WHERE if need be"),
+                .with_help(
+                    "a transform is SELECT expressions FROM its input, with WHERE if need be",
+                ),
         )
     }
 
@@ -175,14 +184,34 @@ impl<'a> Text<'a> {
             pipe_operators,
         } = query;
         let refused = [
-            (with.is_some(), "WITH", "WITH is not supported: make it a transform of its own"),
-            (order_by.is_some(), "ORDER", "ORDER BY is not supported: a stream has no end to sort up to"),
-            (limit_clause.is_some(), "LIMIT", "LIMIT and OFFSET are not supported"),
+            (
+                with.is_some(),
+                "WITH",
+                "WITH is not supported: make it a transform of its own",
+            ),
+            (
+                order_by.is_some(),
+                "ORDER",
+                "ORDER BY is not supported: a stream has no end to sort up to",
+            ),
+            (
+                limit_clause.is_some(),
+                "LIMIT",
+                "LIMIT and OFFSET are not supported",
+            ),
             (fetch.is_some(), "FETCH", "FETCH is not supported"),
-            (!locks.is_empty() || for_clause.is_some(), "FOR", "FOR is not supported"),
+            (
+                !locks.is_empty() || for_clause.is_some(),
+                "FOR",
+                "FOR is not supported",
+            ),
             (settings.is_some(), "SETTINGS", "SETTINGS is not supported"),
             (format_clause.is_some(), "FORMAT", "FORMAT is not supported"),
-            (!pipe_operators.is_empty(), "|>", "pipe operators are not supported"),
+            (
+                !pipe_operators.is_empty(),
+                "|>",
+                "pipe operators are not supported",
+            ),
         ];
         self.refuse_any(&refused)?;
         match *body {
@@ -212,21 +241,69 @@ impl<'a> Text<'a> {
             }
         };
         let refused = [
-            (select.distinct.is_some(), "DISTINCT", "DISTINCT is not supported"),
+            (
+                select.distinct.is_some(),
+                "DISTINCT",
+                "DISTINCT is not supported",
+            ),
             (select.top.is_some(), "TOP", "TOP is not supported"),
             (grouped, "GROUP", "GROUP BY is not supported"),
             (select.having.is_some(), "HAVING", "HAVING is not supported"),
-            (!select.named_window.is_empty(), "WINDOW", "WINDOW is not supported"),
-            (select.qualify.is_some(), "QUALIFY", "QUALIFY is not supported"),
-            (select.into.is_some(), "INTO", "INTO is not supported: sinks write"),
-            (!select.lateral_views.is_empty(), "LATERAL", "LATERAL VIEW is not supported"),
-            (select.prewhere.is_some(), "PREWHERE", "PREWHERE is not supported: use WHERE"),
-            (!select.connect_by.is_empty(), "CONNECT", "CONNECT BY is not supported"),
-            (!select.cluster_by.is_empty(), "CLUSTER", "CLUSTER BY is not supported"),
-            (!select.distribute_by.is_empty(), "DISTRIBUTE", "DISTRIBUTE BY is not supported"),
-            (!select.sort_by.is_empty(), "SORT", "SORT BY is not supported"),
-            (select.exclude.is_some(), "EXCLUDE", "write EXCLUDE directly behind `*`"),
-            (select.value_table_mode.is_some(), "AS", "SELECT AS is not supported"),
+            (
+                !select.named_window.is_empty(),
+                "WINDOW",
+                "WINDOW is not supported",
+            ),
+            (
+                select.qualify.is_some(),
+                "QUALIFY",
+                "QUALIFY is not supported",
+            ),
+            (
+                select.into.is_some(),
+                "INTO",
+                "INTO is not supported: sinks write",
+            ),
+            (
+                !select.lateral_views.is_empty(),
+                "LATERAL",
+                "LATERAL VIEW is not supported",
+            ),
+            (
+                select.prewhere.is_some(),
+                "PREWHERE",
+                "PREWHERE is not supported: use WHERE",
+            ),
+            (
+                !select.connect_by.is_empty(),
+                "CONNECT",
+                "CONNECT BY is not supported",
+            ),
+            (
+                !select.cluster_by.is_empty(),
+                "CLUSTER",
+                "CLUSTER BY is not supported",
+            ),
+            (
+                !select.distribute_by.is_empty(),
+                "DISTRIBUTE",
+                "DISTRIBUTE BY is not supported",
+            ),
+            (
+                !select.sort_by.is_empty(),
+                "SORT",
+                "SORT BY is not supported",
+            ),
+            (
+                select.exclude.is_some(),
+                "EXCLUDE",
+                "write EXCLUDE directly behind `*`",
+            ),
+            (
+                select.value_table_mode.is_some(),
+                "AS",
+                "SELECT AS is not supported",
+            ),
         ];
         self.refuse_any(&refused)?;
         if select.projection.is_empty() {
@@ -248,11 +325,23 @@ impl<'a> Text<'a> {
             return Err(self.refuse(None, message));
         };
         if !select.from.is_empty() || !from.joins.is_empty() {
-            let span = from.joins.first().map_or_else(|| from.relation.span(), |join| join.relation.span());
+            let span = from
+                .joins
+                .first()
+                .map_or_else(|| from.relation.span(), |join| join.relation.span());
             return Err(self.refuse(Some(span), joined));
         }
-        let TableFactor::Table { name, alias, args: None, .. } = from.relation else {
-            let message = format!("FROM must name the input, {}: subqueries and table functions are not supported", written(input));
+        let TableFactor::Table {
+            name,
+            alias,
+            args: None,
+            ..
+        } = from.relation
+        else {
+            let message = format!(
+                "FROM must name the input, {}: subqueries and table functions are not supported",
+                written(input)
+            );
             return Err(self.refuse(self.keyword("FROM"), message));
         };
         let parts = parts(&name);
@@ -261,19 +350,29 @@ impl<'a> Text<'a> {
         }
         let Some(alias) = alias else {
             let last = parts.last().cloned();
-            return Ok(std::iter::once(parts).chain(last.map(|last| vec![last])).collect());
+            return Ok(std::iter::once(parts)
+                .chain(last.map(|last| vec![last]))
+                .collect());
         };
         if let Some(column) = alias.columns.first() {
-            return Err(self.refuse(Some(column.name.span), "columns are renamed with AS, one by one"));
+            return Err(self.refuse(
+                Some(column.name.span),
+                "columns are renamed with AS, one by one",
+            ));
         }
         Ok(vec![vec![alias.name.value]])
     }
 
     fn other_table(&self, name: &ObjectName, parts: &[String], input: &Input) -> Fault {
         let wanted = written(input);
-        let fault = self
-            .subject
-            .unbound(name.span(), format!("it reads `{}`, but its input is `{}`", parts.join("."), plain(input)));
+        let fault = self.subject.unbound(
+            name.span(),
+            format!(
+                "it reads `{}`, but its input is `{}`",
+                parts.join("."),
+                plain(input)
+            ),
+        );
         let misspelt = nearest(&parts.join("."), [plain(input).as_str()]).is_some();
         fault.with_help(if misspelt {
             format!("write FROM {wanted}")
@@ -333,8 +432,8 @@ fn split_location(text: &str) -> (&str, Option<Location>) {
     let Some((message, place)) = text.rsplit_once(" at Line: ") else {
         return (text, None);
     };
-    let location = place.split_once(", Column: ").and_then(|(line, column)| {
-        Some(Location::new(line.parse().ok()?, column.parse().ok()?))
-    });
+    let location = place
+        .split_once(", Column: ")
+        .and_then(|(line, column)| Some(Location::new(line.parse().ok()?, column.parse().ok()?)));
     (message, location)
 }

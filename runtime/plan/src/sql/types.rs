@@ -75,7 +75,8 @@ pub(crate) fn output_type(computed: &DataType) -> Option<DataType> {
 fn decimal(precision: u8, scale: i8) -> Option<ColumnType> {
     let scale = scale.max(0);
     let scale_digits = u8::try_from(scale).ok()?;
-    (scale_digits <= 38).then(|| ColumnType::Decimal(precision.clamp(scale_digits.max(1), 38), scale))
+    (scale_digits <= 38)
+        .then(|| ColumnType::Decimal(precision.clamp(scale_digits.max(1), 38), scale))
 }
 
 /// The name of a type as a job file writes it, where it has one.

@@ -1,6 +1,6 @@
 //! Faults and where they point.
 
-use crate::jobs::{With, job, refusal, refused};
+use crate::jobs::{job, refused};
 
 #[test]
 fn x() {
@@ -28,5 +28,13 @@ fn x() {
     ] {
         println!("{}\n-----", refused(sql));
     }
-    println!("{}", refusal(&job().source("order-lines", "a string").transform("t", "order-lines", "SELECT * FROM order-lines").kafka_sink("s", "order-lines", "b").sink("x", "t")));
+    println!(
+        "{}",
+        job()
+            .source("order-lines", "a string")
+            .transform("t", "order-lines", "SELECT * FROM order-lines")
+            .kafka_sink("s", "order-lines", "b")
+            .sink("x", "t")
+            .refusal()
+    );
 }

@@ -1,19 +1,12 @@
 //! Jobs to plan, and ways to look at what was planned.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::SchemaRef;
+use arrow_schema::{Schema, SchemaRef};
 use millstream_plan::{JobGraph, Node, NodeKind, PlanError, plan};
-use millstream_spec::connector::{BlackholeSink, FilesSource, KafkaSink};
-use millstream_spec::dataflow::JsonFormat;
-use millstream_spec::valid::{Input, SinkConnector, SourceConnector};
-use millstream_spec::{
-    CheckpointMode, CheckpointSpec, Format, OnError, RestartStrategy, Retention, Unaligned,
-    ValidJob, ValidSink, ValidSource, ValidTransform,
-};
-use millstream_types::JobId;
-use millstream_types::duration::KubeDuration;
+use millstream_spec::ValidJob;
 use millstream_types::schema::{Column, arrow_schema};
 
 /// The columns of most jobs here.
@@ -42,100 +35,112 @@ pub(crate) fn columns(text: &str) -> Vec<Column> {
     columns
 }
 
-fn checkpoint() -> CheckpointSpec {
-    CheckpointSpec {
-        storage: "file:///checkpoints".to_owned(),
-        interval: KubeDuration::from_secs(10),
-        mode: CheckpointMode::ExactlyOnce,
-        min_pause: KubeDuration::default(),
-        timeout: KubeDuration::from_secs(60),
-        max_concurrent: 1,
-        tolerable_failures: 0,
-        retained: 3,
-        retention: Retention::RetainOnCancellation,
-        unaligned: Unaligned::default(),
-    }
+/// A job file in parts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Job {
+    pub(crate) chaining: bool,
+    sources: String,
+    transforms: String,
+    sinks: String,
 }
 
 /// A job without nodes.
-pub(crate) fn job() -> ValidJob {
-    ValidJob {
-        id: JobId("default/test".to_owned()),
-        parallelism: 2,
-        operator_chaining: true,
-        checkpoint: checkpoint(),
-        restart: RestartStrategy::default(),
-        sources: Vec::new(),
-        transforms: Vec::new(),
-        sinks: Vec::new(),
+pub(crate) fn job() -> Job {
+    Job {
+        chaining: true,
+        ..Job::default()
     }
 }
 
-/// Adds nodes to a job.
-pub(crate) trait With: Sized {
-    fn source(self, name: &str, columns: &str) -> Self;
-    fn transform(self, name: &str, input: &str, sql: &str) -> Self;
-    fn sink(self, name: &str, input: &str) -> Self;
-    fn kafka_sink(self, name: &str, input: &str, key: &str) -> Self;
-}
-
-fn input(text: &str) -> Input {
-    match text.strip_suffix(".deadLetters") {
-        Some(source) => Input::DeadLetters(source.to_owned()),
-        None => Input::Main(text.to_owned()),
-    }
-}
-
-impl With for ValidJob {
-    fn source(mut self, name: &str, text: &str) -> Self {
-        self.sources.push(Arc::new(ValidSource {
-            name: name.to_owned(),
-            connector: SourceConnector::Files(FilesSource {
-                path: "/orders".to_owned(),
-            }),
-            format: Format::Json(JsonFormat {}),
-            schema: columns(text),
-            watermark: None,
-            on_error: OnError::DeadLetter,
-        }));
+impl Job {
+    pub(crate) fn unchained(mut self) -> Self {
+        self.chaining = false;
         self
     }
 
-    fn transform(mut self, name: &str, from: &str, sql: &str) -> Self {
-        self.transforms.push(ValidTransform {
-            name: name.to_owned(),
-            input: input(from),
-            sql: sql.to_owned(),
-        });
+    /// A source of JSON files. Needs a reader of its dead letters if `extra` asks for them.
+    pub(crate) fn source_with(mut self, name: &str, text: &str, extra: &str) -> Self {
+        let schema: Vec<String> = columns(text)
+            .iter()
+            .map(|c| {
+                let column_type = c.column_type;
+                let (name, nullable) = (&c.name, c.nullable);
+                format!("{{name: {name:?}, type: \"{column_type}\", nullable: {nullable}}}")
+            })
+            .collect();
+        let schema = schema.join(", ");
+        let _ = writeln!(
+            self.sources,
+            "    - {{name: {name}, files: {{path: /in/{name}}}, schema: [{schema}]{extra}}}"
+        );
         self
     }
 
-    fn sink(mut self, name: &str, from: &str) -> Self {
-        let checkpoint = self.checkpoint.clone();
-        self.sinks.push(Arc::new(ValidSink {
-            name: name.to_owned(),
-            input: input(from),
-            connector: SinkConnector::Blackhole(BlackholeSink {}),
-            format: Format::Json(JsonFormat {}),
-            checkpoint,
-        }));
+    pub(crate) fn source(self, name: &str, text: &str) -> Self {
+        self.source_with(name, text, "")
+    }
+
+    pub(crate) fn transform(mut self, name: &str, from: &str, sql: &str) -> Self {
+        let _ = writeln!(
+            self.transforms,
+            "    - {{name: {name}, input: {from}, sql: {}}}",
+            serde_json::Value::from(sql)
+        );
         self
     }
 
-    fn kafka_sink(self, name: &str, from: &str, key: &str) -> Self {
-        let mut job = self.sink(name, from);
-        let sink = job.sinks.last_mut().and_then(Arc::get_mut).unwrap();
-        let kafka: KafkaSink = serde_json::from_value(serde_json::json!({
-            "bootstrapServers": "kafka:9092", "topic": "out", "key": key,
-        }))
-        .unwrap();
-        sink.connector = SinkConnector::Kafka(kafka);
-        job
+    pub(crate) fn sink(mut self, name: &str, from: &str) -> Self {
+        let _ = writeln!(
+            self.sinks,
+            "    - {{name: {name}, input: {from}, blackhole: {{}}}}"
+        );
+        self
+    }
+
+    pub(crate) fn kafka_sink(mut self, name: &str, from: &str, key: &str) -> Self {
+        let _ = writeln!(
+            self.sinks,
+            "    - {{name: {name}, input: {from}, kafka: {{bootstrapServers: \"kafka:9092\", topic: out, key: {key}}}}}"
+        );
+        self
+    }
+
+    pub(crate) fn yaml(&self) -> String {
+        let mut text = format!(
+            "apiVersion: millstream.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: test}}\nspec:\n  parallelism: 2\n  operatorChaining: {}\n  checkpoint: {{storage: \"file:///checkpoints\"}}\n  dataflow:\n    sources:\n{}",
+            self.chaining, self.sources
+        );
+        for (section, nodes) in [("transforms", &self.transforms), ("sinks", &self.sinks)] {
+            if !nodes.is_empty() {
+                let _ = write!(text, "    {section}:\n{nodes}");
+            }
+        }
+        text
+    }
+
+    pub(crate) fn valid(&self) -> ValidJob {
+        millstream_spec::read(&self.yaml(), "test").unwrap()
+    }
+
+    pub(crate) fn plan(&self) -> Result<JobGraph, PlanError> {
+        plan(&self.valid())
+    }
+
+    pub(crate) fn graph(&self) -> JobGraph {
+        self.plan().unwrap()
+    }
+
+    /// The message of a plan that must fail.
+    pub(crate) fn refusal(&self) -> String {
+        self.plan()
+            .map(|graph| graph.nodes.len())
+            .unwrap_err()
+            .to_string()
     }
 }
 
 /// A job of one transform over [`ORDERS`].
-pub(crate) fn one(sql: &str) -> ValidJob {
+pub(crate) fn one(sql: &str) -> Job {
     job()
         .source("orders", ORDERS)
         .transform("t", "orders", sql)
@@ -155,7 +160,14 @@ pub(crate) fn described(schema: &SchemaRef) -> String {
     let fields = schema.fields().iter().map(|field| {
         let bang = if field.is_nullable() { "" } else { "!" };
         let column_type = [
-            "boolean", "int32", "int64", "float64", "string", "bytes", "timestamp", "date",
+            "boolean",
+            "int32",
+            "int64",
+            "float64",
+            "string",
+            "bytes",
+            "timestamp",
+            "date",
         ]
         .into_iter()
         .find(|name| columns(&format!("c {name}"))[0].column_type.arrow() == *field.data_type())
@@ -165,21 +177,16 @@ pub(crate) fn described(schema: &SchemaRef) -> String {
     fields.collect::<Vec<_>>().join(", ")
 }
 
-/// The message of a plan that must fail.
-pub(crate) fn refusal(job: &ValidJob) -> String {
-    plan(job).map(|graph| graph.nodes.len()).unwrap_err().to_string()
-}
-
 /// The fault messages of a transform over [`ORDERS`] that must fail.
 pub(crate) fn refused(sql: &str) -> String {
-    refusal(&one(sql))
+    one(sql).refusal()
 }
 
 /// What a transform over [`ORDERS`] computes of a batch of those columns, row by row.
 pub(crate) fn computed(sql: &str, rows: &[(&str, ArrayRef)]) -> Result<RecordBatch, String> {
     let count = rows[0].1.len();
     let all = arrow_schema(&columns(ORDERS));
-    let graph = plan(&one(sql)).map_err(|error: PlanError| error.to_string())?;
+    let graph = one(sql).plan().map_err(|error| error.to_string())?;
     let source = node(&graph, "orders");
     let given = source.schema.fields().iter().map(|field| {
         let named = rows.iter().find(|(name, _)| name == field.name());
@@ -196,14 +203,16 @@ pub(crate) fn computed(sql: &str, rows: &[(&str, ArrayRef)]) -> Result<RecordBat
         .map(|field| field.as_ref().clone().with_nullable(true))
         .collect();
     assert!(all.fields().len() >= given.len());
-    let batch = RecordBatch::try_new(Arc::new(arrow_schema::Schema::new(nullable)), given).unwrap();
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(nullable)), given).unwrap();
     let transform = node(&graph, "t");
     let NodeKind::Sql(sql) = &transform.kind else {
         panic!("`t` is a transform")
     };
     assert!(sql.filter.is_none(), "filters are the operator's business");
     let values = sql.projection.iter().map(|expression| {
-        let value = expression.evaluate(&batch).map_err(|error| error.to_string())?;
+        let value = expression
+            .evaluate(&batch)
+            .map_err(|error| error.to_string())?;
         value.into_array(count).map_err(|error| error.to_string())
     });
     let values: Vec<ArrayRef> = values.collect::<Result<_, String>>()?;

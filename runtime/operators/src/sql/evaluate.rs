@@ -1,0 +1,157 @@
+//! One expression meets records.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::Decimal128Type;
+use arrow_array::{Array as _, ArrayRef, RecordBatch};
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::DataType;
+use arrow_select::concat::concat;
+use datafusion_common::{DataFusionError, Result as DataFusionResult};
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::utils::collect_columns;
+use millstream_types::{ErrorCode, ErrorKind, Failure};
+
+use crate::Result;
+
+/// Most digits that a decimal has. Arithmetic may give more without noticing.
+const MAX_DIGITS: u8 = 38;
+/// Most characters of one value that a message shows.
+const SHOWN_CHARS: usize = 64;
+
+/// An expression and what to call it in a message.
+#[derive(Debug)]
+pub(super) struct Evaluator {
+    expression: Arc<dyn PhysicalExpr>,
+    subject: String,
+    data_type: DataType,
+}
+
+impl Evaluator {
+    pub(super) fn new(
+        expression: Arc<dyn PhysicalExpr>,
+        subject: String,
+        data_type: DataType,
+    ) -> Self {
+        Self {
+            expression,
+            subject,
+            data_type,
+        }
+    }
+
+    /// The value for every record; nothing if it fails for one or more of them, which need not
+    /// mean that it fails for any of them alone.
+    pub(super) fn try_array(&self, records: &RecordBatch) -> Option<ArrayRef> {
+        self.evaluate(records).ok()
+    }
+
+    /// The value for every record.
+    ///
+    /// # Errors
+    /// It fails for a record; the message has the first one's values.
+    pub(super) fn array(&self, records: &RecordBatch) -> Result<ArrayRef> {
+        match self.evaluate(records) {
+            Ok(array) => Ok(array),
+            Err(_) => self.piecewise(records),
+        }
+    }
+
+    fn evaluate(&self, records: &RecordBatch) -> DataFusionResult<ArrayRef> {
+        let value = self.expression.evaluate(records)?;
+        let array = value.into_array(records.num_rows())?;
+        if matches!(self.data_type, DataType::Decimal128(MAX_DIGITS, _)) {
+            if let Some(decimals) = array.as_primitive_opt::<Decimal128Type>() {
+                decimals.validate_decimal_precision(MAX_DIGITS)?;
+            }
+        }
+        Ok(array)
+    }
+
+    /// Halves the records until every piece succeeds or a single record fails.
+    fn piecewise(&self, records: &RecordBatch) -> Result<ArrayRef> {
+        let mut pieces: Vec<ArrayRef> = Vec::new();
+        let mut todo: Vec<Range<usize>> = vec![0..records.num_rows()];
+        while let Some(range) = todo.pop() {
+            match self.evaluate(&records.slice(range.start, range.len())) {
+                Ok(array) => pieces.push(array),
+                Err(error) if range.len() <= 1 => {
+                    return Err(self.failure(&error, records, range.start));
+                }
+                Err(_) => {
+                    let middle = range.start + range.len() / 2;
+                    todo.push(middle..range.end);
+                    todo.push(range.start..middle);
+                }
+            }
+        }
+        let pieces: Vec<_> = pieces.iter().map(AsRef::as_ref).collect();
+        concat(&pieces).map_err(|error| self.failure(&error.into(), records, 0))
+    }
+
+    fn failure(&self, error: &DataFusionError, records: &RecordBatch, row: usize) -> Failure {
+        let message = format!(
+            "{}: `{}` failed: {}; the first such record has {}",
+            self.subject,
+            Sql(self.expression.as_ref()),
+            reason(error),
+            self.values(records, row),
+        );
+        Failure::new(ErrorCode::ExpressionFailed, ErrorKind::InvalidJob, message)
+    }
+
+    /// The values of the columns that the expression reads.
+    fn values(&self, records: &RecordBatch, row: usize) -> String {
+        let mut columns: Vec<_> = collect_columns(&self.expression).into_iter().collect();
+        columns.sort_by_key(|column| column.index());
+        let values: Vec<String> = columns
+            .iter()
+            .filter_map(|column| {
+                let array = records.columns().get(column.index())?;
+                Some(format!("{} = {}", column.name(), shown(array, row)))
+            })
+            .collect();
+        values.join(", ")
+    }
+}
+
+/// What an error says, without the words of its layers.
+fn reason(error: &DataFusionError) -> String {
+    let text = match error.find_root() {
+        DataFusionError::ArrowError(error, _) => error.to_string(),
+        other => other.message().into_owned(),
+    };
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// A value as a message may show it: escaped, and cut where it is long.
+fn shown(array: &ArrayRef, row: usize) -> String {
+    let options = FormatOptions::new().with_null("NULL");
+    let text = ArrayFormatter::try_new(array.as_ref(), &options)
+        .and_then(|formatter| formatter.value(row).try_to_string())
+        .unwrap_or_else(|_| "?".to_owned());
+    let mut shown: String = text
+        .chars()
+        .take(SHOWN_CHARS)
+        .flat_map(char::escape_debug)
+        .collect();
+    if text.chars().nth(SHOWN_CHARS).is_some() {
+        shown.push('…');
+    }
+    match array.data_type() {
+        DataType::Utf8 if array.is_valid(row) => format!("'{shown}'"),
+        _ => shown,
+    }
+}
+
+/// Writes an expression as SQL.
+struct Sql<'a>(&'a dyn PhysicalExpr);
+
+impl fmt::Display for Sql<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt_sql(f)
+    }
+}
