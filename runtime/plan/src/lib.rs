@@ -10,11 +10,12 @@
 //! - What is planned has types: only values can make an expression fail at run time.
 //!
 //! Reading order: [`graph`] is what comes out; `planning` is how; `sql` binds one transform and
-//! `functions` is what it may call; `chaining` and `fingerprint` finish the graph; [`error`] is
-//! what is wrong with a job.
+//! `functions` is what it may call; `chaining` and `fingerprint` finish the graph; [`explain`] shows
+//! it; [`error`] is what is wrong with a job.
 
 mod chaining;
 pub mod error;
+pub mod explain;
 mod fingerprint;
 mod functions;
 pub mod graph;

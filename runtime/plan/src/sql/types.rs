@@ -92,3 +92,50 @@ pub(crate) fn type_name(data_type: &DataType) -> String {
         other => other.to_string().to_lowercase(),
     }
 }
+
+/// Writes the types in an engine's text as a job file does.
+pub(crate) fn in_column_types(text: &str) -> String {
+    const TYPES: [(&str, &str); 13] = [
+        ("Timestamp(µs, \"+00:00\")", "timestamp"),
+        ("LargeUtf8", "string"),
+        ("Utf8View", "string"),
+        ("Utf8", "string"),
+        ("Int64", "int64"),
+        ("Int32", "int32"),
+        ("Float64", "float64"),
+        ("Boolean", "boolean"),
+        ("BinaryView", "bytes"),
+        ("Binary", "bytes"),
+        ("Date32", "date"),
+        ("Decimal128", "decimal"),
+        ("Decimal256", "decimal"),
+    ];
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut rest = text;
+    let mut out = String::with_capacity(text.len());
+    while let Some(c) = rest.chars().next() {
+        let begins = !out.ends_with(is_word);
+        let found = TYPES.iter().find_map(|(theirs, ours)| {
+            let after = rest.strip_prefix(theirs)?;
+            (begins && !after.starts_with(is_word)).then_some((*ours, after))
+        });
+        if let Some((ours, after)) = found {
+            out.push_str(ours);
+            rest = after;
+            if let Some((digits, after)) = decimal_digits(rest).filter(|_| ours == "decimal") {
+                out.push_str(&digits);
+                rest = after;
+            }
+        } else {
+            out.push(c);
+            rest = rest.get(c.len_utf8()..).unwrap_or_default();
+        }
+    }
+    out
+}
+
+/// `(20, 0)` without the space, and what follows it.
+fn decimal_digits(text: &str) -> Option<(String, &str)> {
+    let (digits, after) = text.strip_prefix('(')?.split_once(')')?;
+    Some((format!("({})", digits.replace(' ', "")), after))
+}

@@ -1,5 +1,6 @@
 //! Behaviour of the planner, from a valid job to its graph or its faults.
 
+mod explained;
 mod faults;
 mod jobs;
 mod projection;

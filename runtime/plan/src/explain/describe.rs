@@ -1,0 +1,137 @@
+//! What a node does, in words.
+
+use std::fmt;
+
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column;
+use millstream_spec::connector::DeliveryGuarantee;
+use millstream_spec::valid::{SinkConnector, SourceConnector};
+use millstream_spec::{Format, OnError, ValidSink, ValidSource};
+
+use crate::graph::{Node, NodeKind, SqlTransform};
+use crate::sql::types;
+
+/// Kind and options of a node, each a few words.
+pub(super) fn summary(node: &Node) -> Vec<String> {
+    match &node.kind {
+        NodeKind::Source(source) => of_source(source),
+        NodeKind::Sql(_) => vec!["sql".to_owned()],
+        NodeKind::Sink(sink) => of_sink(sink),
+    }
+}
+
+fn of_source(source: &ValidSource) -> Vec<String> {
+    let mut words = match &source.connector {
+        SourceConnector::Kafka(kafka) => vec![
+            format!("kafka source {}", kafka.topics.join(", ")),
+            format!("at {}", kafka.bootstrap_servers),
+            format_name(&source.format),
+        ],
+        SourceConnector::Files(files) => vec![
+            format!("files source {}", files.path),
+            format_name(&source.format),
+        ],
+        SourceConnector::Generator(generator) => {
+            let rows = generator
+                .rows
+                .map_or_else(|| "endless".to_owned(), |rows| format!("{rows} rows"));
+            vec![format!("generator source, seed {}", generator.seed), rows]
+        }
+    };
+    if let Some(watermark) = &source.watermark {
+        words.push(format!(
+            "watermark {} - {}",
+            watermark.column, watermark.max_out_of_orderness
+        ));
+    }
+    words.push(match source.on_error {
+        OnError::Fail => "bad records fail the job".to_owned(),
+        OnError::Skip => "bad records are skipped".to_owned(),
+        OnError::DeadLetter => "bad records become dead letters".to_owned(),
+    });
+    words
+}
+
+fn of_sink(sink: &ValidSink) -> Vec<String> {
+    match &sink.connector {
+        SinkConnector::Kafka(kafka) => {
+            let guarantee = match kafka.delivery_guarantee {
+                DeliveryGuarantee::ExactlyOnce => "exactly once",
+                DeliveryGuarantee::AtLeastOnce => "at least once",
+            };
+            let key = kafka.key.iter().map(|key| format!("key {key}"));
+            [
+                format!("kafka sink {}", kafka.topic),
+                format!("at {}", kafka.bootstrap_servers),
+                format_name(&sink.format),
+                guarantee.to_owned(),
+            ]
+            .into_iter()
+            .chain(key)
+            .collect()
+        }
+        SinkConnector::Files(files) => {
+            vec![
+                format!("files sink {}", files.path),
+                format_name(&sink.format),
+            ]
+        }
+        SinkConnector::Print(_) => vec!["print sink".to_owned(), format_name(&sink.format)],
+        SinkConnector::Blackhole(_) => vec!["blackhole sink".to_owned()],
+    }
+}
+
+fn format_name(format: &Format) -> String {
+    match format {
+        Format::Json(_) => "json",
+        Format::Raw(_) => "raw",
+    }
+    .to_owned()
+}
+
+/// The columns of a node as name, type and, where one is computed, how.
+pub(super) fn columns(node: &Node) -> Vec<[String; 3]> {
+    let fields = node.schema.fields().iter().enumerate();
+    fields
+        .map(|(index, field)| {
+            let nullable = if field.is_nullable() { "" } else { " not null" };
+            let column_type = format!("{}{nullable}", types::type_name(field.data_type()));
+            let computed = match &node.kind {
+                NodeKind::Sql(sql) => computed(sql, index, field.name()),
+                NodeKind::Source(_) | NodeKind::Sink(_) => None,
+            };
+            [
+                field.name().clone(),
+                column_type,
+                computed.unwrap_or_default(),
+            ]
+        })
+        .collect()
+}
+
+fn computed(sql: &SqlTransform, index: usize, name: &str) -> Option<String> {
+    let expression = sql.projection.get(index)?;
+    let same = expression
+        .downcast_ref::<Column>()
+        .is_some_and(|column| column.name() == name);
+    (!same).then(|| as_sql(expression.as_ref()))
+}
+
+/// The condition of a transform.
+pub(super) fn condition(node: &Node) -> Option<String> {
+    match &node.kind {
+        NodeKind::Sql(sql) => sql.filter.as_ref().map(|filter| as_sql(filter.as_ref())),
+        NodeKind::Source(_) | NodeKind::Sink(_) => None,
+    }
+}
+
+/// An expression as SQL, with the types of columns.
+fn as_sql(expression: &dyn PhysicalExpr) -> String {
+    struct Sql<'a>(&'a dyn PhysicalExpr);
+    impl fmt::Display for Sql<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.fmt_sql(f)
+        }
+    }
+    types::in_column_types(&Sql(expression).to_string())
+}
