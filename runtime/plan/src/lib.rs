@@ -11,9 +11,10 @@
 //!
 //! Reading order: [`graph`] is what comes out; `planning` is how; `sql` binds one transform and
 //! `functions` is what it may call; `chaining` and `fingerprint` finish the graph; [`explain`] shows
-//! it; [`error`] is what is wrong with a job.
+//! it and [`compatibility`] compares it with a checkpoint; [`error`] is what is wrong with a job.
 
 mod chaining;
+pub mod compatibility;
 pub mod error;
 pub mod explain;
 mod fingerprint;
@@ -22,6 +23,7 @@ pub mod graph;
 mod planning;
 mod sql;
 
+pub use compatibility::{Incompatibility, OperatorState, compatibility};
 pub use error::{Fault, PlanError};
 pub use graph::{JobGraph, Node, NodeIndex, NodeInput, NodeKind, SqlTransform, Vertex};
 pub use planning::plan;

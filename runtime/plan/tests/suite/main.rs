@@ -4,4 +4,5 @@ mod explained;
 mod faults;
 mod jobs;
 mod projection;
+mod restored;
 mod values;
