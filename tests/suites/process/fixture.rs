@@ -1,0 +1,295 @@
+//! The order job and everything around it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millstream_tests::audit::observer::Observer;
+use millstream_tests::audit::{self, Report, Topics};
+use millstream_tests::cluster::{Addresses, Cluster, Coordinator};
+use millstream_tests::server::Server;
+use millstream_tests::wait::{pause, poll_until, wait_until};
+use millstream_tests::workload::Workload;
+use millstream_tests::{Broker, BrokerOptions, Minio, tools};
+use millstream_types::api::{JobState, StopRequest};
+
+const TOPICS: Topics<'static> = Topics {
+    input: "orders",
+    output: "processed-orders",
+    dead_letters: "rejected-orders",
+};
+const PARTITIONS: i32 = 4;
+/// Processes that end by themselves are started again, as a cluster would, at most this often.
+const RESTARTS: u32 = 20;
+const STORAGE: &str = "s3://checkpoints/process";
+const CHAIN: &str = "s3://checkpoints/process/default/order-processor";
+
+/// The job file of the example, pointed at this broker and store, with a checkpoint every second
+/// and the columns by which the audit recognises an order.
+fn job(bootstrap: &str) -> String {
+    let path = tools::root().join("examples/orders/streamjob.yaml");
+    let example = std::fs::read_to_string(path).expect("the example is there");
+    let replace = |text: String, from: &str, to: &str| {
+        assert!(text.contains(from), "the example has no `{from}`");
+        text.replace(from, to)
+    };
+    let text = replace(example, "kafka:9092", bootstrap);
+    let text = replace(text, "s3://millstream/checkpoints", STORAGE);
+    let text = replace(text, "interval: 10s", "interval: 1s");
+    let text = replace(text, "minPause: 500ms", "minPause: 100ms");
+    let text = replace(
+        text,
+        "  dataflow:\n",
+        "  restart: {fixedDelay: {delay: 200ms, attempts: 1000}}\n  dataflow:\n",
+    );
+    let last = "          - {name: ts, type: timestamp, nullable: false}\n";
+    replace(
+        text,
+        last,
+        &format!(
+            "{last}          - {{name: sequence, type: int64, nullable: false}}\n          \
+             - {{name: checksum, type: int64, nullable: false}}\n"
+        ),
+    )
+}
+
+/// A running order job: broker, store, coordinator, workers, readers.
+pub(crate) struct OrderJob {
+    pub(crate) broker: Arc<Broker>,
+    minio: Minio,
+    pub(crate) cluster: Cluster,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) workers: Vec<Server>,
+    restarts: u32,
+    orders: Observer,
+    dead_letters: Observer,
+}
+
+impl OrderJob {
+    /// Starts everything, with workers of one slot each; returns when the job runs.
+    #[track_caller]
+    pub(crate) fn start(name: &str, workers: usize) -> Self {
+        let broker = Arc::new(Broker::start(BrokerOptions::default()));
+        for topic in [TOPICS.input, TOPICS.output, TOPICS.dead_letters] {
+            broker.create_topic(topic, PARTITIONS);
+        }
+        let minio = Minio::start();
+        let mut cluster =
+            Cluster::new(name, &job(&broker.bootstrap())).environment(minio.environment());
+        let coordinator = cluster.coordinator(None);
+        let workers = (0..workers)
+            .map(|number| cluster.worker(&worker_name(number), &coordinator.addresses.grpc, 1))
+            .collect();
+        let job = Self {
+            orders: Observer::start(&broker, TOPICS.output),
+            dead_letters: Observer::start(&broker, TOPICS.dead_letters),
+            broker,
+            minio,
+            cluster,
+            coordinator,
+            workers,
+            restarts: 0,
+        };
+        job.wait_until_running();
+        job
+    }
+
+    /// Waits until the coordinator says that all tasks run.
+    #[track_caller]
+    pub(crate) fn wait_until_running(&self) {
+        wait_until("the job runs", Duration::from_mins(1), || {
+            let job = self.coordinator.rest.job();
+            job.is_ok_and(|job| job.state == JobState::Running)
+        });
+    }
+
+    /// Kills a worker and starts it again at once.
+    pub(crate) fn kill_worker(&mut self, number: usize) {
+        assert!(self.workers[number].kill(), "worker {number} was running");
+        self.restart_worker(number);
+    }
+
+    /// Starts a worker in the place of one that has ended or been set aside.
+    pub(crate) fn restart_worker(&mut self, number: usize) -> Server {
+        let grpc = self.coordinator.addresses.grpc.clone();
+        let new = self.cluster.worker(&worker_name(number), &grpc, 1);
+        std::mem::replace(&mut self.workers[number], new)
+    }
+
+    /// Kills the coordinator and starts it again at once, in the same place.
+    #[track_caller]
+    pub(crate) fn kill_coordinator(&mut self) {
+        assert!(
+            self.coordinator.server.kill(),
+            "the coordinator was running"
+        );
+        self.restart_coordinator();
+    }
+
+    #[track_caller]
+    fn restart_coordinator(&mut self) {
+        let addresses = self.coordinator.addresses.clone();
+        self.coordinator = self.cluster.coordinator(Some(&addresses));
+    }
+
+    /// Starts a second coordinator elsewhere, with workers of its own. The first one and its
+    /// workers are returned.
+    #[track_caller]
+    pub(crate) fn replace_everything(&mut self) -> (Coordinator, Vec<Server>) {
+        let new = self.cluster.coordinator(None::<&Addresses>);
+        let old = std::mem::replace(&mut self.coordinator, new);
+        let workers = (0..self.workers.len())
+            .map(|number| self.restart_worker(number))
+            .collect();
+        (old, workers)
+    }
+
+    /// Starts again what has ended by itself, as a cluster would.
+    #[track_caller]
+    pub(crate) fn tend(&mut self) {
+        if !self.coordinator.server.is_running() {
+            self.count_restart("coordinator");
+            self.restart_coordinator();
+        }
+        for number in 0..self.workers.len() {
+            if !self.workers[number].is_running() {
+                self.count_restart("worker");
+                self.restart_worker(number);
+            }
+        }
+    }
+
+    fn count_restart(&mut self, role: &str) {
+        self.restarts += 1;
+        assert!(
+            self.restarts <= RESTARTS,
+            "a {role} ended by itself, again and again"
+        );
+    }
+
+    /// Records that readers have seen so far.
+    pub(crate) fn seen(&self) -> u64 {
+        self.orders.seen() + self.dead_letters.seen()
+    }
+
+    /// Waits until everything is in the output, stops the job, and audits it.
+    #[track_caller]
+    pub(crate) fn finish(mut self, workload: Workload) -> Finished {
+        let expected = expected_output(workload);
+        // Not reaching it is for the audit to explain.
+        let complete = poll_until(Duration::from_mins(2), || {
+            self.tend();
+            (self.seen() >= expected).then_some(())
+        });
+        let status = self
+            .coordinator
+            .rest
+            .job()
+            .expect("the coordinator answers");
+        if complete.is_none() {
+            eprintln!(
+                "only {} of {expected} records came out; the job says: {status:?}",
+                self.seen()
+            );
+        }
+        self.stop();
+        let mut report = audit::audit(
+            &self.broker,
+            TOPICS,
+            &self.orders.stop(),
+            &self.dead_letters.stop(),
+        );
+        let verify = self
+            .cluster
+            .millstream("checkpoints")
+            .args(["verify", CHAIN]);
+        let mut verify = self.cluster.start("verify", &verify);
+        if !verify.wait(Duration::from_mins(1)).success() {
+            report.anomalies.missing_objects += 1;
+            report.examples.push(verify.output());
+        }
+        Finished {
+            report,
+            attempts: status.attempt.0,
+            checkpoints: status.last_checkpoint.map_or(0, |last| last.id.0),
+            fenced: self.cluster.log_lines("MS0304"),
+            objects: self.minio.keys("process/").len(),
+        }
+    }
+
+    /// Stops the job after a last checkpoint; all processes end by themselves.
+    #[track_caller]
+    fn stop(&mut self) {
+        let stopped = self.coordinator.rest.stop(&StopRequest::default());
+        stopped.expect("the coordinator stops the job");
+        let status = self.coordinator.server.wait(Duration::from_mins(1));
+        assert!(
+            status.success(),
+            "the coordinator ends with {status}:\n{}",
+            self.coordinator.server.output()
+        );
+        for worker in &mut self.workers {
+            let status = worker.wait(Duration::from_mins(1));
+            assert!(
+                status.success(),
+                "a worker ends with {status}:\n{}",
+                worker.output()
+            );
+        }
+    }
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) report: Report,
+    /// Lives of the job.
+    pub(crate) attempts: u64,
+    /// Number of the newest checkpoint.
+    pub(crate) checkpoints: u64,
+    /// Log lines about a process that met a newer claim.
+    pub(crate) fenced: usize,
+    /// Objects left in the store.
+    pub(crate) objects: usize,
+}
+
+impl Finished {
+    /// Fails unless nothing happened that must not.
+    #[track_caller]
+    pub(crate) fn check(&self, workload: Workload) {
+        println!("{}", self.report);
+        println!(
+            "{} attempts, {} checkpoints, {} times fenced, {} objects",
+            self.attempts, self.checkpoints, self.fenced, self.objects
+        );
+        assert_eq!(self.report.input, workload.records, "records of the input");
+        assert!(self.report.anomalies.is_clean(), "{}", self.report);
+    }
+}
+
+fn worker_name(number: usize) -> String {
+    format!("worker-{number}")
+}
+
+/// Records of both outputs.
+fn expected_output(workload: Workload) -> u64 {
+    let is_kept = |number: &u64| {
+        let (_, value) = workload.record(*number);
+        !value.ends_with(b"}") || workload.order(*number).quantity > 0
+    };
+    let kept = (0..workload.records).filter(is_kept).count();
+    u64::try_from(kept).expect("a count of records")
+}
+
+/// Writes the workload at an even pace; returns when the last record is acknowledged.
+#[track_caller]
+pub(crate) fn feed(broker: &Broker, workload: Workload, duration: Duration) {
+    let started = Instant::now();
+    let paced = workload.records().zip(0_u64..).map(|(record, number)| {
+        if number % 1_000 == 0 {
+            let part = number as f64 / workload.records as f64;
+            pause(duration.mul_f64(part).saturating_sub(started.elapsed()));
+        }
+        record
+    });
+    assert_eq!(broker.produce(TOPICS.input, paced), workload.records);
+}

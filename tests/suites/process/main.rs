@@ -1,0 +1,18 @@
+//! The order job as real processes on a real broker and a real object store, under faults.
+//!
+//! [`fixture`] is the job and everything around it, [`faults`] the seeded plan of what is done to
+//! it; [`kill`] and [`freeze`] are the scenarios.
+
+mod faults;
+mod fixture;
+mod freeze;
+mod kill;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Each test needs the whole machine: one at a time.
+fn machine() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::new(());
+    // A test that failed while it held the machine has given it back.
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
