@@ -24,12 +24,13 @@ fetch() {
   mvn -q -B -f "$pom" dependency:copy-dependencies \
     -DincludeScope=runtime -DoutputDirectory="$home/lib" >&2
   rm -rf "$ROOT/tools/kafka/$version/target"
-  ls "$home/lib" | grep -q "^kafka_2.13-$version.jar$" ||
+  [ -f "$home/lib/kafka_2.13-$version.jar" ] ||
     die "$home/lib has no broker of version $version"
   java -cp "$home/lib/*" kafka.tools.StorageTool random-uuid >/dev/null 2>&1 ||
     die "the broker tools of version $version do not run on this Java ($(java -version 2>&1 | head -1))"
   mark_complete "$home" "$hash"
-  say "$version: $(ls "$home/lib" | wc -l) jars in ${SECONDS} s"
+  local jars=("$home"/lib/*.jar)
+  say "$version: ${#jars[@]} jars in ${SECONDS} s"
 }
 
 command -v java >/dev/null || die "no java: install a JDK of version 17 or newer"
