@@ -20,6 +20,7 @@ pub use kafka::{
 pub struct PrintSink {
     /// Print at most this many rows per subtask, then only count; all if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
     pub limit: Option<u64>,
 }
 

@@ -1,5 +1,7 @@
 //! The `restart` section.
 
+use std::time::Duration;
+
 use millstream_types::duration::KubeDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,23 @@ pub enum RestartStrategy {
 impl Default for RestartStrategy {
     fn default() -> Self {
         Self::ExponentialDelay(ExponentialDelay::default())
+    }
+}
+
+impl RestartStrategy {
+    /// The longest time that the strategy waits before a restart; 0 if it allows none.
+    pub fn largest_delay(&self) -> KubeDuration {
+        match self {
+            Self::ExponentialDelay(options) => {
+                let factor = 1.0 + options.jitter.clamp(0.0, 1.0);
+                let longest = Duration::try_from_secs_f64(options.max.0.as_secs_f64() * factor);
+                let millis = longest.map_or(u128::MAX, |longest| longest.as_millis());
+                KubeDuration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+            }
+            Self::FixedDelay(options) => options.delay,
+            Self::FailureRate(options) => options.delay,
+            Self::None(_) => KubeDuration::default(),
+        }
     }
 }
 

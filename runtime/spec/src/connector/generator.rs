@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct GeneratorSource {
     /// Same seed, same orders. Default: 1.
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
     pub seed: u64,
     /// Orders in all, over all subtasks; endless if not given.
     #[serde(skip_serializing_if = "Option::is_none")]

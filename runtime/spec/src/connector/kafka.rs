@@ -1,19 +1,24 @@
 //! Options of the Kafka connector.
 
+use std::collections::BTreeMap;
+
 use millstream_types::Timestamp;
 use millstream_types::duration::KubeDuration;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// Read topics of a Kafka cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KafkaSource {
-    /// `host:port` of some brokers, separated by commas.
+    /// `host:port` of some brokers, separated by commas; port 9092 where none is given.
     #[schemars(length(min = 1, max = 4096))]
     pub bootstrap_servers: String,
-    /// Topics to read.
-    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 249)))]
+    /// Topics to read: each of letters, digits, `.`, `_` and `-`.
+    #[schemars(
+        length(min = 1, max = 100),
+        inner(length(min = 1, max = 249), pattern(r"^[A-Za-z0-9._-]+$"))
+    )]
     pub topics: Vec<String>,
     /// Consumer group whose offsets are committed after each checkpoint, for monitoring and for
     /// `startingOffsets: {committed: …}`. Nothing is committed if not given.
@@ -39,10 +44,10 @@ pub struct KafkaSource {
     /// Login at the brokers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sasl: Option<Sasl>,
-    /// More options of librdkafka's consumer, from an allow-list (see docs/kafka.md).
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    #[schemars(length(max = 50))]
-    pub properties: std::collections::BTreeMap<String, String>,
+    /// More options of librdkafka's consumer, from an allow-list (docs/job-file.md).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "properties")]
+    pub properties: BTreeMap<String, String>,
 }
 
 /// Where to begin when there is no checkpoint.
@@ -102,23 +107,23 @@ pub enum OffsetFallback {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KafkaSink {
-    /// `host:port` of some brokers, separated by commas.
+    /// `host:port` of some brokers, separated by commas; port 9092 where none is given.
     #[schemars(length(min = 1, max = 4096))]
     pub bootstrap_servers: String,
-    /// The topic. It must exist.
-    #[schemars(length(min = 1, max = 249))]
+    /// The topic: letters, digits, `.`, `_` and `-`. It must exist.
+    #[schemars(length(min = 1, max = 249), pattern(r"^[A-Za-z0-9._-]+$"))]
     pub topic: String,
     /// What a `read_committed` reader sees after failures. Default: `ExactlyOnce`.
     #[serde(default)]
     pub delivery_guarantee: DeliveryGuarantee,
-    /// First part of every transactional id; no other job may use it. Default: the job's
-    /// namespace and name. Ids are `<prefix>-<sink>-<attempt>-<subtask>-<slot>`.
+    /// First part of every transactional id: letters, digits, `.`, `_` and `-`; no other job may
+    /// use it. Default: the job's namespace and name. Ids are `<prefix>-<sink>-<attempt>-<subtask>-<slot>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 150), pattern(r"^[A-Za-z0-9._-]+$"))]
     pub transactional_id_prefix: Option<String>,
-    /// How long the broker keeps a transaction open. Must be longer than the longest time from
-    /// a checkpoint's trigger to its commit, failed checkpoints and a restart included, and at
-    /// most the broker's `transaction.max.timeout.ms`. Default: 15m.
+    /// How long the broker keeps a transaction open. Must be longer than the longest time from a
+    /// transaction's first record to its commit, failed checkpoints and a restart included
+    /// (docs/job-file.md), and at most the broker's `transaction.max.timeout.ms`. Default: 15m.
     #[serde(default = "transaction_timeout")]
     pub transaction_timeout: KubeDuration,
     /// Column whose text is the record's key; it stays in the value too. No key if not given.
@@ -137,10 +142,10 @@ pub struct KafkaSink {
     /// Login at the brokers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sasl: Option<Sasl>,
-    /// More options of librdkafka's producer, from an allow-list (see docs/kafka.md).
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    #[schemars(length(max = 50))]
-    pub properties: std::collections::BTreeMap<String, String>,
+    /// More options of librdkafka's producer, from an allow-list (docs/job-file.md).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "properties")]
+    pub properties: BTreeMap<String, String>,
 }
 
 /// What a `read_committed` reader of the topic sees after failures.
@@ -209,6 +214,18 @@ pub enum SaslMechanism {
     /// Salted challenge and response with SHA-512.
     #[serde(rename = "SCRAM-SHA-512")]
     ScramSha512,
+}
+
+fn properties(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 50,
+        "additionalProperties": {
+            "description": "Value of the option, as librdkafka writes it.",
+            "type": "string",
+            "maxLength": 256,
+        },
+    })
 }
 
 const fn discovery() -> KubeDuration {

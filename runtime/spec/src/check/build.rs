@@ -1,0 +1,156 @@
+//! From a checked tree to a [`ValidJob`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use millstream_types::JobId;
+use millstream_types::schema::{Column, ColumnType};
+use serde_json::Value as Json;
+
+use super::graph::input;
+use crate::connector::GeneratorSource;
+use crate::read::tree::Node;
+use crate::schema::OPERATOR_KEYS;
+use crate::valid::{Input, SinkConnector, SourceConnector, ValidSink, ValidSource, ValidTransform};
+use crate::{CheckpointSpec, Format, JobSpec, Sink, Source, Transform, ValidJob};
+
+/// A fault that the checks have not found: a path and a message.
+type Missed = (String, String);
+
+/// Builds the job. An error means that a check is missing here in this crate; it is reported like
+/// any other fault.
+pub(super) fn build(root: &Node) -> Result<ValidJob, Missed> {
+    let mut spec = root.get("spec").map_or(Json::Null, Node::json);
+    if let Some(spec) = spec.as_object_mut() {
+        spec.retain(|key, _| OPERATOR_KEYS.iter().all(|(name, _)| name != key));
+    }
+    let spec: JobSpec =
+        serde_json::from_value(spec).map_err(|error| ("spec".to_owned(), error.to_string()))?;
+    let metadata = |key| root.get("metadata")?.get(key)?.text().map(str::to_owned);
+    let sources = spec.dataflow.sources.into_iter().map(source);
+    let checkpoint = &spec.checkpoint;
+    let sinks = spec
+        .dataflow
+        .sinks
+        .into_iter()
+        .map(|one| sink(one, checkpoint));
+    Ok(ValidJob {
+        id: JobId {
+            namespace: metadata("namespace").unwrap_or_else(|| "default".to_owned()),
+            name: metadata("name").ok_or_else(|| missed("metadata.name"))?,
+        },
+        identity: metadata("uid"),
+        parallelism: spec.parallelism,
+        operator_chaining: spec.operator_chaining,
+        restart: spec.restart,
+        sources: sources.collect::<Result<_, _>>()?,
+        transforms: ordered(spec.dataflow.transforms),
+        sinks: sinks.collect::<Result<_, _>>()?,
+        checkpoint: spec.checkpoint,
+    })
+}
+
+fn missed(path: &str) -> Missed {
+    (
+        path.to_owned(),
+        "cannot be used as it is written".to_owned(),
+    )
+}
+
+fn source(source: Source) -> Result<Arc<ValidSource>, Missed> {
+    let connector = match (source.kafka, source.files, source.generator) {
+        (Some(kafka), None, None) => SourceConnector::Kafka(kafka),
+        (None, Some(files), None) => SourceConnector::Files(files),
+        (None, None, Some(generator)) => SourceConnector::Generator(generator),
+        _ => return Err(missed("spec.dataflow.sources")),
+    };
+    let format = source.format.unwrap_or_default();
+    let schema = match (&connector, &format) {
+        (SourceConnector::Generator(_), _) => GeneratorSource::columns(),
+        (_, Format::Raw(_)) => vec![raw_column()],
+        (_, Format::Json(_)) => source.schema,
+    };
+    Ok(Arc::new(ValidSource {
+        name: source.name,
+        connector,
+        format,
+        schema,
+        watermark: source.watermark,
+        on_error: source.on_error,
+    }))
+}
+
+/// The one column of `raw`. It is null for a record without a value.
+pub(super) fn raw_column() -> Column {
+    Column {
+        name: "value".to_owned(),
+        column_type: ColumnType::String,
+        nullable: true,
+    }
+}
+
+fn sink(sink: Sink, checkpoint: &CheckpointSpec) -> Result<Arc<ValidSink>, Missed> {
+    let connector = match (sink.kafka, sink.files, sink.print, sink.blackhole) {
+        (Some(kafka), None, None, None) => SinkConnector::Kafka(kafka),
+        (None, Some(files), None, None) => SinkConnector::Files(files),
+        (None, None, Some(print), None) => SinkConnector::Print(print),
+        (None, None, None, Some(blackhole)) => SinkConnector::Blackhole(blackhole),
+        _ => return Err(missed("spec.dataflow.sinks")),
+    };
+    Ok(Arc::new(ValidSink {
+        name: sink.name,
+        input: input(&sink.input),
+        connector,
+        format: sink.format.unwrap_or_default(),
+        checkpoint: checkpoint.clone(),
+    }))
+}
+
+/// Transforms in the order they are written, but each after the one it reads.
+fn ordered(transforms: Vec<Transform>) -> Vec<ValidTransform> {
+    let inputs: BTreeMap<String, Input> = transforms
+        .iter()
+        .map(|transform| (transform.name.clone(), input(&transform.input)))
+        .collect();
+    let names: Vec<String> = transforms
+        .iter()
+        .map(|transform| transform.name.clone())
+        .collect();
+    let mut waiting: BTreeMap<String, Transform> = transforms
+        .into_iter()
+        .map(|transform| (transform.name.clone(), transform))
+        .collect();
+    let mut ordered = Vec::new();
+    for name in &names {
+        for name in upstream(name, &inputs).into_iter().rev() {
+            if let Some(Transform {
+                name,
+                sql,
+                input: text,
+            }) = waiting.remove(name)
+            {
+                ordered.push(ValidTransform {
+                    name,
+                    input: input(&text),
+                    sql,
+                });
+            }
+        }
+    }
+    ordered
+}
+
+/// A transform, the one it reads, and so on until a source.
+fn upstream<'a>(name: &'a str, inputs: &'a BTreeMap<String, Input>) -> Vec<&'a str> {
+    let mut names = vec![name];
+    let mut seen = BTreeSet::from([name]);
+    let mut current = name;
+    while let Some(Input::Main(next)) = inputs.get(current) {
+        if !inputs.contains_key(next) || !seen.insert(next) {
+            break;
+        }
+        names.push(next);
+        current = next;
+    }
+    names
+}

@@ -1,0 +1,122 @@
+//! Where checkpoints may lie.
+
+use crate::wording::shown;
+
+const HOW: &str = "Write `s3://bucket/path` or `file:///path`";
+
+/// Checks the URI of a checkpoint storage.
+pub(super) fn check(storage: &str) -> Result<(), String> {
+    let Some((scheme, rest)) = storage.split_once("://") else {
+        return Err(without_scheme(storage));
+    };
+    match scheme {
+        "s3" => s3(rest),
+        "file" => file(rest),
+        "hdfs" => Err(format!("hdfs:// is not available in this version. {HOW}")),
+        "s3a" | "s3n" => Err(format!(
+            "the scheme is {scheme}://, and must be s3://. {HOW}"
+        )),
+        other => Err(format!(
+            "the scheme `{}://` is not known. {HOW}",
+            shown(other)
+        )),
+    }
+}
+
+fn without_scheme(storage: &str) -> String {
+    if storage.starts_with('/') {
+        return format!("`{0}` has no scheme. Write `file://{0}`", shown(storage));
+    }
+    format!("`{}` has no scheme. {HOW}", shown(storage))
+}
+
+fn s3(rest: &str) -> Result<(), String> {
+    let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
+    let is_bucket = (3..=63).contains(&bucket.len())
+        && bucket.chars().all(fits)
+        && !bucket.starts_with(['.', '-'])
+        && !bucket.ends_with(['.', '-'])
+        && !bucket.contains("..");
+    if !is_bucket {
+        return Err(format!(
+            "`{}` is not the name of an S3 bucket: 3 to 63 lower-case letters, digits, `.` and \
+             `-`, not at the ends. {HOW}",
+            shown(bucket)
+        ));
+    }
+    segments(path)
+}
+
+fn file(rest: &str) -> Result<(), String> {
+    match rest.strip_prefix('/') {
+        Some(path) => segments(path),
+        None => Err(format!(
+            "`file://{}` is not absolute. Write three slashes, as in `file:///path`",
+            shown(rest)
+        )),
+    }
+}
+
+/// Checks what stands after the first slash. One slash at the end is ignored.
+fn segments(path: &str) -> Result<(), String> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    if path.is_empty() {
+        return Ok(());
+    }
+    for segment in path.split('/') {
+        if matches!(segment, "" | "." | "..") {
+            return Err(format!(
+                "the path has a part `{segment}`, which may lead elsewhere. Write the path without it"
+            ));
+        }
+    }
+    if let Some(c) = path
+        .chars()
+        .find(|c| matches!(c, '?' | '#' | '\\' | '*') || c.is_control())
+    {
+        let c = shown(&c.to_string());
+        return Err(format!(
+            "the path contains `{c}`, which is not allowed. Choose another path"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_and_absolute_paths_are_storage() {
+        for storage in [
+            "s3://bucket",
+            "s3://my.bucket-1/",
+            "s3://bucket/a/b c/",
+            "file:///",
+            "file:///tmp/ä/checkpoints",
+        ] {
+            assert_eq!(check(storage), Ok(()), "{storage}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused_with_what_to_write() {
+        for (storage, part) in [
+            ("/tmp/x", "Write `file:///tmp/x`"),
+            ("checkpoints", "has no scheme"),
+            ("hdfs://namenode:8020/x", "not available in this version"),
+            ("s3a://bucket/x", "must be s3://"),
+            ("gs://bucket/x", "is not known"),
+            ("s3://Bucket/x", "not the name of an S3 bucket"),
+            ("s3:///x", "not the name of an S3 bucket"),
+            ("file://tmp/x", "three slashes"),
+            ("file:///tmp/../etc", "a part `..`"),
+            ("s3://bucket//x", "a part ``"),
+            ("s3://bucket/x?versionId=1", "contains `?`"),
+        ] {
+            let message = check(storage).unwrap_err();
+            assert!(message.contains(part), "{storage}: {message}");
+        }
+    }
+}
