@@ -12,6 +12,7 @@ use millstream_types::{Attempt, Failure, WorkerId};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::audit::Audit;
+use crate::metrics::Metrics;
 
 /// Everything that is known about the job at one instant.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,6 +111,7 @@ pub struct Handle {
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(crate) progress: broadcast::Sender<Progress>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Handle {
@@ -160,6 +162,11 @@ impl Handle {
     /// coordinator has ended.
     pub async fn stop(&self, request: StopRequest) -> Result<(), RequestError> {
         self.ask(|answer| Request::Stop { request, answer }).await
+    }
+
+    /// The coordinator's metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     async fn ask<T>(

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_checkpoint::StorageOptions;
 use millstream_operators::{SinkConnector, SourceConnector};
 use millstream_plan::JobGraph;
 use millstream_spec::ValidJob;
@@ -17,14 +18,14 @@ pub struct Options {
     pub job: ValidJob,
     /// The job file as it was read; workers plan it again.
     pub job_text: String,
-    /// `metadata.uid` of the job, where it has one: its identity on the storage path.
-    pub job_uid: Option<String>,
     /// The plan of `job`.
     pub graph: JobGraph,
     /// The connector of every source of the graph.
     pub sources: BTreeMap<OperatorUid, Arc<dyn SourceConnector>>,
     /// The connector of every sink of the graph.
     pub sinks: BTreeMap<OperatorUid, Arc<dyn SinkConnector>>,
+    /// How the checkpoint storage that the job names is reached.
+    pub storage: StorageOptions,
     /// Where the job starts from.
     pub restore: Restore,
     /// Heartbeats of workers.
@@ -70,10 +71,15 @@ pub enum Restore {
     Latest,
     /// Empty, whatever the chain holds. What the chain's newest checkpoint has decided is still
     /// committed, and what older attempts have left open is still aborted; only the state is
-    /// ignored: sources begin at their starting options again. The old checkpoints stay until
-    /// retention removes them.
+    /// ignored: sources begin at their starting options again, and counters at zero. That
+    /// beginning becomes a checkpoint of the chain before anything runs. Older checkpoints stay
+    /// until retention removes them.
+    ///
+    /// Whoever restarts a coordinator by itself after a crash must do so with
+    /// [`Latest`](Self::Latest): every start with this option starts empty.
     Fresh,
-    /// From a savepoint or checkpoint at this path, of this job or another one. Its state becomes
-    /// a checkpoint of the chain before anything runs.
+    /// From a savepoint or checkpoint at this address, of this job or another one. What it lists
+    /// is committed, and its state becomes a checkpoint of the chain before anything runs. As with
+    /// [`Fresh`](Self::Fresh), every start with this option starts from there.
     Path(String),
 }

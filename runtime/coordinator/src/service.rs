@@ -1,16 +1,29 @@
 //! The shell: owns the channels, reads facts, asks the job's state machine, carries out its
 //! commands.
+//!
+//! Everything that waits runs beside the loop and comes back as an event: the reading of each
+//! worker's connection, the one operation on the chain that is under way, the looking for splits.
+//! The loop itself waits for nothing but the next event.
 
-use std::collections::BTreeMap;
+mod commit;
+mod discovery;
+mod fleet;
+mod keeper;
+mod recovery;
+mod savepoints;
+mod shell;
+
 use std::sync::Arc;
 
-use millstream_types::Attempt;
-use millstream_types::api::{CheckpointCounts, JobState, JobStatus};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::handle::Request;
-use crate::{Audit, Handle, Options, Outcome, Snapshot, WorkerConnection};
+use crate::job::{Job, Settings};
+use crate::metrics::Metrics;
+use crate::restart::RestartPolicy;
+use crate::{Handle, Options, Outcome, Snapshot, WorkerConnection};
+use shell::Shell;
 
 /// Requests that may wait for the coordinator: it answers each within one turn of its loop.
 const REQUESTS_CAPACITY: usize = 64;
@@ -21,61 +34,71 @@ const PROGRESS_CAPACITY: usize = 256;
 #[derive(Debug)]
 pub struct Coordinator {
     options: Options,
+    job: Job,
     workers: mpsc::Receiver<WorkerConnection>,
     requests: mpsc::Receiver<Request>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     progress: broadcast::Sender<crate::Progress>,
+    metrics: Arc<Metrics>,
 }
 
 impl Coordinator {
     /// Makes a coordinator and the handle to it. Workers arrive over `workers`; nothing happens
     /// before [`run`](Self::run).
     pub fn new(options: Options, workers: mpsc::Receiver<WorkerConnection>) -> (Self, Handle) {
+        let settings = Settings::new(
+            &options.job,
+            options.job_text.clone(),
+            &options.graph,
+            options.cancel_timeout,
+        );
+        let restart = RestartPolicy::new(options.job.restart.clone());
+        let job = Job::new(settings, restart, options.clock.now());
         let (request_sender, requests) = mpsc::channel(REQUESTS_CAPACITY);
-        let (snapshot, snapshot_receiver) = watch::channel(Arc::new(first_snapshot(&options)));
+        let (snapshot, snapshot_receiver) = watch::channel(Arc::new(job.snapshot()));
         let (progress, _) = broadcast::channel(PROGRESS_CAPACITY);
+        let metrics = Arc::new(Metrics::new(
+            &options.job,
+            snapshot_receiver.clone(),
+            Arc::clone(&options.clock),
+        ));
         let handle = Handle {
             requests: request_sender,
             snapshot: snapshot_receiver,
             progress: progress.clone(),
+            metrics: Arc::clone(&metrics),
         };
         let coordinator = Self {
             options,
+            job,
             workers,
             requests,
             snapshot,
             progress,
+            metrics,
         };
         (coordinator, handle)
     }
 
     /// Runs the job until it ends, is given up, is taken over by a newer coordinator, or
-    /// `shutdown` is cancelled.
+    /// `shutdown` is cancelled. The latter takes no checkpoint: it is as a crash, and the next
+    /// coordinator goes on from the newest checkpoint. To end with one, ask for a
+    /// [`stop`](Handle::stop).
+    ///
+    /// # Cancel safety
+    /// Dropping the future is as a crash of the coordinator.
     pub async fn run(self, shutdown: CancellationToken) -> Outcome {
-        shutdown.cancelled().await;
-        Outcome::Interrupted
-    }
-}
-
-fn first_snapshot(options: &Options) -> Snapshot {
-    Snapshot {
-        job: JobStatus {
-            job: options.job.id.clone(),
-            state: JobState::Restoring,
-            since: options.clock.now(),
-            attempt: Attempt(0),
-            restarts: 0,
-            parallelism: options.job.parallelism,
-            workers: Vec::new(),
-            restored_from: None,
-            last_checkpoint: None,
-            operators: BTreeMap::new(),
-            last_failure: None,
-            message: "starts".to_owned(),
-        },
-        counts: CheckpointCounts::default(),
-        checkpoints: Vec::new(),
-        savepoints: BTreeMap::new(),
-        audit: Audit::default(),
+        match Shell::new(self) {
+            Ok(shell) => Box::pin(shell.run(shutdown)).await,
+            Err((coordinator, failure)) => {
+                // Wrong options: nothing was begun, and nothing is.
+                let mut snapshot = coordinator.job.snapshot();
+                snapshot.job.state = millstream_types::api::JobState::Failed;
+                snapshot.job.message = failure.to_string();
+                snapshot.job.last_failure = Some(failure.clone());
+                coordinator.snapshot.send_replace(Arc::new(snapshot));
+                Outcome::Failed(failure)
+            }
+        }
     }
 }

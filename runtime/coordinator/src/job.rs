@@ -1,0 +1,337 @@
+//! The job's state machine: facts in, commands out. Pure: no I/O, no clock, no randomness.
+//!
+//! ```text
+//!             ┌────────────────────── delay over ──────────────────────┐
+//!             ▼                                                        │
+//! start → Preparing ─→ Waiting ─→ Executing ── failure ─→ Cancelling ─→ Delaying
+//!             │           │       │  (deploys, then runs)     │
+//!             │           └──stop─┤                           └─ given up ─┐
+//!             └─ ended before ────┴─ last checkpoint ─→ Closing ───────────┴─→ Ended
+//! ```
+//!
+//! - Nothing is deployed before the attempt is claimed and everything older is resolved.
+//! - A message of another attempt than the current one changes nothing.
+//! - Being fenced ends the run from any state, and nothing is written after it.
+
+mod closing;
+pub mod command;
+pub mod event;
+mod executing;
+mod failing;
+mod finalizing;
+mod messages;
+mod records;
+mod requests;
+mod state;
+mod status;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream_spec::ValidJob;
+use millstream_types::protocol::ToWorker;
+use millstream_types::{Attempt, ErrorKind, Failure, JobId, Timestamp, WorkerId};
+
+pub use command::Command;
+pub use event::{Event, NotFinalized, Now, Prepared, Written};
+
+use crate::audit::{Audit, Totals};
+use crate::placement::Placement;
+use crate::restart::RestartPolicy;
+use crate::topology::Topology;
+use crate::trigger::{Settings as TriggerSettings, Stop};
+use crate::{Outcome, Progress};
+use records::Records;
+pub(crate) use requests::check_name;
+use state::Phase;
+
+/// What never changes about a job while a coordinator runs it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Which job.
+    pub job: JobId,
+    /// The job file.
+    pub job_text: String,
+    /// Fingerprint of its graph.
+    pub fingerprint: String,
+    /// How many subtasks every vertex has.
+    pub parallelism: u32,
+    /// Its vertices and edges.
+    pub topology: Topology,
+    /// When checkpoints are taken.
+    pub checkpoint: TriggerSettings,
+    /// How many checkpoints may fail in a row.
+    pub tolerable_failures: u32,
+    /// How long tasks may take to stop.
+    pub cancel_timeout: Duration,
+    /// How long tasks may take to start.
+    pub deploy_timeout: Duration,
+}
+
+impl Settings {
+    /// From a job and its plan.
+    pub fn new(
+        job: &ValidJob,
+        job_text: String,
+        graph: &millstream_plan::JobGraph,
+        cancel_timeout: Duration,
+    ) -> Self {
+        Self {
+            job: job.id.clone(),
+            job_text,
+            fingerprint: graph.fingerprint.clone(),
+            parallelism: job.parallelism,
+            topology: Topology::from(graph),
+            checkpoint: TriggerSettings::from(&job.checkpoint),
+            tolerable_failures: job.checkpoint.tolerable_failures,
+            cancel_timeout,
+            deploy_timeout: job.checkpoint.timeout.0,
+        }
+    }
+}
+
+/// A job as its coordinator sees it.
+#[derive(Debug)]
+pub struct Job {
+    settings: Settings,
+    restart: RestartPolicy,
+    phase: Phase,
+    /// Registered workers and their slots.
+    workers: BTreeMap<WorkerId, u32>,
+    /// Where subtasks ran last.
+    placement: Placement,
+    /// The newest claimed attempt.
+    attempt: Attempt,
+    /// Attempts that were begun, successful or not.
+    begun: u64,
+    /// A stop that was asked for and is not done.
+    stop: Option<Stop>,
+    /// Savepoints that were asked for and are not triggered.
+    savepoints: Vec<String>,
+    records: Records,
+    audit: Audit,
+    /// Totals of the newest manifest.
+    totals: Totals,
+    restored_from: Option<millstream_types::CheckpointId>,
+    last_failure: Option<Failure>,
+    since: Timestamp,
+    shown: millstream_types::api::JobState,
+    commands: Vec<Command>,
+}
+
+impl Job {
+    /// A job whose first attempt begins with the first command.
+    pub fn new(settings: Settings, restart: RestartPolicy, now: Timestamp) -> Self {
+        Self {
+            settings,
+            restart,
+            phase: Phase::Preparing {
+                note: String::new(),
+            },
+            workers: BTreeMap::new(),
+            placement: Placement::new(),
+            attempt: Attempt(0),
+            begun: 1,
+            stop: None,
+            savepoints: Vec::new(),
+            records: Records::default(),
+            audit: Audit::default(),
+            totals: Totals::new(),
+            restored_from: None,
+            last_failure: None,
+            since: now,
+            shown: millstream_types::api::JobState::Restoring,
+            commands: vec![Command::Prepare],
+        }
+    }
+
+    /// Takes a fact.
+    pub fn handle(&mut self, event: Event, now: Now) {
+        if matches!(self.phase, Phase::Ended(_)) {
+            return;
+        }
+        match event {
+            Event::Prepared(prepared) => self.prepared(*prepared),
+            Event::AlreadyCompleted => self.already_completed(),
+            Event::PrepareFailed(failure) => self.prepare_failed(failure, now),
+            Event::Preparing(text) => {
+                if let Phase::Preparing { note } = &mut self.phase {
+                    *note = text;
+                }
+            }
+            Event::WorkerJoined { worker, slots } => self.worker_joined(worker, slots),
+            Event::WorkerLost { worker, failure } => self.worker_lost(&worker, failure, now),
+            Event::Message { worker, message } => self.message(&worker, message, now),
+            Event::Finalized {
+                attempt,
+                checkpoint,
+                result,
+            } => self.finalized(attempt, checkpoint, result, now),
+            Event::SavepointWritten {
+                attempt,
+                checkpoint,
+                name,
+                result,
+            } => self.savepoint_written((attempt, checkpoint), &name, result, now),
+            Event::Released(result) => self.released(result),
+            Event::Discovered {
+                attempt,
+                uid,
+                discovery,
+            } => self.discovered(attempt, &uid, discovery),
+            Event::DiscoveryFailed { attempt, failure } => {
+                if self
+                    .execution()
+                    .is_some_and(|execution| execution.attempt == attempt)
+                {
+                    self.fail_attempt(failure, now);
+                }
+            }
+            Event::Broken(failure) => {
+                self.last_failure = Some(failure.clone());
+                self.end(Outcome::Failed(failure));
+            }
+            Event::Interrupted => self.end(Outcome::Interrupted),
+            Event::Tick => {}
+        }
+        self.advance(now);
+    }
+
+    /// Takes the commands that have come up since the last call.
+    pub fn take_commands(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.commands)
+    }
+
+    /// When to send a [`Event::Tick`] if nothing else happens, monotonic.
+    pub fn wake_at(&self) -> Option<Duration> {
+        match &self.phase {
+            Phase::Executing(execution) if !execution.all_running() => {
+                Some(execution.deploy_deadline)
+            }
+            Phase::Executing(execution) => execution.trigger.wake_at(),
+            Phase::Cancelling(cancelling) => Some(cancelling.deadline),
+            Phase::Delaying { until } => Some(*until),
+            Phase::Preparing { .. } | Phase::Waiting(_) | Phase::Closing(_) | Phase::Ended(_) => {
+                None
+            }
+        }
+    }
+
+    /// Does what time or a change of the surroundings allows, until nothing more is to be done.
+    fn advance(&mut self, now: Now) {
+        while self.step(now) {}
+        self.show(now);
+    }
+
+    fn step(&mut self, now: Now) -> bool {
+        match &self.phase {
+            Phase::Waiting(_) if self.may_stop_idle() => {
+                self.stop_waiting();
+                true
+            }
+            Phase::Waiting(_) => self.deploy_if_possible(now),
+            Phase::Executing(_) => self.check_execution(now),
+            Phase::Cancelling(_) => self.finish_cancelling(now),
+            Phase::Delaying { until } if now.monotonic >= *until || self.may_stop_idle() => {
+                self.begin_attempt();
+                true
+            }
+            Phase::Delaying { .. }
+            | Phase::Preparing { .. }
+            | Phase::Closing(_)
+            | Phase::Ended(_) => false,
+        }
+    }
+
+    fn begin_attempt(&mut self) {
+        self.begun += 1;
+        self.phase = Phase::Preparing {
+            note: String::new(),
+        };
+        self.commands.push(Command::Prepare);
+    }
+
+    fn execution(&self) -> Option<&state::Execution> {
+        match &self.phase {
+            Phase::Executing(execution) => Some(execution),
+            Phase::Closing(closing) => closing.execution.as_deref(),
+            _ => None,
+        }
+    }
+
+    fn worker_joined(&mut self, worker: WorkerId, slots: u32) {
+        self.commands.push(Command::News(Progress::WorkerJoined {
+            worker: worker.clone(),
+            slots,
+        }));
+        self.workers.insert(worker, slots);
+    }
+
+    fn worker_lost(&mut self, worker: &WorkerId, failure: Failure, now: Now) {
+        if self.workers.remove(worker).is_none() {
+            return;
+        }
+        self.commands.push(Command::News(Progress::WorkerLeft {
+            worker: worker.clone(),
+            failure: failure.clone(),
+        }));
+        match &mut self.phase {
+            Phase::Executing(execution) if execution.hosts.contains_key(worker) => {
+                if !execution.is_sealed() {
+                    self.fail_attempt(failure, now);
+                }
+            }
+            Phase::Cancelling(cancelling) => {
+                cancelling.waiting.remove(worker);
+            }
+            _ => {}
+        }
+    }
+
+    /// Sends a message to every worker that runs tasks of the attempt.
+    fn broadcast(
+        commands: &mut Vec<Command>,
+        execution: &state::Execution,
+        message: impl Fn() -> ToWorker,
+    ) {
+        for worker in execution.hosts.keys() {
+            commands.push(Command::Send {
+                worker: worker.clone(),
+                message: message(),
+            });
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        let over = matches!(
+            outcome,
+            Outcome::Completed | Outcome::Stopped { .. } | Outcome::Failed(_)
+        );
+        self.commands.push(Command::StopDiscovery);
+        for worker in self.workers.keys() {
+            let message = if over {
+                ToWorker::Shutdown
+            } else {
+                ToWorker::Cancel {
+                    attempt: self.attempt,
+                }
+            };
+            self.commands.push(Command::Send {
+                worker: worker.clone(),
+                message,
+            });
+        }
+        self.commands.push(Command::Finish(outcome.clone()));
+        self.phase = Phase::Ended(outcome);
+    }
+
+    /// Ends the run if the failure says that a newer attempt owns the job. Whether it did.
+    fn end_if_fenced(&mut self, failure: &Failure) -> bool {
+        let fenced = failure.kind == ErrorKind::Fenced;
+        if fenced {
+            self.last_failure = Some(failure.clone());
+            self.end(Outcome::Fenced(failure.clone()));
+        }
+        fenced
+    }
+}

@@ -1,0 +1,177 @@
+//! How a job ends: completed, stopped, or given up.
+
+use millstream_checkpoint::{Manifest, ReleaseReason};
+use millstream_types::{ErrorCode, ErrorKind, Failure};
+
+use crate::Outcome;
+use crate::job::Job;
+use crate::job::command::Command;
+use crate::job::event::{Now, Prepared};
+use crate::job::state::{Closing, Execution, Next, Phase};
+use crate::trigger::Stop;
+
+impl Job {
+    /// The chain says that the job has completed before.
+    pub(super) fn already_completed(&mut self) {
+        self.refuse_savepoints();
+        self.end(Outcome::Completed);
+    }
+
+    /// The final checkpoint is committed.
+    pub(super) fn close_completed_attempt(&mut self) {
+        let execution = self.take_execution();
+        self.close_completed(execution);
+    }
+
+    /// Nothing is left to run.
+    pub(super) fn close_completed(&mut self, execution: Option<Box<Execution>>) {
+        self.refuse_savepoints();
+        self.close(ReleaseReason::Completed, Outcome::Completed, execution);
+        self.commands
+            .push(Command::Release(ReleaseReason::Completed));
+    }
+
+    /// The checkpoint that the job stops with is committed.
+    pub(super) fn close_stopped(&mut self, stop: Stop, manifest: Manifest) {
+        let execution = self.take_execution();
+        self.close_with(stop, manifest, execution);
+    }
+
+    /// Stops a job that has no tasks: the newest checkpoint, which is committed, is all there is.
+    pub(super) fn close_idle(&mut self, prepared: Prepared) {
+        let Some(stop) = self.stop.clone() else {
+            return;
+        };
+        if let Some(name) = &stop.savepoint {
+            let id = prepared.manifest.checkpoint;
+            self.records.savepoint_triggered(name, id);
+        }
+        self.close_with(stop, prepared.manifest, None);
+    }
+
+    /// Stops a job that waits for workers.
+    pub(super) fn stop_waiting(&mut self) {
+        let idle = Phase::Preparing {
+            note: String::new(),
+        };
+        match std::mem::replace(&mut self.phase, idle) {
+            Phase::Waiting(prepared) => self.close_idle(*prepared),
+            other => self.phase = other,
+        }
+    }
+
+    fn close_with(&mut self, stop: Stop, manifest: Manifest, execution: Option<Box<Execution>>) {
+        let outcome = Outcome::Stopped { savepoint: None };
+        self.refuse_savepoints();
+        self.close(ReleaseReason::Stopped, outcome, execution);
+        match stop.savepoint {
+            Some(name) => self.commands.push(Command::WriteSavepoint {
+                attempt: manifest.attempt,
+                checkpoint: manifest.checkpoint,
+                name,
+                manifest: Box::new(manifest.without_committables()),
+            }),
+            None => self.commands.push(Command::Release(ReleaseReason::Stopped)),
+        }
+    }
+
+    fn close(
+        &mut self,
+        reason: ReleaseReason,
+        outcome: Outcome,
+        execution: Option<Box<Execution>>,
+    ) {
+        self.commands.push(Command::StopDiscovery);
+        self.phase = Phase::Closing(Closing {
+            reason,
+            outcome,
+            execution,
+        });
+    }
+
+    fn take_execution(&mut self) -> Option<Box<Execution>> {
+        let idle = Phase::Preparing {
+            note: String::new(),
+        };
+        match std::mem::replace(&mut self.phase, idle) {
+            Phase::Executing(execution) => Some(execution),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    /// The savepoint that the job stops with is written: what is left is the release.
+    pub(super) fn stop_after_savepoint(&mut self, name: &str, path: String) {
+        if self.is_stop_savepoint(name)
+            && let Phase::Closing(closing) = &mut self.phase
+        {
+            closing.outcome = Outcome::Stopped {
+                savepoint: Some(path),
+            };
+            self.commands.push(Command::Release(ReleaseReason::Stopped));
+        }
+    }
+
+    /// The savepoint that the job was to stop with could not be written. Everything is committed,
+    /// so the job goes on from there, with another attempt because its sources have stopped.
+    pub(super) fn stop_without_savepoint(&mut self, name: &str, failure: Failure, now: Now) {
+        if !self.is_stop_savepoint(name) {
+            return;
+        }
+        self.stop = None;
+        let failure = Failure {
+            kind: ErrorKind::Retryable,
+            message: format!(
+                "the job goes on, because the savepoint it was to stop with could not be written: \
+                 {}",
+                failure.message
+            ),
+            ..failure
+        };
+        if self.execution().is_some() {
+            self.fail_attempt(failure, now);
+        } else {
+            match self.after_failure(failure, now) {
+                Next::Restart(until) => self.phase = Phase::Delaying { until },
+                Next::GiveUp(failure) => self.give_up(failure),
+            }
+        }
+    }
+
+    fn is_stop_savepoint(&self, name: &str) -> bool {
+        let stops = |stop: &Stop| stop.savepoint.as_deref() == Some(name);
+        let closing = matches!(&self.phase, Phase::Closing(closing) if closing.reason == ReleaseReason::Stopped);
+        closing && self.stop.as_ref().is_some_and(stops)
+    }
+
+    /// The chain is released, or could not be: nothing is lost either way, because everything was
+    /// committed before (or the job was given up).
+    pub(super) fn released(&mut self, result: Result<(), Failure>) {
+        let Phase::Closing(closing) = &self.phase else {
+            return;
+        };
+        let outcome = closing.outcome.clone();
+        if let Err(failure) = result {
+            let given_up = closing.reason == ReleaseReason::Failed;
+            if !given_up && self.end_if_fenced(&failure) {
+                return;
+            }
+            tracing::warn!(%failure, "the chain is not released; the next start claims it as after a crash");
+        }
+        self.end(outcome);
+    }
+
+    /// Savepoints that nobody will take any more.
+    fn refuse_savepoints(&mut self) {
+        let failure = Failure::new(
+            ErrorCode::CheckpointMissing,
+            ErrorKind::Retryable,
+            "the job ended before the savepoint was triggered",
+        );
+        for name in std::mem::take(&mut self.savepoints) {
+            self.records.savepoint_failed(&name, failure.clone());
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What the job's state machine wants done.
+
+use millstream_checkpoint::{Manifest, ReleaseReason};
+use millstream_types::protocol::ToWorker;
+use millstream_types::{Attempt, CheckpointId, WorkerId};
+
+use crate::{Outcome, Progress};
+
+/// Something to do. Commands are carried out in order; those for the chain one after the other.
+#[derive(Debug, PartialEq)]
+pub enum Command {
+    /// Begin a new attempt: claim, resolve, discover. Answered by `Prepared` or one of its
+    /// siblings.
+    Prepare,
+    /// Look for more splits from now on.
+    StartDiscovery {
+        /// For this attempt.
+        attempt: Attempt,
+    },
+    /// Stop looking for more splits.
+    StopDiscovery,
+    /// Send a message to a worker. Dropped if it is gone.
+    Send {
+        /// To whom.
+        worker: WorkerId,
+        /// What.
+        message: ToWorker,
+    },
+    /// Close the connection to a worker that does not answer. No `WorkerLost` follows.
+    Disconnect {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// Decide a checkpoint, commit what it lists, and confirm it. Answered by `Finalized`.
+    Finalize(Box<Manifest>),
+    /// Write a savepoint. Answered by `SavepointWritten`.
+    WriteSavepoint {
+        /// The attempt that asks.
+        attempt: Attempt,
+        /// Number under which the attempt knows the savepoint.
+        checkpoint: CheckpointId,
+        /// Its name.
+        name: String,
+        /// What it holds.
+        manifest: Box<Manifest>,
+    },
+    /// Release the chain. Answered by `Released`.
+    Release(ReleaseReason),
+    /// Tell the observers.
+    News(Progress),
+    /// The run is over.
+    Finish(Outcome),
+}

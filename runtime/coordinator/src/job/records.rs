@@ -1,0 +1,149 @@
+//! What the job's checkpoints were, for people.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use millstream_types::api::{
+    CheckpointCounts, CheckpointDetail, CheckpointState, CheckpointSummary, SavepointStatus,
+};
+use millstream_types::snapshot::Counters;
+use millstream_types::{Attempt, CheckpointId, Failure, OperatorUid, Timestamp};
+
+use crate::job::event::Written;
+use crate::pending::Pending;
+
+/// How many checkpoints are remembered.
+const REMEMBERED: usize = 100;
+
+/// Checkpoints and savepoints since this coordinator began.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    pub(crate) counts: CheckpointCounts,
+    /// The newest first.
+    pub(crate) checkpoints: VecDeque<CheckpointDetail>,
+    pub(crate) savepoints: BTreeMap<String, SavepointStatus>,
+    pub(crate) last_completed: Option<CheckpointSummary>,
+}
+
+impl Records {
+    pub(crate) fn triggered(&mut self, attempt: Attempt, pending: &Pending) {
+        self.counts.triggered += 1;
+        let tasks = u32::try_from(pending.tasks()).unwrap_or(u32::MAX);
+        self.checkpoints.push_front(CheckpointDetail {
+            summary: CheckpointSummary {
+                id: pending.id,
+                kind: pending.kind,
+                state: CheckpointState::InProgress,
+                attempt,
+                triggered_at: pending.triggered_at,
+                duration_ms: None,
+                size_bytes: None,
+                path: None,
+                failure: None,
+            },
+            acknowledged: 0,
+            tasks,
+            operators: BTreeMap::new(),
+        });
+        self.checkpoints.truncate(REMEMBERED);
+    }
+
+    pub(crate) fn acknowledged(&mut self, attempt: Attempt, id: CheckpointId, count: usize) {
+        if let Some(detail) = self.find(attempt, id) {
+            detail.acknowledged = u32::try_from(count).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// Every task has acknowledged: from here on the totals are known.
+    pub(crate) fn totals(
+        &mut self,
+        attempt: Attempt,
+        id: CheckpointId,
+        totals: BTreeMap<OperatorUid, Counters>,
+    ) {
+        if let Some(detail) = self.find(attempt, id) {
+            detail.operators = totals;
+        }
+    }
+
+    /// Returns the summary, unless the checkpoint is no longer remembered or was no longer in
+    /// progress.
+    pub(crate) fn completed(
+        &mut self,
+        attempt: Attempt,
+        id: CheckpointId,
+        written: &Written,
+        now: Timestamp,
+    ) -> Option<CheckpointSummary> {
+        let detail = self.find(attempt, id)?;
+        let summary = &mut detail.summary;
+        summary.state = CheckpointState::Completed;
+        summary.duration_ms = Some(now.millis_since(summary.triggered_at));
+        summary.path = Some(written.path.clone());
+        summary.size_bytes = Some(written.bytes);
+        let summary = summary.clone();
+        self.counts.completed += 1;
+        if summary.kind.commits() {
+            self.last_completed = Some(summary.clone());
+        }
+        Some(summary)
+    }
+
+    pub(crate) fn failed(
+        &mut self,
+        attempt: Attempt,
+        id: CheckpointId,
+        failure: Failure,
+        now: Timestamp,
+    ) -> Option<CheckpointSummary> {
+        let detail = self.find(attempt, id)?;
+        let summary = &mut detail.summary;
+        summary.state = CheckpointState::Failed;
+        summary.duration_ms = Some(now.millis_since(summary.triggered_at));
+        summary.failure = Some(failure);
+        let summary = summary.clone();
+        self.counts.failed += 1;
+        Some(summary)
+    }
+
+    /// A savepoint in progress.
+    pub(crate) fn savepoint_requested(&mut self, name: &str) -> SavepointStatus {
+        let status = SavepointStatus {
+            name: name.to_owned(),
+            state: CheckpointState::InProgress,
+            id: None,
+            path: None,
+            failure: None,
+        };
+        self.savepoints.insert(name.to_owned(), status.clone());
+        status
+    }
+
+    pub(crate) fn savepoint_triggered(&mut self, name: &str, id: CheckpointId) {
+        if let Some(status) = self.savepoints.get_mut(name) {
+            status.id = Some(id);
+        }
+    }
+
+    pub(crate) fn savepoint_completed(&mut self, name: &str, written: &Written) {
+        if let Some(status) = self.savepoints.get_mut(name) {
+            status.state = CheckpointState::Completed;
+            status.path = Some(written.path.clone());
+            status.failure = None;
+        }
+    }
+
+    pub(crate) fn savepoint_failed(&mut self, name: &str, failure: Failure) {
+        if let Some(status) = self.savepoints.get_mut(name) {
+            status.state = CheckpointState::Failed;
+            status.failure = Some(failure);
+        }
+    }
+
+    fn find(&mut self, attempt: Attempt, id: CheckpointId) -> Option<&mut CheckpointDetail> {
+        self.checkpoints.iter_mut().find(|detail| {
+            detail.summary.attempt == attempt
+                && detail.summary.id == id
+                && detail.summary.state == CheckpointState::InProgress
+        })
+    }
+}

@@ -1,0 +1,120 @@
+//! What people ask for.
+
+use millstream_types::api::{CheckpointState, SavepointStatus, StopRequest};
+
+use crate::RequestError;
+use crate::job::Job;
+use crate::job::event::Now;
+use crate::job::state::Phase;
+use crate::trigger::Stop;
+
+impl Job {
+    /// Asks for a savepoint. The same name again is the same request, unless it has failed.
+    ///
+    /// # Errors
+    /// The name is not allowed, or the job is ending.
+    pub fn request_savepoint(
+        &mut self,
+        name: &str,
+        now: Now,
+    ) -> Result<SavepointStatus, RequestError> {
+        check_name(name)?;
+        if let Some(status) = self.records.savepoints.get(name)
+            && status.state != CheckpointState::Failed
+        {
+            return Ok(status.clone());
+        }
+        self.refuse_if_ending()?;
+        let status = self.records.savepoint_requested(name);
+        self.savepoints.push(name.to_owned());
+        if let Phase::Executing(execution) = &mut self.phase
+            && execution.all_running()
+        {
+            execution.trigger.savepoint(name.to_owned());
+        }
+        self.advance(now);
+        Ok(self.records.savepoints.get(name).cloned().unwrap_or(status))
+    }
+
+    /// How a savepoint stands that this coordinator was asked for.
+    pub fn savepoint(&self, name: &str) -> Option<&SavepointStatus> {
+        self.records.savepoints.get(name)
+    }
+
+    /// Asks the job to stop. The same request again is fine.
+    ///
+    /// # Errors
+    /// The savepoint's name is not allowed or in use, or the job is ending otherwise.
+    pub fn request_stop(&mut self, request: StopRequest, now: Now) -> Result<(), RequestError> {
+        let stop = Stop {
+            savepoint: request.savepoint,
+            drain: request.drain,
+        };
+        if let Some(name) = &stop.savepoint {
+            check_name(name)?;
+        }
+        match &self.stop {
+            Some(under_way) if *under_way == stop => return Ok(()),
+            Some(_) => {
+                return Err(RequestError::Conflict(
+                    "the job is stopping already, by another request".to_owned(),
+                ));
+            }
+            None => self.refuse_if_ending()?,
+        }
+        if let Some(name) = &stop.savepoint {
+            if self
+                .records
+                .savepoints
+                .get(name)
+                .is_some_and(|status| status.state != CheckpointState::Failed)
+            {
+                return Err(RequestError::Conflict(format!(
+                    "savepoint `{name}` exists already; choose another name"
+                )));
+            }
+            self.records.savepoint_requested(name);
+        }
+        self.stop = Some(stop.clone());
+        if let Phase::Executing(execution) = &mut self.phase
+            && execution.all_running()
+        {
+            execution.trigger.stop(stop);
+        }
+        self.advance(now);
+        Ok(())
+    }
+
+    /// Whether a stop is asked for that needs no running tasks.
+    pub(super) fn may_stop_idle(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| !stop.drain)
+    }
+
+    fn refuse_if_ending(&self) -> Result<(), RequestError> {
+        match &self.phase {
+            Phase::Ended(_) | Phase::Closing(_) => Err(RequestError::Conflict(format!(
+                "the job is ending: {}",
+                self.note()
+            ))),
+            _ if self.stop.is_some() => {
+                Err(RequestError::Conflict("the job is stopping".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Checks the name of a savepoint.
+///
+/// # Errors
+/// It is not allowed.
+pub(crate) fn check_name(name: &str) -> Result<(), RequestError> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=63).contains(&name.len()) && name.bytes().all(allowed) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(63).collect();
+    Err(RequestError::Invalid(format!(
+        "`{shown}` is not a savepoint name: use 1 to 63 lower-case letters, digits and `-`"
+    )))
+}

@@ -1,0 +1,142 @@
+//! The states of a job and what belongs to each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use millstream_checkpoint::{Manifest, ReleaseReason};
+use millstream_types::ids::TaskId;
+use millstream_types::snapshot::Counters;
+use millstream_types::{
+    Attempt, CheckpointId, Failure, Opaque, OperatorUid, TaskSnapshot, WorkerId,
+};
+
+use crate::Outcome;
+use crate::job::event::Prepared;
+use crate::pending::{KnownSplits, Parts, Pending};
+use crate::placement::SplitLoads;
+use crate::trigger::{FailureCounter, Purpose, Trigger};
+
+/// Where a job stands.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// An attempt is being claimed; nothing runs.
+    Preparing {
+        /// What that waits for.
+        note: String,
+    },
+    /// An attempt is claimed and waits for slots.
+    Waiting(Box<Prepared>),
+    /// Tasks are started or run.
+    Executing(Box<Execution>),
+    /// Everything is committed; a savepoint or the release is being written.
+    Closing(Closing),
+    /// Tasks of a failed attempt are being stopped.
+    Cancelling(Cancelling),
+    /// Between two attempts.
+    Delaying {
+        /// When the next one begins, monotonic.
+        until: Duration,
+    },
+    /// The run is over.
+    Ended(Outcome),
+}
+
+/// An attempt with deployed tasks.
+#[derive(Debug)]
+pub(crate) struct Execution {
+    pub(crate) attempt: Attempt,
+    /// Which tasks run where.
+    pub(crate) hosts: BTreeMap<WorkerId, BTreeSet<TaskId>>,
+    pub(crate) tasks: BTreeSet<TaskId>,
+    pub(crate) running: BTreeSet<TaskId>,
+    pub(crate) ended: BTreeSet<TaskId>,
+    /// By when all tasks must run, monotonic.
+    pub(crate) deploy_deadline: Duration,
+    pub(crate) next_checkpoint: CheckpointId,
+    /// Splits given to tasks, and how many each subtask has.
+    pub(crate) splits: KnownSplits,
+    pub(crate) loads: BTreeMap<OperatorUid, SplitLoads>,
+    pub(crate) identities: BTreeMap<OperatorUid, Opaque>,
+    pub(crate) discovering: BTreeSet<OperatorUid>,
+    pub(crate) trigger: Trigger,
+    pub(crate) counter: FailureCounter,
+    pub(crate) pending: BTreeMap<CheckpointId, (Pending, Purpose)>,
+    pub(crate) finalizing: BTreeMap<CheckpointId, Finalizing>,
+    /// Savepoints that every task has acknowledged and whose transactions are not yet committed.
+    pub(crate) uncommitted_savepoints: Vec<(String, Parts)>,
+    /// What every task has reported last; at first what it was restored from.
+    pub(crate) progress: BTreeMap<TaskId, TaskSnapshot>,
+}
+
+/// A checkpoint that every task has acknowledged and that is being decided and committed.
+#[derive(Debug)]
+pub(crate) struct Finalizing {
+    pub(crate) purpose: Purpose,
+    pub(crate) manifest: Manifest,
+}
+
+/// The end of a job that went well, or was given up.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    pub(crate) reason: ReleaseReason,
+    pub(crate) outcome: Outcome,
+    /// The attempt's tasks, if any run.
+    pub(crate) execution: Option<Box<Execution>>,
+}
+
+/// The stopping of a failed attempt.
+#[derive(Debug)]
+pub(crate) struct Cancelling {
+    pub(crate) attempt: Attempt,
+    /// Workers that have not answered.
+    pub(crate) waiting: BTreeSet<WorkerId>,
+    /// When to give them up, monotonic.
+    pub(crate) deadline: Duration,
+    pub(crate) next: Next,
+}
+
+/// What follows a failed attempt.
+#[derive(Debug, Clone)]
+pub(crate) enum Next {
+    /// Another one at this monotonic time.
+    Restart(Duration),
+    /// None.
+    GiveUp(Failure),
+}
+
+impl Execution {
+    /// Whether every task runs.
+    pub(crate) fn all_running(&self) -> bool {
+        self.running.len() == self.tasks.len()
+    }
+
+    /// Whether the last checkpoint of the attempt has every acknowledgement: from then on it does
+    /// not matter what becomes of the tasks.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.finalizing
+            .values()
+            .any(|finalizing| matches!(finalizing.purpose, Purpose::Final | Purpose::Stop(_)))
+    }
+
+    /// The worker that runs a task.
+    pub(crate) fn host(&self, task: TaskId) -> Option<&WorkerId> {
+        self.hosts
+            .iter()
+            .find(|(_, tasks)| tasks.contains(&task))
+            .map(|(worker, _)| worker)
+    }
+
+    /// Totals per operator over all subtasks, as last reported.
+    pub(crate) fn totals(&self) -> BTreeMap<OperatorUid, Counters> {
+        let mut totals: BTreeMap<OperatorUid, Counters> = BTreeMap::new();
+        for snapshot in self.progress.values() {
+            for (uid, operator) in &snapshot.operators {
+                totals
+                    .entry(uid.clone())
+                    .or_default()
+                    .add(operator.counters);
+            }
+        }
+        totals
+    }
+}

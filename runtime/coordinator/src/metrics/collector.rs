@@ -1,0 +1,255 @@
+//! Metrics that are computed from the snapshot.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_types::Clock;
+use millstream_types::api::{CheckpointState, CheckpointSummary, JobState};
+use millstream_types::snapshot::Counters;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use tokio::sync::watch;
+
+use super::Largest;
+use crate::Snapshot;
+
+/// All states, for the labels of `millstream_job_state`.
+const STATES: [JobState; 9] = [
+    JobState::Restoring,
+    JobState::WaitingForWorkers,
+    JobState::Deploying,
+    JobState::Running,
+    JobState::Restarting,
+    JobState::Stopping,
+    JobState::Stopped,
+    JobState::Completed,
+    JobState::Failed,
+];
+
+/// Computes metrics from the snapshot at every scrape.
+pub(super) struct SnapshotCollector {
+    pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) transaction_timeouts: BTreeMap<String, Duration>,
+    pub(super) largest: Largest,
+}
+
+impl fmt::Debug for SnapshotCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SnapshotCollector")
+    }
+}
+
+impl Collector for SnapshotCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let snapshot = Arc::clone(&self.snapshot.borrow());
+        let mut out = Out { encoder };
+        encode_job(&mut out, &snapshot)?;
+        encode_checkpoints(&mut out, &snapshot)?;
+        if let Some(last) = &snapshot.job.last_checkpoint {
+            encode_last(&mut out, last)?;
+            self.encode_transaction_ages(&mut out, last)?;
+        }
+        encode_operators(&mut out, &self.largest.raise(&snapshot.job.operators))
+    }
+}
+
+impl SnapshotCollector {
+    /// No transaction is older than the trigger of the last completed checkpoint: what was
+    /// written before it is committed.
+    fn encode_transaction_ages(&self, out: &mut Out<'_>, last: &CheckpointSummary) -> fmt::Result {
+        let age = Duration::from_millis(self.clock.now().millis_since(last.triggered_at));
+        let ratios = self.transaction_timeouts.iter().map(|(sink, timeout)| {
+            let ratio = age.as_secs_f64() / timeout.as_secs_f64().max(0.001);
+            (("sink", sink.clone()), ratio)
+        });
+        out.gauges(
+            "sink_transaction_age_ratio",
+            "Most that the oldest open transaction of a sink can have used of its timeout",
+            ratios,
+        )
+    }
+}
+
+fn encode_job(out: &mut Out<'_>, snapshot: &Snapshot) -> fmt::Result {
+    let job = &snapshot.job;
+    let states = STATES.iter().map(|state| {
+        let is = if *state == job.state { 1.0 } else { 0.0 };
+        (("state", format!("{state:?}")), is)
+    });
+    out.gauges(
+        "job_state",
+        "1 for what the job is doing, 0 for the others",
+        states,
+    )?;
+    out.gauge(
+        "job_attempt",
+        "The current or last attempt",
+        job.attempt.0 as f64,
+    )?;
+    out.counter(
+        "job_restarts",
+        "Restarts since this coordinator began",
+        job.restarts,
+    )?;
+    out.gauge(
+        "job_parallelism",
+        "Slots that the job needs",
+        f64::from(job.parallelism),
+    )?;
+    out.gauge("workers", "Registered workers", job.workers.len() as f64)?;
+    let slots: f64 = job
+        .workers
+        .iter()
+        .map(|worker| f64::from(worker.slots))
+        .sum();
+    out.gauge("worker_slots", "Slots over all registered workers", slots)?;
+    out.gauge(
+        "audit_gaps",
+        "Times that records did not add up between two manifests",
+        snapshot.audit.gaps.len() as f64,
+    )
+}
+
+fn encode_checkpoints(out: &mut Out<'_>, snapshot: &Snapshot) -> fmt::Result {
+    let counts = snapshot.counts;
+    out.counter(
+        "checkpoints_triggered",
+        "Checkpoints triggered",
+        counts.triggered,
+    )?;
+    out.counter(
+        "checkpoints_completed",
+        "Checkpoints completed",
+        counts.completed,
+    )?;
+    out.counter("checkpoints_failed", "Checkpoints failed", counts.failed)?;
+    let in_progress = snapshot
+        .checkpoints
+        .iter()
+        .filter(|detail| detail.summary.state == CheckpointState::InProgress)
+        .count();
+    out.gauge(
+        "checkpoints_in_progress",
+        "Checkpoints under way",
+        in_progress as f64,
+    )
+}
+
+fn encode_last(out: &mut Out<'_>, last: &CheckpointSummary) -> fmt::Result {
+    out.gauge(
+        "last_checkpoint_id",
+        "Number of the last completed checkpoint",
+        last.id.0 as f64,
+    )?;
+    let duration = Duration::from_millis(last.duration_ms.unwrap_or(0));
+    out.gauge(
+        "last_checkpoint_duration_seconds",
+        "From trigger to commit of the last completed checkpoint",
+        duration.as_secs_f64(),
+    )?;
+    out.gauge(
+        "last_checkpoint_size_bytes",
+        "Bytes of the last completed checkpoint",
+        last.size_bytes.unwrap_or(0) as f64,
+    )?;
+    let completed = Duration::from_millis(last.triggered_at.0) + duration;
+    out.gauge(
+        "last_checkpoint_completed_timestamp_seconds",
+        "When the last completed checkpoint was committed, seconds since 1970",
+        completed.as_secs_f64(),
+    )
+}
+
+fn encode_operators<'a>(
+    out: &mut Out<'_>,
+    totals: &'a BTreeMap<millstream_types::OperatorUid, Counters>,
+) -> fmt::Result {
+    let of = |count: fn(&Counters) -> u64| {
+        totals
+            .iter()
+            .map(move |(uid, total): (&'a _, &'a Counters)| (uid.to_string(), count(total)))
+    };
+    out.operators(
+        "operator_records_in",
+        "Records that came into an operator",
+        of(|total| total.records_in),
+    )?;
+    out.operators(
+        "operator_records_out",
+        "Records that went out of an operator; for a sink, records written",
+        of(|total| total.records_out),
+    )?;
+    out.operators(
+        "operator_bytes",
+        "Bytes that a source or sink has read or written",
+        of(|total| total.bytes),
+    )?;
+    out.operators(
+        "operator_records_skipped",
+        "Records that a source could not decode and left out",
+        of(|total| total.skipped),
+    )?;
+    out.operators(
+        "operator_dead_letters",
+        "Records that a source could not decode and sent to its dead-letter output",
+        of(|total| total.dead_letters),
+    )
+}
+
+/// Writes metrics of one value or one label.
+struct Out<'a> {
+    encoder: DescriptorEncoder<'a>,
+}
+
+impl Out<'_> {
+    fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        let metric = self
+            .encoder
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(metric)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let metric = self
+            .encoder
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(metric)
+    }
+
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = ((&'static str, String), f64)>,
+    ) -> fmt::Result {
+        let mut metric = self
+            .encoder
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (label, value) in values {
+            ConstGauge::new(value).encode(metric.encode_family(&[label])?)?;
+        }
+        Ok(())
+    }
+
+    fn operators(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = (String, u64)>,
+    ) -> fmt::Result {
+        let mut metric = self
+            .encoder
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (operator, value) in values {
+            let label = [("operator", operator)];
+            ConstCounter::new(value).encode(metric.encode_family(&label)?)?;
+        }
+        Ok(())
+    }
+}

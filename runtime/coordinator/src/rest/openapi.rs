@@ -1,0 +1,188 @@
+//! The interface described for machines: OpenAPI 3.1, whose schemas are those of the bodies' types.
+
+use millstream_types::api::{
+    ApiError, CheckpointDetail, CheckpointList, JobStatus, SavepointRequest, SavepointStatus,
+    StopRequest,
+};
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::Audit;
+
+/// The OpenAPI document of the REST interface. `docs/reference/openapi.json` is a copy of it.
+pub fn document() -> Value {
+    let mut settings = SchemaSettings::draft2020_12().for_serialize();
+    settings.definitions_path = "/components/schemas".into();
+    settings.meta_schema = None;
+    let mut generator = settings.into_generator();
+    let paths = paths(&mut generator);
+    let schemas = generator.take_definitions(true);
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Millstream coordinator",
+            "description": "Observe a stream job, take savepoints of it, stop it.",
+            "version": "v1",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        "paths": paths,
+        "components": {"schemas": schemas},
+    })
+}
+
+fn paths(generator: &mut SchemaGenerator) -> Value {
+    let error = generator.subschema_for::<ApiError>().to_value();
+    let error = &error;
+    let job = generator.subschema_for::<JobStatus>().to_value();
+    let savepoint = generator.subschema_for::<SavepointStatus>().to_value();
+    let list = generator.subschema_for::<CheckpointList>().to_value();
+    let detail = generator.subschema_for::<CheckpointDetail>().to_value();
+    let savepoint_request = generator.subschema_for::<SavepointRequest>().to_value();
+    let stop_request = generator.subschema_for::<StopRequest>().to_value();
+    let audit = generator.subschema_for::<Audit>().to_value();
+    json!({
+        "/v1/job": {"get": Operation::new("getJob", "What the job is doing")
+            .answers("200", "The job", &job)
+            .document(error)},
+        "/v1/checkpoints": {"get":
+            Operation::new("listCheckpoints", "Checkpoints and savepoints since this coordinator began, the newest first, at most 100")
+                .answers("200", "The checkpoints", &list)
+                .document(error)},
+        "/v1/checkpoints/{id}": {"get": Operation::new("getCheckpoint", "One of these checkpoints")
+            .parameter("id", &json!({"type": "integer", "format": "uint64", "minimum": 0}))
+            .answers("200", "The checkpoint", &detail)
+            .refuses("400", "The number is none")
+            .refuses("404", "This coordinator knows no such checkpoint")
+            .document(error)},
+        "/v1/savepoints": {"post": Operation::new("takeSavepoint", "Take a savepoint. The same name again is the same request, unless it has failed")
+            .body(&savepoint_request)
+            .answers("202", "How it stands now", &savepoint)
+            .refuses("400", "The body is not JSON, or the name is not allowed")
+            .refuses("409", "The job is ending")
+            .refuses("410", "The coordinator has ended")
+            .refuses("415", "The content type is not application/json")
+            .refuses("422", "The body is not a request")
+            .refuses("502", "The checkpoint store could not be asked")
+            .document(error)},
+        "/v1/savepoints/{name}": {"get": Operation::new("getSavepoint", "How a savepoint stands, also one of an earlier coordinator")
+            .parameter("name", &json!({"type": "string", "pattern": "^[a-z0-9-]{1,63}$"}))
+            .answers("200", "The savepoint", &savepoint)
+            .refuses("400", "The name is not allowed")
+            .refuses("404", "Nobody has asked for it")
+            .refuses("410", "The coordinator has ended")
+            .refuses("502", "The checkpoint store could not be asked")
+            .document(error)},
+        "/v1/stop": {"post": Operation::new("stopJob", "Stop the job, with a savepoint or after a last checkpoint. The same request again is fine")
+            .body(&stop_request)
+            .answers("202", "The job now; GET /v1/job shows when it has stopped", &job)
+            .refuses("400", "The body is not JSON, or the savepoint's name is not allowed")
+            .refuses("409", "The savepoint exists already, or the job is ending otherwise")
+            .refuses("410", "The coordinator has ended")
+            .refuses("415", "The content type is not application/json")
+            .refuses("422", "The body is not a request")
+            .refuses("502", "The checkpoint store could not be asked")
+            .document(error)},
+        "/v1/audit": {"get": Operation::new("getAudit", "What became of the records, by the newest manifest")
+            .answers("200", "The audit", &audit)
+            .document(error)},
+        "/v1/openapi.json": {"get": Operation::new("getOpenapi", "This document")
+            .answers("200", "OpenAPI 3.1", &json!({"type": "object"}))
+            .document(error)},
+        "/metrics": {"get": Operation::new("getMetrics", "Metrics for Prometheus, in the OpenMetrics text format")
+            .text("200", "application/openmetrics-text", "The metrics")
+            .document(error)},
+        "/healthz": {"get": Operation::new("getHealth", "Whether the process lives")
+            .text("200", "text/plain", "It does")
+            .document(error)},
+        "/readyz": {"get": Operation::new("getReadiness", "Whether all tasks of the job run")
+            .text("200", "text/plain", "They do")
+            .refuses("503", "They do not")
+            .document(error)},
+    })
+}
+
+/// One operation, as its pieces are known.
+struct Operation {
+    id: &'static str,
+    summary: &'static str,
+    parameters: Vec<Value>,
+    body: Option<Value>,
+    answers: Map<String, Value>,
+    refusals: Vec<(&'static str, &'static str)>,
+}
+
+impl Operation {
+    fn new(id: &'static str, summary: &'static str) -> Self {
+        Self {
+            id,
+            summary,
+            parameters: Vec::new(),
+            body: None,
+            answers: Map::new(),
+            refusals: Vec::new(),
+        }
+    }
+
+    fn parameter(mut self, name: &str, schema: &Value) -> Self {
+        self.parameters
+            .push(json!({"name": name, "in": "path", "required": true, "schema": schema}));
+        self
+    }
+
+    fn body(mut self, schema: &Value) -> Self {
+        self.body = Some(json!({
+            "required": true,
+            "content": {"application/json": {"schema": schema}},
+        }));
+        self
+    }
+
+    fn answers(mut self, status: &str, description: &str, schema: &Value) -> Self {
+        let answer = json!({
+            "description": description,
+            "content": {"application/json": {"schema": schema}},
+        });
+        self.answers.insert(status.to_owned(), answer);
+        self
+    }
+
+    fn text(mut self, status: &str, media_type: &str, description: &str) -> Self {
+        let answer = json!({
+            "description": description,
+            "content": {media_type: {"schema": {"type": "string"}}},
+        });
+        self.answers.insert(status.to_owned(), answer);
+        self
+    }
+
+    fn refuses(mut self, status: &'static str, description: &'static str) -> Self {
+        self.refusals.push((status, description));
+        self
+    }
+
+    fn document(mut self, error: &Value) -> Value {
+        for (status, description) in self.refusals {
+            let answer = json!({
+                "description": description,
+                "content": {"application/json": {"schema": error}},
+            });
+            self.answers.insert(status.to_owned(), answer);
+        }
+        let mut document = json!({
+            "operationId": self.id,
+            "summary": self.summary,
+            "responses": self.answers,
+        });
+        if let Some(document) = document.as_object_mut() {
+            if !self.parameters.is_empty() {
+                document.insert("parameters".to_owned(), Value::Array(self.parameters));
+            }
+            if let Some(body) = self.body {
+                document.insert("requestBody".to_owned(), body);
+            }
+        }
+        document
+    }
+}

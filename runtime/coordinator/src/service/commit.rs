@@ -1,0 +1,176 @@
+//! Committing what a decided checkpoint lists: the same way on every checkpoint as in recovery.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream_checkpoint::Manifest;
+use millstream_operators::CommitOutcome;
+use millstream_types::{CheckpointId, Committable, ErrorCode, ErrorKind, Failure, OperatorUid};
+
+use crate::service::keeper::Keeper;
+
+/// Pause before the second try of a commit, and the longest between two tries.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What is to be committed, by sink.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Commits {
+    pub(super) checkpoint: CheckpointId,
+    pub(super) by_sink: BTreeMap<OperatorUid, Vec<Committable>>,
+}
+
+impl Commits {
+    /// Everything that a manifest lists.
+    pub(super) fn of(manifest: &Manifest) -> Self {
+        Self {
+            checkpoint: manifest.checkpoint,
+            by_sink: manifest
+                .committing_operators()
+                .map(|uid| (uid.clone(), manifest.committables(uid)))
+                .collect(),
+        }
+    }
+}
+
+/// Commits everything, or says why not. What could not be committed yet is tried again until
+/// `checkpoint.timeout` has passed; nothing is ever skipped.
+pub(super) async fn commit_all(keeper: &mut Keeper, commits: Commits) -> Result<(), Failure> {
+    fail::fail_point!("coordinator::before-commit", |_| std::process::abort());
+    for (uid, committables) in commits.by_sink {
+        commit_sink(keeper, commits.checkpoint, &uid, committables).await?;
+    }
+    fail::fail_point!("coordinator::after-commit", |_| std::process::abort());
+    Ok(())
+}
+
+async fn commit_sink(
+    keeper: &mut Keeper,
+    checkpoint: CheckpointId,
+    uid: &OperatorUid,
+    mut left: Vec<Committable>,
+) -> Result<(), Failure> {
+    let Some(committer) = keeper.committers.get(uid).cloned() else {
+        return Err(nobody_commits(checkpoint, uid, left.len()));
+    };
+    let patience = keeper.job.checkpoint.timeout.0;
+    let deadline = keeper.clock.monotonic().saturating_add(patience);
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let outcomes = committer.commit(&left).await;
+        let Sorted { retry, lost } = sort(uid, &left, outcomes)?;
+        if let Some(failure) = lost {
+            return Err(judge_loss(keeper, checkpoint, uid, failure).await);
+        }
+        let Some((_, failure)) = retry.first().cloned() else {
+            return Ok(());
+        };
+        left = retry
+            .into_iter()
+            .map(|(committable, _)| committable)
+            .collect();
+        if keeper.clock.monotonic() >= deadline {
+            return Err(Failure {
+                kind: ErrorKind::Retryable,
+                message: format!(
+                    "{} transactions of sink {uid} in checkpoint {checkpoint} could not be \
+                     committed within {patience:?}: {}",
+                    left.len(),
+                    failure.message
+                ),
+                ..failure
+            });
+        }
+        ensure_held(keeper).await?;
+        keeper.note(format!(
+            "commits {} transactions of sink {uid} in checkpoint {checkpoint}, so far in vain: \
+             {failure}",
+            left.len()
+        ));
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+struct Sorted {
+    retry: Vec<(Committable, Failure)>,
+    lost: Option<Failure>,
+}
+
+fn sort(
+    uid: &OperatorUid,
+    committables: &[Committable],
+    outcomes: Vec<CommitOutcome>,
+) -> Result<Sorted, Failure> {
+    if outcomes.len() != committables.len() {
+        return Err(Failure::new(
+            ErrorCode::InconsistentSnapshot,
+            ErrorKind::Internal,
+            format!(
+                "sink {uid} was given {} transactions to commit and answered for {}",
+                committables.len(),
+                outcomes.len()
+            ),
+        ));
+    }
+    let mut sorted = Sorted {
+        retry: Vec::new(),
+        lost: None,
+    };
+    for (committable, outcome) in committables.iter().zip(outcomes) {
+        match outcome {
+            CommitOutcome::Committed => {}
+            CommitOutcome::Retry(failure) => sorted.retry.push((committable.clone(), failure)),
+            CommitOutcome::Lost(failure) => sorted.lost = sorted.lost.or(Some(failure)),
+        }
+    }
+    Ok(sorted)
+}
+
+/// A transaction that nobody knows is lost, unless a newer attempt has taken over: then it has
+/// been committed and forgotten, or will be, and this attempt has no say any more.
+async fn judge_loss(
+    keeper: &mut Keeper,
+    checkpoint: CheckpointId,
+    uid: &OperatorUid,
+    failure: Failure,
+) -> Failure {
+    if let Err(fenced) = ensure_held(keeper).await {
+        return fenced;
+    }
+    Failure {
+        kind: ErrorKind::DataLoss,
+        message: format!(
+            "output of sink {uid} in checkpoint {checkpoint} is lost: {}",
+            failure.message
+        ),
+        ..failure
+    }
+}
+
+/// Fails if a newer attempt owns the chain, or the store cannot be asked.
+pub(super) async fn ensure_held(keeper: &mut Keeper) -> Result<(), Failure> {
+    let job = keeper.job.id.clone();
+    let claimed = keeper.claimed()?;
+    let attempt = claimed.attempt();
+    if claimed.holds().await? {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ErrorCode::Fenced,
+        ErrorKind::Fenced,
+        format!("attempt {attempt} of {job} is fenced: a newer attempt has claimed the chain"),
+    ))
+}
+
+fn nobody_commits(checkpoint: CheckpointId, uid: &OperatorUid, count: usize) -> Failure {
+    Failure::new(
+        ErrorCode::IncompatibleState,
+        ErrorKind::InvalidJob,
+        format!(
+            "checkpoint {checkpoint} holds {count} prepared transactions of sink {uid}, which the \
+             job does not have any more, so that nobody can commit them: start the job once with \
+             that sink and stop it, then remove the sink"
+        ),
+    )
+}

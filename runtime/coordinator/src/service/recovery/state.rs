@@ -1,0 +1,226 @@
+//! What an attempt begins with. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use millstream_checkpoint::{ChainState, MANIFEST_VERSION, Manifest};
+use millstream_operators::Discovery;
+use millstream_plan::{Incompatibility, JobGraph, OperatorState, compatibility};
+use millstream_types::{
+    Attempt, CheckpointId, CheckpointKind, Failure, OperatorUid, SplitState, SubtaskIndex,
+};
+
+use crate::job::Prepared;
+use crate::pending::Identities;
+use crate::placement::deal;
+use crate::service::keeper::Keeper;
+use crate::service::recovery::Enumerators;
+
+/// What a job is to be started from.
+#[derive(Debug, Clone)]
+pub(super) struct Import {
+    pub(super) path: String,
+    pub(super) manifest: Manifest,
+}
+
+/// What an attempt begins with.
+#[derive(Debug, Clone)]
+pub(super) struct Beginning {
+    attempt: Attempt,
+    /// The newest checkpoint of the chain, or the one that must become it.
+    pub(super) manifest: Manifest,
+    /// Where it lies, once it does.
+    pub(super) path: String,
+    /// Whether the job has been somewhere before.
+    restored: bool,
+    /// Whether `manifest` is not in the chain yet.
+    new: bool,
+    next: CheckpointId,
+    pub(super) identities: Identities,
+    /// Splits that `manifest` does not have.
+    later: BTreeMap<OperatorUid, Vec<SplitState>>,
+}
+
+impl Beginning {
+    /// Nothing: every source begins at its starting options.
+    pub(super) fn empty(keeper: &Keeper, (attempt, next): (Attempt, CheckpointId)) -> Self {
+        let now = keeper.clock.now();
+        let manifest = Manifest {
+            version: MANIFEST_VERSION,
+            job: keeper.job.id.clone(),
+            checkpoint: next,
+            attempt,
+            kind: CheckpointKind::Checkpoint,
+            fingerprint: keeper.graph.fingerprint.clone(),
+            parallelism: keeper.job.parallelism,
+            triggered_at: now,
+            decided_at: now,
+            identities: Identities::new(),
+            operators: BTreeMap::new(),
+            swept_through: Attempt(0),
+            imported_from: None,
+            previous: None,
+            ended: false,
+        };
+        Self {
+            attempt,
+            manifest,
+            path: String::new(),
+            restored: false,
+            new: true,
+            next,
+            identities: Identities::new(),
+            later: BTreeMap::new(),
+        }
+    }
+
+    /// The newest checkpoint of the chain.
+    pub(super) fn restored(
+        manifest: Manifest,
+        path: String,
+        (attempt, next): (Attempt, CheckpointId),
+    ) -> Self {
+        Self {
+            attempt,
+            identities: manifest.identities.clone(),
+            manifest: manifest.without_committables(),
+            path,
+            restored: true,
+            new: false,
+            next,
+            later: BTreeMap::new(),
+        }
+    }
+
+    /// The state of a savepoint or checkpoint.
+    pub(super) fn imported(
+        keeper: &Keeper,
+        import: Import,
+        place: (Attempt, CheckpointId),
+    ) -> Self {
+        let empty = Self::empty(keeper, place);
+        let manifest = import.manifest.without_committables();
+        Self {
+            identities: manifest.identities,
+            manifest: Manifest {
+                operators: manifest.operators,
+                ended: manifest.ended,
+                imported_from: Some(import.path),
+                ..empty.manifest
+            },
+            restored: true,
+            ..empty
+        }
+    }
+
+    /// Whether the manifest is still to be written into the chain.
+    pub(super) const fn is_new(&self) -> bool {
+        self.new
+    }
+
+    /// Splits of a source that the state knows, and whether the source is asked for the first
+    /// time.
+    pub(super) fn known(&self, uid: &OperatorUid) -> (BTreeSet<String>, bool) {
+        let subtasks = self.manifest.operators.get(uid);
+        let splits = subtasks
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .flat_map(|snapshot| &snapshot.splits);
+        let names = splits.map(|split| split.split.clone()).collect();
+        (names, subtasks.is_none())
+    }
+
+    /// Takes note of what a source has found. What it finds the first time pins where it begins,
+    /// and must be in the chain before anything is read.
+    pub(super) fn discovered(
+        &mut self,
+        uid: &OperatorUid,
+        found: Discovery,
+        first: bool,
+        parallelism: u32,
+    ) {
+        if let Some(identity) = found.identity {
+            self.identities.insert(uid.clone(), identity);
+        }
+        if !first {
+            self.later.insert(uid.clone(), found.splits);
+            return;
+        }
+        let dealt = deal(&BTreeMap::new(), found.splits, parallelism);
+        let subtasks = (0..).map(SubtaskIndex).zip(dealt.snapshots).collect();
+        self.manifest.operators.insert(uid.clone(), subtasks);
+        self.manifest.ended = false;
+        self.new = true;
+    }
+
+    /// The manifest as a checkpoint of this attempt.
+    pub(super) fn seal(&mut self, keeper: &Keeper) -> Manifest {
+        let now = keeper.clock.now();
+        let manifest = &mut self.manifest;
+        manifest.attempt = self.attempt;
+        manifest.checkpoint = self.next;
+        manifest.kind = CheckpointKind::Checkpoint;
+        manifest.fingerprint.clone_from(&keeper.graph.fingerprint);
+        manifest.parallelism = keeper.job.parallelism;
+        manifest.triggered_at = now;
+        manifest.decided_at = now;
+        manifest.identities.clone_from(&self.identities);
+        manifest.clone()
+    }
+
+    /// What the job's state machine is told.
+    pub(super) fn into_prepared(self, enumerators: &Enumerators) -> Prepared {
+        let discovering = enumerators
+            .iter()
+            .filter(|(_, (enumerator, _))| enumerator.interval().is_some())
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        Prepared {
+            attempt: self.attempt,
+            next_checkpoint: if self.new {
+                self.next.next()
+            } else {
+                self.next
+            },
+            manifest: self.manifest,
+            path: self.path,
+            restored: self.restored,
+            discovered: self.later,
+            identities: self.identities,
+            discovering,
+        }
+    }
+}
+
+/// Whether a manifest is a checkpoint of this chain: then everything it lists has been committed,
+/// because its own commit, a later checkpoint or the recovery above has seen to it.
+pub(super) fn own_checkpoint(state: &ChainState, import: &Import) -> bool {
+    let manifest = &import.manifest;
+    let path = import.path.trim_end_matches('/');
+    state.newest.as_ref() == Some(manifest)
+        || state.checkpoints.iter().any(|entry| {
+            entry.path == path
+                && entry.id == manifest.checkpoint
+                && entry.attempt == manifest.attempt
+        })
+}
+
+/// Refuses to drop the position of a source silently. Prepared output is looked after where it is
+/// committed.
+///
+/// # Errors
+/// The job's graph has no place for state of the manifest.
+pub(super) fn check_compatible(graph: &JobGraph, manifest: &Manifest) -> Result<(), Failure> {
+    let state = manifest
+        .operators
+        .iter()
+        .map(|(uid, subtasks)| {
+            let mut state = OperatorState::of(subtasks.values());
+            state.committables = 0;
+            (uid.clone(), state)
+        })
+        .collect();
+    match Incompatibility::failure(&compatibility(graph, &state)) {
+        Some(failure) => Err(failure),
+        None => Ok(()),
+    }
+}

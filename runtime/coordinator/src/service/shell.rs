@@ -1,0 +1,419 @@
+//! The loop.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_types::protocol::ToCoordinator;
+use millstream_types::{Clock, ErrorCode, ErrorKind, Failure};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::handle::Request;
+use crate::job::{Command, Event, Job, Now};
+use crate::metrics::Metrics;
+use crate::random::Random;
+use crate::service::fleet::{ConnectionKey, Fleet};
+use crate::service::keeper::{Keeper, Operation};
+use crate::service::recovery::{self, Enumerators};
+use crate::service::savepoints::{SavepointFolder, look_up};
+use crate::service::{Coordinator, discovery};
+use crate::{Outcome, Progress, RequestError, Snapshot, WorkerConnection};
+use millstream_types::api::SavepointStatus;
+
+/// Messages of workers that wait for the loop. Readers of connections wait beyond that, and with
+/// them the workers.
+const HEARD_CAPACITY: usize = 1_024;
+/// Notes and discoveries that wait for the loop.
+const EVENTS_CAPACITY: usize = 64;
+/// Looks into the store for savepoints that may be under way at once.
+const LOOKUPS_MAX: usize = 16;
+
+/// What one connection's reader has to say; `None` is its end.
+type Heard = (ConnectionKey, Option<ToCoordinator>);
+/// A finished look into the store, with the request that wants it.
+type Found = (Request, Result<Option<SavepointStatus>, Failure>);
+
+pub(super) struct Shell {
+    job: Job,
+    clock: Arc<dyn Clock>,
+    random: Random,
+    fleet: Fleet,
+    connections: mpsc::Receiver<WorkerConnection>,
+    readers: JoinSet<()>,
+    heard: (mpsc::Sender<Heard>, mpsc::Receiver<Heard>),
+    requests: mpsc::Receiver<Request>,
+    lookups: JoinSet<Found>,
+    folder: SavepointFolder,
+    /// At hand while no operation is under way.
+    keeper: Option<Keeper>,
+    operation: JoinSet<Done>,
+    backlog: VecDeque<Operation>,
+    notes: mpsc::Receiver<String>,
+    events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    enumerators: Enumerators,
+    discovery: JoinSet<()>,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    progress: broadcast::Sender<Progress>,
+    metrics: Arc<Metrics>,
+}
+
+/// An operation on the chain that has ended.
+struct Done {
+    keeper: Keeper,
+    event: Option<Event>,
+    enumerators: Option<Enumerators>,
+}
+
+/// What the loop was woken by.
+enum Woken {
+    Interrupted,
+    Connection(WorkerConnection),
+    Heard(ConnectionKey, Option<ToCoordinator>),
+    Request(Request),
+    Found(Found),
+    Done(Result<Done, JoinError>),
+    Event(Event),
+    Time,
+}
+
+impl Shell {
+    pub(super) fn new(coordinator: Coordinator) -> Result<Self, (Box<Coordinator>, Failure)> {
+        let (note_sender, notes) = mpsc::channel(EVENTS_CAPACITY);
+        let keeper = match Keeper::new(&coordinator.options, note_sender) {
+            Ok(keeper) => keeper,
+            Err(failure) => return Err((Box::new(coordinator), failure)),
+        };
+        let Coordinator {
+            options,
+            job,
+            workers,
+            requests,
+            snapshot,
+            progress,
+            metrics,
+        } = coordinator;
+        Ok(Self {
+            job,
+            random: Random::new(options.seed),
+            fleet: Fleet::new(options.heartbeat),
+            connections: workers,
+            readers: JoinSet::new(),
+            heard: mpsc::channel(HEARD_CAPACITY),
+            requests,
+            lookups: JoinSet::new(),
+            folder: SavepointFolder {
+                storage_uri: options.job.checkpoint.storage.clone(),
+                options: options.storage,
+                job: options.job.id.clone(),
+            },
+            keeper: Some(keeper),
+            operation: JoinSet::new(),
+            backlog: VecDeque::new(),
+            notes,
+            events: mpsc::channel(EVENTS_CAPACITY),
+            enumerators: Enumerators::new(),
+            discovery: JoinSet::new(),
+            snapshot,
+            progress,
+            metrics,
+            clock: options.clock,
+        })
+    }
+
+    pub(super) async fn run(mut self, shutdown: CancellationToken) -> Outcome {
+        loop {
+            let outcome = self.carry_out();
+            self.start_operation();
+            self.snapshot.send_replace(Arc::new(self.job.snapshot()));
+            if let Some(outcome) = outcome {
+                return outcome;
+            }
+            let woken = self.wait(&shutdown).await;
+            self.react(woken);
+        }
+    }
+
+    fn now(&mut self) -> Now {
+        Now {
+            monotonic: self.clock.monotonic(),
+            wall: self.clock.now(),
+            random: self.random.next(),
+        }
+    }
+
+    async fn wait(&mut self, shutdown: &CancellationToken) -> Woken {
+        let wake_at = [self.job.wake_at(), self.fleet.wake_at()];
+        let wake_at = wake_at.into_iter().flatten().min();
+        let until = wake_at.map(|at| at.saturating_sub(self.clock.monotonic()));
+        tokio::select! {
+            () = shutdown.cancelled() => Woken::Interrupted,
+            Some(connection) = self.connections.recv() => Woken::Connection(connection),
+            Some((key, message)) = self.heard.1.recv() => Woken::Heard(key, message),
+            Some(request) = self.requests.recv(), if self.lookups.len() < LOOKUPS_MAX => {
+                Woken::Request(request)
+            }
+            Some(Ok(found)) = self.lookups.join_next() => Woken::Found(found),
+            Some(done) = self.operation.join_next() => Woken::Done(done),
+            Some(note) = self.notes.recv() => Woken::Event(Event::Preparing(note)),
+            Some(event) = self.events.1.recv() => Woken::Event(event),
+            Some(_) = self.readers.join_next() => Woken::Time,
+            () = pause(until) => Woken::Time,
+        }
+    }
+
+    fn react(&mut self, woken: Woken) {
+        let now = self.now();
+        match woken {
+            Woken::Interrupted => self.job.handle(Event::Interrupted, now),
+            Woken::Connection(connection) => self.connected(connection, now),
+            Woken::Heard(key, Some(message)) => {
+                let events = self.fleet.heard(key, message, now.monotonic);
+                self.handle(events, now);
+            }
+            Woken::Heard(key, None) => {
+                let events = self.fleet.closed(key);
+                self.handle(events, now);
+            }
+            Woken::Request(request) => self.requested(request, now),
+            Woken::Found((request, found)) => self.found(request, found, now),
+            Woken::Done(done) => self.done(done, now),
+            Woken::Event(event) => self.job.handle(event, now),
+            Woken::Time => {
+                let events = self.fleet.expire(now.monotonic);
+                self.handle(events, now);
+                self.job.handle(Event::Tick, now);
+            }
+        }
+    }
+
+    fn handle(&mut self, events: Vec<Event>, now: Now) {
+        for event in events {
+            self.job.handle(event, now);
+        }
+    }
+
+    fn connected(&mut self, connection: WorkerConnection, now: Now) {
+        let key = self.fleet.next_key();
+        let heard = self.heard.0.clone();
+        let reader = self.readers.spawn(read(key, connection.incoming, heard));
+        self.fleet
+            .connected(key, connection.outgoing, reader, now.monotonic);
+    }
+
+    /// Carries out what the job wants. The outcome, if the run is over.
+    fn carry_out(&mut self) -> Option<Outcome> {
+        loop {
+            let commands = self.job.take_commands();
+            if commands.is_empty() {
+                return None;
+            }
+            let mut events = Vec::new();
+            for command in commands {
+                match command {
+                    Command::Finish(outcome) => return Some(outcome),
+                    Command::Send { worker, message } => {
+                        fail_point_of(&message);
+                        events.extend(self.fleet.send(&worker, message));
+                    }
+                    Command::Disconnect { worker } => self.fleet.disconnect(&worker),
+                    Command::Prepare => self.backlog.push_back(Operation::Prepare),
+                    Command::Finalize(manifest) => {
+                        self.backlog.push_back(Operation::Finalize(manifest));
+                    }
+                    Command::WriteSavepoint {
+                        attempt,
+                        checkpoint,
+                        name,
+                        manifest,
+                    } => self.backlog.push_back(Operation::WriteSavepoint {
+                        attempt,
+                        checkpoint,
+                        name,
+                        manifest,
+                    }),
+                    Command::Release(reason) => {
+                        self.backlog.push_back(Operation::Release(reason));
+                    }
+                    Command::StartDiscovery { attempt } => {
+                        let enumerators = std::mem::take(&mut self.enumerators);
+                        self.discovery = discovery::start(attempt, enumerators, &self.events.0);
+                    }
+                    Command::StopDiscovery => self.discovery = JoinSet::new(),
+                    Command::News(news) => self.tell(news),
+                }
+            }
+            let now = self.now();
+            self.handle(events, now);
+        }
+    }
+
+    fn tell(&self, news: Progress) {
+        self.metrics.note(&news);
+        // Nobody may be listening.
+        drop(self.progress.send(news));
+    }
+
+    /// Starts the next operation on the chain if none is under way.
+    fn start_operation(&mut self) {
+        let Some(keeper) = self.keeper.take() else {
+            return;
+        };
+        match self.backlog.pop_front() {
+            Some(operation) => drop(self.operation.spawn(operate(keeper, operation))),
+            None => self.keeper = Some(keeper),
+        }
+    }
+
+    fn done(&mut self, done: Result<Done, JoinError>, now: Now) {
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => {
+                let failure = Failure::new(
+                    ErrorCode::TaskPanicked,
+                    ErrorKind::Internal,
+                    format!("the coordinator's own work on the chain ended: {error}"),
+                );
+                self.job.handle(Event::Broken(failure), now);
+                return;
+            }
+        };
+        self.keeper = Some(done.keeper);
+        if let Some(enumerators) = done.enumerators {
+            self.enumerators = enumerators;
+        }
+        let collect = matches!(&done.event, Some(Event::Finalized { result: Ok(_), .. }));
+        if let Some(event) = done.event {
+            self.job.handle(event, now);
+        }
+        if collect && self.backlog.is_empty() {
+            self.backlog.push_back(Operation::CollectGarbage);
+        }
+    }
+
+    fn requested(&mut self, request: Request, now: Now) {
+        let wanted = match &request {
+            Request::Savepoint { name, .. } | Request::SavepointStatus { name, .. } => Some(name),
+            Request::Stop { request, .. } => request.savepoint.as_ref(),
+        };
+        let unknown = wanted.filter(|name| {
+            crate::job::check_name(name).is_ok() && self.job.savepoint(name).is_none()
+        });
+        match unknown.cloned() {
+            Some(name) => {
+                let folder = self.folder.clone();
+                self.lookups
+                    .spawn(async move { (request, look_up(folder, name).await) });
+            }
+            None => self.found(request, Ok(None), now),
+        }
+    }
+
+    /// Answers a request, knowing what lies in the store.
+    fn found(
+        &mut self,
+        request: Request,
+        found: Result<Option<SavepointStatus>, Failure>,
+        now: Now,
+    ) {
+        let found = found.map_err(RequestError::Store);
+        // An asker that is gone needs no answer.
+        match request {
+            Request::Savepoint { name, answer } => {
+                drop(answer.send(match found {
+                    Ok(Some(status)) => Ok(status),
+                    Ok(None) => self.job.request_savepoint(&name, now),
+                    Err(error) => Err(error),
+                }));
+            }
+            Request::SavepointStatus { name, answer } => {
+                let known = self.job.savepoint(&name).cloned();
+                drop(answer.send(match known {
+                    Some(status) => Ok(Some(status)),
+                    None => crate::job::check_name(&name).and(found),
+                }));
+            }
+            Request::Stop { request, answer } => {
+                drop(answer.send(match found {
+                    Ok(Some(status)) => Err(RequestError::Conflict(format!(
+                        "savepoint `{}` exists already; choose another name",
+                        status.name
+                    ))),
+                    Ok(None) => self.job.request_stop(request, now),
+                    Err(error) => Err(error),
+                }));
+            }
+        }
+    }
+}
+
+async fn pause(until: Option<Duration>) {
+    match until {
+        Some(until) => tokio::time::sleep(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn read(
+    key: ConnectionKey,
+    mut incoming: mpsc::Receiver<ToCoordinator>,
+    heard: mpsc::Sender<Heard>,
+) {
+    while let Some(message) = incoming.recv().await {
+        if heard.send((key, Some(message))).await.is_err() {
+            return;
+        }
+    }
+    // The loop may have ended before.
+    drop(heard.send((key, None)).await);
+}
+
+async fn operate(mut keeper: Keeper, operation: Operation) -> Done {
+    let mut enumerators = None;
+    let event = match operation {
+        Operation::Prepare => {
+            let (event, found) = Box::pin(recovery::prepare(&mut keeper)).await;
+            enumerators = Some(found);
+            Some(event)
+        }
+        Operation::Finalize(manifest) => Some(keeper.finalize(*manifest).await),
+        Operation::WriteSavepoint {
+            attempt,
+            checkpoint,
+            name,
+            manifest,
+        } => Some(
+            keeper
+                .write_savepoint((attempt, checkpoint), name, *manifest)
+                .await,
+        ),
+        Operation::Release(reason) => Some(keeper.release(reason).await),
+        Operation::CollectGarbage => {
+            keeper.collect_garbage().await;
+            None
+        }
+    };
+    Done {
+        keeper,
+        event,
+        enumerators,
+    }
+}
+
+/// Crash points ahead of messages to workers.
+fn fail_point_of(message: &millstream_types::protocol::ToWorker) {
+    use millstream_types::protocol::ToWorker;
+    match message {
+        ToWorker::Deploy(_) => {
+            fail::fail_point!("coordinator::before-deploy", |_| std::process::abort());
+        }
+        ToWorker::Trigger { .. } => {
+            fail::fail_point!("coordinator::before-trigger", |_| std::process::abort());
+        }
+        ToWorker::Completed { .. } => {
+            fail::fail_point!("coordinator::before-completed", |_| std::process::abort());
+        }
+        _ => {}
+    }
+}

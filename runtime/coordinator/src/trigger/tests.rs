@@ -1,0 +1,248 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+const SETTINGS: Settings = Settings {
+    interval: millis(1_000),
+    min_pause: millis(300),
+    timeout: millis(5_000),
+    max_concurrent: 1,
+};
+
+const fn id(id: u64) -> CheckpointId {
+    CheckpointId(id)
+}
+
+fn running(settings: Settings) -> Trigger {
+    let mut trigger = Trigger::new(settings);
+    trigger.running(millis(0));
+    trigger
+}
+
+/// Triggers what is due and returns it.
+fn fire(trigger: &mut Trigger, number: u64, now: u64) -> Option<Purpose> {
+    let purpose = trigger.next(millis(now))?;
+    trigger.triggered(id(number), &purpose, millis(now));
+    Some(purpose)
+}
+
+const fn stop() -> Stop {
+    Stop {
+        savepoint: None,
+        drain: false,
+    }
+}
+
+#[test]
+fn nothing_is_triggered_before_all_tasks_run_and_the_first_one_at_once_then() {
+    let mut trigger = Trigger::new(SETTINGS);
+    trigger.savepoint("early".to_owned());
+    trigger.stop(stop());
+    assert_eq!(trigger.next(millis(9_999)), None);
+    assert_eq!(trigger.wake_at(), None);
+    let trigger = running(SETTINGS);
+    assert_eq!(trigger.next(millis(0)), Some(Purpose::Periodic));
+}
+
+#[test]
+fn the_interval_counts_from_trigger_to_trigger() {
+    let mut trigger = running(SETTINGS);
+    fire(&mut trigger, 1, 0);
+    trigger.completed(id(1), millis(200));
+    assert_eq!(trigger.wake_at(), Some(millis(1_000)));
+    assert_eq!(trigger.next(millis(999)), None);
+    assert_eq!(trigger.next(millis(1_000)), Some(Purpose::Periodic));
+}
+
+#[test]
+fn the_pause_counts_from_completion_to_trigger() {
+    let mut trigger = running(SETTINGS);
+    fire(&mut trigger, 1, 0);
+    trigger.completed(id(1), millis(950));
+    assert_eq!(trigger.next(millis(1_249)), None);
+    assert_eq!(trigger.next(millis(1_250)), Some(Purpose::Periodic));
+}
+
+#[test]
+fn a_failed_checkpoint_starts_no_pause() {
+    let mut trigger = running(SETTINGS);
+    fire(&mut trigger, 1, 0);
+    trigger.left(id(1));
+    assert_eq!(trigger.next(millis(1_000)), Some(Purpose::Periodic));
+}
+
+#[test]
+fn no_more_are_under_way_than_allowed() {
+    let mut trigger = running(Settings {
+        max_concurrent: 2,
+        ..SETTINGS
+    });
+    assert!(fire(&mut trigger, 1, 0).is_some());
+    assert!(fire(&mut trigger, 2, 1_000).is_some());
+    assert_eq!(trigger.next(millis(9_000)), None);
+    trigger.completed(id(1), millis(9_000));
+    assert_eq!(trigger.next(millis(9_300)), Some(Purpose::Periodic));
+}
+
+#[test]
+fn a_checkpoint_expires_unless_every_task_has_acknowledged() {
+    let mut trigger = running(SETTINGS);
+    fire(&mut trigger, 1, 0);
+    assert_eq!(trigger.wake_at(), Some(millis(5_000)));
+    assert_eq!(trigger.expired(millis(4_999)), []);
+    assert_eq!(trigger.expired(millis(5_000)), [id(1)]);
+    trigger.acknowledged(id(1));
+    assert_eq!(trigger.expired(millis(9_000)), []);
+    assert_eq!(trigger.wake_at(), None, "only its end makes room");
+}
+
+#[test]
+fn savepoints_go_first_in_order_and_wait_for_no_pause() {
+    let mut trigger = running(SETTINGS);
+    fire(&mut trigger, 1, 0);
+    trigger.savepoint("a".to_owned());
+    trigger.savepoint("b".to_owned());
+    assert_eq!(trigger.next(millis(10)), None, "there is no room");
+    trigger.completed(id(1), millis(10));
+    assert_eq!(
+        fire(&mut trigger, 2, 10),
+        Some(Purpose::Savepoint("a".to_owned()))
+    );
+    trigger.left(id(2));
+    assert_eq!(
+        fire(&mut trigger, 3, 11),
+        Some(Purpose::Savepoint("b".to_owned()))
+    );
+    trigger.left(id(3));
+    assert_eq!(
+        trigger.next(millis(12)),
+        None,
+        "the periodic one keeps its time"
+    );
+    assert_eq!(trigger.next(millis(1_000)), Some(Purpose::Periodic));
+}
+
+#[test]
+fn somebody_who_waits_gets_the_next_checkpoint_at_once() {
+    let mut trigger = running(SETTINGS);
+    fire(&mut trigger, 1, 0);
+    trigger.completed(id(1), millis(100));
+    trigger.hurry();
+    assert_eq!(fire(&mut trigger, 2, 101), Some(Purpose::Periodic));
+    trigger.completed(id(2), millis(150));
+    assert_eq!(trigger.next(millis(1_100)), None);
+    assert_eq!(trigger.next(millis(1_101)), Some(Purpose::Periodic));
+}
+
+#[test]
+fn a_stop_goes_ahead_of_everything_and_is_the_last() {
+    let mut trigger = running(SETTINGS);
+    trigger.savepoint("a".to_owned());
+    trigger.ended();
+    trigger.stop(stop());
+    assert_eq!(fire(&mut trigger, 1, 0), Some(Purpose::Stop(stop())));
+    trigger.completed(id(1), millis(1));
+    assert_eq!(trigger.next(millis(99_999)), None);
+}
+
+#[test]
+fn the_final_checkpoint_waits_for_room_only_and_is_the_last() {
+    let mut trigger = running(SETTINGS);
+    fire(&mut trigger, 1, 0);
+    trigger.ended();
+    assert_eq!(trigger.next(millis(10)), None);
+    trigger.completed(id(1), millis(11));
+    assert_eq!(fire(&mut trigger, 2, 11), Some(Purpose::Final));
+    trigger.completed(id(2), millis(12));
+    assert_eq!(trigger.next(millis(99_999)), None);
+}
+
+#[test]
+fn one_failure_more_in_a_row_than_tolerated_is_too_many() {
+    let mut counter = FailureCounter::new(2);
+    assert!(!counter.failed(id(1), FailureReason::Expired));
+    assert!(!counter.failed(id(2), FailureReason::Declined));
+    assert!(counter.failed(id(3), FailureReason::NotDecided));
+}
+
+#[test]
+fn a_success_ends_the_row_and_older_failures_no_longer_count() {
+    let mut counter = FailureCounter::new(0);
+    counter.succeeded(id(5));
+    assert!(!counter.failed(id(4), FailureReason::Expired));
+    assert!(counter.failed(id(6), FailureReason::Expired));
+}
+
+#[test]
+fn a_checkpoint_counts_once_and_needless_ones_not_at_all() {
+    let mut counter = FailureCounter::new(1);
+    assert!(!counter.failed(id(1), FailureReason::Declined));
+    assert!(!counter.failed(id(1), FailureReason::Expired));
+    assert!(!counter.failed(id(2), FailureReason::Superseded));
+    assert_eq!(counter.in_a_row(), 1);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Wait(u64),
+    Complete,
+    Fail,
+    Savepoint,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(
+        prop_oneof![
+            4 => (1_u64..700).prop_map(Step::Wait),
+            3 => Just(Step::Complete),
+            1 => Just(Step::Fail),
+            1 => Just(Step::Savepoint),
+        ],
+        1..120,
+    )
+}
+
+proptest! {
+    #[test]
+    fn intervals_pauses_and_room_hold_over_any_history(
+        steps in steps(),
+        max_concurrent in 1_usize..4,
+    ) {
+        let settings = Settings { max_concurrent, ..SETTINGS };
+        let mut trigger = running(settings);
+        let (mut now, mut number) = (0, 0);
+        let mut under_way: Vec<(u64, Purpose)> = Vec::new();
+        let (mut last_periodic, mut last_completed) = (None, None);
+        for step in steps {
+            match step {
+                Step::Wait(time) => now += time,
+                Step::Savepoint => trigger.savepoint(format!("s{number}")),
+                Step::Complete | Step::Fail if under_way.is_empty() => {}
+                Step::Complete => {
+                    let (done, purpose) = under_way.remove(0);
+                    if purpose == Purpose::Periodic {
+                        trigger.completed(id(done), millis(now));
+                        last_completed = Some(now);
+                    } else {
+                        trigger.left(id(done));
+                    }
+                }
+                Step::Fail => trigger.left(id(under_way.remove(0).0)),
+            }
+            number += 1;
+            if let Some(purpose) = fire(&mut trigger, number, now) {
+                if purpose == Purpose::Periodic {
+                    prop_assert!(last_periodic.is_none_or(|last| now >= last + 1_000));
+                    prop_assert!(last_completed.is_none_or(|last| now >= last + 300));
+                    last_periodic = Some(now);
+                }
+                under_way.push((number, purpose));
+            }
+            prop_assert!(under_way.len() <= max_concurrent);
+        }
+    }
+}
