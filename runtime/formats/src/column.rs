@@ -215,7 +215,7 @@ fn unsupported(field: &Field, format: &'static str) -> UnsupportedColumn {
 #[derive(Debug)]
 pub(crate) struct Columns {
     schema: SchemaRef,
-    columns: Vec<Column>,
+    each: Vec<Column>,
     rows: usize,
     bytes: usize,
 }
@@ -228,22 +228,22 @@ impl Columns {
             .map(|field| Column::new(field, format));
         Ok(Self {
             schema: Arc::clone(schema),
-            columns: columns.collect::<Result<_, _>>()?,
+            each: columns.collect::<Result<_, _>>()?,
             rows: 0,
             bytes: 0,
         })
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.columns.len()
+        self.each.len()
     }
 
     pub(crate) fn get(&self, index: usize) -> Option<&Column> {
-        self.columns.get(index)
+        self.each.get(index)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Column> {
-        self.columns.iter()
+        self.each.iter()
     }
 
     pub(crate) const fn rows(&self) -> usize {
@@ -262,7 +262,7 @@ impl Columns {
         bytes: usize,
         append: impl FnOnce(&mut [Column]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let outcome = append(&mut self.columns);
+        let outcome = append(&mut self.each);
         if outcome.is_ok() {
             self.rows += 1;
             self.bytes += bytes;
@@ -274,7 +274,7 @@ impl Columns {
 
     #[cold]
     fn take_back(&mut self) {
-        for column in &mut self.columns {
+        for column in &mut self.each {
             column.truncate(self.rows);
         }
     }
@@ -283,7 +283,7 @@ impl Columns {
     pub(crate) fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
         (self.rows, self.bytes) = (0, 0);
-        let arrays = self.columns.iter_mut().map(Column::finish);
+        let arrays = self.each.iter_mut().map(Column::finish);
         let arrays: Vec<ArrayRef> = arrays.collect::<Result<_, _>>()?;
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
     }

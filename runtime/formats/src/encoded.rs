@@ -1,6 +1,6 @@
 //! What encoders return.
 
-use arrow_array::{Array as _, RecordBatch};
+use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, Schema};
 
 use crate::EncodeError;
@@ -66,7 +66,7 @@ impl EncodedRows {
 /// Checks that a batch has the types that an encoder was made for.
 pub(crate) fn check_types(schema: &Schema, batch: &RecordBatch) -> Result<(), EncodeError> {
     let wanted = schema.fields().iter().map(|field| field.data_type());
-    let found = batch.columns().iter().map(|column| column.data_type());
+    let found = batch.columns().iter().map(Array::data_type);
     if wanted.clone().eq(found.clone()) {
         return Ok(());
     }

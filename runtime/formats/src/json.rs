@@ -1,9 +1,13 @@
 //! JSON: one object per record.
 
+#[cfg(test)]
+mod against_serde;
 mod encode;
 mod fields;
 mod scan;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod text;
 mod value;
 

@@ -176,3 +176,91 @@ const fn is_bytes(data_type: &DataType) -> bool {
             | DataType::BinaryView
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{ArrayRef, BinaryArray, Int64Array, StringArray, StringViewArray};
+    use arrow_schema::{Field, Schema};
+
+    use super::*;
+
+    fn schema(types: &[DataType]) -> SchemaRef {
+        let fields = types.iter().enumerate();
+        let fields = fields.map(|(index, data_type)| {
+            let name = if index == 0 { VALUE } else { "more" };
+            Field::new(name, data_type.clone(), false)
+        });
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    #[test]
+    fn a_record_is_its_value_and_text_must_be_utf8() {
+        let mut decoder = RawDecoder::new(&schema(&[DataType::Utf8])).unwrap();
+        decoder.decode("one ü".as_bytes()).unwrap();
+        let error = decoder.decode(b"tw\xff").unwrap_err();
+        assert_eq!(error.to_string(), "invalid UTF-8 (byte 2, field `value`)");
+        decoder.decode(b"").unwrap();
+        assert_eq!((decoder.rows(), decoder.bytes()), (2, 6));
+        let batch = decoder.finish().unwrap();
+        let values: Vec<_> = batch.column(0).as_string::<i32>().iter().collect();
+        assert_eq!(values, [Some("one ü"), Some("")]);
+    }
+
+    #[test]
+    fn bytes_may_be_anything_and_no_column_only_counts() {
+        let mut decoder = RawDecoder::new(&schema(&[DataType::Binary])).unwrap();
+        decoder.decode(b"tw\xff").unwrap();
+        let batch = decoder.finish().unwrap();
+        assert_eq!(batch.column(0).as_binary::<i32>().value(0), b"tw\xff");
+        let mut decoder = RawDecoder::new(&schema(&[])).unwrap();
+        decoder.decode(b"tw\xff").unwrap();
+        assert_eq!(decoder.finish().unwrap().num_rows(), 1);
+    }
+
+    #[test]
+    fn other_columns_than_one_text_are_refused() {
+        for types in [vec![DataType::Int64], vec![DataType::Utf8, DataType::Utf8]] {
+            assert!(RawDecoder::new(&schema(&types)).is_err());
+            assert!(RawEncoder::new(&schema(&types)).is_err());
+        }
+        assert!(RawEncoder::new(&schema(&[])).is_err());
+    }
+
+    #[test]
+    fn values_are_written_as_they_are() {
+        let columns: [ArrayRef; 3] = [
+            Arc::new(StringArray::from(vec!["a\"b", "", "ü"])),
+            Arc::new(StringViewArray::from(vec!["a\"b", "", "ü"])),
+            Arc::new(BinaryArray::from(vec![
+                "a\"b".as_bytes(),
+                b"",
+                "ü".as_bytes(),
+            ])),
+        ];
+        for column in columns {
+            let batch = RecordBatch::try_from_iter([(VALUE, column)]).unwrap();
+            let mut encoder = RawEncoder::new(&batch.schema()).unwrap();
+            let rows = encoder.encode(&batch).unwrap();
+            let rows: Vec<_> = rows.iter().collect();
+            assert_eq!(rows, ["a\"b".as_bytes(), b"", "ü".as_bytes()]);
+        }
+    }
+
+    #[test]
+    fn nulls_and_other_columns_cannot_be_written() {
+        let nulls: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None]));
+        let batch = RecordBatch::try_from_iter([(VALUE, nulls)]).unwrap();
+        let mut encoder = RawEncoder::new(&batch.schema()).unwrap();
+        let error = encoder.encode(&batch).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "row 1 of column `value`: raw cannot write a null"
+        );
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let batch = RecordBatch::try_from_iter([(VALUE, numbers)]).unwrap();
+        assert!(matches!(
+            encoder.encode(&batch),
+            Err(EncodeError::OtherSchema(_))
+        ));
+    }
+}

@@ -47,7 +47,7 @@ pub(super) fn push(column: &mut Column, record: &[u8], value: Value) -> Result<(
             decimals.values.push(value.map_err(at)?);
         }
         (Values::String(_) | Values::Bytes(_) | Values::Date(_), Some(_)) | (_, None) => {
-            push_text(column, record, value)?
+            push_text(column, record, value)?;
         }
     }
     column.value_pushed();
