@@ -1,1 +1,50 @@
 //! Millstream: one binary, several roles.
+//!
+//! `millstream run` holds a coordinator and its workers in one process; `millstream coordinator`
+//! and `millstream worker` are the same parts as processes of their own. The other commands only
+//! look: `validate` and `explain` at a job file, `checkpoints` at a storage.
+//!
+//! Reading order: [`cli`] is what can be typed, [`job`] reads a job file and plans it, [`registry`]
+//! makes tasks and coordinator options from a plan, `role` wires each role, `rpc` joins their
+//! processes, `display` shows a run to a person, `exit` says how a process ends.
+
+pub mod cli;
+mod command;
+mod display;
+mod exit;
+pub mod job;
+pub mod registry;
+mod role;
+mod rpc;
+mod signals;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Arguments, Command};
+use exit::Exit;
+
+/// Version of this build, as workers and coordinators tell each other.
+pub const BUILD: &str = env!("CARGO_PKG_VERSION");
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    #[cfg(feature = "failpoints")]
+    let _points = fail::FailScenario::setup();
+    dispatch(arguments).into()
+}
+
+fn dispatch(arguments: Arguments) -> Exit {
+    let logging = arguments.logging;
+    match arguments.command {
+        Command::Run(options) => role::run::main(options, &logging),
+        Command::Coordinator(options) => role::coordinator::main(options, &logging),
+        Command::Worker(options) => role::worker::main(options, &logging),
+        Command::Validate(options) => command::validate::main(&options),
+        Command::Explain(options) => command::explain::main(&options),
+        Command::Checkpoints(command) => command::checkpoints::main(command, &logging),
+    }
+}

@@ -1,3 +1,7 @@
 //! The `millstream` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    millstream::main()
+}

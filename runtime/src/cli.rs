@@ -1,0 +1,255 @@
+//! What can be typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use millstream_coordinator::Restore;
+use millstream_types::duration::{KubeDuration, ParseDurationError};
+
+/// Stream jobs with exactly-once state and output.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", version, about, after_help = AFTER_HELP, propagate_version = true)]
+pub struct Arguments {
+    /// Logs, the same for every command.
+    #[command(flatten)]
+    pub logging: Logging,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done (completed or stopped), 1 failed, 2 wrong usage or invalid job,
+3 a newer attempt of the job has taken over, 130 interrupted (run again to go on).
+Errors carry a code such as MS0102; its page is docs/errors/MS0102.md.";
+
+/// How logs are written. They go to standard error.
+#[derive(Debug, Clone, Args)]
+pub struct Logging {
+    /// Which logs: a level or a list such as `info,millstream_worker=debug`.
+    #[arg(long, global = true, env = "MILLSTREAM_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// How logs look.
+    #[arg(
+        long,
+        global = true,
+        env = "MILLSTREAM_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// How logs look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a job in this process: a coordinator and its workers
+    ///
+    /// Ctrl-C (or SIGTERM) stops the job after a last checkpoint; running it again goes on from
+    /// there. A second Ctrl-C ends the process at once; running again then goes on from the
+    /// newest completed checkpoint.
+    Run(RunOptions),
+    /// Run the coordinator of a job; workers connect to it
+    ///
+    /// Prints `listening grpc=ADDRESS rest=ADDRESS` on standard output once it can be reached.
+    /// SIGTERM ends the process and not the job: the next coordinator goes on from the newest
+    /// checkpoint. To stop the job, `POST /v1/stop`.
+    Coordinator(CoordinatorOptions),
+    /// Run a worker: slots in which a coordinator runs tasks
+    ///
+    /// Connects again when the connection is lost, and exits with 0 when the job is over.
+    Worker(WorkerOptions),
+    /// Check a job file completely, without running anything
+    Validate(ValidateOptions),
+    /// Show the plan of a job file
+    Explain(ExplainOptions),
+    /// Look at the checkpoints of a storage
+    #[command(subcommand)]
+    Checkpoints(CheckpointsCommand),
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunOptions {
+    /// The job file.
+    pub file: PathBuf,
+    /// What the job starts from: `latest` (its newest checkpoint, empty if there is none),
+    /// `fresh` (empty, whatever there is), or the path of a savepoint or checkpoint.
+    #[arg(long, default_value = "latest", value_parser = restore, value_name = "FROM")]
+    pub restore: Restore,
+    /// Address of the REST interface and metrics; not served if not given.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// How many workers.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub workers: u32,
+    /// Slots of each worker; as many as the job needs if not given.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=32_768))]
+    pub slots: Option<u32>,
+    /// How progress is shown.
+    #[arg(long, default_value = "auto")]
+    pub progress: ProgressMode,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// Live on a terminal, as lines elsewhere.
+    Auto,
+    /// A display that is redrawn.
+    Live,
+    /// A line every few seconds.
+    Lines,
+    /// Nothing but the summary.
+    None,
+}
+
+/// Options of `coordinator`.
+#[derive(Debug, Args)]
+pub struct CoordinatorOptions {
+    /// The job file.
+    #[arg(long, value_name = "FILE")]
+    pub job: PathBuf,
+    /// Address for workers (gRPC). Port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Address of the REST interface and metrics; not served if not given.
+    #[arg(long, value_name = "ADDRESS")]
+    pub rest: Option<SocketAddr>,
+    /// What the job starts from: `latest`, `fresh`, or the path of a savepoint or checkpoint.
+    #[arg(long, default_value = "latest", value_parser = restore, value_name = "FROM")]
+    pub restore: Restore,
+    /// How often workers say that they are alive.
+    #[arg(long, default_value = "1s", value_parser = duration, value_name = "DURATION")]
+    pub heartbeat_interval: Duration,
+    /// Silence after which a worker counts as gone. A closed connection is noticed at once.
+    #[arg(long, default_value = "10s", value_parser = duration, value_name = "DURATION")]
+    pub heartbeat_timeout: Duration,
+    /// Write the bound addresses to this file as well, once they can be reached.
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// Options of `worker`.
+#[derive(Debug, Args)]
+pub struct WorkerOptions {
+    /// Address of the coordinator: `host:port`.
+    #[arg(long, env = "MILLSTREAM_COORDINATOR", value_name = "ADDRESS")]
+    pub coordinator: String,
+    /// How many subtasks of each step may run in this worker.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32_768))]
+    pub slots: u32,
+    /// Name of the worker; the host's name if not given. A suffix makes it unique per start.
+    #[arg(long, value_name = "NAME")]
+    pub id: Option<String>,
+    /// How long to try to reach the coordinator, at the start and after a lost connection.
+    #[arg(long, default_value = "5m", value_parser = duration, value_name = "DURATION")]
+    pub connect_timeout: Duration,
+}
+
+/// Options of `validate`.
+#[derive(Debug, Args)]
+pub struct ValidateOptions {
+    /// The job files.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Options of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainOptions {
+    /// The job file.
+    pub file: PathBuf,
+    /// Write the graph in Graphviz' language instead of text.
+    #[arg(long)]
+    pub dot: bool,
+}
+
+/// Commands of `checkpoints`.
+#[derive(Debug, Subcommand)]
+pub enum CheckpointsCommand {
+    /// List the chain of every job below a storage
+    List(ListOptions),
+    /// Show one checkpoint: positions, totals, transactions
+    Show(ShowOptions),
+    /// Read everything that a chain holds and check it
+    Verify(ListOptions),
+}
+
+/// Options of `checkpoints list` and `checkpoints verify`.
+#[derive(Debug, Args)]
+pub struct ListOptions {
+    /// The storage as in the job file (`file:///…`, `s3://…`), or the path of one job's chain
+    /// below it.
+    pub storage: String,
+    /// How the answer looks.
+    #[arg(long, default_value = "text")]
+    pub output: Output,
+}
+
+/// Options of `checkpoints show`.
+#[derive(Debug, Args)]
+pub struct ShowOptions {
+    /// The path of one job's chain: `<storage>/<namespace>/<name>`, or of a savepoint.
+    pub storage: String,
+    /// Number of the checkpoint; the newest if not given.
+    pub checkpoint: Option<u64>,
+    /// How the answer looks.
+    #[arg(long, default_value = "text")]
+    pub output: Output,
+}
+
+/// How an answer looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A table.
+    Text,
+    /// JSON.
+    Json,
+}
+
+fn duration(text: &str) -> Result<Duration, ParseDurationError> {
+    text.parse::<KubeDuration>().map(|duration| duration.0)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the form that clap wants")]
+fn restore(text: &str) -> Result<Restore, std::convert::Infallible> {
+    Ok(match text {
+        "latest" => Restore::Latest,
+        "fresh" => Restore::Fresh,
+        path => Restore::Path(path.to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn restore_knows_its_two_words_and_takes_anything_else_for_a_path() {
+        assert_eq!(restore("latest"), Ok(Restore::Latest));
+        assert_eq!(restore("fresh"), Ok(Restore::Fresh));
+        assert_eq!(
+            restore("s3://bucket/savepoints/a"),
+            Ok(Restore::Path("s3://bucket/savepoints/a".to_owned()))
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! One look at a job, in words.
+
+use std::time::Duration;
+
+use millstream_coordinator::Snapshot;
+use millstream_types::OperatorUid;
+use millstream_types::api::{CheckpointSummary, JobState};
+use millstream_types::snapshot::Counters;
+
+use super::balance::Flow;
+use super::rate::Rates;
+use super::text;
+
+/// What is shown of a job at one instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Frame {
+    /// The job and what it does.
+    pub(super) head: String,
+    /// One row per source and sink.
+    pub(super) rows: Vec<Row>,
+    /// The newest checkpoint.
+    pub(super) checkpoint: String,
+    elapsed: Duration,
+    state: JobState,
+    restarts: u64,
+}
+
+/// A source or sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Row {
+    name: String,
+    direction: &'static str,
+    records: u64,
+    per_second: u64,
+}
+
+impl Row {
+    /// In columns.
+    pub(super) fn text(&self) -> String {
+        format!(
+            "{:<24} {:<3} {:>17} rows {:>13}/s",
+            self.name,
+            self.direction,
+            text::number(self.records),
+            text::number(self.per_second)
+        )
+    }
+}
+
+impl Frame {
+    /// Reads a snapshot; `elapsed` is the time since the process began.
+    pub(super) fn of(snapshot: &Snapshot, flow: &Flow, rates: &Rates, elapsed: Duration) -> Self {
+        let job = &snapshot.job;
+        let row = |uid: &OperatorUid, direction, total: fn(&Counters) -> u64| Row {
+            name: uid.to_string(),
+            direction,
+            records: job.operators.get(uid).map_or(0, total),
+            per_second: rates.per_second(uid, total),
+        };
+        let sources = flow
+            .sources()
+            .map(|uid| row(uid, "in", |counters| counters.records_in));
+        let sinks = flow
+            .sinks()
+            .map(|uid| row(uid, "out", |counters| counters.records_out));
+        let waiting = if job.message.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", job.message)
+        };
+        Self {
+            head: format!(
+                "{}  {:?}{waiting}  {}  attempt {}  restarts {}",
+                job.job,
+                job.state,
+                text::duration(elapsed),
+                job.attempt,
+                job.restarts
+            ),
+            rows: sources.chain(sinks).collect(),
+            checkpoint: checkpoint(job.last_checkpoint.as_ref()),
+            elapsed,
+            state: job.state,
+            restarts: job.restarts,
+        }
+    }
+
+    /// All of it in one line.
+    pub(super) fn line(&self) -> String {
+        let rows: Vec<String> = self
+            .rows
+            .iter()
+            .map(|row| {
+                format!(
+                    "{} {} {} ({}/s)",
+                    row.name,
+                    row.direction,
+                    text::number(row.records),
+                    text::number(row.per_second)
+                )
+            })
+            .collect();
+        format!(
+            "{:>9}  {:?}  {}  {}  restarts {}",
+            text::duration(self.elapsed),
+            self.state,
+            rows.join("  "),
+            self.checkpoint,
+            self.restarts
+        )
+    }
+}
+
+fn checkpoint(summary: Option<&CheckpointSummary>) -> String {
+    let Some(summary) = summary else {
+        return "no checkpoint yet".to_owned();
+    };
+    let took = summary.duration_ms.map(|millis| {
+        let took = Duration::from_millis(millis);
+        format!(" in {}", text::duration(took))
+    });
+    let size = summary
+        .size_bytes
+        .map(|size| format!(", {}", text::bytes(size)));
+    format!(
+        "checkpoint {}{}{}",
+        summary.id,
+        took.unwrap_or_default(),
+        size.unwrap_or_default()
+    )
+}

@@ -1,0 +1,100 @@
+//! The end of a run, in words: how it ended, and what became of every record.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream_coordinator::{Outcome, Snapshot};
+use millstream_types::OperatorUid;
+use millstream_types::snapshot::Counters;
+
+use super::balance::{Balance, Flow};
+use super::text::{duration, number};
+
+/// The summary, and whether every record is accounted for.
+pub(super) fn text(
+    snapshot: &Snapshot,
+    flow: &Flow,
+    outcome: &Outcome,
+    elapsed: Duration,
+) -> (String, bool) {
+    let job = &snapshot.job;
+    let mut text = format!(
+        "{} {} after {}: attempt {}, {}, {}\n",
+        job.job,
+        ending(outcome),
+        duration(elapsed),
+        job.attempt,
+        count(job.restarts, "restart"),
+        count(snapshot.counts.completed, "checkpoint"),
+    );
+    let balances = flow.balances(totals(snapshot));
+    let checkpoint = snapshot.audit.checkpoint;
+    let balanced = checkpoint.is_none()
+        || (snapshot.audit.gaps.is_empty() && balances.iter().all(Balance::holds));
+    if let Some(checkpoint) = checkpoint {
+        text.push_str(&format!("audit of checkpoint {checkpoint}:\n"));
+        for balance in &balances {
+            text.push_str(&equation(balance));
+        }
+        for gap in &snapshot.audit.gaps {
+            text.push_str(&format!("  GAP: {gap}\n"));
+        }
+    } else {
+        text.push_str("audit: there is no checkpoint, nothing is committed\n");
+    }
+    if !balanced {
+        text.push_str("  NOT every record is accounted for: please report this\n");
+    }
+    (text, balanced)
+}
+
+/// Totals per operator of the newest manifest.
+fn totals(snapshot: &Snapshot) -> &BTreeMap<OperatorUid, Counters> {
+    let newest = snapshot.audit.checkpoint;
+    let mut details = snapshot.checkpoints.iter();
+    let detail = details.find(|detail| Some(detail.summary.id) == newest);
+    detail.map_or(&snapshot.job.operators, |detail| &detail.operators)
+}
+
+fn equation(balance: &Balance) -> String {
+    let sign = if balance.holds() { "=" } else { "≠" };
+    let verdict = if balance.holds() { "ok" } else { "WRONG" };
+    let (source, sink) = (&balance.source, &balance.sink);
+    let mut parts = vec![
+        format!("{} written", number(balance.written)),
+        format!("{} filtered", number(balance.filtered)),
+    ];
+    let from = if balance.dead_letters {
+        format!("{source}.deadLetters")
+    } else {
+        parts.push(format!(
+            "{} dead letters",
+            number(balance.totals.dead_letters)
+        ));
+        parts.push(format!("{} skipped", number(balance.totals.skipped)));
+        source.to_string()
+    };
+    format!(
+        "  {from} → {sink}: {} in {sign} {}  {verdict}\n",
+        number(balance.came),
+        parts.join(" + ")
+    )
+}
+
+fn ending(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Completed => "completed".to_owned(),
+        Outcome::Stopped { savepoint: None } => "stopped".to_owned(),
+        Outcome::Stopped {
+            savepoint: Some(path),
+        } => format!("stopped with savepoint {path}"),
+        Outcome::Failed(_) => "failed".to_owned(),
+        Outcome::Fenced(_) => "taken over by a newer attempt".to_owned(),
+        Outcome::Interrupted => "interrupted".to_owned(),
+    }
+}
+
+fn count(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", number(count))
+}

@@ -1,0 +1,75 @@
+//! From a job graph to what runs: connectors, tasks, coordinator options.
+
+mod tasks;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millstream_operators::{SinkConnector, SourceConnector};
+use millstream_plan::{JobGraph, NodeKind};
+use millstream_types::protocol::Deploy;
+use millstream_types::{ErrorCode, ErrorKind, Failure, OperatorUid};
+use millstream_worker::{JobTasks, TaskFactory};
+
+use crate::job::LoadedJob;
+use tasks::Tasks;
+
+/// The connectors of a job, by node.
+#[derive(Clone, Default)]
+pub struct Connectors {
+    /// Of every source.
+    pub sources: BTreeMap<OperatorUid, Arc<dyn SourceConnector>>,
+    /// Of every sink.
+    pub sinks: BTreeMap<OperatorUid, Arc<dyn SinkConnector>>,
+}
+
+impl Connectors {
+    /// Makes the connectors of a graph.
+    ///
+    /// # Errors
+    /// A connector's options cannot work, or this build lacks it.
+    pub fn of(graph: &JobGraph) -> Result<Self, Failure> {
+        let mut connectors = Self::default();
+        for node in &graph.nodes {
+            match &node.kind {
+                NodeKind::Source(spec) => {
+                    let source = millstream_connectors::source(spec)?;
+                    connectors.sources.insert(node.uid.clone(), source);
+                }
+                NodeKind::Sink(spec) => {
+                    let sink = millstream_connectors::sink(spec)?;
+                    connectors.sinks.insert(node.uid.clone(), sink);
+                }
+                NodeKind::Sql(_) => {}
+            }
+        }
+        Ok(connectors)
+    }
+}
+
+/// Makes the tasks of every job that a worker is given.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Registry;
+
+impl TaskFactory for Registry {
+    fn job(&self, deploy: &Deploy) -> Result<Box<dyn JobTasks>, Failure> {
+        let loaded = LoadedJob::parse(deploy.job.clone(), "the coordinator's job file")?;
+        if loaded.graph.fingerprint != deploy.fingerprint {
+            return Err(mismatch(&deploy.fingerprint, &loaded.graph.fingerprint));
+        }
+        let connectors = Connectors::of(&loaded.graph)?;
+        Ok(Box::new(Tasks::new(loaded, connectors, deploy)))
+    }
+}
+
+fn mismatch(theirs: &str, mine: &str) -> Failure {
+    Failure::new(
+        ErrorCode::PlanMismatch,
+        ErrorKind::InvalidJob,
+        format!(
+            "this worker (millstream {}) plans the job differently from its coordinator: \
+             fingerprint {mine}, not {theirs}. Run coordinator and workers from one build",
+            crate::BUILD
+        ),
+    )
+}

@@ -1,0 +1,118 @@
+//! One module per long-running role. Each wires parts together and owns the process until its end.
+
+pub(crate) mod coordinator;
+pub(crate) mod run;
+pub(crate) mod worker;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_checkpoint::StorageOptions;
+use millstream_coordinator::{DEFAULT_CANCEL_TIMEOUT, Options, Restore};
+use millstream_types::clock::SystemClock;
+use millstream_types::protocol::Heartbeat;
+use millstream_types::{Clock, ErrorCode, ErrorKind, Failure, WorkerId};
+use millstream_worker::Pinning;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use crate::job::LoadedJob;
+use crate::registry::{Connectors, Registry};
+
+/// Threads for input and output. Records do not pass through them.
+const IO_THREADS: usize = 2;
+
+/// How long the tasks of a cancelled attempt may take to stop before the process gives itself up.
+/// Longer than what a coordinator waits, so that a coordinator never waits in vain for the news.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
+
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(IO_THREADS)
+        .thread_name("io")
+        .enable_all()
+        .build()
+        .map_err(|error| system("the threads for input and output do not start", &error))
+}
+
+fn system(what: &str, error: &io::Error) -> Failure {
+    Failure::new(
+        ErrorCode::OperatingSystem,
+        ErrorKind::Internal,
+        format!("{what}: {error}"),
+    )
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::default())
+}
+
+fn hostname() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
+
+/// A name that no other start of a process has.
+fn unique(name: &str, clock: &dyn Clock) -> String {
+    format!("{name}-{}-{:x}", std::process::id(), clock.now().0)
+}
+
+fn coordinator_options(
+    loaded: LoadedJob,
+    restore: Restore,
+    heartbeat: Heartbeat,
+    clock: Arc<dyn Clock>,
+) -> Result<Options, Failure> {
+    let Connectors { sources, sinks } = Connectors::of(&loaded.graph)?;
+    Ok(Options {
+        job: loaded.job,
+        job_text: loaded.text,
+        graph: loaded.graph,
+        sources,
+        sinks,
+        restore,
+        heartbeat,
+        cancel_timeout: DEFAULT_CANCEL_TIMEOUT,
+        seed: clock.now().0 ^ u64::from(std::process::id()),
+        holder: unique(&hostname(), clock.as_ref()),
+        build: crate::BUILD.to_owned(),
+        storage: StorageOptions::from_env(),
+        clock,
+    })
+}
+
+fn worker_options(name: &str, slots: u32, clock: Arc<dyn Clock>) -> millstream_worker::Options {
+    millstream_worker::Options {
+        worker: WorkerId(name.to_owned()),
+        slots,
+        build: crate::BUILD.to_owned(),
+        factory: Arc::new(Registry),
+        clock,
+        pinning: Pinning::Auto,
+        cancel_timeout: CANCEL_TIMEOUT,
+    }
+}
+
+/// Listens on an address.
+async fn bind(flag: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| system(&format!("cannot listen on {flag} {address}"), &error))
+}
+
+/// Serves the REST interface until `shutdown`.
+async fn serve_rest(
+    listener: TcpListener,
+    handle: millstream_coordinator::Handle,
+    shutdown: CancellationToken,
+) {
+    let router = millstream_coordinator::rest::router(&handle);
+    let served = axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the REST interface has ended");
+    }
+}

@@ -1,0 +1,127 @@
+//! `millstream worker`: slots for a coordinator that runs elsewhere.
+
+use std::time::Duration;
+
+use millstream_types::{ErrorCode, ErrorKind, Failure};
+use millstream_worker::{CoordinatorConnection, Ended, Worker};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{clock, hostname, runtime, system, unique, worker_options};
+use crate::cli::{Logging, WorkerOptions};
+use crate::exit::Exit;
+use crate::rpc::client;
+use crate::signals::Signals;
+
+/// Pauses between attempts to connect: doubled from the first to the last. Short, because a
+/// coordinator that was restarted waits for its workers.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+pub(crate) fn main(options: WorkerOptions, logging: &Logging) -> Exit {
+    try_main(&options, logging).unwrap_or_else(|failure| Exit::failed(&failure))
+}
+
+fn try_main(options: &WorkerOptions, logging: &Logging) -> Result<Exit, Failure> {
+    crate::telemetry::start(logging, "info", std::io::stderr)?;
+    let runtime = runtime()?;
+    let exit = runtime.block_on(run(options));
+    runtime.shutdown_background();
+    exit
+}
+
+async fn run(options: &WorkerOptions) -> Result<Exit, Failure> {
+    let mut signals = Signals::catch().map_err(|error| system("signals are not caught", &error))?;
+    let clock = clock();
+    let base = options.id.clone().unwrap_or_else(hostname);
+    let name = unique(&base, clock.as_ref());
+    let worker = Worker::new(worker_options(&name, options.slots, clock));
+    let shutdown = CancellationToken::new();
+    let mut serving = Box::pin(serve(options, &name, &worker, &shutdown));
+    tokio::select! {
+        exit = &mut serving => exit,
+        () = signals.next() => {
+            tracing::info!("signal: tasks are stopped");
+            shutdown.cancel();
+            serving.await
+        }
+    }
+}
+
+async fn serve(
+    options: &WorkerOptions,
+    name: &str,
+    worker: &Worker,
+    shutdown: &CancellationToken,
+) -> Result<Exit, Failure> {
+    let mut pumps = JoinSet::new();
+    loop {
+        let connection = tokio::select! {
+            connection = connect(options, &mut pumps) => connection?,
+            () = shutdown.cancelled() => return Ok(Exit::Interrupted),
+        };
+        tracing::info!(
+            worker = name,
+            coordinator = options.coordinator,
+            "connected"
+        );
+        match worker.run(connection, shutdown.clone()).await {
+            Ended::Shutdown => {
+                tracing::info!("the job is over");
+                return Ok(Exit::Done);
+            }
+            Ended::Stopped => return Ok(Exit::Interrupted),
+            Ended::ConnectionLost => tracing::warn!("the connection to the coordinator is lost"),
+            Ended::Refused(failure) if failure.kind == ErrorKind::Retryable => {
+                tracing::warn!(%failure, "refused for now");
+                tokio::time::sleep(LONGEST_PAUSE).await;
+            }
+            Ended::Refused(failure) => return Err(failure),
+            Ended::Stuck(failure) => {
+                // Nothing but the end of the process ends a thread that does not come back.
+                let exit = Exit::failed(&failure);
+                std::process::exit(i32::from(exit.code()));
+            }
+        }
+        pumps.shutdown().await;
+    }
+}
+
+/// Connects, trying again until the deadline.
+async fn connect(
+    options: &WorkerOptions,
+    pumps: &mut JoinSet<()>,
+) -> Result<CoordinatorConnection, Failure> {
+    let deadline = Instant::now() + options.connect_timeout;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = match client::connect(&options.coordinator, pumps).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error.text(),
+        };
+        if Instant::now() + pause > deadline {
+            return Err(unreachable(options, &error));
+        }
+        tracing::debug!(
+            error,
+            coordinator = options.coordinator,
+            "not connected, trying again"
+        );
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn unreachable(options: &WorkerOptions, error: &str) -> Failure {
+    Failure::new(
+        ErrorCode::CoordinatorUnavailable,
+        ErrorKind::Retryable,
+        format!(
+            "no coordinator at {} within {} s: {error}. Check --coordinator and that the \
+             coordinator runs",
+            options.coordinator,
+            options.connect_timeout.as_secs(),
+        ),
+    )
+}

@@ -1,0 +1,75 @@
+//! `millstream run`.
+
+use rustix::process::Signal;
+
+use crate::job::{Job, ROWS};
+use crate::process::{Process, wait_for};
+
+#[test]
+fn a_run_without_trouble_accounts_for_every_record() {
+    let job = Job::new(None);
+    let summary = Process::run(&job).succeeds();
+    job.assert_exact();
+    assert!(summary.contains("completed"), "{summary}");
+    assert!(summary.contains("60,000 in = "), "{ROWS} rows: {summary}");
+    assert!(summary.contains(" ok\n"), "{summary}");
+}
+
+#[test]
+fn a_run_that_is_killed_again_and_again_writes_every_record_once() {
+    let job = Job::new(Some(20_000));
+    for _ in 0..5 {
+        let before = job.files().len();
+        let mut run = Process::run(&job);
+        wait_for("a checkpoint is committed", || {
+            assert!(run.is_running(), "{}", run.log());
+            (job.files().len() > before).then_some(())
+        });
+        run.kill();
+    }
+    let summary = Process::run(&job).succeeds();
+    job.assert_exact();
+    assert!(
+        summary.contains("60,000 in = "),
+        "totals go on over restarts: {summary}"
+    );
+}
+
+#[test]
+fn an_interrupted_run_stops_cleanly_and_the_next_one_goes_on() {
+    let job = Job::new(Some(20_000));
+    let run = Process::run(&job);
+    wait_for("a checkpoint is committed", || {
+        (!job.files().is_empty()).then_some(())
+    });
+    run.signal(Signal::INT);
+    let summary = run.succeeds();
+    assert!(summary.contains("stopped"), "{summary}");
+    assert!(summary.contains(" ok\n"), "{summary}");
+    let written = job.output().len();
+    assert!(
+        summary
+            .replace(',', "")
+            .contains(&format!("{written} written")),
+        "{summary}"
+    );
+    Process::run(&job).succeeds();
+    job.assert_exact();
+}
+
+#[test]
+fn a_second_signal_ends_a_run_at_once() {
+    let job = Job::new(Some(1_000));
+    let run = Process::run(&job);
+    wait_for("a checkpoint is committed", || {
+        (!job.files().is_empty()).then_some(())
+    });
+    run.signal(Signal::INT);
+    wait_for("the signal has come", || {
+        run.log().contains("stopping").then_some(())
+    });
+    run.signal(Signal::INT);
+    let (status, ..) = run.end();
+    // The first one may have been quick.
+    assert!(matches!(status.code(), Some(0 | 130)), "{status}");
+}

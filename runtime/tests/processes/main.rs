@@ -1,0 +1,8 @@
+//! The binary as a person or a cluster runs it: a bounded job from the generator into files, whose
+//! processes are killed and stopped on the way. Whatever happens, the output is exactly what a run
+//! without trouble writes.
+
+mod cluster;
+mod job;
+mod local;
+mod process;

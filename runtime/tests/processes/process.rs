@@ -1,0 +1,124 @@
+//! Processes of the binary.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::job::Job;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for a condition; `what` says which.
+pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// A process that is killed with the test.
+pub(crate) struct Process {
+    child: Child,
+    log: std::path::PathBuf,
+}
+
+impl Process {
+    /// `millstream run` of the job.
+    pub(crate) fn run(job: &Job) -> Self {
+        Self::start(
+            job.path(),
+            &[
+                "run",
+                "--progress",
+                "lines",
+                &job.file().display().to_string(),
+            ],
+        )
+    }
+
+    /// Any command.
+    pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Self {
+        let log = directory.join(format!("{}.log", nanos()));
+        let child = Command::new(env!("CARGO_BIN_EXE_millstream"))
+            .args(arguments)
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).unwrap();
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for the end; its status, standard output and log.
+    pub(crate) fn end(mut self) -> (ExitStatus, String, String) {
+        let child = &mut self.child;
+        let status = wait_for("the process ends", || child.try_wait().unwrap());
+        let mut output = String::new();
+        let stdout = self.child.stdout.as_mut().unwrap();
+        stdout.read_to_string(&mut output).unwrap();
+        let log = std::fs::read_to_string(&self.log).unwrap();
+        (status, output, log)
+    }
+
+    /// Waits for the end, which must be a good one; its standard output.
+    pub(crate) fn succeeds(self) -> String {
+        let (status, output, log) = self.end();
+        assert!(status.success(), "{status}\n{output}\n{log}");
+        output
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.is_running() {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+        }
+    }
+}
+
+/// A port that nobody listens on now.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Waits until somebody listens.
+pub(crate) fn wait_for_port(port: u16) {
+    wait_for("somebody listens", || {
+        TcpStream::connect(("127.0.0.1", port)).ok()
+    });
+}
+
+fn nanos() -> u128 {
+    static FIRST: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    FIRST.get_or_init(Instant::now).elapsed().as_nanos()
+}
