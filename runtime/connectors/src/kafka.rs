@@ -16,6 +16,9 @@ mod access;
 mod client;
 mod committer;
 mod failure;
+mod ffi;
+mod sink;
+mod source;
 mod transaction;
 
 use std::sync::Arc;
@@ -24,18 +27,42 @@ use millstream_operators::{Result, SinkConnector, SourceConnector};
 use millstream_spec::connector::{KafkaSink, KafkaSource};
 use millstream_spec::{ValidSink, ValidSource};
 
+use access::Access;
+use sink::KafkaSinkConnector;
+use source::KafkaSourceConnector;
+
 /// The source that reads `options.topics`.
 ///
 /// # Errors
 /// An option cannot work.
-pub fn source(spec: &Arc<ValidSource>, _: &KafkaSource) -> Result<Arc<dyn SourceConnector>> {
-    Err(crate::not_built(&spec.name, "kafka"))
+pub fn source(spec: &Arc<ValidSource>, options: &KafkaSource) -> Result<Arc<dyn SourceConnector>> {
+    let access = Access::new(
+        &spec.name,
+        &options.bootstrap_servers,
+        (options.tls.as_ref(), options.sasl.as_ref()),
+        options.connect_timeout.0,
+    )?;
+    Ok(Arc::new(KafkaSourceConnector {
+        spec: Arc::clone(spec),
+        options: options.clone(),
+        access,
+    }))
 }
 
 /// The sink that writes to `options.topic`.
 ///
 /// # Errors
 /// An option cannot work.
-pub fn sink(spec: &Arc<ValidSink>, _: &KafkaSink) -> Result<Arc<dyn SinkConnector>> {
-    Err(crate::not_built(&spec.name, "kafka"))
+pub fn sink(spec: &Arc<ValidSink>, options: &KafkaSink) -> Result<Arc<dyn SinkConnector>> {
+    let access = Access::new(
+        &spec.name,
+        &options.bootstrap_servers,
+        (options.tls.as_ref(), options.sasl.as_ref()),
+        options.connect_timeout.0,
+    )?;
+    Ok(Arc::new(KafkaSinkConnector {
+        spec: Arc::clone(spec),
+        options: options.clone(),
+        access,
+    }))
 }

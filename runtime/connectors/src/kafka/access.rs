@@ -62,9 +62,7 @@ impl Access {
             .split(',')
             .map(str::trim)
             .filter(|server| !server.is_empty())
-            .map(|server| {
-                parse_endpoint(server).ok_or_else(|| failure::not_a_server(node, server))
-            })
+            .map(|server| parse_endpoint(server).ok_or_else(|| failure::not_a_server(node, server)))
             .collect::<Result<_>>()?;
         if servers.is_empty() {
             return Err(failure::not_a_server(node, bootstrap_servers));
@@ -205,7 +203,15 @@ mod tests {
     #[test]
     fn anything_else_is_refused_by_name() {
         for servers in [
-            "", " , ", "kafka:", ":9092", "kafka:0", "kafka:66000", "SSL://kafka:9092", "[::1", "[kafka]:1",
+            "",
+            " , ",
+            "kafka:",
+            ":9092",
+            "kafka:0",
+            "kafka:66000",
+            "SSL://kafka:9092",
+            "[::1",
+            "[kafka]:1",
             "a b:1",
         ] {
             let error = access(servers).unwrap_err();

@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 pub(crate) use backoff::Backoff;
-pub(crate) use cluster::{Cluster, Topic};
+pub(crate) use cluster::Cluster;
 pub(crate) use error::{ClientError, code, describe_code, is_transient};
 pub(crate) use offsets::{OffsetAt, PartitionId};
 pub(crate) use transactions::{Described, Phase, Transaction};
@@ -123,7 +123,10 @@ impl Client {
         loop {
             let mut last = None;
             for server in &self.access.servers {
-                match self.at_until(deadline, server, request, versions.clone()).await {
+                match self
+                    .at_until(deadline, server, request, versions.clone())
+                    .await
+                {
                     Ok(response) => return Ok(response),
                     Err(error) if error.is_transient() => last = Some(error),
                     Err(error) => return Err(error),

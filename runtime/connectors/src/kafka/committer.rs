@@ -14,7 +14,7 @@
 mod limits;
 mod resolve;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -193,12 +193,20 @@ impl KafkaCommitter {
             .flat_map(|(attempt, parallelism)| self.names.ids_of(*attempt, *parallelism))
             .filter(|id| !keep.contains(id))
             .collect();
-        let known = match self.until_answered(|| self.client.describe_transactions(&ids)).await {
+        let known = match self
+            .until_answered(|| self.client.describe_transactions(&ids))
+            .await
+        {
             Ok(known) => known,
             Err(error) if self.has_no_transactions(&error) => return Ok(0),
             Err(error) => return Err(self.client.failure(error)),
         };
-        let fenced = join_all(known.iter().map(|(id, described)| self.fence(id, described))).await;
+        let fenced = join_all(
+            known
+                .iter()
+                .map(|(id, described)| self.fence(id, described)),
+        )
+        .await;
         fenced.into_iter().try_fold(0, |sum, one| Ok(sum + one?))
     }
 

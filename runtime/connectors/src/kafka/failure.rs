@@ -129,6 +129,8 @@ pub(crate) fn unreadable_state(what: &str, text: &str, reason: &str) -> Failure 
     Failure::new(
         ErrorCode::CorruptObject,
         ErrorKind::CorruptData,
-        format!("{what} of a Kafka connector cannot be read from the checkpoint: {reason}: `{text}`"),
+        format!(
+            "{what} of a Kafka connector cannot be read from the checkpoint: {reason}: `{text}`"
+        ),
     )
 }

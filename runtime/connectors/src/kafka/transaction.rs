@@ -32,10 +32,8 @@ impl TransactionNames {
     /// Names for the sink `uid` of `job`; the prefix is `<namespace>.<name>` of the job if none
     /// is given.
     pub(crate) fn new(prefix: Option<&str>, job: &JobId, uid: &OperatorUid) -> Self {
-        let prefix = prefix.map_or_else(
-            || format!("{}.{}", job.namespace, job.name),
-            str::to_owned,
-        );
+        let prefix =
+            prefix.map_or_else(|| format!("{}.{}", job.namespace, job.name), str::to_owned);
         let stem = format!("{prefix}-{uid}");
         Self { prefix, stem }
     }
@@ -165,7 +163,12 @@ mod tests {
         let one = TransactionNames::new(Some("a"), &job(), &"b-c".into());
         let other = TransactionNames::new(Some("a-b"), &job(), &"c".into());
         let common = one.reservations("x");
-        assert!(other.reservations("x").iter().any(|name| common.contains(name)));
+        assert!(
+            other
+                .reservations("x")
+                .iter()
+                .any(|name| common.contains(name))
+        );
     }
 
     #[test]

@@ -5,9 +5,8 @@ use kafka_protocol::messages::{
     DescribeConfigsResponse, DescribeTransactionsRequest, DescribeTransactionsResponse,
     EndTxnRequest, EndTxnResponse, FindCoordinatorRequest, FindCoordinatorResponse,
     InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse,
-    ListTransactionsRequest, ListTransactionsResponse, MetadataRequest, MetadataResponse,
-    OffsetFetchRequest, OffsetFetchResponse, SaslAuthenticateRequest, SaslAuthenticateResponse,
-    SaslHandshakeRequest, SaslHandshakeResponse,
+    MetadataRequest, MetadataResponse, OffsetFetchRequest, OffsetFetchResponse,
+    SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
@@ -39,7 +38,6 @@ calls! {
     FindCoordinator: FindCoordinatorRequest => FindCoordinatorResponse,
     InitProducerId: InitProducerIdRequest => InitProducerIdResponse,
     ListOffsets: ListOffsetsRequest => ListOffsetsResponse,
-    ListTransactions: ListTransactionsRequest => ListTransactionsResponse,
     Metadata: MetadataRequest => MetadataResponse,
     OffsetFetch: OffsetFetchRequest => OffsetFetchResponse,
     SaslAuthenticate: SaslAuthenticateRequest => SaslAuthenticateResponse,

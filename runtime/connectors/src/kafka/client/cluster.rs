@@ -62,7 +62,11 @@ impl Client {
             Some((name, read_topic(topic)))
         });
         Ok(Cluster {
-            id: response.cluster_id.as_deref().unwrap_or_default().to_owned(),
+            id: response
+                .cluster_id
+                .as_deref()
+                .unwrap_or_default()
+                .to_owned(),
             brokers: brokers.collect(),
             topics: topics.collect(),
         })

@@ -114,8 +114,7 @@ impl Connection {
                 request: R::NAME,
             })?;
         let mut response = self.exchange(request, version).await?;
-        R::Response::decode(&mut response, version)
-            .map_err(|error| self.malformed(R::NAME, &error))
+        R::Response::decode(&mut response, version).map_err(|error| self.malformed(R::NAME, &error))
     }
 
     async fn learn_versions(&mut self) -> Result<(), ClientError> {
@@ -148,11 +147,7 @@ impl Connection {
     }
 
     /// Sends a request and reads its response, without the response's header.
-    async fn exchange<R: Call>(
-        &mut self,
-        request: &R,
-        version: i16,
-    ) -> Result<Bytes, ClientError> {
+    async fn exchange<R: Call>(&mut self, request: &R, version: i16) -> Result<Bytes, ClientError> {
         self.correlation = self.correlation.wrapping_add(1);
         let frame = encode(request, version, self.correlation)
             .map_err(|error| self.malformed(R::NAME, &error))?;
@@ -233,8 +228,8 @@ async fn encrypt(
     tcp: TcpStream,
 ) -> Result<Box<dyn Stream>, ClientError> {
     let broker = endpoint.to_string();
-    let name = ServerName::try_from(endpoint.host.clone())
-        .map_err(|error| transport(&broker, &error))?;
+    let name =
+        ServerName::try_from(endpoint.host.clone()).map_err(|error| transport(&broker, &error))?;
     match tls.connect(name, tcp).await {
         Ok(stream) => Ok(Box::new(stream)),
         Err(error) => Err(handshake_error(broker, &error)),

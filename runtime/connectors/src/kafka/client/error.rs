@@ -47,7 +47,9 @@ pub(crate) enum ClientError {
         reason: String,
     },
     /// The broker does not know the request in a version that we need.
-    #[error("broker {broker} does not support {request} in a version that millstream needs; Kafka 3.0 or newer is required")]
+    #[error(
+        "broker {broker} does not support {request} in a version that millstream needs; Kafka 3.0 or newer is required"
+    )]
     Unsupported {
         /// Who.
         broker: String,

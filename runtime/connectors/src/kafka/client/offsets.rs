@@ -113,7 +113,8 @@ impl Client {
                                 topic: topic.name.to_string(),
                                 partition: partition.partition_index,
                             };
-                            let offset = (partition.offset != NO_OFFSET).then_some(partition.offset);
+                            let offset =
+                                (partition.offset != NO_OFFSET).then_some(partition.offset);
                             found.insert(id, offset);
                         }
                     }
@@ -217,7 +218,10 @@ fn by_leader(
                 request: "Metadata",
                 code: code::LEADER_NOT_AVAILABLE,
             })?;
-        by_leader.entry(leader.clone()).or_default().push(id.clone());
+        by_leader
+            .entry(leader.clone())
+            .or_default()
+            .push(id.clone());
     }
     Ok(by_leader)
 }

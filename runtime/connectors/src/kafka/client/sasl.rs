@@ -1,4 +1,4 @@
-//! Login on a fresh connection: SaslHandshake, then SaslAuthenticate until the mechanism is done.
+//! Login on a fresh connection: `SaslHandshake`, then `SaslAuthenticate` until the mechanism is done.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
@@ -48,8 +48,7 @@ async fn handshake(
     mechanism: SaslMechanism,
 ) -> Result<(), ClientError> {
     let name = mechanism_name(mechanism);
-    let request =
-        SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(name));
+    let request = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(name));
     let response = connection.call(&request, 1..=1).await?;
     if response.error_code == code::NONE {
         return Ok(());
@@ -57,7 +56,11 @@ async fn handshake(
     let offered: Vec<&str> = response.mechanisms.iter().map(|name| &**name).collect();
     let reason = format!(
         "it does not offer {name} but {} ({})",
-        if offered.is_empty() { "nothing".to_owned() } else { offered.join(", ") },
+        if offered.is_empty() {
+            "nothing".to_owned()
+        } else {
+            offered.join(", ")
+        },
         describe_code(response.error_code),
     );
     Err(refused(connection, reason))

@@ -26,7 +26,9 @@ pub(super) enum ScramHash {
 pub(super) enum ScramError {
     #[error("the server's SCRAM message cannot be read: {0}")]
     Malformed(&'static str),
-    #[error("the server asks for {0} SCRAM iterations; {ITERATIONS_MIN} to {ITERATIONS_MAX} are allowed")]
+    #[error(
+        "the server asks for {0} SCRAM iterations; {ITERATIONS_MIN} to {ITERATIONS_MAX} are allowed"
+    )]
     Iterations(u32),
     #[error("the server says: {0}")]
     Refused(String),
@@ -173,7 +175,8 @@ keys!(sha512, Sha512, 64);
 mod tests {
     use super::*;
 
-    const SERVER_FIRST: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+    const SERVER_FIRST: &str =
+        "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
 
     fn exchange() -> ClientFirst {
         ClientFirst::new(ScramHash::Sha256, "user", "pencil", "rOprNGfwEbeRWgbNEkqO")

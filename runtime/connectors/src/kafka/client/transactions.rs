@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use kafka_protocol::messages::describe_transactions_response::TransactionState;
 use kafka_protocol::messages::{
     DescribeTransactionsRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ListTransactionsRequest, ProducerId, TransactionalId,
+    ProducerId, TransactionalId,
 };
-use kafka_protocol::messages::describe_transactions_response::TransactionState;
 use kafka_protocol::protocol::StrBytes;
 
 use super::error::{ClientError, code};
@@ -160,27 +160,6 @@ impl Client {
         Ok((*response.producer_id, response.producer_epoch))
     }
 
-    /// Ids and phases of all transactions that the brokers of the cluster coordinate and the user
-    /// may see.
-    ///
-    /// # Errors
-    /// A broker does not answer or refuses.
-    pub(crate) async fn list_transactions(&self) -> Answer<BTreeMap<String, Phase>> {
-        let mut listed = BTreeMap::new();
-        for endpoint in self.cluster(&[]).await?.brokers.into_values() {
-            let request = ListTransactionsRequest::default();
-            let response = self.at(&endpoint, &request, 0..=1).await?;
-            if response.error_code != code::NONE {
-                return Err(refused(&endpoint, "ListTransactions", response.error_code));
-            }
-            listed.extend(response.transaction_states.iter().map(|state| {
-                let phase = Phase::from_name(&state.transaction_state);
-                (state.transactional_id.to_string(), phase)
-            }));
-        }
-        Ok(listed)
-    }
-
     async fn describe_at(
         &self,
         endpoint: &Endpoint,
@@ -220,10 +199,7 @@ impl Client {
     }
 
     /// Asks who coordinates each id, and remembers it. At most [`IDS_PER_REQUEST`] ids.
-    async fn find_coordinators(
-        &self,
-        ids: &[String],
-    ) -> Answer<BTreeMap<Endpoint, Vec<String>>> {
+    async fn find_coordinators(&self, ids: &[String]) -> Answer<BTreeMap<Endpoint, Vec<String>>> {
         let request = FindCoordinatorRequest::default()
             .with_key_type(COORDINATOR_OF_TRANSACTION)
             .with_coordinator_keys(ids.iter().cloned().map(StrBytes::from_string).collect());

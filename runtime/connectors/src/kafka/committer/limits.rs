@@ -10,7 +10,7 @@ use crate::kafka::failure;
 use crate::kafka::transaction::SLOTS;
 
 /// What a restart may take from a failure to the commit of what was prepared before it.
-const RESTART_BUDGET: Duration = Duration::from_secs(60);
+const RESTART_BUDGET: Duration = Duration::from_mins(1);
 /// Ids that one subtask needs beside those of checkpoints under way or failed: the open
 /// transaction, the standby, one committed but still listed, and some savepoints.
 const SLOTS_IN_RESERVE: u32 = 8;
@@ -44,7 +44,12 @@ pub(super) fn check(
     let needed = longest_life(checkpoint);
     let limit = broker_max.map_or_else(
         || "the broker's transaction.max.timeout.ms is not visible to this user".to_owned(),
-        |max| format!("the broker allows at most {} (transaction.max.timeout.ms)", show(max)),
+        |max| {
+            format!(
+                "the broker allows at most {} (transaction.max.timeout.ms)",
+                show(max)
+            )
+        },
     );
     let sum = format!(
         "interval {} + (tolerableFailures {} + 1) x (timeout {} + minPause {}) + {} for a restart \
@@ -112,7 +117,7 @@ mod tests {
         }
     }
 
-    const BROKER: Option<Duration> = Some(Duration::from_secs(900));
+    const BROKER: Option<Duration> = Some(Duration::from_mins(15));
 
     fn message(timeout: u64, checkpoint: &CheckpointSpec, broker: Option<Duration>) -> String {
         let failure = check("out", Duration::from_secs(timeout), checkpoint, broker).unwrap_err();
@@ -122,7 +127,13 @@ mod tests {
 
     #[test]
     fn the_default_settings_go_with_the_default_broker() {
-        check("out", Duration::from_secs(900), &checkpoint(10, 600, 0), BROKER).unwrap();
+        check(
+            "out",
+            Duration::from_mins(15),
+            &checkpoint(10, 600, 0),
+            BROKER,
+        )
+        .unwrap();
     }
 
     #[test]
@@ -156,7 +167,7 @@ mod tests {
 
     #[test]
     fn without_the_brokers_limit_the_rest_is_still_checked() {
-        check("out", Duration::from_secs(1_800), &checkpoint(10, 60, 0), None).unwrap();
+        check("out", Duration::from_mins(30), &checkpoint(10, 60, 0), None).unwrap();
         message(30, &checkpoint(10, 60, 0), None);
     }
 

@@ -7,9 +7,9 @@
 //! |---|---|
 //! | nothing known, or another producer id | 49 |
 //! | Ongoing, same epoch | 0 |
-//! | PrepareCommit, same epoch | 51 |
-//! | CompleteCommit, same epoch | 0 |
-//! | PrepareAbort or CompleteAbort by its client, same epoch | 48 |
+//! | `PrepareCommit`, same epoch | 51 |
+//! | `CompleteCommit`, same epoch | 0 |
+//! | `PrepareAbort` or `CompleteAbort` by its client, same epoch | 48 |
 //! | aborted by timeout or fenced: newer epoch | 90, or 47 in v1 |
 //! | Empty, same epoch | 48 |
 //! | initialised again: newer epoch | 90, or 47 in v1 |
@@ -65,14 +65,18 @@ pub(crate) fn fate(transaction: &Transaction, described: Option<&Described>) -> 
     let Some(described) = described else {
         return Fate::Lost("the cluster does not know its id (never used, or expired)".to_owned());
     };
-    let is_same = described.producer_id == transaction.producer_id
-        && described.epoch == transaction.epoch;
+    let is_same =
+        described.producer_id == transaction.producer_id && described.epoch == transaction.epoch;
     match (&described.phase, is_same) {
         (Phase::CompleteCommit | Phase::PrepareCommit, true) => Fate::Committed,
         (Phase::Ongoing | Phase::Other(_), true) => Fate::Undecided,
         (Phase::PrepareAbort | Phase::CompleteAbort, _) => Fate::Lost(format!(
             "it was aborted{}",
-            if is_same { "" } else { ", most likely because its timeout passed" }
+            if is_same {
+                ""
+            } else {
+                ", most likely because its timeout passed"
+            }
         )),
         (Phase::Empty | Phase::Dead, true) => Fate::Lost("nothing was ever written to it".into()),
         (phase, _) => Fate::Lost(format!(
@@ -165,14 +169,20 @@ mod tests {
         ] {
             for (producer_id, epoch) in [(1_000, 6), (1_000, 4), (1_001, 5), (1_001, 0)] {
                 let fate = fate_of(phase.clone(), producer_id, epoch);
-                assert!(matches!(fate, Fate::Lost(_)), "{phase:?} {producer_id} {epoch}");
+                assert!(
+                    matches!(fate, Fate::Lost(_)),
+                    "{phase:?} {producer_id} {epoch}"
+                );
             }
         }
     }
 
     #[test]
     fn a_state_without_a_word_is_unknown_and_not_a_loss() {
-        assert_eq!(fate_of(Phase::Other("New".into()), 1_000, 5), Fate::Undecided);
+        assert_eq!(
+            fate_of(Phase::Other("New".into()), 1_000, 5),
+            Fate::Undecided
+        );
     }
 
     #[test]
@@ -184,7 +194,10 @@ mod tests {
             Phase::PrepareEpochFence,
             Phase::Dead,
         ] {
-            assert!(matches!(fate_of(phase.clone(), 1_000, 5), Fate::Lost(_)), "{phase:?}");
+            assert!(
+                matches!(fate_of(phase.clone(), 1_000, 5), Fate::Lost(_)),
+                "{phase:?}"
+            );
         }
     }
 

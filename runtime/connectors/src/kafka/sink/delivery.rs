@@ -1,0 +1,130 @@
+//! Waiting for brokers to take records, and what it means when they do not.
+
+use std::time::{Duration, Instant};
+
+use millstream_operators::Result;
+use millstream_types::Failure;
+
+use crate::kafka::failure;
+use crate::kafka::ffi::{ErrorCode, Events, Problem, Producer};
+
+/// Between two looks at a full queue. librdkafka has no call that waits for room and also notices
+/// failed deliveries.
+const FULL_QUEUE_WAIT: Duration = Duration::from_millis(2);
+/// Between two looks at a flush.
+const FLUSH_WAIT: Duration = Duration::from_millis(100);
+/// How long the last question before giving up may take.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// Who writes where, for messages, and how long to wait without any broker.
+#[derive(Debug, Clone)]
+pub(super) struct Destination {
+    pub(super) topic: String,
+    pub(super) servers: String,
+    pub(super) patience: Duration,
+}
+
+/// One wait, which goes on as long as records are delivered or a broker is there to deliver to.
+/// A record that a broker does not take fails by itself after `message.timeout.ms`.
+#[derive(Debug)]
+pub(super) struct Wait<'a> {
+    destination: &'a Destination,
+    queued: usize,
+    since: Instant,
+}
+
+impl<'a> Wait<'a> {
+    pub(super) fn new(destination: &'a Destination) -> Self {
+        Self {
+            destination,
+            queued: usize::MAX,
+            since: Instant::now(),
+        }
+    }
+
+    /// Waits a moment for room in the queue.
+    ///
+    /// # Errors
+    /// A delivery has failed, or there has been no broker for too long.
+    pub(super) fn for_room(&mut self, producer: &Producer) -> Result<()> {
+        producer.poll(FULL_QUEUE_WAIT);
+        self.check(producer)
+    }
+
+    /// Waits until every record is delivered.
+    ///
+    /// # Errors
+    /// As [`for_room`](Self::for_room).
+    pub(super) fn for_delivery(&mut self, producer: &Producer) -> Result<()> {
+        while !producer.flush(FLUSH_WAIT) {
+            self.check(producer)?;
+        }
+        self.destination.check(producer)
+    }
+
+    fn check(&mut self, producer: &Producer) -> Result<()> {
+        self.destination.check(producer)?;
+        let queued = producer.queued();
+        if queued < self.queued {
+            self.since = Instant::now();
+        }
+        self.queued = queued;
+        let patience = self.destination.patience;
+        let events = producer.events();
+        let is_alone = events.all_down_for().is_some_and(|down| down >= patience);
+        if !is_alone || self.since.elapsed() < patience {
+            return Ok(());
+        }
+        if producer.reaches_a_broker(PROBE) {
+            events.answered();
+            return Ok(());
+        }
+        Err(events.unreachable(&self.destination.servers, patience))
+    }
+}
+
+impl Destination {
+    /// Whether everything has gone well so far.
+    ///
+    /// # Errors
+    /// A delivery has failed.
+    pub(super) fn check(&self, producer: &Producer) -> Result<()> {
+        match producer.events().problem() {
+            None => Ok(()),
+            Some(problem) => Err(self.failure(&problem, producer.events())),
+        }
+    }
+
+    fn failure(&self, problem: &Problem, events: &Events) -> Failure {
+        match problem {
+            Problem::Delivery(error) | Problem::Fatal(error) => match error.code {
+                ErrorCode::MessageSizeTooLarge => self.refused(error.code, &error.text),
+                ErrorCode::MessageTimedOut if events.all_down_for().is_some() => {
+                    events.unreachable(&self.servers, self.patience)
+                }
+                ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopic => {
+                    failure::topic_missing(&self.topic, &self.servers, &error.text)
+                }
+                _ => failure::delivery(&self.topic, &error.to_string()),
+            },
+            Problem::Transaction(text) => failure::delivery(&self.topic, text),
+        }
+    }
+
+    /// librdkafka or the broker does not take a record at all.
+    pub(super) fn refused(&self, code: ErrorCode, text: &str) -> Failure {
+        match code {
+            ErrorCode::MessageSizeTooLarge => failure::undeliverable(
+                &self.topic,
+                &format!(
+                    "{text}. Raise `message.max.bytes` in `properties` and on the broker or topic, \
+                     or filter such records"
+                ),
+            ),
+            ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopic => {
+                failure::topic_missing(&self.topic, &self.servers, text)
+            }
+            _ => failure::delivery(&self.topic, text),
+        }
+    }
+}
