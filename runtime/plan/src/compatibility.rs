@@ -175,7 +175,11 @@ impl fmt::Display for Incompatibility {
             }
         };
         match renamed {
-            Some(renamed) => write!(f, "; if `{renamed}` is the same under a new name, call it `{uid}` again", uid = self.uid()),
+            Some(renamed) => write!(
+                f,
+                "; if `{renamed}` is the same under a new name, call it `{uid}` again",
+                uid = self.uid()
+            ),
             None => Ok(()),
         }
     }

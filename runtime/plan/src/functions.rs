@@ -4,6 +4,8 @@
 //! after a failure must give the same output, or output that is already visible would be
 //! contradicted.
 
+mod json;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -19,6 +21,26 @@ use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
 use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
 
 use crate::sql::types::ColumnTypes;
+
+/// Functions about the engine, its files and its nested types rather than about records.
+const HIDDEN: [&str; 16] = [
+    "arrow_cast",
+    "arrow_field",
+    "arrow_metadata",
+    "arrow_try_cast",
+    "arrow_typeof",
+    "cast_to_type",
+    "file_row_index",
+    "get_field",
+    "input_file_name",
+    "named_struct",
+    "struct",
+    "try_cast_to_type",
+    "union_extract",
+    "union_tag",
+    "version",
+    "with_metadata",
+];
 
 /// All functions by their lower-case names.
 #[derive(Debug)]
@@ -39,16 +61,22 @@ impl Functions {
                 Arc::new(CoreFunctionPlanner::default()),
                 Arc::new(DatetimeFunctionPlanner),
                 Arc::new(UnicodeFunctionPlanner),
+                Arc::new(json::JsonOperators::new()),
             ],
             options: ConfigOptions::default(),
         };
-        for function in datafusion_functions::all_default_functions() {
-            functions.add(&function);
+        let engine = datafusion_functions::all_default_functions();
+        for function in engine.iter().chain(&json::functions()) {
+            functions.add(function);
         }
         functions
     }
 
+    /// Adds a function under all its names, if it has anything to do in a transform.
     fn add(&mut self, function: &Arc<ScalarUDF>) {
+        if HIDDEN.contains(&function.name()) {
+            return;
+        }
         let names =
             std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str));
         for name in names {

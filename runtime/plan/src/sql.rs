@@ -6,6 +6,7 @@
 //! the text.
 
 pub(crate) mod bind;
+pub(crate) mod dialect;
 pub(crate) mod lower;
 pub(crate) mod names;
 pub(crate) mod nesting;
@@ -111,6 +112,7 @@ pub(crate) fn bind_transform(
     if faults.is_empty() {
         Ok(BoundTransform { filter, columns })
     } else {
+        faults.sort_by_key(|fault| fault.place.as_ref().map(|place| (place.line, place.column)));
         Err(faults)
     }
 }

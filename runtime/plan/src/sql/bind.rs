@@ -4,7 +4,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, SchemaRef};
-use datafusion_common::{DFSchema, DFSchemaRef, DataFusionError, Result as DataFusionResult};
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_common::{
+    DFSchema, DFSchemaRef, DataFusionError, Result as DataFusionResult, ScalarValue, plan_err,
+};
 use datafusion_expr::expr::Cast;
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_expr::{Expr, ExprSchemable};
@@ -13,7 +16,7 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{self, visit_expressions_mut};
 
 use super::names::Item;
-use super::place::{Subject, span_of};
+use super::place::Subject;
 use super::{BoundColumn, lower, types};
 use crate::error::Fault;
 use crate::functions::Functions;
@@ -48,9 +51,10 @@ impl<'a> Binder<'a> {
             .get_type(&self.schema)
             .map_err(|error| self.fault(ast, &error))?;
         match data_type {
-            DataType::Boolean | DataType::Null => Ok(expr),
+            DataType::Boolean => Ok(expr),
+            DataType::Null => Ok(Expr::Literal(ScalarValue::Boolean(None), None)),
             other => Err(Box::new(self.subject.unbound(
-                span_of(ast),
+                self.subject.span_of(ast),
                 format!(
                     "WHERE needs a condition, but this is a {}",
                     types::type_name(&other)
@@ -117,10 +121,41 @@ impl<'a> Binder<'a> {
             &mut PlannerContext::new(),
         )?;
         let simplifier = self.simplifier();
-        let expr = simplifier.coerce(expr.unalias_nested().data, &self.schema)?;
+        let expr = expr.unalias_nested().data;
+        let converted = self.read_strings(&expr)?;
+        let expr = simplifier.coerce(expr, &self.schema)?;
+        let found = self.read_strings(&expr)?;
+        if let Some(target) = found.iter().find(|target| {
+            let count = |targets: &[DataType]| targets.iter().filter(|t| t == target).count();
+            count(&found) > count(&converted)
+        }) {
+            return plan_err!(
+                "a string is used as {}: convert it with CAST, or with TRY_CAST if it may not be one",
+                types::type_name(target)
+            );
+        }
         let expr = self.simplified(expr)?;
         lower::lower(&expr, &self.schema)?;
         Ok(expr)
+    }
+
+    /// The types that strings are converted to, other than constants.
+    ///
+    /// Coercion would make any string a number to compare it with one, and fail on the first
+    /// record whose string is none.
+    fn read_strings(&self, expr: &Expr) -> DataFusionResult<Vec<DataType>> {
+        let mut targets = Vec::new();
+        expr.apply(|node| {
+            if let Expr::Cast(Cast { expr, field }) = node {
+                let constant = matches!(expr.as_ref(), Expr::Literal(..));
+                let from_string = !constant && expr.get_type(&self.schema)?.is_string();
+                if from_string && !field.data_type().is_string() {
+                    targets.push(field.data_type().clone());
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(targets)
     }
 
     fn simplified(&self, expr: Expr) -> DataFusionResult<Expr> {
@@ -143,18 +178,34 @@ impl<'a> Binder<'a> {
         let _ = visit_expressions_mut(&mut ast.clone(), |part| match self.try_type(part) {
             Ok(_) => ControlFlow::Continue(()),
             Err(error) => {
-                innermost = Some((span_of(part), message(&error)));
+                innermost = Some((self.subject.span_of(part), message(&error)));
                 ControlFlow::Break(())
             }
         });
-        let (span, message) = innermost.unwrap_or_else(|| (span_of(ast), message(error)));
+        let (span, message) =
+            innermost.unwrap_or_else(|| (self.subject.span_of(ast), message(error)));
         Box::new(self.subject.unbound(span, message))
     }
 }
 
 /// What an error says, without the words of its layers.
 fn message(error: &DataFusionError) -> String {
-    let text = error.find_root().message().into_owned();
+    let text = match error.find_root() {
+        DataFusionError::ArrowError(error, _) => error.to_string(),
+        other => other.message().into_owned(),
+    };
     let line = text.lines().next().unwrap_or_default();
-    line.trim_end_matches(['.', ' ']).to_owned()
+    let line = line
+        .rsplit("Error during planning: ")
+        .next()
+        .unwrap_or(line);
+    let line = types::in_column_types(line.trim_end_matches(['.', ' ']));
+    let mut letters = line.chars();
+    match (letters.next(), letters.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
+            let rest: String = std::iter::once(second).chain(letters).collect();
+            format!("{}{rest}", first.to_lowercase())
+        }
+        _ => line,
+    }
 }

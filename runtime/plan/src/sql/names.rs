@@ -7,13 +7,14 @@ use std::ops::ControlFlow;
 
 use arrow_schema::SchemaRef;
 use datafusion_sql::sqlparser::ast::{
-    ExceptSelectItem, ExcludeSelectItem, Expr, Function, Ident, ObjectName, Query, SelectItem,
-    SelectItemQualifiedWildcardKind, Spanned, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    CastKind, DataType, ExceptSelectItem, ExcludeSelectItem, Expr, Function, Ident, ObjectName,
+    Query, SelectItem, SelectItemQualifiedWildcardKind, Spanned, Value, ValueWithSpan, VisitMut,
+    VisitorMut, WildcardAdditionalOptions,
 };
 use datafusion_sql::sqlparser::tokenizer::Span;
 
 use super::parse::Selection;
-use super::place::{Subject, span_of};
+use super::place::Subject;
 use crate::error::{Fault, nearest};
 use crate::functions::Functions;
 
@@ -116,7 +117,7 @@ impl<'a> Scope<'a> {
         match item {
             SelectItem::UnnamedExpr(ast) => self.unnamed(ast, faults).into_iter().collect(),
             SelectItem::ExprWithAlias { expr, alias } => {
-                let span = span_of(&expr);
+                let span = self.subject.span_of(&expr);
                 self.resolve(expr, faults)
                     .map(|ast| Item {
                         name: alias.value,
@@ -141,16 +142,16 @@ impl<'a> Scope<'a> {
                 Vec::new()
             }
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(ast), _) => {
-                faults.push(
-                    self.subject
-                        .unbound(span_of(&ast), "`*` may stand behind the input's name only"),
-                );
+                faults.push(self.subject.unbound(
+                    self.subject.span_of(&ast),
+                    "`*` may stand behind the input's name only",
+                ));
                 Vec::new()
             }
             SelectItem::ExprWithAliases { expr, .. } => {
                 faults.push(
                     self.subject
-                        .unbound(span_of(&expr), "an expression has one name"),
+                        .unbound(self.subject.span_of(&expr), "an expression has one name"),
                 );
                 Vec::new()
             }
@@ -158,7 +159,7 @@ impl<'a> Scope<'a> {
     }
 
     fn unnamed(&self, ast: Expr, faults: &mut Vec<Fault>) -> Option<Item> {
-        let span = span_of(&ast);
+        let span = self.subject.span_of(&ast);
         let name = match &ast {
             Expr::Identifier(ident) => Some(ident.value.clone()),
             Expr::CompoundIdentifier(path) => path.last().map(|ident| ident.value.clone()),
@@ -206,7 +207,7 @@ impl<'a> Scope<'a> {
             self.column(&element.column_name, faults);
             replaced.extend(self.resolve(element.expr.clone(), faults).map(|ast| Item {
                 name: element.column_name.value.clone(),
-                span: span_of(&element.expr),
+                span: self.subject.span_of(&element.expr),
                 ast,
             }));
         }
@@ -330,6 +331,22 @@ fn idents(name: &ObjectName) -> Vec<&str> {
         .collect()
 }
 
+/// A number with an exponent is a double, as the SQL standard has it; one without is exact.
+fn approximate(value: &ValueWithSpan) -> Option<Expr> {
+    let Value::Number(number, _) = &value.value else {
+        return None;
+    };
+    number.contains(['e', 'E']).then(|| Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(Expr::Value(
+            Value::SingleQuotedString(number.clone()).with_span(value.span),
+        )),
+        data_type: DataType::DoublePrecision,
+        array: false,
+        format: None,
+    })
+}
+
 struct Resolver<'s, 'f> {
     scope: &'s Scope<'s>,
     faults: &'f mut Vec<Fault>,
@@ -356,6 +373,26 @@ impl VisitorMut for Resolver<'_, '_> {
                 }
             }
             Expr::Function(function) => self.scope.function(function, self.faults),
+            Expr::Array(_)
+            | Expr::Tuple(_)
+            | Expr::Struct { .. }
+            | Expr::Dictionary(_)
+            | Expr::Map(_)
+            | Expr::CompoundFieldAccess { .. }
+            | Expr::JsonAccess { .. } => {
+                let span = self.scope.subject.span_of(expr);
+                let fault = self
+                    .scope
+                    .subject
+                    .unbound(span, "nested values are not supported");
+                let help = "a field of a JSON text is read with `->>` or json_get_str";
+                self.faults.push(fault.with_help(help));
+            }
+            Expr::Value(value) => {
+                if let Some(double) = approximate(value) {
+                    *expr = double;
+                }
+            }
             _ => {}
         }
         ControlFlow::Continue(())

@@ -73,13 +73,13 @@ fn step(token: &Token) -> Step {
 
 #[cfg(test)]
 mod tests {
-    use datafusion_sql::sqlparser::dialect::GenericDialect;
     use datafusion_sql::sqlparser::tokenizer::Tokenizer;
 
+    use super::super::dialect::TransformDialect;
     use super::*;
 
     fn fits(sql: &str) -> bool {
-        let tokens = Tokenizer::new(&GenericDialect {}, sql)
+        let tokens = Tokenizer::new(&TransformDialect, sql)
             .tokenize_with_location()
             .unwrap();
         check(&tokens).is_ok()

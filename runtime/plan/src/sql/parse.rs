@@ -4,12 +4,12 @@ use datafusion_sql::sqlparser::ast::{
     Expr, GroupByExpr, ObjectName, Query, Select, SelectItem, SetExpr, Spanned, Statement,
     TableFactor,
 };
-use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 use millstream_spec::valid::Input;
 use millstream_types::ErrorCode;
 
+use super::dialect::TransformDialect;
 use super::nesting;
 use super::place::Subject;
 use crate::error::{Fault, nearest};
@@ -52,7 +52,7 @@ struct Text<'a> {
 
 impl<'a> Text<'a> {
     fn read(subject: &'a Subject<'a>) -> Checked<Self> {
-        let tokens = Tokenizer::new(&GenericDialect {}, subject.sql)
+        let tokens = Tokenizer::new(&TransformDialect, subject.sql)
             .tokenize_with_location()
             .map_err(|error| {
                 let span = Span::new(error.location, error.location);
@@ -77,7 +77,7 @@ impl<'a> Text<'a> {
 
     /// The one statement.
     fn statement(&self, input: &Input) -> Checked<Statement> {
-        let mut statements = Parser::new(&GenericDialect {})
+        let mut statements = Parser::new(&TransformDialect)
             .with_recursion_limit(MAX_PARSER_DEPTH)
             .with_tokens_with_locations(self.tokens.clone())
             .parse_statements()
@@ -325,11 +325,8 @@ impl<'a> Text<'a> {
             return Err(self.refuse(None, message));
         };
         if !select.from.is_empty() || !from.joins.is_empty() {
-            let span = from
-                .joins
-                .first()
-                .map_or_else(|| from.relation.span(), |join| join.relation.span());
-            return Err(self.refuse(Some(span), joined));
+            let second = select.from.first().map(|first| first.relation.span());
+            return Err(self.refuse(self.keyword("JOIN").or(second), joined));
         }
         let TableFactor::Table {
             name,

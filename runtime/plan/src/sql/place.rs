@@ -1,10 +1,13 @@
 //! Places in a SQL text.
 
-use datafusion_sql::sqlparser::ast::{Expr, Spanned, visit_expressions};
-use datafusion_sql::sqlparser::tokenizer::{Location, Span};
-use millstream_types::ErrorCode;
 use std::ops::ControlFlow;
 
+use datafusion_sql::sqlparser::ast::{Expr, Spanned, visit_expressions};
+use datafusion_sql::sqlparser::keywords::Keyword;
+use datafusion_sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
+use millstream_types::ErrorCode;
+
+use super::dialect::TransformDialect;
 use crate::error::{Fault, Place};
 
 /// What a fault is about: a node and its SQL.
@@ -38,6 +41,11 @@ impl Subject<'_> {
         self.fault(ErrorCode::SqlDoesNotBind, Some(span), message)
     }
 
+    /// Where an expression stands.
+    pub(crate) fn span_of(&self, expr: &Expr) -> Span {
+        span_of(self.sql, expr)
+    }
+
     fn place(&self, span: Span) -> Option<Place> {
         if span.start.line == 0 {
             return None;
@@ -58,9 +66,53 @@ fn position(location: Location) -> (usize, usize) {
     (number(location.line), number(location.column))
 }
 
-/// Where an expression stands. Some syntax carries no place of its own; then it is the place of
-/// what is inside.
-pub(crate) fn span_of(expr: &Expr) -> Span {
+/// Where an expression stands, with the words and parentheses around it that belong to it.
+fn span_of(sql: &str, expr: &Expr) -> Span {
+    let tokens = Tokenizer::new(&TransformDialect, sql)
+        .tokenize_with_location()
+        .unwrap_or_default();
+    let tokens: Vec<TokenWithSpan> = tokens
+        .into_iter()
+        .filter(|token| !matches!(token.token, Token::Whitespace(_)))
+        .collect();
+    extent(&tokens, expr)
+}
+
+/// The parser's places end before a closing parenthesis and leave out the words of special
+/// syntax, such as `CAST(`.
+fn extent(tokens: &[TokenWithSpan], expr: &Expr) -> Span {
+    let span = known_span(expr);
+    if span.start.line == 0 {
+        return span;
+    }
+    match expr {
+        Expr::BinaryOp { left, right, .. } => extent(tokens, left).union(&extent(tokens, right)),
+        Expr::Function(_) => {
+            let name = tokens
+                .iter()
+                .position(|token| token.span.start == span.start);
+            let open = name.and_then(|name| next_open(tokens, name));
+            span.union_opt(&open.and_then(|open| closing(tokens, open)))
+        }
+        Expr::InList { list, .. } => list
+            .first()
+            .and_then(|first| around(tokens, known_span(first)))
+            .map_or(span, |list| span.union(&list)),
+        Expr::Nested(_)
+        | Expr::Cast { .. }
+        | Expr::Extract { .. }
+        | Expr::Ceil { .. }
+        | Expr::Floor { .. }
+        | Expr::Position { .. }
+        | Expr::Substring { .. }
+        | Expr::Trim { .. }
+        | Expr::Overlay { .. } => around(tokens, span).unwrap_or(span),
+        _ => span,
+    }
+}
+
+/// The parser's place of an expression, or of what is inside where it has none.
+fn known_span(expr: &Expr) -> Span {
     let own = expr.span();
     if own.start.line > 0 {
         return own;
@@ -72,6 +124,74 @@ pub(crate) fn span_of(expr: &Expr) -> Span {
     });
     inner
 }
+
+fn next_open(tokens: &[TokenWithSpan], from: usize) -> Option<usize> {
+    let next = tokens.get(from + 1)?;
+    (next.token == Token::LParen).then_some(from + 1)
+}
+
+/// The parenthesis that closes the one at `open`.
+fn closing(tokens: &[TokenWithSpan], open: usize) -> Option<Span> {
+    let mut depth = 0_usize;
+    tokens.iter().skip(open).find_map(|token| {
+        match token.token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth -= 1,
+            _ => {}
+        }
+        (depth == 0).then_some(token.span)
+    })
+}
+
+/// From the word before the innermost parentheses around `inside` to their end; without
+/// parentheses (`x::string`) nothing.
+fn around(tokens: &[TokenWithSpan], inside: Span) -> Option<Span> {
+    let first = tokens
+        .iter()
+        .position(|token| token.span.start == inside.start)?;
+    let mut depth = 0_usize;
+    let open = (0..first)
+        .rev()
+        .find(|index| match tokens.get(*index).map(|t| &t.token) {
+            Some(Token::RParen) => {
+                depth += 1;
+                false
+            }
+            Some(Token::LParen) if depth > 0 => {
+                depth -= 1;
+                false
+            }
+            Some(Token::LParen) => true,
+            _ => false,
+        })?;
+    let close = closing(tokens, open)?;
+    if close.end < inside.end {
+        return None;
+    }
+    let word = open.checked_sub(1).and_then(|word| tokens.get(word));
+    let start = match word {
+        Some(TokenWithSpan {
+            token: Token::Word(word),
+            span,
+        }) if SPECIAL.contains(&word.keyword) => *span,
+        _ => tokens.get(open)?.span,
+    };
+    Some(start.union(&close))
+}
+
+/// Words before the parentheses of special syntax.
+const SPECIAL: [Keyword; 10] = [
+    Keyword::CAST,
+    Keyword::TRY_CAST,
+    Keyword::SAFE_CAST,
+    Keyword::EXTRACT,
+    Keyword::CEIL,
+    Keyword::FLOOR,
+    Keyword::POSITION,
+    Keyword::SUBSTRING,
+    Keyword::TRIM,
+    Keyword::OVERLAY,
+];
 
 impl Fault {
     /// Adds what to do.

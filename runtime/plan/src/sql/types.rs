@@ -25,9 +25,11 @@ impl TypePlanner for ColumnTypes {
                 ColumnType::Int32
             }
             SqlType::Int64 => ColumnType::Int64,
-            SqlType::Bytea | SqlType::Blob(_) | SqlType::Binary(_) | SqlType::Varbinary(_) => {
-                ColumnType::Bytes
-            }
+            SqlType::Bytea
+            | SqlType::Bytes(_)
+            | SqlType::Blob(_)
+            | SqlType::Binary(_)
+            | SqlType::Varbinary(_) => ColumnType::Bytes,
             SqlType::Custom(name, _) => match name.to_string().to_ascii_lowercase().as_str() {
                 "string" => ColumnType::String,
                 "bytes" => ColumnType::Bytes,

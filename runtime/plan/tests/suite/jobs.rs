@@ -1,13 +1,11 @@
 //! Jobs to plan, and ways to look at what was planned.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{Schema, SchemaRef};
-use millstream_plan::{JobGraph, Node, NodeKind, PlanError, plan};
+use arrow_schema::{DataType, SchemaRef};
+use millstream_plan::{JobGraph, Node, PlanError, plan};
 use millstream_spec::ValidJob;
-use millstream_types::schema::{Column, arrow_schema};
+use millstream_types::schema::Column;
 
 /// The columns of most jobs here.
 pub(crate) const ORDERS: &str = "order_id string!, customer_id string, quantity int64, \
@@ -130,12 +128,26 @@ impl Job {
         self.plan().unwrap()
     }
 
+    fn decimal(data_type: &DataType) -> String {
+        match data_type {
+            DataType::Decimal128(precision, scale) => format!("decimal({precision},{scale})"),
+            other => panic!("{other} is no type of a column"),
+        }
+    }
+
     /// The message of a plan that must fail.
     pub(crate) fn refusal(&self) -> String {
         self.plan()
             .map(|graph| graph.nodes.len())
             .unwrap_err()
             .to_string()
+    }
+}
+
+fn decimal(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Decimal128(precision, scale) => format!("decimal({precision},{scale})"),
+        other => panic!("{other} is no type of a column"),
     }
 }
 
@@ -171,7 +183,7 @@ pub(crate) fn described(schema: &SchemaRef) -> String {
         ]
         .into_iter()
         .find(|name| columns(&format!("c {name}"))[0].column_type.arrow() == *field.data_type())
-        .map_or_else(|| field.data_type().to_string(), str::to_owned);
+        .map_or_else(|| decimal(field.data_type()), str::to_owned);
         format!("{} {column_type}{bang}", field.name())
     });
     fields.collect::<Vec<_>>().join(", ")
@@ -180,41 +192,4 @@ pub(crate) fn described(schema: &SchemaRef) -> String {
 /// The fault messages of a transform over [`ORDERS`] that must fail.
 pub(crate) fn refused(sql: &str) -> String {
     one(sql).refusal()
-}
-
-/// What a transform over [`ORDERS`] computes of a batch of those columns, row by row.
-pub(crate) fn computed(sql: &str, rows: &[(&str, ArrayRef)]) -> Result<RecordBatch, String> {
-    let count = rows[0].1.len();
-    let all = arrow_schema(&columns(ORDERS));
-    let graph = one(sql).plan().map_err(|error| error.to_string())?;
-    let source = node(&graph, "orders");
-    let given = source.schema.fields().iter().map(|field| {
-        let named = rows.iter().find(|(name, _)| name == field.name());
-        named.map_or_else(
-            || arrow_array::new_null_array(field.data_type(), count),
-            |(_, array)| Arc::clone(array),
-        )
-    });
-    let given: Vec<ArrayRef> = given.collect();
-    let nullable: Vec<_> = source
-        .schema
-        .fields()
-        .iter()
-        .map(|field| field.as_ref().clone().with_nullable(true))
-        .collect();
-    assert!(all.fields().len() >= given.len());
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(nullable)), given).unwrap();
-    let transform = node(&graph, "t");
-    let NodeKind::Sql(sql) = &transform.kind else {
-        panic!("`t` is a transform")
-    };
-    assert!(sql.filter.is_none(), "filters are the operator's business");
-    let values = sql.projection.iter().map(|expression| {
-        let value = expression
-            .evaluate(&batch)
-            .map_err(|error| error.to_string())?;
-        value.into_array(count).map_err(|error| error.to_string())
-    });
-    let values: Vec<ArrayRef> = values.collect::<Result<_, String>>()?;
-    RecordBatch::try_new(Arc::clone(&transform.schema), values).map_err(|error| error.to_string())
 }

@@ -68,7 +68,10 @@ fn a_renamed_source_is_named_with_its_likely_new_name() {
     );
     let failure = Incompatibility::failure(&found).unwrap();
     assert_eq!(failure.code, ErrorCode::IncompatibleState);
-    assert!(failure.message.contains("call it `order` again"), "{failure}");
+    assert!(
+        failure.message.contains("call it `order` again"),
+        "{failure}"
+    );
 }
 
 #[test]
@@ -87,7 +90,10 @@ fn positions_of_another_connector_are_refused() {
 #[test]
 fn positions_under_the_name_of_a_transform_have_no_place() {
     let found = found(&states(&[("valid", splits(1, None))]));
-    assert!(matches!(found.as_slice(), [Incompatibility::SourceGone { .. }]));
+    assert!(matches!(
+        found.as_slice(),
+        [Incompatibility::SourceGone { .. }]
+    ));
 }
 
 #[test]
@@ -95,7 +101,11 @@ fn output_that_waits_for_a_sink_that_is_gone_is_never_forgotten() {
     let found = found(&states(&[("processed", committables(3))]));
     assert!(matches!(
         found.as_slice(),
-        [Incompatibility::SinkGone { committables: 3, renamed: None, .. }]
+        [Incompatibility::SinkGone {
+            committables: 3,
+            renamed: None,
+            ..
+        }]
     ));
 }
 
