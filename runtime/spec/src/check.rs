@@ -99,6 +99,11 @@ impl Report<'_> {
         self.faults.any_within(path)
     }
 
+    /// The keys of a mapping that have a fault, or one in them.
+    fn faulty_keys<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a str> {
+        self.faults.keys_within(path)
+    }
+
     /// A part as its type; `None` if it is not there or too broken.
     fn read<T: DeserializeOwned>(&mut self, node: Option<&Node>, path: &str) -> Option<T> {
         match serde_json::from_value(node?.json()) {

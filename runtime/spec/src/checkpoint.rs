@@ -21,7 +21,7 @@ pub struct CheckpointSpec {
     /// From the end of one checkpoint to the trigger of the next, at least. Default: 0s.
     #[serde(default)]
     pub min_pause: KubeDuration,
-    /// A checkpoint that takes longer is given up. Default: 60s.
+    /// A checkpoint that takes longer is given up. Default: 1m.
     #[serde(default = "timeout")]
     pub timeout: KubeDuration,
     /// How many checkpoints may be under way at once. Default: 1.

@@ -145,6 +145,15 @@ impl Faults {
                 .any(|fault| path::is_within(&fault.path, part))
     }
 
+    /// The keys of this mapping that have a fault, or one in them.
+    pub(crate) fn keys_within<'a>(&'a self, mapping: &'a str) -> impl Iterator<Item = &'a str> {
+        let paths = self.found.iter().map(|fault| fault.path.as_str());
+        paths.filter_map(move |path| {
+            let rest = path.strip_prefix(mapping)?.strip_prefix('.')?;
+            rest.split(['.', '[']).next()
+        })
+    }
+
     /// The error with all of them.
     pub(crate) fn into_error(mut self, origin: &str) -> JobFileError {
         self.found.sort_by_key(|fault| fault.place);

@@ -23,15 +23,24 @@ pub(super) fn input(text: &str) -> Input {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Source { has_dead_letters: bool },
+    Source(DeadLetters),
     Transform,
     Sink,
+}
+
+/// Whether a source has a dead-letter output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DeadLetters {
+    Yes,
+    No,
+    /// `onError` has a fault.
+    Unknown,
 }
 
 impl Kind {
     const fn described(self) -> &'static str {
         match self {
-            Self::Source { .. } => "a source",
+            Self::Source(_) => "a source",
             Self::Transform => "a transform",
             Self::Sink => "a sink",
         }
@@ -52,7 +61,7 @@ pub(super) fn check(dataflow: Option<&Tree>, report: &mut Report<'_>) {
     check_cycles(&nodes, &by_name, report);
     // A node that cannot be read may be the reader that is missed.
     let is_readable = |node: &Node<'_>| {
-        node.name.is_some() && (node.input.is_some() || matches!(node.kind, Kind::Source { .. }))
+        node.name.is_some() && (node.input.is_some() || matches!(node.kind, Kind::Source(_)))
     };
     let has_sinks = nodes.iter().any(|node| node.kind == Kind::Sink);
     if has_sinks && nodes.iter().all(is_readable) {
@@ -61,36 +70,33 @@ pub(super) fn check(dataflow: Option<&Tree>, report: &mut Report<'_>) {
 }
 
 fn nodes(dataflow: Option<&Tree>) -> Vec<Node<'_>> {
-    let mut nodes = Vec::new();
-    for (list, kind) in [
-        (
-            "sources",
-            Kind::Source {
-                has_dead_letters: false,
-            },
-        ),
-        ("transforms", Kind::Transform),
-        ("sinks", Kind::Sink),
-    ] {
-        for (path, tree) in items(dataflow, list) {
-            let on_error = tree.get("onError").and_then(Tree::text);
-            let kind = match kind {
-                Kind::Source { .. } => Kind::Source {
-                    has_dead_letters: on_error == Some("DeadLetter"),
-                },
-                other => other,
-            };
-            let name = tree.get("name").and_then(Tree::text);
-            let input = tree.get("input").and_then(Tree::text);
-            nodes.push(Node {
-                path,
-                kind,
-                name,
-                input,
-            });
-        }
-    }
+    let source = |tree: &Tree| Kind::Source(dead_letters(tree.get("onError")));
+    let sources = items(dataflow, "sources")
+        .into_iter()
+        .map(|item| (source(item.1), item));
+    let transforms = items(dataflow, "transforms")
+        .into_iter()
+        .map(|item| (Kind::Transform, item));
+    let sinks = items(dataflow, "sinks")
+        .into_iter()
+        .map(|item| (Kind::Sink, item));
+    let nodes = sources.chain(transforms).chain(sinks);
     nodes
+        .map(|(kind, (path, tree))| Node {
+            path,
+            kind,
+            name: tree.get("name").and_then(Tree::text),
+            input: tree.get("input").and_then(Tree::text),
+        })
+        .collect()
+}
+
+fn dead_letters(on_error: Option<&Tree>) -> DeadLetters {
+    match on_error.map(Tree::text) {
+        None | Some(Some("Fail" | "Skip")) => DeadLetters::No,
+        Some(Some("DeadLetter")) => DeadLetters::Yes,
+        Some(_) => DeadLetters::Unknown,
+    }
 }
 
 type ByName<'a> = BTreeMap<&'a str, &'a Node<'a>>;
@@ -125,33 +131,32 @@ fn check_inputs<'a>(
     by_name: &ByName<'a>,
     report: &mut Report<'_>,
 ) -> BTreeSet<String> {
-    let mut guesses = BTreeSet::new();
     let outputs = outputs(nodes);
-    for node in nodes {
-        let (Some(text), Kind::Transform | Kind::Sink) = (node.input, node.kind) else {
-            continue;
+    let mut guesses = BTreeSet::new();
+    for node in nodes
+        .iter()
+        .filter(|node| !matches!(node.kind, Kind::Source(_)))
+    {
+        let Some(text) = node.input else { continue };
+        let (name, of_dead_letters) = match text.strip_suffix(DEAD_LETTERS) {
+            Some(name) => (name, true),
+            None => (text, false),
         };
-        let path = path::key(&node.path, "input");
-        match input(text) {
-            Input::Main(name) => match by_name.get(name.as_str()).map(|node| node.kind) {
-                Some(Kind::Source { .. } | Kind::Transform) => {}
-                Some(Kind::Sink) => report.add(
-                    &path,
-                    format!(
-                        "`{name}` is a sink, and nothing comes out of a sink. Read what it reads"
-                    ),
-                ),
-                None => {
-                    let near = nearest(text, outputs.iter().map(String::as_str));
-                    guesses.extend(near.map(str::to_owned));
-                    report.add(&path, unknown_input(text, near, &outputs));
-                }
-            },
-            Input::DeadLetters(name) => {
-                if let Some(message) = dead_letter_problem(&name, by_name, &outputs) {
-                    report.add(&path, message);
-                }
+        let message = match by_name.get(name).map(|node| (node.kind, of_dead_letters)) {
+            None => {
+                let near = nearest(text, outputs.iter().map(String::as_str));
+                guesses.extend(near.map(str::to_owned));
+                Some(unknown_input(text, near, &outputs))
             }
+            Some((kind, true)) => no_dead_letters(name, kind),
+            Some((Kind::Sink, false)) => Some(format!(
+                "`{}` is a sink, and nothing comes out of a sink. Read what it reads",
+                shown(name)
+            )),
+            Some((_, false)) => None,
+        };
+        if let Some(message) = message {
+            report.add(&path::key(&node.path, "input"), message);
         }
     }
     guesses
@@ -165,11 +170,7 @@ fn outputs(nodes: &[Node<'_>]) -> Vec<String> {
         if node.kind != Kind::Sink {
             outputs.push(name.to_owned());
         }
-        if node.kind
-            == (Kind::Source {
-                has_dead_letters: true,
-            })
-        {
+        if node.kind == Kind::Source(DeadLetters::Yes) {
             outputs.push(format!("{name}{DEAD_LETTERS}"));
         }
     }
@@ -185,26 +186,17 @@ fn unknown_input(text: &str, near: Option<&str>, outputs: &[String]) -> String {
     )
 }
 
-fn dead_letter_problem(name: &str, by_name: &ByName<'_>, outputs: &[String]) -> Option<String> {
+fn no_dead_letters(name: &str, kind: Kind) -> Option<String> {
     let name = shown(name);
-    match by_name.get(name.as_str()).map(|node| node.kind) {
-        Some(Kind::Source {
-            has_dead_letters: true,
-        }) => None,
-        Some(Kind::Source {
-            has_dead_letters: false,
-        }) => Some(format!(
+    match kind {
+        Kind::Source(DeadLetters::Yes | DeadLetters::Unknown) => None,
+        Kind::Source(DeadLetters::No) => Some(format!(
             "source `{name}` has no dead letters. Give it `onError: DeadLetter`"
         )),
-        Some(other) => Some(format!(
+        Kind::Transform | Kind::Sink => Some(format!(
             "`{name}` is {}, and only sources have dead letters",
-            other.described()
+            kind.described()
         )),
-        None => {
-            let text = format!("{name}{DEAD_LETTERS}");
-            let near = nearest(&text, outputs.iter().map(String::as_str));
-            Some(unknown_input(&text, near, outputs))
-        }
     }
 }
 
@@ -262,12 +254,7 @@ fn check_readers(nodes: &[Node<'_>], guesses: &BTreeSet<String>, report: &mut Re
             );
         }
         let letters = format!("{name}{DEAD_LETTERS}");
-        if node.kind
-            == (Kind::Source {
-                has_dead_letters: true,
-            })
-            && !is_read(&letters)
-        {
+        if node.kind == Kind::Source(DeadLetters::Yes) && !is_read(&letters) {
             report.add(
                 &path::key(&node.path, "onError"),
                 format!(

@@ -6,11 +6,15 @@ use millstream_types::duration::KubeDuration;
 use millstream_types::schema::{Column, ColumnType};
 
 use super::build::raw_column;
+use super::checkpoint::between;
 use super::{Report, kafka};
 use crate::connector::GeneratorSource;
 use crate::path::{item, key};
 use crate::wording::{did_you_mean, listed, shown};
 use crate::{Format, OnError, Source, Watermark};
+
+/// Longest that records may be late or a source idle: a year.
+const LONGEST: KubeDuration = KubeDuration::from_secs(365 * 24 * 3_600);
 
 pub(super) fn check(source: &Source, path: &str, report: &mut Report<'_>) {
     let given = [
@@ -35,6 +39,9 @@ pub(super) fn check(source: &Source, path: &str, report: &mut Report<'_>) {
     }
 }
 
+/// Keys of sources and sinks that are no connectors.
+const OTHER_KEYS: [&str; 6] = ["name", "input", "format", "schema", "watermark", "onError"];
+
 /// Reports a node without a connector, or with several.
 pub(super) fn one_connector(given: &[(&str, bool)], path: &str, report: &mut Report<'_>) {
     let all = listed(given.iter().map(|(name, _)| *name), "or");
@@ -45,8 +52,10 @@ pub(super) fn one_connector(given: &[(&str, bool)], path: &str, report: &mut Rep
         .collect();
     match used.as_slice() {
         [_] => {}
-        // A key that is not known may have been meant as one.
-        [] if report.any_within(path) => {}
+        // A key that is not known, or has no value, may have been meant as one.
+        [] if report
+            .faulty_keys(path)
+            .any(|key| !OTHER_KEYS.contains(&key)) => {}
         [] => report.add(path, format!("has no connector. Give it one of {all}")),
         several => report.add(
             path,
@@ -108,7 +117,7 @@ fn check_columns(source: &Source, path: &str, report: &mut Report<'_>) {
 fn columns(source: &Source) -> Vec<Column> {
     match (&source.generator, &source.format) {
         (Some(_), _) => GeneratorSource::columns(),
-        (None, Some(Format::Raw(_))) => vec![raw_column()],
+        (None, Some(Format::Raw(_))) if source.schema.is_empty() => vec![raw_column()],
         (None, _) => source.schema.clone(),
     }
 }
@@ -136,6 +145,23 @@ fn check_watermark(watermark: &Watermark, columns: &[Column], path: &str, report
             );
             report.add(&path_of_column, message);
         }
+    }
+    let lateness = key(path, "maxOutOfOrderness");
+    between(
+        watermark.max_out_of_orderness,
+        KubeDuration::default(),
+        LONGEST,
+        &lateness,
+        report,
+    );
+    if let Some(idle) = watermark.idle_timeout {
+        between(
+            idle,
+            KubeDuration::default(),
+            LONGEST,
+            &key(path, "idleTimeout"),
+            report,
+        );
     }
     if watermark.idle_timeout == Some(KubeDuration::default()) {
         let message = "is 0s, so a split would always be idle. Choose a time without records after \

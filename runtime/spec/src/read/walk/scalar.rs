@@ -17,13 +17,18 @@ pub(super) fn check_choice(node: &Node, allowed: &[&str], path: &str, faults: &m
     let message = match &node.value {
         Value::Text(text) if allowed.contains(&text.as_str()) => return,
         Value::Text(text) | Value::Ambiguous(text, _) => {
-            let near = did_you_mean(text, allowed.iter().copied());
+            let choices = allowed.iter().copied().filter(|_| allowed.len() > 1);
+            let near = did_you_mean(text, choices);
             format!("must be {names}, but is `{}`. {near}", shown(text))
         }
         Value::Null => format!("has no value, but must be {names}"),
         other => format!("must be {names}, but is {}", other.described()),
     };
-    faults.add(path, node.place, message.trim_end().to_owned());
+    faults.add(
+        path,
+        node.place,
+        message.trim_end_matches(['.', ' ']).to_owned(),
+    );
 }
 
 pub(super) fn check_boolean(node: &Node, path: &str, faults: &mut Faults) {

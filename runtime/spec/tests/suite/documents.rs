@@ -1,0 +1,1 @@
+//! The generated schema and the reference page.

@@ -1,0 +1,137 @@
+//! What a job file becomes.
+
+use std::path::Path;
+
+use millstream_spec::valid::{Input, SourceConnector};
+use millstream_spec::{Format, read, read_bytes};
+use millstream_types::schema::ColumnType;
+
+use super::{ORDERS, expect_file, refusal};
+
+fn testdata(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("testdata")
+        .join(name)
+}
+
+#[test]
+fn the_example_becomes_this_job() {
+    let job = read(ORDERS, "orders.yaml").unwrap();
+    expect_file(&testdata("orders.job.txt"), &format!("{job:#?}\n"));
+}
+
+#[test]
+fn a_file_with_many_faults_is_refused_with_this_text() {
+    let text = std::fs::read_to_string(testdata("faulty.yaml")).unwrap();
+    let error = read(&text, "faulty.yaml").unwrap_err();
+    expect_file(&testdata("faulty.txt"), &format!("{error}\n"));
+}
+
+#[test]
+fn transforms_come_after_what_they_read() {
+    let job = read(ORDERS, "orders.yaml").unwrap();
+    let names: Vec<&str> = job
+        .transforms
+        .iter()
+        .map(|node| node.name.as_str())
+        .collect();
+    assert_eq!(names, ["valid", "enriched"]);
+    assert_eq!(job.transforms[1].input, Input::Main("valid".to_owned()));
+    assert_eq!(job.sinks[1].input, Input::DeadLetters("orders".to_owned()));
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let job = read(
+        "
+apiVersion: millstream.dev/v1alpha1
+kind: StreamJob
+metadata: {name: small}
+spec:
+  checkpoint: {storage: 'file:///tmp/small'}
+  dataflow:
+    sources: [{name: orders, generator: {}}]
+    sinks: [{name: out, input: orders, print: {}}]
+",
+        "small.yaml",
+    )
+    .unwrap();
+    assert_eq!(job.id.to_string(), "default/small");
+    assert_eq!(job.identity, None);
+    assert_eq!(job.parallelism, 1);
+    assert!(job.operator_chaining);
+    assert_eq!(job.checkpoint.interval.to_string(), "10s");
+    assert_eq!(job.checkpoint.timeout.to_string(), "1m");
+    assert_eq!(job.sinks[0].checkpoint, job.checkpoint);
+    let SourceConnector::Generator(generator) = &job.sources[0].connector else {
+        panic!("not a generator");
+    };
+    assert_eq!(generator.splits, 4);
+    let columns: Vec<&str> = job.sources[0]
+        .schema
+        .iter()
+        .map(|column| column.name.as_str())
+        .collect();
+    assert_eq!(
+        columns,
+        ["order_id", "customer_id", "quantity", "price", "ts"]
+    );
+}
+
+#[test]
+fn a_raw_source_has_one_text_column() {
+    let text = ORDERS
+        .replace(
+            "format: {json: {}}\n      schema:",
+            "format: {raw: {}}\n      unused:",
+        )
+        .lines()
+        .filter(|line| {
+            !line.contains("type: ") && !line.contains("unused") && !line.contains("watermark")
+        })
+        .collect::<Vec<_>>()
+        .join("\n");
+    let job = read(&text, "raw.yaml").unwrap();
+    let source = &job.sources[0];
+    assert!(matches!(source.format, Format::Raw(_)));
+    assert_eq!(source.schema.len(), 1);
+    assert_eq!(source.schema[0].name, "value");
+    assert_eq!(source.schema[0].column_type, ColumnType::String);
+}
+
+#[test]
+fn the_operator_s_keys_are_not_looked_at() {
+    let text = ORDERS.replace(
+        "  workers: {slots: 2}",
+        "  workers: {slots: many, x: [1]}\n  paused: perhaps\n  upgrade:\nstatus: {state: Running}",
+    );
+    assert_eq!(
+        read(&text, "a.yaml").unwrap(),
+        read(ORDERS, "b.yaml").unwrap()
+    );
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_where_it_ends() {
+    let bytes = [b"apiVersion: x\nkind: \xc3\xa4".as_slice(), b"\xff\n"].concat();
+    let error = read_bytes(&bytes, "job.yaml").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "job.yaml: 1 fault\n  line 2, column 8: the file is not UTF-8 from here on. Save it as UTF-8"
+    );
+    assert_eq!(
+        read_bytes(ORDERS.as_bytes(), "x").unwrap(),
+        read(ORDERS, "y").unwrap()
+    );
+}
+
+#[test]
+fn no_more_than_a_hundred_faults_are_listed_and_the_rest_is_counted() {
+    let unknown: String = (0..150)
+        .map(|number| format!("  unknown{number}: 1\n"))
+        .collect();
+    let error = refusal(&format!("{ORDERS}{unknown}"));
+    assert_eq!(error.faults().len(), 100);
+    assert_eq!(error.count(), 150);
+    assert!(error.to_string().ends_with("… and 50 more"));
+}
