@@ -152,7 +152,7 @@ impl Job {
         }
         match event {
             Event::Prepared(prepared) => self.prepared(*prepared),
-            Event::AlreadyCompleted => self.already_completed(),
+            Event::AlreadyCompleted(manifest) => self.already_completed(manifest.as_deref()),
             Event::PrepareFailed(failure) => self.prepare_failed(failure, now),
             Event::Preparing(text) => {
                 if let Phase::Preparing { note } = &mut self.phase {
@@ -232,7 +232,7 @@ impl Job {
             Phase::Waiting(_) => self.deploy_if_possible(now),
             Phase::Executing(_) => self.check_execution(now),
             Phase::Cancelling(_) => self.finish_cancelling(now),
-            Phase::Delaying { until } if now.monotonic >= *until || self.may_stop_idle() => {
+            Phase::Delaying { until } if now.monotonic >= *until => {
                 self.begin_attempt();
                 true
             }
@@ -277,7 +277,9 @@ impl Job {
         }));
         match &mut self.phase {
             Phase::Executing(execution) if execution.hosts.contains_key(worker) => {
-                if !execution.is_sealed() {
+                if execution.is_sealed() {
+                    execution.late_failure = Some(failure);
+                } else {
                     self.fail_attempt(failure, now);
                 }
             }

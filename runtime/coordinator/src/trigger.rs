@@ -64,8 +64,8 @@ pub struct Trigger {
     /// When the next periodic one is due; `None` before all tasks run.
     due: Option<Duration>,
     /// Last periodic trigger and last completion, for `due`.
-    last_trigger: Option<Duration>,
-    last_completion: Option<Duration>,
+    triggered_last: Option<Duration>,
+    completed_last: Option<Duration>,
     under_way: BTreeMap<CheckpointId, UnderWay>,
     savepoints: VecDeque<String>,
     stop: Option<Stop>,
@@ -88,8 +88,8 @@ impl Trigger {
         Self {
             settings,
             due: None,
-            last_trigger: None,
-            last_completion: None,
+            triggered_last: None,
+            completed_last: None,
             under_way: BTreeMap::new(),
             savepoints: VecDeque::new(),
             stop: None,
@@ -165,7 +165,7 @@ impl Trigger {
         self.under_way.insert(id, UnderWay { deadline });
         match purpose {
             Purpose::Periodic => {
-                self.last_trigger = Some(now);
+                self.triggered_last = Some(now);
                 self.hurried = false;
                 self.reschedule();
             }
@@ -185,7 +185,7 @@ impl Trigger {
     /// A checkpoint (not a savepoint) is decided and committed. Starts the pause.
     pub fn completed(&mut self, id: CheckpointId, now: Duration) {
         if self.under_way.remove(&id).is_some() {
-            self.last_completion = Some(now);
+            self.completed_last = Some(now);
             self.reschedule();
         }
     }
@@ -220,10 +220,10 @@ impl Trigger {
             return;
         };
         let by_interval = self
-            .last_trigger
+            .triggered_last
             .map(|last| last.saturating_add(self.settings.interval));
         let by_pause = self
-            .last_completion
+            .completed_last
             .map(|last| last.saturating_add(self.settings.min_pause));
         self.due = Some(by_interval.max(by_pause).unwrap_or(due));
     }

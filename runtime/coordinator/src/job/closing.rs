@@ -12,8 +12,13 @@ use crate::trigger::Stop;
 
 impl Job {
     /// The chain says that the job has completed before.
-    pub(super) fn already_completed(&mut self) {
+    pub(super) fn already_completed(&mut self, manifest: Option<&Manifest>) {
         self.refuse_savepoints();
+        if let Some(manifest) = manifest {
+            self.attempt = manifest.attempt;
+            self.restored_from = Some(manifest.checkpoint);
+            self.start_from(manifest);
+        }
         self.end(Outcome::Completed);
     }
 
@@ -25,6 +30,9 @@ impl Job {
 
     /// Nothing is left to run.
     pub(super) fn close_completed(&mut self, execution: Option<Box<Execution>>) {
+        if let Some(name) = self.stop.take().and_then(|stop| stop.savepoint) {
+            self.savepoints.push(name);
+        }
         self.refuse_savepoints();
         self.close(ReleaseReason::Completed, Outcome::Completed, execution);
         self.commands
@@ -116,7 +124,7 @@ impl Job {
 
     /// The savepoint that the job was to stop with could not be written. Everything is committed,
     /// so the job goes on from there, with another attempt because its sources have stopped.
-    pub(super) fn stop_without_savepoint(&mut self, name: &str, failure: Failure, now: Now) {
+    pub(super) fn stop_without_savepoint(&mut self, name: &str, failure: &Failure, now: Now) {
         if !self.is_stop_savepoint(name) {
             return;
         }
@@ -128,7 +136,7 @@ impl Job {
                  {}",
                 failure.message
             ),
-            ..failure
+            ..failure.clone()
         };
         if self.execution().is_some() {
             self.fail_attempt(failure, now);
@@ -163,7 +171,7 @@ impl Job {
         self.end(outcome);
     }
 
-    /// Savepoints that nobody will take any more.
+    /// Savepoints that nobody will take any more, because the job is over.
     fn refuse_savepoints(&mut self) {
         let failure = Failure::new(
             ErrorCode::CheckpointMissing,

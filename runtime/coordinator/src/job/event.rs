@@ -26,8 +26,9 @@ pub struct Now {
 pub enum Event {
     /// A new attempt is claimed, everything older is resolved, and this is what it starts from.
     Prepared(Box<Prepared>),
-    /// The chain says that the job has completed before; nothing was claimed.
-    AlreadyCompleted,
+    /// The chain says that the job has completed before, with this checkpoint; nothing was
+    /// claimed.
+    AlreadyCompleted(Option<Box<Manifest>>),
     /// Preparing an attempt failed.
     PrepareFailed(Failure),
     /// What preparing waits for, for people.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use millstream_checkpoint::Manifest;
 use millstream_operators::Discovery;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::{Deploy, TaskDeployment, ToWorker};
@@ -22,12 +23,7 @@ impl Job {
     pub(super) fn prepared(&mut self, prepared: Prepared) {
         self.attempt = prepared.attempt;
         self.restored_from = prepared.restored.then_some(prepared.manifest.checkpoint);
-        self.totals = prepared.manifest.totals();
-        self.audit.restored(
-            prepared.manifest.checkpoint,
-            &self.settings.topology,
-            &self.totals,
-        );
+        self.start_from(&prepared.manifest);
         if prepared.is_ended() {
             self.close_completed(None);
         } else if self.may_stop_idle() {
@@ -35,6 +31,13 @@ impl Job {
         } else {
             self.phase = Phase::Waiting(Box::new(prepared));
         }
+    }
+
+    /// Counts on from a manifest.
+    pub(super) fn start_from(&mut self, manifest: &Manifest) {
+        self.totals = manifest.totals();
+        self.audit
+            .restored(manifest.checkpoint, &self.settings.topology, &self.totals);
     }
 
     /// Deploys if the workers have enough slots. Whether it did.
@@ -82,7 +85,7 @@ impl Job {
         }
         for id in execution.trigger.expired(now.monotonic) {
             let failure = self.expired(id);
-            self.fail_checkpoint(id, failure, FailureReason::Expired, now);
+            self.fail_checkpoint(id, &failure, FailureReason::Expired, now);
             if !matches!(self.phase, Phase::Executing(_)) {
                 return true;
             }
@@ -367,6 +370,7 @@ impl Deployment {
             pending: BTreeMap::new(),
             finalizing: BTreeMap::new(),
             uncommitted_savepoints: Vec::new(),
+            late_failure: None,
             progress,
         }
     }

@@ -28,11 +28,12 @@ impl Job {
             Phase::Executing(execution)
                 if execution.attempt == attempt && execution.hosts.contains_key(worker) =>
             {
+                let message = format!("task {task} in {worker}: {}", failure.message);
+                let failure = Failure { message, ..failure };
                 if execution.is_sealed() {
-                    tracing::warn!(%attempt, %task, %failure, "task failed after its last snapshot");
+                    execution.late_failure = Some(failure);
                 } else {
-                    let message = format!("task {task} in {worker}: {}", failure.message);
-                    self.fail_attempt(Failure { message, ..failure }, now);
+                    self.fail_attempt(failure, now);
                 }
             }
             // The first failure decides, unless a later one is such that no restart helps.
@@ -81,8 +82,8 @@ impl Job {
                 until: now.monotonic,
             },
         ) {
-            Phase::Executing(execution) => execution,
-            Phase::Closing(Closing {
+            Phase::Executing(execution)
+            | Phase::Closing(Closing {
                 execution: Some(execution),
                 ..
             }) => execution,

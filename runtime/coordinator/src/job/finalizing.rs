@@ -74,7 +74,7 @@ impl Job {
     pub(super) fn fail_checkpoint(
         &mut self,
         id: CheckpointId,
-        failure: Failure,
+        failure: &Failure,
         reason: FailureReason,
         now: Now,
     ) {
@@ -100,6 +100,7 @@ impl Job {
         let counts = !matches!(purpose, Purpose::Savepoint(_));
         let too_many = counts && execution.counter.failed(id, reason);
         let in_a_row = execution.counter.in_a_row();
+        let late_failure = execution.late_failure.take();
         match purpose {
             Purpose::Periodic => {}
             Purpose::Final => execution.trigger.reopen(),
@@ -116,8 +117,10 @@ impl Job {
         }
         self.record_failed((attempt, id), failure.clone(), now);
         if too_many {
-            let exceeded = too_many_failures(&self.settings, in_a_row, &failure);
+            let exceeded = too_many_failures(&self.settings, in_a_row, failure);
             self.fail_attempt(exceeded, now);
+        } else if let Some(late_failure) = late_failure {
+            self.fail_attempt(late_failure, now);
         }
     }
 
@@ -152,7 +155,7 @@ impl Job {
                 if !self.is_finalizing(attempt, id) {
                     self.record_failed((attempt, id), failure, now);
                 } else if failure.kind.is_restartable() {
-                    self.fail_checkpoint(id, failure, FailureReason::NotDecided, now);
+                    self.fail_checkpoint(id, &failure, FailureReason::NotDecided, now);
                 } else {
                     self.fail_attempt(failure, now);
                 }
@@ -232,7 +235,7 @@ impl Job {
                 ErrorKind::Retryable,
                 format!("checkpoint {id} completed before checkpoint {older} and includes it"),
             );
-            self.fail_checkpoint(older, failure, FailureReason::Superseded, now);
+            self.fail_checkpoint(older, &failure, FailureReason::Superseded, now);
         }
     }
 
@@ -287,7 +290,7 @@ impl Job {
                 }
                 self.records.savepoint_failed(name, failure.clone());
                 self.record_failed((attempt, id), failure.clone(), now);
-                self.stop_without_savepoint(name, failure, now);
+                self.stop_without_savepoint(name, &failure, now);
             }
         }
     }

@@ -44,7 +44,7 @@ impl Job {
             } => {
                 if self.concerns(worker, attempt, task) && self.is_pending(checkpoint) {
                     if failure.kind.is_restartable() {
-                        self.fail_checkpoint(checkpoint, failure, FailureReason::Declined, now);
+                        self.fail_checkpoint(checkpoint, &failure, FailureReason::Declined, now);
                     } else {
                         self.fail_attempt(failure, now);
                     }

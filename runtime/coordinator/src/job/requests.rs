@@ -76,10 +76,11 @@ impl Job {
             self.records.savepoint_requested(name);
         }
         self.stop = Some(stop.clone());
-        if let Phase::Executing(execution) = &mut self.phase
-            && execution.all_running()
-        {
-            execution.trigger.stop(stop);
+        match &mut self.phase {
+            Phase::Executing(execution) if execution.all_running() => execution.trigger.stop(stop),
+            // Stopping needs no patience.
+            Phase::Delaying { until } => *until = now.monotonic,
+            _ => {}
         }
         self.advance(now);
         Ok(())

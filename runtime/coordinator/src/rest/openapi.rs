@@ -1,4 +1,4 @@
-//! The interface described for machines: OpenAPI 3.1, whose schemas are those of the bodies' types.
+//! The interface described for machines: `OpenAPI` 3.1, whose schemas are those of the bodies' types.
 
 use millstream_types::api::{
     ApiError, CheckpointDetail, CheckpointList, JobStatus, SavepointRequest, SavepointStatus,
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Audit;
 
-/// The OpenAPI document of the REST interface. `docs/reference/openapi.json` is a copy of it.
+/// The `OpenAPI` document of the REST interface. `docs/reference/openapi.json` is a copy of it.
 pub fn document() -> Value {
     let mut settings = SchemaSettings::draft2020_12().for_serialize();
     settings.definitions_path = "/components/schemas".into();

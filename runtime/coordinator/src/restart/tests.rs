@@ -150,7 +150,7 @@ proptest! {
         gaps in prop::collection::vec(prop_oneof![0_u64..100, 3_500_u64..3_800], 1..60),
     ) {
         let options = steady(None);
-        let mut policy = exponential(options.clone());
+        let mut policy = exponential(options);
         let mut now = 0;
         let mut history: Vec<u64> = Vec::new();
         for gap in gaps {

@@ -93,8 +93,7 @@ impl Fleet {
                 Vec::new()
             }
             (Some(_), ToCoordinator::Register(_)) => {
-                let failure = lost("registered twice over one connection");
-                self.lose(key, failure)
+                self.lose(key, "it registered twice over one connection")
             }
             (Some(worker), message) => vec![Event::Message {
                 worker: worker.clone(),
@@ -121,7 +120,7 @@ impl Fleet {
         let mut events = Vec::new();
         if let Some(old) = self.registered.get(&worker).copied() {
             // The end of the old connection has not been noticed yet.
-            events = self.lose(old, lost("it has connected anew"));
+            events = self.lose(old, "it has connected anew");
         }
         if let Some(connection) = self.connections.get_mut(&key) {
             connection.worker = Some(worker.clone());
@@ -156,7 +155,7 @@ impl Fleet {
 
     /// A connection has ended.
     pub(super) fn closed(&mut self, key: ConnectionKey) -> Vec<Event> {
-        self.lose(key, lost("its connection has ended"))
+        self.lose(key, "its connection has ended")
     }
 
     /// Workers that have been silent for too long.
@@ -172,7 +171,7 @@ impl Fleet {
             .into_iter()
             .flat_map(|key| {
                 let reason = format!("no heartbeat for {timeout:?}");
-                self.lose(key, lost(&reason))
+                self.lose(key, &reason)
             })
             .collect()
     }
@@ -196,10 +195,8 @@ impl Fleet {
         };
         match connection.outgoing.try_send(message) {
             Ok(()) => Vec::new(),
-            Err(TrySendError::Closed(_)) => self.lose(key, lost("its connection has ended")),
-            Err(TrySendError::Full(_)) => {
-                self.lose(key, lost("it does not take messages any more"))
-            }
+            Err(TrySendError::Closed(_)) => self.lose(key, "its connection has ended"),
+            Err(TrySendError::Full(_)) => self.lose(key, "it does not take messages any more"),
         }
     }
 
@@ -210,7 +207,7 @@ impl Fleet {
         }
     }
 
-    fn lose(&mut self, key: ConnectionKey, failure: Failure) -> Vec<Event> {
+    fn lose(&mut self, key: ConnectionKey, reason: &str) -> Vec<Event> {
         let Some(connection) = self.connections.remove(&key) else {
             return Vec::new();
         };
@@ -218,14 +215,11 @@ impl Fleet {
             return Vec::new();
         };
         self.registered.remove(&worker);
-        let failure = Failure {
-            message: format!("worker {worker}: {}", failure.message),
-            ..failure
-        };
+        let failure = Failure::new(
+            ErrorCode::WorkerLost,
+            ErrorKind::Retryable,
+            format!("worker {worker}: {reason}"),
+        );
         vec![Event::WorkerLost { worker, failure }]
     }
-}
-
-fn lost(reason: &str) -> Failure {
-    Failure::new(ErrorCode::WorkerLost, ErrorKind::Retryable, reason)
 }

@@ -9,7 +9,7 @@ mod state;
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_checkpoint::{
-    ChainState, CommitPermit, Holder, ReleaseReason, Storage, read_savepoint, reserve,
+    ChainState, CommitPermit, Holder, Manifest, ReleaseReason, Storage, read_savepoint, reserve,
 };
 use millstream_operators::{Lingering, SplitEnumerator};
 use millstream_types::{Attempt, Committable, ErrorKind, Failure, OperatorUid};
@@ -26,17 +26,24 @@ pub(super) type Enumerators = BTreeMap<OperatorUid, (Box<dyn SplitEnumerator>, B
 /// Begins an attempt.
 pub(super) async fn prepare(keeper: &mut Keeper) -> (Event, Enumerators) {
     match try_prepare(keeper).await {
-        Ok(Some((prepared, enumerators))) => (Event::Prepared(Box::new(prepared)), enumerators),
-        Ok(None) => (Event::AlreadyCompleted, Enumerators::new()),
+        Ok(Start::Attempt(prepared, enumerators)) => (Event::Prepared(prepared), enumerators),
+        Ok(Start::Completed(manifest)) => (Event::AlreadyCompleted(manifest), Enumerators::new()),
         Err(failure) => (Event::PrepareFailed(failure), Enumerators::new()),
     }
 }
 
-/// `None` if the chain says that the job has completed.
-async fn try_prepare(keeper: &mut Keeper) -> Result<Option<(Prepared, Enumerators)>, Failure> {
+/// What a start comes to.
+enum Start {
+    /// A new attempt.
+    Attempt(Box<Prepared>, Enumerators),
+    /// Nothing: the chain says that the job has completed, with this checkpoint.
+    Completed(Option<Box<Manifest>>),
+}
+
+async fn try_prepare(keeper: &mut Keeper) -> Result<Start, Failure> {
     let storage = open(keeper).await?;
-    if has_completed(keeper, &storage).await? {
-        return Ok(None);
+    if let Some(state) = completed(keeper, &storage).await? {
+        return Ok(Start::Completed(state.newest.map(Box::new)));
     }
     let import = read_import(keeper).await?;
     let state = claim(keeper, &storage).await?;
@@ -49,7 +56,7 @@ async fn try_prepare(keeper: &mut Keeper) -> Result<Option<(Prepared, Enumerator
     }
     keeper.restore = Restore::Latest;
     let prepared = beginning.into_prepared(&enumerators);
-    Ok(Some((prepared, enumerators)))
+    Ok(Start::Attempt(Box::new(prepared), enumerators))
 }
 
 /// Opens and checks storage and sinks, once per process.
@@ -73,14 +80,15 @@ async fn open(keeper: &mut Keeper) -> Result<Storage, Failure> {
     Ok(storage)
 }
 
-/// Whether there is nothing to do, because the job completed before and nobody wants it anew.
-async fn has_completed(keeper: &Keeper, storage: &Storage) -> Result<bool, Failure> {
+/// The chain, if it says that the job has completed and nobody wants it anew.
+async fn completed(keeper: &Keeper, storage: &Storage) -> Result<Option<ChainState>, Failure> {
     if keeper.claimed.is_some() || keeper.restore != Restore::Latest {
-        return Ok(false);
+        return Ok(None);
     }
     keeper.note("reads the chain");
     let state = keeper.chain(storage).observe().await?;
-    Ok(state.released == Some(ReleaseReason::Completed) && state.newest_is_committed())
+    let completed = state.released == Some(ReleaseReason::Completed) && state.newest_is_committed();
+    Ok(completed.then_some(state))
 }
 
 /// Reads what the job is to be started from, before anything is changed: it may not be there.

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_types::protocol::ToCoordinator;
+use millstream_types::api::SavepointStatus;
+use millstream_types::protocol::{ToCoordinator, ToWorker};
 use millstream_types::{Clock, ErrorCode, ErrorKind, Failure};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -20,7 +21,6 @@ use crate::service::recovery::{self, Enumerators};
 use crate::service::savepoints::{SavepointFolder, look_up};
 use crate::service::{Coordinator, discovery};
 use crate::{Outcome, Progress, RequestError, Snapshot, WorkerConnection};
-use millstream_types::api::SavepointStatus;
 
 /// Messages of workers that wait for the loop. Readers of connections wait beyond that, and with
 /// them the workers.
@@ -48,7 +48,7 @@ pub(super) struct Shell {
     folder: SavepointFolder,
     /// At hand while no operation is under way.
     keeper: Option<Keeper>,
-    operation: JoinSet<Done>,
+    operation: JoinSet<Box<Done>>,
     backlog: VecDeque<Operation>,
     notes: mpsc::Receiver<String>,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
@@ -73,7 +73,7 @@ enum Woken {
     Heard(ConnectionKey, Option<ToCoordinator>),
     Request(Request),
     Found(Found),
-    Done(Result<Done, JoinError>),
+    Done(Result<Box<Done>, JoinError>),
     Event(Event),
     Time,
 }
@@ -169,8 +169,15 @@ impl Shell {
             Woken::Interrupted => self.job.handle(Event::Interrupted, now),
             Woken::Connection(connection) => self.connected(connection, now),
             Woken::Heard(key, Some(message)) => {
+                let is_ack = matches!(message, ToCoordinator::CheckpointAcknowledged { .. });
+                if is_ack {
+                    fail::fail_point!("coordinator::before-ack", |_| std::process::abort());
+                }
                 let events = self.fleet.heard(key, message, now.monotonic);
                 self.handle(events, now);
+                if is_ack {
+                    fail::fail_point!("coordinator::after-ack", |_| std::process::abort());
+                }
             }
             Woken::Heard(key, None) => {
                 let events = self.fleet.closed(key);
@@ -214,8 +221,10 @@ impl Shell {
                 match command {
                     Command::Finish(outcome) => return Some(outcome),
                     Command::Send { worker, message } => {
-                        fail_point_of(&message);
+                        let sent = Sent::from(&message);
+                        before_send(sent);
                         events.extend(self.fleet.send(&worker, message));
+                        after_send(sent);
                     }
                     Command::Disconnect { worker } => self.fleet.disconnect(&worker),
                     Command::Prepare => self.backlog.push_back(Operation::Prepare),
@@ -266,9 +275,9 @@ impl Shell {
         }
     }
 
-    fn done(&mut self, done: Result<Done, JoinError>, now: Now) {
+    fn done(&mut self, done: Result<Box<Done>, JoinError>, now: Now) {
         let done = match done {
-            Ok(done) => done,
+            Ok(done) => *done,
             Err(error) => {
                 let failure = Failure::new(
                     ErrorCode::TaskPanicked,
@@ -369,7 +378,7 @@ async fn read(
     drop(heard.send((key, None)).await);
 }
 
-async fn operate(mut keeper: Keeper, operation: Operation) -> Done {
+async fn operate(mut keeper: Keeper, operation: Operation) -> Box<Done> {
     let mut enumerators = None;
     let event = match operation {
         Operation::Prepare => {
@@ -394,26 +403,55 @@ async fn operate(mut keeper: Keeper, operation: Operation) -> Done {
             None
         }
     };
-    Done {
+    Box::new(Done {
         keeper,
         event,
         enumerators,
+    })
+}
+
+/// Crash points before messages to workers.
+fn before_send(sent: Sent) {
+    if sent == Sent::Deploy {
+        fail::fail_point!("coordinator::before-deploy", |_| std::process::abort());
+    }
+    if sent == Sent::Trigger {
+        fail::fail_point!("coordinator::before-trigger", |_| std::process::abort());
+    }
+    if sent == Sent::Completed {
+        fail::fail_point!("coordinator::before-completed", |_| std::process::abort());
     }
 }
 
-/// Crash points ahead of messages to workers.
-fn fail_point_of(message: &millstream_types::protocol::ToWorker) {
-    use millstream_types::protocol::ToWorker;
-    match message {
-        ToWorker::Deploy(_) => {
-            fail::fail_point!("coordinator::before-deploy", |_| std::process::abort());
+/// Crash points after messages to workers were put on their way.
+fn after_send(sent: Sent) {
+    if sent == Sent::Deploy {
+        fail::fail_point!("coordinator::after-deploy", |_| std::process::abort());
+    }
+    if sent == Sent::Trigger {
+        fail::fail_point!("coordinator::after-trigger", |_| std::process::abort());
+    }
+    if sent == Sent::Completed {
+        fail::fail_point!("coordinator::after-completed", |_| std::process::abort());
+    }
+}
+
+/// Which message is sent, as far as crash points care.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Deploy,
+    Trigger,
+    Completed,
+    Other,
+}
+
+impl From<&ToWorker> for Sent {
+    fn from(message: &ToWorker) -> Self {
+        match message {
+            ToWorker::Deploy(_) => Self::Deploy,
+            ToWorker::Trigger { .. } => Self::Trigger,
+            ToWorker::Completed { .. } => Self::Completed,
+            _ => Self::Other,
         }
-        ToWorker::Trigger { .. } => {
-            fail::fail_point!("coordinator::before-trigger", |_| std::process::abort());
-        }
-        ToWorker::Completed { .. } => {
-            fail::fail_point!("coordinator::before-completed", |_| std::process::abort());
-        }
-        _ => {}
     }
 }
