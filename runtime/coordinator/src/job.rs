@@ -337,3 +337,6 @@ impl Job {
         fenced
     }
 }
+
+#[cfg(test)]
+mod tests;

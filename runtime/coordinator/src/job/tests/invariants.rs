@@ -1,0 +1,315 @@
+//! Random lives of a job. Whatever happens in whatever order, the rules hold.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Pass(u64),
+    Join(u8),
+    Lose(u8),
+    PrepareAnswer(bool),
+    Run,
+    Acknowledge,
+    AcknowledgeOne(u8),
+    Finalize(u8),
+    SavepointAnswer(bool),
+    Cancelled(u8),
+    TaskFailed(bool),
+    Ended,
+    Savepoint(u8),
+    Stop(Option<u8>),
+    Released,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => prop_oneof![1_u64..50, 400_u64..3_000, Just(12_000)].prop_map(Step::Pass),
+        4 => (0_u8..4).prop_map(Step::Join),
+        1 => (0_u8..4).prop_map(Step::Lose),
+        6 => prop::bool::weighted(0.85).prop_map(Step::PrepareAnswer),
+        6 => Just(Step::Run),
+        8 => Just(Step::Acknowledge),
+        2 => (0_u8..8).prop_map(Step::AcknowledgeOne),
+        8 => (0_u8..8).prop_map(Step::Finalize),
+        3 => prop::bool::weighted(0.8).prop_map(Step::SavepointAnswer),
+        4 => (0_u8..4).prop_map(Step::Cancelled),
+        1 => prop::bool::weighted(0.9).prop_map(Step::TaskFailed),
+        1 => Just(Step::Ended),
+        1 => (0_u8..3).prop_map(Step::Savepoint),
+        1 => prop::option::of(0_u8..3).prop_map(Step::Stop),
+        2 => Just(Step::Released),
+    ];
+    prop::collection::vec(step, 1..150)
+}
+
+/// A job and what its surroundings owe it.
+struct Life {
+    rig: Rig,
+    attempts: u64,
+    seen: usize,
+    preparing: bool,
+    finalizing: Vec<(Attempt, CheckpointId)>,
+    savepoints: Vec<(Attempt, CheckpointId, String)>,
+    releasing: bool,
+    committed: BTreeSet<(Attempt, CheckpointId)>,
+    decided: BTreeSet<(Attempt, CheckpointId)>,
+    /// Workers that may still run tasks, by attempt.
+    busy: BTreeSet<(WorkerId, Attempt)>,
+    finished: bool,
+    last_barrier: Option<(Attempt, CheckpointId)>,
+}
+
+impl Life {
+    fn new() -> Self {
+        Self {
+            rig: Rig::with(
+                Settings {
+                    tolerable_failures: 1,
+                    checkpoint: TriggerSettings {
+                        max_concurrent: 2,
+                        ..settings().checkpoint
+                    },
+                    ..settings()
+                },
+                strategy(),
+            ),
+            attempts: 0,
+            seen: 0,
+            preparing: false,
+            finalizing: Vec::new(),
+            savepoints: Vec::new(),
+            releasing: false,
+            committed: BTreeSet::new(),
+            decided: BTreeSet::new(),
+            busy: BTreeSet::new(),
+            finished: false,
+            last_barrier: None,
+        }
+    }
+
+    fn act(&mut self, step: Step) {
+        let name = |index: u8| format!("w{index}");
+        match step {
+            Step::Pass(time) => self.rig.pass(time),
+            Step::Join(index) => {
+                if !self.rig.job.workers.contains_key(&worker(&name(index))) {
+                    self.rig.join(&name(index), 1);
+                }
+            }
+            Step::Lose(index) => {
+                self.busy.retain(|(busy, _)| *busy != worker(&name(index)));
+                self.rig.lose(&name(index));
+            }
+            Step::PrepareAnswer(works) => self.answer_prepare(works),
+            Step::Run => self.rig.all_run(),
+            Step::Acknowledge => {
+                if let Some(barrier) = self.rig.last_barrier() {
+                    self.rig.acknowledge(barrier.checkpoint.0);
+                }
+            }
+            Step::AcknowledgeOne(index) => self.acknowledge_one(index),
+            Step::Finalize(result) => self.answer_finalize(result),
+            Step::SavepointAnswer(works) => self.answer_savepoint(works),
+            Step::Cancelled(index) => {
+                let attempt = self.rig.attempt();
+                self.busy.remove(&(worker(&name(index)), attempt));
+                self.rig.cancelled(&name(index));
+            }
+            Step::TaskFailed(restartable) => {
+                let kind = if restartable {
+                    ErrorKind::Retryable
+                } else {
+                    ErrorKind::InvalidJob
+                };
+                let attempt = self.rig.attempt();
+                if let Some((host, task)) = self.rig.hosts().first().cloned() {
+                    let failure = failure(kind);
+                    self.rig.say(
+                        &host,
+                        ToCoordinator::TaskFailed {
+                            attempt,
+                            task,
+                            failure,
+                        },
+                    );
+                }
+            }
+            Step::Ended => {
+                let attempt = self.rig.attempt();
+                for (host, task) in self.rig.hosts() {
+                    self.rig
+                        .say(&host, ToCoordinator::TaskEnded { attempt, task });
+                }
+            }
+            Step::Savepoint(index) => drop(self.rig.savepoint(&format!("s{index}"))),
+            Step::Stop(index) => {
+                let savepoint = index.map(|index| format!("stop{index}"));
+                drop(self.rig.stop(savepoint.as_deref()));
+            }
+            Step::Released => {
+                if std::mem::take(&mut self.releasing) {
+                    self.rig.tell(Event::Released(Ok(())));
+                }
+            }
+        }
+    }
+
+    fn answer_prepare(&mut self, works: bool) {
+        if !std::mem::take(&mut self.preparing) {
+            return;
+        }
+        if works {
+            self.attempts += 1;
+            self.rig.prepared(self.attempts);
+        } else {
+            self.rig
+                .tell(Event::PrepareFailed(failure(ErrorKind::Retryable)));
+        }
+    }
+
+    fn acknowledge_one(&mut self, index: u8) {
+        let hosts = self.rig.hosts();
+        let Some(barrier) = self.rig.last_barrier().filter(|_| !hosts.is_empty()) else {
+            return;
+        };
+        let (host, task) = hosts[usize::from(index) % hosts.len()].clone();
+        let attempt = self.rig.attempt();
+        self.rig.say(
+            &host,
+            ToCoordinator::CheckpointAcknowledged {
+                attempt,
+                checkpoint: barrier.checkpoint,
+                task,
+                snapshot: snapshot_of(task, &[]),
+            },
+        );
+    }
+
+    fn answer_finalize(&mut self, result: u8) {
+        if self.finalizing.is_empty() {
+            return;
+        }
+        let (attempt, checkpoint) = self.finalizing.remove(0);
+        let result = match result {
+            0 => Err(NotFinalized::NotDecided(failure(ErrorKind::Retryable))),
+            1 => Err(NotFinalized::NotCommitted(
+                written(),
+                failure(ErrorKind::Retryable),
+            )),
+            _ => {
+                self.committed.insert((attempt, checkpoint));
+                Ok(written())
+            }
+        };
+        self.rig.tell(Event::Finalized {
+            attempt,
+            checkpoint,
+            result,
+        });
+    }
+
+    fn answer_savepoint(&mut self, works: bool) {
+        if self.savepoints.is_empty() {
+            return;
+        }
+        let (attempt, checkpoint, name) = self.savepoints.remove(0);
+        let result = if works {
+            Ok(written())
+        } else {
+            Err(failure(ErrorKind::Retryable))
+        };
+        self.rig.tell(Event::SavepointWritten {
+            attempt,
+            checkpoint,
+            name,
+            result,
+        });
+    }
+
+    /// Checks every command that has come up, and takes note of what it asks for.
+    fn check(&mut self) -> Result<(), TestCaseError> {
+        let commands = std::mem::take(&mut self.rig.commands);
+        for command in &commands[self.seen..] {
+            prop_assert!(!self.finished, "a command after the end: {command:?}");
+            match command {
+                Command::Prepare => {
+                    prop_assert!(self.busy.is_empty(), "tasks may still run: {:?}", self.busy);
+                    prop_assert!(!self.preparing);
+                    self.preparing = true;
+                }
+                Command::Finalize(manifest) => {
+                    let name = (manifest.attempt, manifest.checkpoint);
+                    prop_assert!(self.decided.insert(name), "decided twice: {name:?}");
+                    for uid in ["orders", "out"] {
+                        prop_assert_eq!(manifest.operators[&OperatorUid::from(uid)].len(), 2);
+                    }
+                    self.finalizing.push(name);
+                }
+                Command::WriteSavepoint {
+                    attempt,
+                    checkpoint,
+                    name,
+                    ..
+                } => {
+                    self.savepoints.push((*attempt, *checkpoint, name.clone()));
+                }
+                Command::Release(_) => {
+                    prop_assert!(!self.releasing);
+                    self.releasing = true;
+                }
+                Command::Disconnect { worker } => self.busy.retain(|(busy, _)| busy != worker),
+                Command::Finish(_) => self.finished = true,
+                Command::Send { worker, message } => self.check_message(worker, message)?,
+                Command::StartDiscovery { .. } | Command::StopDiscovery | Command::News(_) => {}
+            }
+        }
+        self.seen = commands.len();
+        self.rig.commands = commands;
+        Ok(())
+    }
+
+    fn check_message(
+        &mut self,
+        worker: &WorkerId,
+        message: &ToWorker,
+    ) -> Result<(), TestCaseError> {
+        match message {
+            ToWorker::Deploy(deploy) => {
+                prop_assert_eq!(deploy.attempt.0, self.attempts);
+                self.busy.insert((worker.clone(), deploy.attempt));
+            }
+            ToWorker::Trigger { attempt, barrier } => {
+                let this = (*attempt, barrier.checkpoint);
+                prop_assert!(self.last_barrier.is_none_or(|last| last <= this));
+                self.last_barrier = Some(this);
+            }
+            ToWorker::Completed {
+                attempt,
+                checkpoint,
+                committed: true,
+            } => {
+                prop_assert!(self.committed.contains(&(*attempt, *checkpoint)));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn rules_hold_over_any_life(steps in steps()) {
+        let mut life = Life::new();
+        life.check()?;
+        for step in steps {
+            life.act(step);
+            life.check()?;
+        }
+    }
+}
