@@ -1,6 +1,6 @@
 //! The other end of a worker's connection, and jobs for it.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millstream_operators::{Operator, SinkWriter};
@@ -163,7 +163,7 @@ struct Factory(Arc<Mutex<Job>>);
 
 impl TaskFactory for Factory {
     fn job(&self, _: &Deploy) -> millstream_operators::Result<Box<dyn JobTasks>> {
-        let job = self.0.lock().expect("a test that has not failed");
+        let job = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Box::new(job.clone()))
     }
 }
