@@ -19,13 +19,17 @@ use serde::de::DeserializeOwned;
 use crate::fault::Faults;
 use crate::path;
 use crate::read::tree::Node;
-use crate::{CheckpointSpec, RestartStrategy, Sink, Source, ValidJob};
+use crate::{CheckpointSpec, RestartStrategy, ValidJob};
 
 /// Checks a job file that has been compared with the schema; faults of form are in `faults`.
 /// Returns the job if there are none of any kind.
 pub(crate) fn check(root: &Node, faults: &mut Faults) -> Option<ValidJob> {
     let mut report = Report { root, faults };
     let part = |name| root.get("spec").and_then(|spec| spec.get(name));
+    let storage = part("checkpoint").and_then(|checkpoint| checkpoint.get("storage"));
+    if let Some(Err(problem)) = storage.and_then(Node::text).map(storage::check) {
+        report.add("spec.checkpoint.storage", problem);
+    }
     let checkpoint = report.read::<CheckpointSpec>(part("checkpoint"), "spec.checkpoint");
     let restart = match part("restart") {
         None => Some(RestartStrategy::default()),
@@ -44,17 +48,13 @@ pub(crate) fn check(root: &Node, faults: &mut Faults) -> Option<ValidJob> {
         restart,
     };
     let mut paths = sink::FilePaths::default();
-    for (path, node) in items(dataflow, "sources") {
-        if let Some(source) = report.read::<Source>(Some(node), &path) {
-            source::check(&source, &path, &mut report);
-            paths.source(&source, &path);
-        }
+    for (path, source) in items(dataflow, "sources") {
+        source::check(source, &path, &mut report);
+        paths.source(source, &path);
     }
-    for (path, node) in items(dataflow, "sinks") {
-        if let Some(sink) = report.read::<Sink>(Some(node), &path) {
-            sink::check(&sink, &path, &settings, &mut report);
-            paths.sink(&sink, &path, &mut report);
-        }
+    for (path, sink) in items(dataflow, "sinks") {
+        sink::check(sink, &path, &settings, &mut report);
+        paths.sink(sink, &path, &mut report);
     }
     if !faults.is_empty() {
         return None;

@@ -63,7 +63,7 @@ pub struct Source {
 pub enum Format {
     /// One JSON object per record.
     Json(JsonFormat),
-    /// The bytes of a record as one string column `value`.
+    /// The bytes of a record as one text column `value`.
     Raw(RawFormat),
 }
 
@@ -73,12 +73,12 @@ impl Default for Format {
     }
 }
 
-/// Options of `json`: there are none.
+/// One JSON object per record. No options.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JsonFormat {}
 
-/// Options of `raw`: there are none.
+/// The bytes of a record as one text column `value`. No options.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawFormat {}

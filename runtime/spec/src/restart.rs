@@ -43,7 +43,7 @@ impl RestartStrategy {
     }
 }
 
-/// Options of `exponentialDelay`.
+/// Wait longer after each failure, and forget failures after a healthy time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ExponentialDelay {
@@ -77,7 +77,7 @@ impl Default for ExponentialDelay {
     }
 }
 
-/// Options of `fixedDelay`.
+/// Wait the same time after each failure, a limited number of times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct FixedDelay {
@@ -97,7 +97,7 @@ impl Default for FixedDelay {
     }
 }
 
-/// Options of `failureRate`.
+/// Restart until failures come too often.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct FailureRate {
@@ -120,7 +120,7 @@ impl Default for FailureRate {
     }
 }
 
-/// Options of `none`: there are none.
+/// Never restart. No options.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoRestart {}

@@ -148,10 +148,30 @@ fn simplify(schema: &mut Value) {
     for (keyword, value) in keywords {
         match (keyword.as_str(), value) {
             ("properties", Value::Object(inner)) => inner.values_mut().for_each(simplify),
-            ("oneOf", Value::Array(inner)) => inner.iter_mut().for_each(simplify),
+            ("oneOf", Value::Array(inner)) => inner.iter_mut().for_each(simplify_choice),
             ("items" | "additionalProperties", inner) => simplify(inner),
             _ => {}
         }
+    }
+}
+
+/// As [`simplify`]. What is said of a variant is said of its key, where it is seen.
+fn simplify_choice(choice: &mut Value) {
+    simplify(choice);
+    let Value::Object(keywords) = choice else {
+        return;
+    };
+    if keywords.contains_key("const") {
+        return;
+    }
+    let Some(description) = keywords.remove("description") else {
+        return;
+    };
+    let properties = keywords
+        .get_mut("properties")
+        .and_then(Value::as_object_mut);
+    for property in properties.into_iter().flat_map(Map::values_mut) {
+        property["description"] = description.clone();
     }
 }
 
@@ -172,4 +192,101 @@ fn for_the_operator(description: &str) -> Value {
         "description".to_owned(),
         Value::String(description),
     )]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Every schema within a schema, with its path.
+    fn all(schema: &Value, path: &str, found: &mut Vec<(String, Value)>) {
+        found.push((path.to_owned(), schema.clone()));
+        for (key, inner) in schema["properties"].as_object().into_iter().flatten() {
+            all(inner, &format!("{path}.{key}"), found);
+        }
+        for inner in schema["oneOf"].as_array().into_iter().flatten() {
+            all(inner, path, found);
+        }
+        for keyword in ["items", "additionalProperties"] {
+            if schema[keyword].is_object() {
+                all(&schema[keyword], &format!("{path}[]"), found);
+            }
+        }
+    }
+
+    fn everything() -> Vec<(String, Value)> {
+        let mut found = Vec::new();
+        all(&json_schema(), "", &mut found);
+        assert!(found.len() > 100, "only {} schemas", found.len());
+        found
+    }
+
+    #[test]
+    fn no_keyword_is_used_that_is_not_checked() {
+        // Checked in `read::walk`.
+        let checked = [
+            "additionalProperties",
+            "const",
+            "items",
+            "maxItems",
+            "maxLength",
+            "maxProperties",
+            "maximum",
+            "minItems",
+            "minLength",
+            "minimum",
+            "oneOf",
+            "pattern",
+            "properties",
+            "required",
+            "type",
+        ];
+        // Of these nothing follows.
+        let others = ["$schema", "default", "description", "format", "title"];
+        let known: BTreeSet<&str> = checked.into_iter().chain(others).collect();
+        for (path, schema) in everything() {
+            for keyword in schema.as_object().unwrap().keys() {
+                assert!(known.contains(keyword.as_str()), "{path}: {keyword}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_pattern_compiles() {
+        let schemas = everything();
+        let patterns = schemas
+            .iter()
+            .filter_map(|(_, schema)| schema["pattern"].as_str());
+        let compiled = patterns.map(|pattern| regex_lite::Regex::new(pattern).unwrap());
+        assert!(compiled.count() > 10);
+    }
+
+    #[test]
+    fn every_key_is_described_and_every_value_bounded() {
+        for (path, schema) in everything() {
+            let has = |keyword: &str| !schema[keyword].is_null();
+            let is_variant = has("required") && !has("description");
+            assert!(
+                has("description") || is_variant || path.ends_with("[]"),
+                "{path}: no description"
+            );
+            match schema["type"].as_str() {
+                Some("string") => assert!(has("maxLength") || has("const"), "{path}: any length"),
+                Some("array") => assert!(has("maxItems"), "{path}: any number of items"),
+                Some("integer" | "number") => {
+                    assert!(has("minimum") && has("maximum"), "{path}: any number");
+                }
+                Some("object") => {
+                    let is_map = schema["additionalProperties"].is_object();
+                    assert!(
+                        !is_map || has("maxProperties"),
+                        "{path}: any number of keys"
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
 }

@@ -54,6 +54,10 @@ pub struct ValidSource {
 
 /// A source's connector.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one per source of a job"
+)]
 pub enum SourceConnector {
     /// Topics of a Kafka cluster.
     Kafka(KafkaSource),
@@ -100,6 +104,7 @@ pub struct ValidSink {
 
 /// A sink's connector.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one per sink of a job")]
 pub enum SinkConnector {
     /// A topic of a Kafka cluster.
     Kafka(KafkaSink),

@@ -2,16 +2,13 @@
 
 use millstream_types::duration::KubeDuration;
 
-use super::{Report, storage};
+use super::Report;
 use crate::{CheckpointMode, CheckpointSpec};
 
 const SHORTEST: KubeDuration = KubeDuration::from_millis(10);
 const LONGEST: KubeDuration = KubeDuration::from_secs(24 * 3_600);
 
 pub(super) fn check(spec: &CheckpointSpec, report: &mut Report<'_>) {
-    if let Err(problem) = storage::check(&spec.storage) {
-        report.add("spec.checkpoint.storage", problem);
-    }
     between(
         spec.interval,
         SHORTEST,

@@ -159,13 +159,11 @@ fn refused(name: &str, allowed: impl Iterator<Item = &'static str> + Clone) -> S
     let elsewhere = ELSEWHERE
         .iter()
         .find(|(beginning, _)| name.starts_with(beginning));
-    match elsewhere {
-        Some((_, what)) => format!("cannot be set here. {what}"),
-        None => {
-            let near = did_you_mean(name, allowed.clone());
-            format!("cannot be set. {near}Allowed: {}", listed(allowed, "and"))
-        }
+    if let Some((_, what)) = elsewhere {
+        return format!("cannot be set here. {what}");
     }
+    let near = did_you_mean(name, allowed.clone());
+    format!("cannot be set. {near}Allowed: {}", listed(allowed, "and"))
 }
 
 fn problem(value: &str, takes: Takes) -> Option<String> {

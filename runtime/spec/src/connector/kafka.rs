@@ -75,15 +75,16 @@ impl Default for StartingOffsets {
 #[serde(deny_unknown_fields)]
 pub struct Empty {}
 
-/// Options of `timestamp`.
+/// With the first record whose timestamp is this or later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StartingTimestamp {
     /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[schemars(range(min = 0, max = 253_402_300_799_999_u64))]
     pub millis: Timestamp,
 }
 
-/// Options of `committed`.
+/// Where the consumer group stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct StartingCommitted {
@@ -173,6 +174,10 @@ pub enum KafkaPartitioner {
 /// TLS to the brokers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "they are the keys of the job file"
+)]
 pub struct Tls {
     /// PEM file of the authorities to trust; the system's if not given.
     #[serde(skip_serializing_if = "Option::is_none")]

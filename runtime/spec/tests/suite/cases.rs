@@ -36,9 +36,13 @@ fn check(cases: &str, least: usize) {
 /// What is not as the case says.
 fn problem(case: &str) -> Option<String> {
     let (text, expected) = changed(case);
-    let found = match read(&text, "job.yaml") {
-        Ok(_) => return (!expected.is_empty()).then(|| format!("{case}\nis taken")),
-        Err(error) => error,
+    let Err(found) = read(&text, "job.yaml") else {
+        return (!expected.is_empty()).then(|| {
+            format!(
+                "{case}
+is taken"
+            )
+        });
     };
     let mut left: Vec<&millstream_spec::Fault> = found.faults().iter().collect();
     let all_found = expected.iter().all(|(path, says)| {

@@ -127,10 +127,15 @@ fn bytes_that_are_no_text_are_refused_where_it_ends() {
 
 #[test]
 fn no_more_than_a_hundred_faults_are_listed_and_the_rest_is_counted() {
-    let unknown: String = (0..150)
-        .map(|number| format!("  unknown{number}: 1\n"))
+    let unknown: Vec<String> = (0..150)
+        .map(|number| {
+            format!(
+                "  unknown{number}: 1
+"
+            )
+        })
         .collect();
-    let error = refusal(&format!("{ORDERS}{unknown}"));
+    let error = refusal(&format!("{ORDERS}{}", unknown.concat()));
     assert_eq!(error.faults().len(), 100);
     assert_eq!(error.count(), 150);
     assert!(error.to_string().ends_with("… and 50 more"));

@@ -4,6 +4,12 @@
 //! breaks a rule; [`arbitrary`] anything at all; [`documents`] the generated schema and the
 //! reference page.
 
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what tests share fails as they do"
+)]
+
 mod arbitrary;
 mod cases;
 mod documents;
