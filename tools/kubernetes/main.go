@@ -37,11 +37,19 @@ func command(name string) *cobra.Command {
 }
 
 func main() {
-	if len(os.Args) < 2 || command(os.Args[1]) == nil {
-		fmt.Fprintln(os.Stderr, "usage: kubernetes kube-apiserver|kube-controller-manager|kube-scheduler|kube-proxy|kubelet [flags]")
-		os.Exit(2)
+	if len(os.Args) < 2 {
+		usage()
 	}
+	// Called once: the components register global flags when their command is made.
 	chosen := command(os.Args[1])
+	if chosen == nil {
+		usage()
+	}
 	os.Args = append([]string{os.Args[1]}, os.Args[2:]...)
 	os.Exit(cli.Run(chosen))
+}
+
+func usage() {
+	fmt.Fprintln(os.Stderr, "usage: kubernetes kube-apiserver|kube-controller-manager|kube-scheduler|kube-proxy|kubelet [flags]")
+	os.Exit(2)
 }
