@@ -14,13 +14,13 @@ pub use state::{ChainState, CheckpointEntry, Claim};
 use crate::envelope;
 use crate::error::{Error, Result};
 use crate::nonce::nonce;
-use crate::protocol::claim::{Bid, Courtesy, bid};
+use crate::protocol::claim::{Bid, Courtesy, Standing, bid, is_in_a_hole, standing};
 use crate::protocol::placing::Intent;
 use crate::protocol::view::View;
 use crate::protocol::{Mark, Record, Records};
 use crate::slot::{ClaimEntry, Entry, Holder, Slot, SlotNumber};
-use crate::storage::{Rounds, Storage};
-use slots::{Outcome, Slots, Survey};
+use crate::storage::Storage;
+use slots::{Looks, Outcome, Slots, Survey};
 
 /// How often a claim that others overtake is tried.
 const MAX_BIDS: u32 = 1_000;
@@ -52,13 +52,13 @@ impl Chain {
     /// The store does not answer, or a slot that matters is corrupt.
     pub async fn observe(&self) -> Result<ChainState> {
         let mut survey = Survey::default();
-        let mut rounds = Rounds::default();
+        let mut looks = Looks::default();
         loop {
-            let view = self.slots.view(&mut survey, None).await?;
-            match self.state(&view, &survey.records).await? {
-                Ok(state) => return Ok(state),
-                Err(vanished) => rounds.again(vanished).await?,
+            let view = self.slots.view(&mut survey).await?;
+            if let Some(state) = self.state(&view, &survey.records).await? {
+                return Ok(state);
             }
+            looks.again(|| self.vanished(&view)).await?;
         }
     }
 
@@ -100,27 +100,54 @@ impl Chain {
         courtesy: Courtesy,
     ) -> Result<(ClaimedChain, ChainState)> {
         let mut survey = Survey::default();
-        let taken = self.take_slot(&mut survey, &holder, now, courtesy).await?;
-        let mut rounds = Rounds::default();
-        // What was read before the claim was only for finding its slot. From here on nobody
-        // older can add anything, so that this reading is complete.
         loop {
-            let view = self.slots.view(&mut survey, Some(taken.slot)).await?;
-            let newer = survey.records.range(taken.slot.next()..);
-            if let Some(record) = newer.map(|(_, record)| record).next_back() {
-                return Err(self.fenced(taken.attempt, Some(record)));
+            let taken = self.take_slot(&mut survey, &holder, now, courtesy).await?;
+            if let Some(claimed) = self.restore(survey.clone(), taken).await? {
+                return Ok(claimed);
             }
-            let below: Records = survey
-                .records
-                .range(..taken.slot)
-                .map(|(slot, record)| (*slot, record.clone()))
-                .collect();
-            match self.state(&view, &below).await? {
-                Ok(state) => {
-                    let claimed = ClaimedChain::new(self.clone(), taken, &view, survey);
-                    return Ok((claimed, state));
+        }
+    }
+
+    /// Reads what lies below a claim that was made; `None` if the claim fences nobody. What was
+    /// read before was only for finding its slot. Now nobody older can add anything, so that
+    /// this reading is complete.
+    async fn restore(
+        &self,
+        mut survey: Survey,
+        taken: Bid,
+    ) -> Result<Option<(ClaimedChain, ChainState)>> {
+        // In this order: see `is_in_a_hole`.
+        let below = Attempt(taken.attempt.0 - 1);
+        if is_in_a_hole(taken, self.slots.deletion_mark(below).await?) {
+            return Ok(None);
+        }
+        let mut looks = Looks::default();
+        loop {
+            self.slots.survey(&mut survey).await?;
+            match standing(&survey.records, taken) {
+                Standing::Holds => {}
+                Standing::InAHole => return Ok(None),
+                Standing::Deposed => {
+                    let by = survey.records.values().next_back();
+                    return Err(self.fenced(taken.attempt, by));
                 }
-                Err(vanished) => rounds.again(vanished).await?,
+            }
+            let unreadable = survey.unreadable_slots();
+            match View::below(&survey.records, &unreadable, taken.slot) {
+                Err(gap) => looks.again(|| self.slots.gap(&survey, gap)).await?,
+                Ok(view) => {
+                    let below: Records = survey
+                        .records
+                        .range(..taken.slot)
+                        .map(|(slot, record)| (*slot, record.clone()))
+                        .collect();
+                    if let Some(state) = self.state(&view, &below).await? {
+                        let claimed = ClaimedChain::new(self.clone(), taken, &view, survey);
+                        return Ok(Some((claimed, state)));
+                    }
+                    // Only a newer attempt deletes what this one would restore from.
+                    looks.again(|| self.vanished(&view)).await?;
+                }
             }
         }
     }
@@ -133,7 +160,7 @@ impl Chain {
         courtesy: Courtesy,
     ) -> Result<Bid> {
         for _ in 0..MAX_BIDS {
-            let view = self.slots.view(survey, None).await?;
+            let view = self.slots.view(survey).await?;
             let next = bid(&view, holder, courtesy).map_err(|claim| self.taken(holder, &claim))?;
             let claim = ClaimEntry {
                 nonce: nonce(),
@@ -201,21 +228,22 @@ impl Chain {
         }
     }
 
-    /// What a view says to the outside; the inner error says that its newest checkpoint has gone
-    /// since.
-    async fn state(
-        &self,
-        view: &View,
-        records: &Records,
-    ) -> Result<std::result::Result<ChainState, Error>> {
+    fn vanished(&self, view: &View) -> Error {
+        let newest = view.newest.as_ref().map(|newest| newest.0);
+        let slot = newest.unwrap_or_default();
+        Error::corrupt(self.slots.address(slot), "it is listed, but it is missing")
+    }
+
+    /// What a view says to the outside; `None` if its newest checkpoint has gone since.
+    async fn state(&self, view: &View, records: &Records) -> Result<Option<ChainState>> {
         let newest = match &view.newest {
             None => None,
             Some((slot, ..)) => match self.slots.manifest(*slot).await? {
-                None => return Ok(Err(self.slots.storage.vanished(&self.slots.key(*slot)))),
+                None => return Ok(None),
                 manifest => manifest,
             },
         };
-        Ok(Ok(ChainState {
+        Ok(Some(ChainState {
             newest,
             newest_path: view
                 .newest

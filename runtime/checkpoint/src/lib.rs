@@ -6,6 +6,7 @@
 //! <storage>/<namespace>/<job>/
 //!   chain/00000000000000000042.json   one slot: a claim, a checkpoint, a confirmation or a release
 //!   chain-start.json                  hint: where a listing of the chain may begin
+//!   collected/<attempt>.json          below which slot the attempt deletes its own
 //!   data/<attempt>/<checkpoint>/…     objects that a checkpoint names, such as a large manifest
 //!   savepoints/<name>/manifest.json   self-contained and movable
 //! <storage>/reservations/<name>.json  names that only one job may use

@@ -21,6 +21,8 @@
 
 pub(crate) mod claim;
 pub(crate) mod garbage;
+#[cfg(test)]
+mod interleavings;
 pub(crate) mod placing;
 pub(crate) mod view;
 

@@ -109,7 +109,7 @@ async fn read_folder(storage: &Storage) -> Result<Option<Manifest>> {
 }
 
 async fn newest(slots: &Slots) -> Result<Option<Manifest>> {
-    let view = slots.view(&mut Survey::default(), None).await?;
+    let view = slots.view(&mut Survey::default()).await?;
     match view.newest {
         Some((slot, ..)) => slots.manifest(slot).await,
         None => Ok(None),

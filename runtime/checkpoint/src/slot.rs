@@ -174,9 +174,6 @@ pub(crate) struct Large {
     pub(crate) decided_at: Timestamp,
     /// As in the manifest.
     pub(crate) swept_through: Attempt,
-    /// As in the manifest, which does not know it yet when its object is written.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) previous: Option<String>,
     /// The object.
     pub(crate) object: ObjectRef,
 }
@@ -190,16 +187,6 @@ pub(crate) struct ObjectRef {
     pub(crate) bytes: u64,
     /// SHA-256 of its body.
     pub(crate) sha256: String,
-}
-
-impl Stored {
-    /// Seals the checkpoint before it on the chain.
-    pub(crate) fn follow(&mut self, previous: Option<&String>) {
-        match self {
-            Self::Manifest(manifest) => manifest.previous = previous.cloned(),
-            Self::Large(large) => large.previous = previous.cloned(),
-        }
-    }
 }
 
 impl Slot {

@@ -2,6 +2,8 @@
 
 use millstream_types::Attempt;
 
+use bytes::Bytes;
+
 use crate::chain::slots::{Outcome, Survey, store};
 use crate::chain::{Chain, Collected};
 use crate::envelope;
@@ -28,6 +30,14 @@ impl CommitPermit {
     }
 }
 
+/// A slot on its way to the store.
+#[derive(Debug, Clone)]
+struct Write {
+    intent: Intent,
+    bytes: Bytes,
+    record: Record,
+}
+
 /// A chain that this attempt has claimed. Every write says whether the claim still holds.
 ///
 /// # Cancel safety
@@ -42,6 +52,8 @@ pub struct ClaimedChain {
     pub(super) survey: Survey,
     /// The next slot to write.
     next: SlotNumber,
+    /// What is being written there, until it is known whether it was.
+    unsettled: Option<Write>,
     newest: Option<DecidedCheckpoint>,
     newest_sha256: Option<String>,
     newest_is_committed: bool,
@@ -50,6 +62,8 @@ pub struct ClaimedChain {
     pub(super) released: Option<ReleaseReason>,
     /// Whether what older attempts left unfinished has been removed.
     pub(super) swept_leftovers: bool,
+    /// Where listings are said to begin, as far as this attempt has said it.
+    pub(super) remembered_start: Option<SlotNumber>,
 }
 
 impl ClaimedChain {
@@ -61,6 +75,7 @@ impl ClaimedChain {
             claim: taken.slot,
             survey,
             next: taken.slot.next(),
+            unsettled: None,
             newest: newest.map(|(slot, mark, attempt)| DecidedCheckpoint {
                 id: mark.id,
                 attempt: *attempt,
@@ -72,6 +87,7 @@ impl ClaimedChain {
             next_checkpoint: view.next_checkpoint,
             released: None,
             swept_leftovers: false,
+            remembered_start: None,
         }
     }
 
@@ -92,27 +108,25 @@ impl ClaimedChain {
     ///
     /// # Errors
     /// [`Error::Fenced`]: a newer attempt owns the chain; stop. [`Error::Unavailable`]: it could
-    /// not be found out whether the checkpoint is decided; take the next one (which subsumes it)
-    /// or fail the attempt, but delete and abort nothing that it lists.
+    /// not be found out whether the checkpoint is decided. Delete and abort nothing that it
+    /// lists; fail the attempt, or go on and decide a later one that lists it all again: the
+    /// chain settles the earlier one first.
     pub async fn decide(&mut self, mut manifest: Manifest) -> Result<CommitPermit> {
-        self.check(&manifest)?;
+        self.settle().await?;
         if let Some(decided) = self.newest.filter(|newest| newest.is(&manifest)) {
-            // A write whose outcome had stayed unknown has turned out to be applied.
             return Ok(CommitPermit { decided });
         }
-        manifest.swept_through = manifest.swept_through.max(self.swept_through);
+        self.check(&manifest)?;
         let id = manifest.checkpoint;
+        manifest.previous.clone_from(&self.newest_sha256);
+        manifest.swept_through = manifest.swept_through.max(self.swept_through);
         let slots = &self.chain.slots;
         let (attempt, number) = (self.attempt.to_string(), id.to_string());
         let path = ["data", &attempt, &number, "manifest.json"];
-        let mut stored = store(&slots.storage, &slots.folder, &path, manifest).await?;
+        let stored = store(&slots.storage, &slots.folder, &path, manifest).await?;
         fail::fail_point!("checkpoint::before-decision", |_| std::process::abort());
         let slot = self
-            .place(&Intent::Checkpoint { id }, |chain| {
-                // An earlier write that had stayed unknown may turn out to be the one before.
-                stored.follow(chain.newest_sha256.as_ref());
-                Entry::Checkpoint(stored.clone())
-            })
+            .place(Intent::Checkpoint { id }, Entry::Checkpoint(stored))
             .await?;
         fail::fail_point!("checkpoint::after-decision", |_| std::process::abort());
         Ok(CommitPermit {
@@ -138,8 +152,7 @@ impl ClaimedChain {
                 manifest.checkpoint
             ));
         }
-        let repeated = self.newest.is_some_and(|newest| newest.is(manifest));
-        if manifest.checkpoint < self.next_checkpoint && !repeated {
+        if manifest.checkpoint < self.next_checkpoint {
             return broken(format!(
                 "checkpoint {} comes after {} was decided",
                 manifest.checkpoint, self.next_checkpoint
@@ -183,7 +196,7 @@ impl ClaimedChain {
             checkpoint,
             swept_through: self.swept_through,
         };
-        self.place(&Intent::Committed(entry), |_| Entry::Committed(entry))
+        self.place(Intent::Committed(entry), Entry::Committed(entry))
             .await?;
         if checkpoint.is_some() && checkpoint == self.newest {
             self.newest_is_committed = true;
@@ -215,7 +228,7 @@ impl ClaimedChain {
     /// # Errors
     /// As [`decide`](Self::decide).
     pub async fn release(&mut self, reason: ReleaseReason) -> Result<()> {
-        self.place(&Intent::Released, |_| Entry::Released { reason })
+        self.place(Intent::Released, Entry::Released { reason })
             .await?;
         self.released = Some(reason);
         Ok(())
@@ -252,46 +265,53 @@ impl ClaimedChain {
         super::collection::collect(self, retained).await
     }
 
-    /// Writes the next slot. `entry` is asked again if an earlier write of this attempt turns
-    /// out to have taken the slot.
-    async fn place(
-        &mut self,
-        intent: &Intent,
-        mut entry: impl FnMut(&Self) -> Entry,
-    ) -> Result<SlotNumber> {
+    /// Writes the next slot, after whatever is still unsettled.
+    async fn place(&mut self, intent: Intent, entry: Entry) -> Result<SlotNumber> {
         if let Some(reason) = self.released {
             return Err(Error::Rule(format!(
                 "attempt {} writes although it has released the chain ({reason:?})",
                 self.attempt
             )));
         }
-        loop {
-            let number = self.next;
-            let slot = Slot {
-                job: self.chain.job.clone(),
-                slot: number,
-                attempt: self.attempt,
-                newest: self.newest.map(|newest| newest.slot),
-                next_checkpoint: self.next_checkpoint,
-                entry: entry(self),
-            };
-            let sealed = envelope::seal(&slot)?;
-            let slots = &self.chain.slots;
-            let outcome = slots
-                .place(number, self.attempt, intent, &sealed.bytes)
-                .await?;
-            match outcome {
-                Outcome::Placed(found) => {
-                    let bytes = u64::try_from(sealed.bytes.len()).unwrap_or(u64::MAX);
-                    let given = || Record::of(&slot, &sealed.sha256, bytes);
-                    self.note(number, found.unwrap_or_else(given));
-                    return Ok(number);
-                }
-                Outcome::PassedOver(record) => self.note(number, record),
-                Outcome::Overtaken(by) => {
-                    return Err(self.chain.fenced(self.attempt, by.as_ref()));
-                }
+        self.settle().await?;
+        let number = self.next;
+        let slot = Slot {
+            job: self.chain.job.clone(),
+            slot: number,
+            attempt: self.attempt,
+            newest: self.newest.map(|newest| newest.slot),
+            next_checkpoint: self.next_checkpoint,
+            entry,
+        };
+        let sealed = envelope::seal(&slot)?;
+        let bytes = u64::try_from(sealed.bytes.len()).unwrap_or(u64::MAX);
+        self.unsettled = Some(Write {
+            intent,
+            record: Record::of(&slot, &sealed.sha256, bytes),
+            bytes: sealed.bytes,
+        });
+        self.settle().await?;
+        Ok(number)
+    }
+
+    /// Finishes a write, now or after an earlier try had been cancelled or given up. Until it is
+    /// known to be there, nothing else may be written.
+    async fn settle(&mut self) -> Result<()> {
+        let Some(write) = self.unsettled.clone() else {
+            return Ok(());
+        };
+        let number = self.next;
+        let slots = &self.chain.slots;
+        let outcome = slots
+            .place(number, self.attempt, &write.intent, &write.bytes)
+            .await?;
+        match outcome {
+            Outcome::Placed(found) => {
+                self.unsettled = None;
+                self.note(number, found.unwrap_or(write.record));
+                Ok(())
             }
+            Outcome::Overtaken(by) => Err(self.chain.fenced(self.attempt, by.as_ref())),
         }
     }
 

@@ -7,7 +7,7 @@ use millstream_types::Attempt;
 use crate::chain::ClaimedChain;
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::protocol::garbage::{garbage, listing_start};
+use crate::protocol::garbage::{garbage, listing_start, mark};
 use crate::slot::{ReleaseReason, SlotNumber};
 
 /// What a collection has deleted.
@@ -34,6 +34,13 @@ pub(super) async fn collect(chain: &mut ClaimedChain, retained: u32) -> Result<C
     let mut collected = Collected::default();
     let slots = garbage(&chain.survey.records, retained);
     if !slots.is_empty() {
+        if let Some(below) = mark(&slots) {
+            chain
+                .chain
+                .slots
+                .mark_deletions(chain.attempt, below)
+                .await?;
+        }
         // Objects only after the slots that name them.
         let objects = named_only_by(chain, &slots);
         chain.chain.slots.delete(&slots).await?;
@@ -46,6 +53,8 @@ pub(super) async fn collect(chain: &mut ClaimedChain, retained: u32) -> Result<C
     }
     if !chain.swept_leftovers {
         collected.objects += delete_orphans(chain).await?;
+        let marks = chain.chain.slots.marks_before(chain.attempt).await?;
+        delete_objects(chain, marks).await?;
         collected.unfinished = remove_unfinished(chain).await?;
         chain.swept_leftovers = true;
     }
@@ -125,14 +134,16 @@ async fn remove_unfinished(chain: &ClaimedChain) -> Result<u64> {
     Ok(in_chain + door.remove_unfinished(&data, &of_older).await?)
 }
 
-async fn remember_start(chain: &ClaimedChain) -> Result<()> {
+async fn remember_start(chain: &mut ClaimedChain) -> Result<()> {
     if !chain.survey.unreadable.is_empty() {
         return Ok(());
     }
-    match listing_start(&chain.survey.records) {
-        Some(start) => chain.chain.slots.remember_start(start).await,
-        None => Ok(()),
+    let start = listing_start(&chain.survey.records);
+    if let Some(slot) = start.filter(|_| start != chain.remembered_start) {
+        chain.chain.slots.remember_start(slot).await?;
+        chain.remembered_start = start;
     }
+    Ok(())
 }
 
 fn count(length: usize) -> u64 {

@@ -1,6 +1,7 @@
 //! The slots of one job as objects: listing, reading and writing them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -41,15 +42,45 @@ pub(crate) struct Survey {
     pub(crate) unreadable: BTreeMap<SlotNumber, String>,
 }
 
+impl Survey {
+    pub(crate) fn unreadable_slots(&self) -> Vec<SlotNumber> {
+        self.unreadable.keys().copied().collect()
+    }
+}
+
+/// Counts looks at a chain whose slots do not fit together. Slots that are written and deleted
+/// while one looks can hide each other, so the first look need not be right.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
+    done: u32,
+}
+
+impl Looks {
+    /// Waits for the next look, or gives up with `error`.
+    pub(crate) async fn again(&mut self, error: impl FnOnce() -> Error) -> Result<()> {
+        self.done += 1;
+        if self.done >= LOOKS {
+            return Err(error());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok(())
+    }
+}
+
 /// How the writing of a slot ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The slot is ours: as given now, or as an earlier try of the same write has left it.
     Placed(Option<Record>),
-    /// The slot holds an earlier write of ours.
-    PassedOver(Record),
     /// Somebody else is past us: the slot that says so, if it is there.
     Overtaken(Option<Record>),
+}
+
+/// Body of the object that says below which slot an attempt deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct DeletionMark {
+    attempt: Attempt,
+    below: SlotNumber,
 }
 
 /// Body of the object that says where a listing of the chain may begin.
@@ -133,6 +164,46 @@ impl Slots {
         door.put(&self.start_key(), sealed.bytes).await
     }
 
+    /// Folder of the objects that say what attempts delete.
+    fn marks(&self) -> Key {
+        self.folder.child("collected")
+    }
+
+    fn mark_key(&self, attempt: Attempt) -> Key {
+        self.marks().child(&format!("{:020}.json", attempt.0))
+    }
+
+    /// Says that an attempt deletes its slots below one, before it does. Only the attempt itself
+    /// writes it, so that it never goes back.
+    pub(crate) async fn mark_deletions(&self, attempt: Attempt, below: SlotNumber) -> Result<()> {
+        let sealed = envelope::seal(&DeletionMark { attempt, below })?;
+        let door = self.storage.door();
+        door.put(&self.mark_key(attempt), sealed.bytes).await
+    }
+
+    /// Below which slot an attempt may have deleted its own.
+    pub(crate) async fn deletion_mark(&self, attempt: Attempt) -> Result<Option<SlotNumber>> {
+        let key = self.mark_key(attempt);
+        let Some(bytes) = self.storage.read(&key).await? else {
+            return Ok(None);
+        };
+        let address = self.storage.address(&key);
+        let (mark, _) = envelope::open::<DeletionMark>(&address, &bytes)?;
+        if mark.attempt != attempt {
+            let reason = format!("it is the mark of attempt {}", mark.attempt);
+            return Err(Error::corrupt(address, reason));
+        }
+        Ok(Some(mark.below))
+    }
+
+    /// Keys of the deletion marks of attempts before one, which no claim reads any more.
+    pub(crate) async fn marks_before(&self, attempt: Attempt) -> Result<Vec<Key>> {
+        let own = self.mark_key(attempt);
+        let listed = self.storage.door().list(&self.marks(), None).await?;
+        let keys = listed.into_iter().map(|listed| listed.key);
+        Ok(keys.filter(|key| *key < own).collect())
+    }
+
     /// Reads one slot; `None` if it is not there.
     ///
     /// # Errors
@@ -163,7 +234,7 @@ impl Slots {
     }
 
     /// Reads what is there beyond what is `known`; forgets what has gone.
-    async fn survey(&self, known: &mut Survey) -> Result<()> {
+    pub(crate) async fn survey(&self, known: &mut Survey) -> Result<()> {
         let listed: BTreeSet<SlotNumber> = self.list().await?.into_iter().collect();
         known.records.retain(|slot, _| listed.contains(slot));
         known.unreadable.retain(|slot, _| listed.contains(slot));
@@ -190,41 +261,23 @@ impl Slots {
         Ok(())
     }
 
-    /// Reads the chain until its slots fit together. Slots from `below` on are read, but not
-    /// looked at.
+    /// Reads the chain until its slots fit together.
     ///
     /// # Errors
     /// [`Error::Corrupt`] naming the slot that does not fit.
-    pub(crate) async fn view(&self, known: &mut Survey, below: Option<SlotNumber>) -> Result<View> {
-        let mut looks = 0;
+    pub(crate) async fn view(&self, known: &mut Survey) -> Result<View> {
+        let mut looks = Looks::default();
         loop {
             self.survey(known).await?;
-            let end = below.unwrap_or(SlotNumber(u64::MAX));
-            let records: Records = known
-                .records
-                .range(..end)
-                .map(|(slot, record)| (*slot, record.clone()))
-                .collect();
-            let unreadable: Vec<SlotNumber> = known
-                .unreadable
-                .range(..end)
-                .map(|(slot, _)| *slot)
-                .collect();
-            match View::of(&records, &unreadable) {
+            match View::of(&known.records, &known.unreadable_slots()) {
                 Ok(view) => return Ok(view),
-                // Slots that are written and deleted while we look can hide each other.
-                Err(gap) => {
-                    looks += 1;
-                    if looks >= LOOKS {
-                        return Err(self.gap(known, gap));
-                    }
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                }
+                Err(gap) => looks.again(|| self.gap(known, gap)).await?,
             }
         }
     }
 
-    fn gap(&self, known: &Survey, gap: Gap) -> Error {
+    /// The error that a gap is, if it stays.
+    pub(crate) fn gap(&self, known: &Survey, gap: Gap) -> Error {
         let Some(slot) = gap.slot else {
             return Error::corrupt(self.chain_address(), gap.reason);
         };
@@ -293,11 +346,6 @@ impl Slots {
                     return Ok(Outcome::Placed(found));
                 }
                 Next::Overtaken => return Ok(Outcome::Overtaken(found)),
-                Next::PassOver => {
-                    return found.map(Outcome::PassedOver).ok_or_else(|| {
-                        Error::Rule(format!("slot {number} was passed over but not read"))
-                    });
-                }
             };
         }
     }
@@ -318,10 +366,14 @@ impl Slots {
         }
     }
 
+    async fn delete_one(&self, slot: SlotNumber) -> Result<()> {
+        self.storage.door().delete(&self.key(slot)).await
+    }
+
     /// Deletes slots, the given order kept.
     pub(crate) async fn delete(&self, slots: &[SlotNumber]) -> Result<()> {
-        stream::iter(slots)
-            .map(|slot| async move { self.storage.door().delete(&self.key(*slot)).await })
+        let deletions: Vec<_> = slots.iter().map(|slot| self.delete_one(*slot)).collect();
+        stream::iter(deletions)
             .buffered(CONCURRENT_READS)
             .try_collect::<()>()
             .await
@@ -338,18 +390,16 @@ pub(crate) async fn load(
     attempt: Attempt,
     stored: Stored,
 ) -> Result<Manifest> {
-    let Large {
-        object, previous, ..
-    } = match stored {
+    let object = match stored {
         Stored::Manifest(manifest) => return Ok(*manifest),
-        Stored::Large(large) => large,
+        Stored::Large(large) => large.object,
     };
     let named = format!("{}/{}", storage.address(folder), object.path);
     let key = folder
         .descendant(&object.path)
         .ok_or_else(|| Error::corrupt(&named, "its path is not one of ours"))?;
     let bytes = read_named(storage, &key, &object).await?;
-    let (mut manifest, sha256) = envelope::open::<Manifest>(&named, &bytes)?;
+    let (manifest, sha256) = envelope::open::<Manifest>(&named, &bytes)?;
     if sha256 != object.sha256 {
         return Err(Error::corrupt(
             named,
@@ -357,7 +407,6 @@ pub(crate) async fn load(
         ));
     }
     check_manifest(&named, &manifest, attempt)?;
-    manifest.previous = previous;
     Ok(manifest)
 }
 
@@ -414,7 +463,6 @@ pub(crate) async fn store(
         .map(|segment| crate::key::escape(segment))
         .collect();
     Ok(Stored::Large(Large {
-        previous: manifest.previous,
         checkpoint: manifest.checkpoint,
         kind: manifest.kind,
         decided_at: manifest.decided_at,

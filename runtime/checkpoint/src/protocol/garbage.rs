@@ -33,6 +33,12 @@ pub(crate) fn garbage(records: &Records, retained: u32) -> Vec<SlotNumber> {
         .collect()
 }
 
+/// Below which slot the holder must say that it deletes, before it deletes these. Whoever claims a
+/// slot below a mark of the attempt before it has claimed a hole.
+pub(crate) fn mark(garbage: &[SlotNumber]) -> Option<SlotNumber> {
+    garbage.iter().max().map(|slot| slot.next())
+}
+
 /// Where a listing of the chain may begin once `records` is all that is left of it: at the claim
 /// under which the oldest checkpoint was written. A claim is never deleted, so the place stays;
 /// and the first checkpoint of an attempt says that everything older is swept, so that no earlier

@@ -47,9 +47,6 @@ pub(crate) enum Next {
     LookBehind,
     /// Put again, into the same slot.
     PutAgain,
-    /// The slot holds an earlier write of this attempt whose outcome had stayed unknown: take
-    /// note of it and put into the slot after it.
-    PassOver,
     /// Somebody else has gone past. Whoever holds the chain is fenced; whoever wants to claim it
     /// must look at it again.
     Overtaken,
@@ -69,24 +66,25 @@ pub(crate) fn after_read(attempt: Attempt, intent: &Intent, found: Option<&Recor
     let Some(record) = found else {
         return Next::LookBehind;
     };
-    if record.attempt != attempt {
-        return Next::Overtaken;
-    }
-    match (intent, &record.mark) {
-        (Intent::Claim { nonce }, Mark::Claim(claim)) if claim.nonce == *nonce => Next::Placed,
-        (Intent::Claim { .. }, _) => Next::Overtaken,
-        (Intent::Checkpoint { id }, Mark::Checkpoint(found)) if found.id == *id => Next::Placed,
-        (Intent::Committed(committed), Mark::Committed(found)) if found == committed => {
-            Next::Placed
-        }
-        (Intent::Released, Mark::Released(_)) => Next::Placed,
-        // From its claim on, an attempt has one writer.
-        _ => Next::PassOver,
-    }
+    // From its claim on, an attempt has one writer, which settles one write before the next.
+    let mine = record.attempt == attempt
+        && match (intent, &record.mark) {
+            (Intent::Claim { nonce }, Mark::Claim(claim)) => claim.nonce == *nonce,
+            (Intent::Checkpoint { id }, Mark::Checkpoint(found)) => found.id == *id,
+            (Intent::Committed(committed), Mark::Committed(found)) => found == committed,
+            (Intent::Released, Mark::Released(_)) => true,
+            _ => false,
+        };
+    if mine { Next::Placed } else { Next::Overtaken }
 }
 
 /// Judges an absent slot. If a later one exists, this one was taken once and is garbage now: a
 /// second write into it would fool the writer.
+///
+/// Somebody may still go past between the look and the next put, and the slot may become garbage
+/// meanwhile. It can then only have held this very write, applied late: everybody who went past
+/// has seen it, so that finding it written is true. This is why an unsettled write is repeated
+/// byte for byte before anything else is written, and never replaced by another.
 pub(crate) const fn after_look(later_slot_exists: bool) -> Next {
     if later_slot_exists {
         Next::Overtaken
@@ -156,11 +154,11 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_write_of_the_same_attempt_is_passed_over() {
+    fn a_write_is_known_again_by_its_attempt_and_what_it_says() {
         let intent = Intent::Committed(entry(1));
         let at = |record: Record| after_read(Attempt(2), &intent, Some(&record));
         assert_eq!(at(committed(2, 1)), Next::Placed);
-        assert_eq!(at(committed(2, 0)), Next::PassOver);
+        assert_eq!(at(committed(2, 0)), Next::Overtaken);
         assert_eq!(at(committed(3, 1)), Next::Overtaken);
         assert_eq!(at(claim(3, "next")), Next::Overtaken);
     }

@@ -67,6 +67,37 @@ impl View {
         Ok(view)
     }
 
+    /// What lies below a claim, read after it was made: what its attempt restores from.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of); also if the checkpoint is missing that the claim itself names as the
+    /// newest before it, which happens when a newer attempt has already deleted it.
+    pub(crate) fn below(
+        records: &Records,
+        unreadable: &[SlotNumber],
+        claim: SlotNumber,
+    ) -> Result<Self, Gap> {
+        let below: Records = records
+            .range(..claim)
+            .map(|(slot, record)| (*slot, record.clone()))
+            .collect();
+        let unreadable: Vec<SlotNumber> = unreadable
+            .iter()
+            .filter(|slot| **slot < claim)
+            .copied()
+            .collect();
+        let view = Self::of(&below, &unreadable)?;
+        let own = records.get(&claim).ok_or_else(|| Gap {
+            slot: Some(claim),
+            reason: "the claim that was just made is missing".to_owned(),
+        })?;
+        let found = view.newest.as_ref().map(|newest| newest.0);
+        match own.newest.filter(|named| Some(*named) > found) {
+            None => Ok(view),
+            Some(named) => Err(missing_checkpoint(named, claim)),
+        }
+    }
+
     /// Whether everything that the newest checkpoint lists is confirmed to be committed.
     pub(crate) fn newest_is_committed(&self) -> bool {
         match (&self.newest, &self.committed) {
@@ -94,10 +125,7 @@ impl View {
             .filter_map(|(by, record)| Some((record.newest?, *by)))
             .max();
         if let Some((slot, by)) = named.filter(|(slot, _)| Some(*slot) > found) {
-            return Err(Gap {
-                slot: Some(slot),
-                reason: format!("slot {by} names it as the newest checkpoint, but it is missing"),
-            });
+            return Err(missing_checkpoint(slot, by));
         }
         // Every attempt that may have left transactions must be known with its parallelism.
         let writer = records.values().next_back().map(|record| record.attempt);
@@ -114,6 +142,13 @@ impl View {
                 reason: format!("the claim of attempt {attempt} is missing"),
             }),
         }
+    }
+}
+
+fn missing_checkpoint(slot: SlotNumber, by: SlotNumber) -> Gap {
+    Gap {
+        slot: Some(slot),
+        reason: format!("slot {by} names it as the newest checkpoint, but it is missing"),
     }
 }
 

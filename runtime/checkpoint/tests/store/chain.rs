@@ -1,6 +1,8 @@
 //! One chain, used as a coordinator uses it.
 
-use millstream_checkpoint::{Chain, Error, Manifest, ReleaseReason, StorageOptions, read_savepoint, reserve};
+use millstream_checkpoint::{
+    Chain, Error, Manifest, ReleaseReason, StorageOptions, read_savepoint, reserve,
+};
 use millstream_types::{Attempt, CheckpointId, CheckpointKind, OperatorUid};
 
 use crate::sample::{NOW, chain, directory, holder, holder_of, job, manifest};
@@ -228,7 +230,13 @@ async fn a_large_manifest_lies_in_an_object_of_its_own() {
     assert!(state.newest.unwrap().previous.is_some());
     let options = StorageOptions::default();
     let read = read_savepoint(&state.checkpoints[0].path, &options).await;
-    assert_eq!(read.unwrap(), Manifest { previous: None, ..large });
+    assert_eq!(
+        read.unwrap(),
+        Manifest {
+            previous: None,
+            ..large
+        }
+    );
 
     let collected = claimed.collect_garbage(1).await.unwrap();
     assert_eq!((collected.slots, collected.objects), (1, 1));

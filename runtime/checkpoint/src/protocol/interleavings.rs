@@ -1,0 +1,227 @@
+//! Every order in which coordinators can meet at one chain.
+//!
+//! A world is a store, writes that are still on their way, and a few coordinators, each somewhere
+//! in its claim or in its work. A step is one request to the store, or the late arrival of a
+//! write. From the empty store all worlds that steps can reach are visited, with a budget of
+//! faults: lost replies, late writes, late copies of writes, repeated writes, given-up writes. A
+//! coordinator that makes no more steps is a crashed one; one that makes steps again after its
+//! successor is a woken one. Listings are not atomic: what changes while one runs may or may not
+//! be in it.
+//!
+//! The coordinators here decide by the very functions of [`protocol`](crate::protocol); only the
+//! requests are played. Broken rules, one at a time, show that the checks bite.
+
+mod coordinator;
+mod world;
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use coordinator::{Action, Rules};
+use world::{Event, World};
+
+/// How much an exploration plays with.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    coordinators: usize,
+    /// Claims that each of them tries.
+    bids: u8,
+    faults: u8,
+}
+
+const fn size(coordinators: usize, bids: u8, faults: u8) -> Size {
+    Size {
+        coordinators,
+        bids,
+        faults,
+    }
+}
+
+/// What an exploration has seen.
+struct Explored {
+    worlds: usize,
+    events: BTreeMap<Event, usize>,
+    violation: Option<String>,
+}
+
+fn explore(of: Size, plan: &'static [Action], rules: Rules) -> Explored {
+    let mut explored = Explored {
+        worlds: 0,
+        events: BTreeMap::new(),
+        violation: None,
+    };
+    let mut seen = HashSet::new();
+    let empty = World::new(of.coordinators, of.bids, of.faults);
+    let steps = empty.steps(plan, rules).into_iter();
+    let mut path = vec![(Event::Step, empty, steps)];
+    while let Some((_, _, steps)) = path.last_mut() {
+        let Some((event, world)) = steps.next() else {
+            path.pop();
+            continue;
+        };
+        *explored.events.entry(event).or_default() += 1;
+        if let Some(violation) = world.violation.clone() {
+            let mut told = violation;
+            for (event, world, _) in &path {
+                told.push_str(&format!("\n{event:?}: {}", world.brief()));
+            }
+            told.push_str(&format!("\n{event:?}: {}", world.brief()));
+            explored.violation = Some(told);
+            return explored;
+        }
+        if seen.insert(fingerprint(&world)) {
+            explored.worlds += 1;
+            let steps = world.steps(plan, rules).into_iter();
+            path.push((event, world, steps));
+        }
+    }
+    explored
+}
+
+/// 128 bits, so that two worlds are never taken for one.
+fn fingerprint(world: &World) -> (u64, u64) {
+    let half = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        salt.hash(&mut hasher);
+        world.hash(&mut hasher);
+        hasher.finish()
+    };
+    (half(1), half(2))
+}
+
+/// Explores and expects that no rule is violated and that all these events were met.
+fn holds(of: Size, plan: &'static [Action], expected: &[Event]) {
+    let explored = explore(of, plan, Rules::OURS);
+    if let Some(violation) = explored.violation {
+        panic!("{violation}");
+    }
+    for event in expected {
+        assert!(
+            explored.events.contains_key(event),
+            "{event:?} never happened in {} worlds: {:?}",
+            explored.worlds,
+            explored.events
+        );
+    }
+}
+
+/// Explores with a broken rule and expects that it is found out.
+fn bites(of: Size, plan: &'static [Action], rules: Rules) {
+    let explored = explore(of, plan, rules);
+    assert!(
+        explored.violation.is_some(),
+        "{} worlds and no violation",
+        explored.worlds
+    );
+}
+
+use Action::{Collect, Confirm, ConfirmOlder, Decide, Release};
+
+#[test]
+fn two_coordinators_with_two_faults_agree_on_every_decision() {
+    holds(
+        size(2, 2, 2),
+        &[Decide, Confirm, Decide, Collect],
+        &[
+            Event::Decided,
+            Event::Fenced,
+            Event::LostReply,
+            Event::LateWrite,
+            Event::LateCopy,
+            Event::GaveUp,
+            Event::Settled,
+            Event::Collected,
+        ],
+    );
+}
+
+#[test]
+fn confirmations_of_older_checkpoints_at_the_end_of_the_chain_keep_it_closed() {
+    holds(
+        size(2, 2, 1),
+        &[Decide, Decide, ConfirmOlder, Collect, Decide],
+        &[Event::Decided, Event::Fenced, Event::Collected],
+    );
+}
+
+#[test]
+fn three_coordinators_agree_while_garbage_is_collected() {
+    holds(
+        size(3, 1, 1),
+        &[Decide, Decide, Collect],
+        &[
+            Event::Decided,
+            Event::Fenced,
+            Event::Collected,
+            Event::ClaimedAHole,
+            Event::MarkedHole,
+        ],
+    );
+}
+
+#[test]
+fn a_released_chain_is_claimed_like_any_other() {
+    holds(
+        size(2, 2, 2),
+        &[Decide, Release],
+        &[Event::Decided, Event::Fenced],
+    );
+}
+
+#[test]
+fn collecting_claims_would_let_a_deposed_coordinator_decide() {
+    let rules = Rules {
+        collect_claims: true,
+        ..Rules::OURS
+    };
+    bites(size(3, 2, 0), &[Decide, Decide, Collect], rules);
+}
+
+#[test]
+fn collecting_the_end_of_the_chain_would_let_a_deposed_coordinator_decide() {
+    let rules = Rules {
+        collect_the_end: true,
+        ..Rules::OURS
+    };
+    bites(
+        size(2, 2, 0),
+        &[Decide, Decide, ConfirmOlder, Collect, Decide],
+        rules,
+    );
+}
+
+#[test]
+fn replacing_an_unsettled_write_would_let_a_deposed_coordinator_decide() {
+    let rules = Rules {
+        settle_first: false,
+        ..Rules::OURS
+    };
+    bites(size(2, 2, 2), &[Decide, Decide, Collect], rules);
+}
+
+#[test]
+fn taking_an_unknown_outcome_for_done_would_decide_what_nobody_restores() {
+    let rules = Rules {
+        believe_unknown: true,
+        ..Rules::OURS
+    };
+    bites(size(2, 2, 1), &[Decide], rules);
+}
+
+#[test]
+fn restoring_from_what_was_read_before_the_claim_would_forget_decisions() {
+    let rules = Rules {
+        read_after_claim: false,
+        ..Rules::OURS
+    };
+    bites(size(2, 2, 0), &[Decide, Decide, Collect], rules);
+}
+
+#[test]
+fn deleting_without_a_mark_would_let_a_claim_fall_into_a_hole_unseen() {
+    let rules = Rules {
+        mark_before_deleting: false,
+        ..Rules::OURS
+    };
+    bites(size(3, 2, 0), &[Decide, Decide, Collect], rules);
+}

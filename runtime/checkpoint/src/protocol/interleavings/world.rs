@@ -1,0 +1,233 @@
+//! The store, what is on its way to it, and what must hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use millstream_types::{Attempt, CheckpointId};
+
+use super::coordinator::{Action, Coordinator, Rules};
+use crate::protocol::placing::Put;
+use crate::protocol::{Mark, Record, Records};
+use crate::slot::SlotNumber;
+
+/// What a step was, for counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Event {
+    Step,
+    LostReply,
+    LateWrite,
+    LateCopy,
+    RepeatedBelow,
+    Arrived,
+    GaveUp,
+    Settled,
+    Claimed,
+    ClaimedAHole,
+    MarkedHole,
+    Decided,
+    Fenced,
+    Collected,
+}
+
+/// Everything that exists.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct World {
+    pub(super) store: Records,
+    /// By attempt: below which slot it may have deleted what it wrote.
+    pub(super) marks: BTreeMap<Attempt, SlotNumber>,
+    /// Writes that may still arrive.
+    late: BTreeSet<(SlotNumber, Record)>,
+    coordinators: Vec<Coordinator>,
+    pub(super) faults: u8,
+    /// Claims that each coordinator tries before it gives up.
+    pub(super) bids: u8,
+    history: History,
+    pub(super) violation: Option<String>,
+}
+
+impl Record {
+    fn brief(&self) -> String {
+        let what = match &self.mark {
+            Mark::Claim(claim) => format!("claim {}", claim.nonce),
+            Mark::Checkpoint(mark) => format!("checkpoint {}", mark.id),
+            Mark::Committed(_) => "committed".to_owned(),
+            Mark::Released(_) => "released".to_owned(),
+        };
+        format!("{}:{what}", self.attempt)
+    }
+}
+
+/// What coordinators believe, and what was true when they came to believe it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+struct History {
+    /// What each slot held first.
+    first: BTreeMap<SlotNumber, (Attempt, Option<CheckpointId>)>,
+    /// Checkpoints whose coordinator believes that they are decided.
+    decided: BTreeMap<SlotNumber, Attempt>,
+    /// Claims whose coordinator believes that it owns the chain, and what it restores from.
+    owned: BTreeMap<SlotNumber, (Attempt, Option<SlotNumber>)>,
+}
+
+impl World {
+    pub(super) fn new(coordinators: usize, bids: u8, faults: u8) -> Self {
+        Self {
+            store: Records::new(),
+            marks: BTreeMap::new(),
+            late: BTreeSet::new(),
+            coordinators: (0..coordinators).map(Coordinator::new).collect(),
+            faults,
+            bids,
+            history: History::default(),
+            violation: None,
+        }
+    }
+
+    /// What there is, on one line.
+    pub(super) fn brief(&self) -> String {
+        let slots = |records: &mut dyn Iterator<Item = (SlotNumber, &Record)>| {
+            records
+                .map(|(slot, record)| format!(" {slot}={}", record.brief()))
+                .collect::<String>()
+        };
+        let store = slots(&mut self.store.iter().map(|(slot, record)| (*slot, record)));
+        let late = slots(&mut self.late.iter().map(|(slot, record)| (*slot, record)));
+        let coordinators: Vec<String> = self.coordinators.iter().map(Coordinator::brief).collect();
+        format!("[{store}] late [{late}] {}", coordinators.join(", "))
+    }
+
+    /// All worlds that one step makes of this one.
+    pub(super) fn steps(&self, plan: &'static [Action], rules: Rules) -> Vec<(Event, Self)> {
+        let mut next = Vec::new();
+        for (slot, record) in &self.late {
+            let mut world = self.clone();
+            world.late.remove(&(*slot, record.clone()));
+            world.write(*slot, record);
+            next.push((Event::Arrived, world));
+        }
+        // Coordinators are alike: they come in the order of their names.
+        let outside = |coordinator: &&Coordinator| !coordinator.is_new();
+        let come = self.coordinators.iter().take_while(outside).count() + 1;
+        for (index, coordinator) in self.coordinators.iter().enumerate().take(come) {
+            for (event, moved, mut world) in coordinator.steps(self, plan, rules) {
+                if let Some(place) = world.coordinators.get_mut(index) {
+                    *place = moved;
+                }
+                next.push((event, world));
+            }
+        }
+        next
+    }
+
+    /// This world with one fault less to come.
+    pub(super) fn after_fault(&self) -> Self {
+        Self {
+            faults: self.faults - 1,
+            ..self.clone()
+        }
+    }
+
+    /// All ways in which a conditional write can be answered.
+    pub(super) fn put(&self, slot: SlotNumber, record: &Record) -> Vec<(Event, Put, Self)> {
+        let mut plain = self.clone();
+        let written = plain.write(slot, record);
+        let answer = if written { Put::Created } else { Put::Taken };
+        let mut answers = vec![(Event::Step, answer, plain.clone())];
+        if self.faults == 0 {
+            return answers;
+        }
+        answers.push((Event::LostReply, Put::Unknown, plain.after_fault()));
+        if written {
+            let mut late = self.after_fault();
+            late.late.insert((slot, record.clone()));
+            answers.push((Event::LateWrite, Put::Unknown, late));
+            let mut copy = plain.after_fault();
+            copy.late.insert((slot, record.clone()));
+            answers.push((Event::LateCopy, Put::Created, copy));
+            answers.push((Event::RepeatedBelow, Put::Taken, plain.after_fault()));
+        }
+        answers
+    }
+
+    fn write(&mut self, slot: SlotNumber, record: &Record) -> bool {
+        if self.store.contains_key(&slot) {
+            return false;
+        }
+        let content = (record.attempt, record.checkpoint().map(|mark| mark.id));
+        self.history.first.entry(slot).or_insert(content);
+        self.store.insert(slot, record.clone());
+        true
+    }
+
+    /// A listing that began when `began` was there and ends now: everything that was there all
+    /// the time, and any part of what has come meanwhile.
+    pub(super) fn listings(&self, began: &BTreeSet<SlotNumber>) -> Vec<Records> {
+        let (old, new): (Records, Records) = self
+            .store
+            .iter()
+            .map(|(slot, record)| (*slot, record.clone()))
+            .partition(|(slot, _)| began.contains(slot));
+        let mut listings = vec![old];
+        for (slot, record) in new {
+            let with: Vec<Records> = listings
+                .iter()
+                .map(|listing| {
+                    let mut listing = listing.clone();
+                    listing.insert(slot, record.clone());
+                    listing
+                })
+                .collect();
+            listings.extend(with);
+        }
+        listings
+    }
+
+    /// A coordinator believes that its checkpoint is decided.
+    pub(super) fn believe_decided(&mut self, slot: SlotNumber, attempt: Attempt, id: CheckpointId) {
+        if self.history.first.get(&slot) != Some(&(attempt, Some(id))) {
+            self.violate(format!(
+                "attempt {attempt} believes that checkpoint {id} is decided in slot {slot}, which held something else before"
+            ));
+        }
+        self.history.decided.insert(slot, attempt);
+        self.check();
+    }
+
+    /// A coordinator believes that it owns the chain.
+    pub(super) fn believe_owned(
+        &mut self,
+        slot: SlotNumber,
+        attempt: Attempt,
+        restored: Option<SlotNumber>,
+    ) {
+        self.history.owned.insert(slot, (attempt, restored));
+        self.check();
+    }
+
+    fn check(&mut self) {
+        let history = self.history.clone();
+        for (claim, (owner, restored)) in &history.owned {
+            for (slot, attempt) in &history.decided {
+                if slot < claim && *restored < Some(*slot) {
+                    self.violate(format!(
+                        "attempt {owner} restores from {restored:?} and forgets the decision in slot {slot}"
+                    ));
+                }
+                if slot > claim && attempt < owner {
+                    self.violate(format!(
+                        "attempt {attempt} decides slot {slot} although attempt {owner} has claimed slot {claim}"
+                    ));
+                }
+            }
+            for (later, (successor, restored_later)) in history.owned.range(claim.next()..) {
+                if successor <= owner || restored_later < restored {
+                    self.violate(format!(
+                        "attempt {successor} in slot {later} goes back behind attempt {owner} in slot {claim}"
+                    ));
+                }
+            }
+        }
+    }
+
+    fn violate(&mut self, what: String) {
+        self.violation.get_or_insert(what);
+    }
+}
