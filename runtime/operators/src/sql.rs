@@ -89,7 +89,7 @@ impl SqlOperator {
             .collect::<datafusion_common::Result<Vec<_>>>()
             .map_err(|error| internal(&uid, &error.to_string()))?;
         Ok(Self {
-            filter: Filter::new(filter.as_ref(), &format!("node `{uid}`, WHERE")),
+            filter: Filter::new(filter, &format!("node `{uid}`, WHERE")),
             uid,
             kept,
             projection: outputs,

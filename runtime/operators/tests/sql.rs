@@ -1,5 +1,10 @@
 //! What a SQL operator does with records.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test that fails should fail the test"
+)]
+
 use std::sync::Arc;
 
 use arrow_array::{

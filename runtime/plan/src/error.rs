@@ -69,7 +69,7 @@ pub struct Fault {
     /// What is at fault, such as ``transform `enriched` `` or a path into the job file.
     pub subject: String,
     /// Where in the transform's SQL.
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
     /// What is wrong.
     pub message: String,
     /// What to do about it, where that is known.

@@ -1,7 +1,5 @@
 //! One hash over everything that all processes of a job must agree on.
 
-use std::fmt::Write as _;
-
 use millstream_spec::ValidJob;
 use sha2::{Digest, Sha256};
 
@@ -14,49 +12,43 @@ const FORMAT: u32 = 1;
 ///
 /// Parallelism is not in it: a job that is only rescaled keeps it.
 pub(crate) fn fingerprint(job: &ValidJob, nodes: &[Node], vertices: &[Vertex]) -> String {
-    let digest = Sha256::digest(canonical(job, nodes, vertices).as_bytes());
-    digest.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digest = Sha256::digest(canonical(job, nodes, vertices).join("\n").as_bytes());
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }
 
 /// One line per fact.
-fn canonical(job: &ValidJob, nodes: &[Node], vertices: &[Vertex]) -> String {
-    let mut text = format!("format {FORMAT}\njob {}\n", job.id);
-    for transform in &job.transforms {
-        let _ = writeln!(text, "sql {:?} {:?}", transform.name, transform.sql);
-    }
+fn canonical(job: &ValidJob, nodes: &[Node], vertices: &[Vertex]) -> Vec<String> {
+    let mut lines = vec![format!("format {FORMAT}"), format!("job {}", job.id)];
+    let transforms = job.transforms.iter();
+    lines.extend(
+        transforms.map(|transform| format!("sql {:?} {:?}", transform.name, transform.sql)),
+    );
     for node in nodes {
-        let _ = writeln!(text, "node {:?} input {:?}", node.uid.as_str(), node.input);
+        lines.push(format!(
+            "node {:?} input {:?}",
+            node.uid.as_str(),
+            node.input
+        ));
         match &node.kind {
-            NodeKind::Source(source) => {
-                let _ = writeln!(text, "source {source:?}");
-            }
+            NodeKind::Source(source) => lines.push(format!("source {source:?}")),
             NodeKind::Sql(sql) => {
-                if let Some(filter) = &sql.filter {
-                    let _ = writeln!(text, "filter {filter}");
-                }
-                for expression in &sql.projection {
-                    let _ = writeln!(text, "project {expression}");
-                }
+                lines.extend(sql.filter.iter().map(|filter| format!("filter {filter}")));
+                let projection = sql.projection.iter();
+                lines.extend(projection.map(|expression| format!("project {expression}")));
             }
+            // Not its copy of the checkpoint settings, which change no record.
             NodeKind::Sink(sink) => {
-                let _ = writeln!(text, "sink {sink:?}");
+                lines.push(format!("sink {:?} {:?}", sink.connector, sink.format));
             }
         }
-        for field in node.schema.fields() {
-            let _ = writeln!(
-                text,
-                "column {:?} {} {}",
-                field.name(),
-                field.data_type(),
-                field.is_nullable()
-            );
-        }
+        lines.extend(node.schema.fields().iter().map(|field| {
+            let (name, nullable) = (field.name(), field.is_nullable());
+            format!("column {name:?} {} {nullable}", field.data_type())
+        }));
     }
-    for vertex in vertices {
-        let _ = writeln!(text, "vertex {vertex:?}");
-    }
-    text
+    lines.extend(vertices.iter().map(|vertex| format!("vertex {vertex:?}")));
+    lines
 }

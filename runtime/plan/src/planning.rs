@@ -16,17 +16,35 @@ use crate::graph::{JobGraph, Node, NodeIndex, NodeInput, NodeKind, SqlTransform}
 use crate::sql::{BoundTransform, bind_transform, lower, types};
 use crate::{chaining, fingerprint};
 
+/// Stack for planning. Expressions are walked recursively, with several frames of several KiB per
+/// level in a debug build; the deepest that [`nesting`](crate::sql::nesting) lets through needs a
+/// quarter of this.
+const STACK_BYTES: usize = 32 * 1_024 * 1_024;
+
 /// Plans a job.
 ///
 /// # Errors
 /// Every fault of every transform and sink; what reads from a faulty transform is left out.
 pub fn plan(job: &ValidJob) -> Result<JobGraph, PlanError> {
+    std::thread::scope(|scope| {
+        let planner = std::thread::Builder::new()
+            .name("plan".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, || plan_here(job))
+            .map_err(|error| PlanError::from(internal("job", &error.to_string())))?;
+        planner
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn plan_here(job: &ValidJob) -> Result<JobGraph, PlanError> {
     let mut faults = Vec::new();
     let (mut bound, outputs) = bind_all(job, &mut faults);
     faults.extend(sink_faults(job, &outputs));
     PlanError::of(faults)?;
     let needed = needed_columns(job, &mut bound, &outputs);
-    let nodes = nodes(job, &bound, &needed).map_err(|fault| PlanError::from(*fault))?;
+    let nodes = nodes(job, &bound, &needed).map_err(PlanError::from)?;
     let vertices = chaining::chain(&nodes, job.operator_chaining);
     let fingerprint = fingerprint::fingerprint(job, &nodes, &vertices);
     Ok(JobGraph {
@@ -166,7 +184,7 @@ fn nodes(
     job: &ValidJob,
     bound: &Bound,
     needed: &BTreeMap<String, BTreeSet<String>>,
-) -> Result<Vec<Node>, Box<Fault>> {
+) -> Result<Vec<Node>, Fault> {
     let mut nodes: Vec<Node> = Vec::new();
     for source in &job.sources {
         let all = arrow_schema(&source.schema);
@@ -220,7 +238,7 @@ fn projected(all: &SchemaRef, needed: Option<&BTreeSet<String>>) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-fn input_of(nodes: &[Node], input: &Input) -> Result<(NodeInput, SchemaRef), Box<Fault>> {
+fn input_of(nodes: &[Node], input: &Input) -> Result<(NodeInput, SchemaRef), Fault> {
     let (Input::Main(name) | Input::DeadLetters(name)) = input;
     let found = nodes
         .iter()
@@ -239,14 +257,14 @@ fn input_of(nodes: &[Node], input: &Input) -> Result<(NodeInput, SchemaRef), Box
 }
 
 /// A break of what binding has promised.
-fn internal(name: &str, message: &str) -> Box<Fault> {
-    Box::new(Fault {
+fn internal(name: &str, message: &str) -> Fault {
+    Fault {
         code: ErrorCode::SqlDoesNotBind,
-        subject: format!("node `{name}`"),
+        subject: format!("`{name}`"),
         place: None,
         message: message.to_owned(),
         help: None,
-    })
+    }
 }
 
 fn lower_transform(

@@ -6,7 +6,10 @@
 //! the text.
 
 pub(crate) mod bind;
+pub(crate) mod clauses;
+pub(crate) mod conversion;
 pub(crate) mod dialect;
+pub(crate) mod input;
 pub(crate) mod lower;
 pub(crate) mod names;
 pub(crate) mod nesting;
@@ -85,7 +88,7 @@ pub(crate) fn bind_transform(
         name: format!("transform `{}`", transform.name),
         sql: &transform.sql,
     };
-    let select = parse::parse(&subject, &transform.input).map_err(|fault| vec![*fault])?;
+    let select = parse::parse(&subject, &transform.input).map_err(|fault| vec![fault])?;
     let scope = names::Scope::new(&subject, functions, &select, input);
     let binder = bind::Binder::new(&subject, functions, input)
         .map_err(|error| vec![subject.fault(ErrorCode::SqlDoesNotBind, None, error.to_string())])?;
@@ -94,20 +97,10 @@ pub(crate) fn bind_transform(
     let filter = select
         .filter
         .and_then(|ast| scope.resolve(ast, &mut faults))
-        .and_then(|ast| {
-            binder
-                .filter(&ast)
-                .map_err(|fault| faults.push(*fault))
-                .ok()
-        });
+        .and_then(|ast| binder.filter(&ast).map_err(|fault| faults.push(fault)).ok());
     let columns = items
         .into_iter()
-        .filter_map(|item| {
-            binder
-                .column(item)
-                .map_err(|fault| faults.push(*fault))
-                .ok()
-        })
+        .filter_map(|item| binder.column(item).map_err(|fault| faults.push(fault)).ok())
         .collect();
     if faults.is_empty() {
         Ok(BoundTransform { filter, columns })

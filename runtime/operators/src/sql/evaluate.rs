@@ -12,6 +12,7 @@ use arrow_schema::DataType;
 use arrow_select::concat::concat;
 use datafusion_common::{DataFusionError, Result as DataFusionResult};
 use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_expr::utils::collect_columns;
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 
@@ -63,10 +64,10 @@ impl Evaluator {
     fn evaluate(&self, records: &RecordBatch) -> DataFusionResult<ArrayRef> {
         let value = self.expression.evaluate(records)?;
         let array = value.into_array(records.num_rows())?;
-        if matches!(self.data_type, DataType::Decimal128(MAX_DIGITS, _)) {
-            if let Some(decimals) = array.as_primitive_opt::<Decimal128Type>() {
-                decimals.validate_decimal_precision(MAX_DIGITS)?;
-            }
+        if matches!(self.data_type, DataType::Decimal128(MAX_DIGITS, _))
+            && let Some(decimals) = array.as_primitive_opt::<Decimal128Type>()
+        {
+            decimals.validate_decimal_precision(MAX_DIGITS)?;
         }
         Ok(array)
     }
@@ -74,7 +75,8 @@ impl Evaluator {
     /// Halves the records until every piece succeeds or a single record fails.
     fn piecewise(&self, records: &RecordBatch) -> Result<ArrayRef> {
         let mut pieces: Vec<ArrayRef> = Vec::new();
-        let mut todo: Vec<Range<usize>> = vec![0..records.num_rows()];
+        let everything = 0..records.num_rows();
+        let mut todo: Vec<Range<usize>> = vec![everything];
         while let Some(range) = todo.pop() {
             match self.evaluate(&records.slice(range.start, range.len())) {
                 Ok(array) => pieces.push(array),
@@ -106,7 +108,7 @@ impl Evaluator {
     /// The values of the columns that the expression reads.
     fn values(&self, records: &RecordBatch, row: usize) -> String {
         let mut columns: Vec<_> = collect_columns(&self.expression).into_iter().collect();
-        columns.sort_by_key(|column| column.index());
+        columns.sort_by_key(Column::index);
         let values: Vec<String> = columns
             .iter()
             .filter_map(|column| {

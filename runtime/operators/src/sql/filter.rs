@@ -24,14 +24,14 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    pub(super) fn new(filter: Option<&Arc<dyn PhysicalExpr>>, subject: &str) -> Self {
-        let conditions = filter
-            .into_iter()
-            .flat_map(split_conjunction)
-            .map(|condition| {
+    pub(super) fn new(filter: Option<Arc<dyn PhysicalExpr>>, subject: &str) -> Self {
+        let conditions = filter.map_or_else(Vec::new, |filter| {
+            let evaluator = |condition: &Arc<dyn PhysicalExpr>| {
                 Evaluator::new(Arc::clone(condition), subject.to_owned(), DataType::Boolean)
-            })
-            .collect();
+            };
+            let conditions = split_conjunction(&filter).into_iter();
+            conditions.map(evaluator).collect()
+        });
         Self { conditions }
     }
 
@@ -80,15 +80,13 @@ impl Candidates {
         } else {
             None
         };
-        let found = match whole {
-            Some(found) => found,
-            None => {
-                if let Some(mask) = self.mask.take() {
-                    self.records =
-                        select(&self.records, &mask).map_err(|error| internal(&error))?;
-                }
-                condition.array(&self.records)?
+        let found = if let Some(found) = whole {
+            found
+        } else {
+            if let Some(mask) = self.mask.take() {
+                self.records = select(&self.records, &mask).map_err(|error| internal(&error))?;
             }
+            condition.array(&self.records)?
         };
         let found = definite(&found)?;
         self.mask = Some(match self.mask.take() {

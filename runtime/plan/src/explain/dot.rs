@@ -1,29 +1,18 @@
 //! The graph for Graphviz: `millstream explain job.yaml --dot | dot -Tsvg > job.svg`.
 
-use std::fmt::Write as _;
-
 use super::describe;
-use crate::graph::{JobGraph, Node, NodeIndex, NodeInput, NodeKind};
+use crate::graph::{JobGraph, Node, NodeIndex, NodeInput, NodeKind, Vertex};
 
 /// The graph in the language of Graphviz: a box per node with its columns, a frame per vertex.
 pub fn dot(graph: &JobGraph) -> String {
-    let mut text = "digraph job {\n  rankdir=TB;\n  node [shape=plain, fontname=\"Helvetica\", \
-                    fontsize=11];\n  edge [color=\"#555555\", fontname=\"Helvetica\", \
-                    fontsize=10];\n"
-        .to_owned();
+    let mut lines = vec![
+        "digraph job {".to_owned(),
+        "  rankdir=TB;".to_owned(),
+        "  node [shape=plain, fontname=\"Helvetica\", fontsize=11];".to_owned(),
+        "  edge [color=\"#555555\", fontname=\"Helvetica\", fontsize=10];".to_owned(),
+    ];
     for vertex in &graph.vertices {
-        let id = vertex.id;
-        let _ = writeln!(
-            text,
-            "  subgraph cluster_{id} {{\n    label=\"vertex {id}\";\n    \
-             fontname=\"Helvetica\";\n    fontsize=10;\n    color=\"#bbbbbb\";\n    style=rounded;"
-        );
-        for index in &vertex.nodes {
-            if let Some(node) = graph.nodes.get(index.0) {
-                let _ = writeln!(text, "    {} [label=<{}>];", name(*index), label(node));
-            }
-        }
-        text.push_str("  }\n");
+        lines.extend(frame(graph, vertex));
     }
     for (index, node) in graph.nodes.iter().enumerate() {
         let (from, style) = match node.input {
@@ -33,15 +22,33 @@ pub fn dot(graph: &JobGraph) -> String {
             }
             None => continue,
         };
-        let _ = writeln!(
-            text,
+        lines.push(format!(
             "  {} -> {}{style};",
             name(from),
             name(NodeIndex(index))
-        );
+        ));
     }
-    text.push_str("}\n");
-    text
+    lines.push("}\n".to_owned());
+    lines.join("\n")
+}
+
+/// A vertex with its nodes.
+fn frame(graph: &JobGraph, vertex: &Vertex) -> Vec<String> {
+    let id = vertex.id;
+    let mut lines = vec![
+        format!("  subgraph cluster_{id} {{"),
+        format!("    label=\"vertex {id}\";"),
+        "    fontname=\"Helvetica\";".to_owned(),
+        "    fontsize=10;".to_owned(),
+        "    color=\"#bbbbbb\";".to_owned(),
+        "    style=rounded;".to_owned(),
+    ];
+    lines.extend(vertex.nodes.iter().filter_map(|index| {
+        let node = graph.nodes.get(index.0)?;
+        Some(format!("    {} [label=<{}>];", name(*index), label(node)))
+    }));
+    lines.push("  }".to_owned());
+    lines
 }
 
 fn name(index: NodeIndex) -> String {

@@ -1,7 +1,5 @@
 //! The graph as a tree of text.
 
-use std::fmt::Write as _;
-
 use millstream_spec::ValidJob;
 
 use super::describe;
@@ -10,26 +8,28 @@ use crate::graph::{JobGraph, Node, NodeIndex, NodeInput, NodeKind, Vertex};
 /// The graph as a tree: every vertex with its nodes, what they do, and the columns
 /// they emit.
 pub fn text(job: &ValidJob, graph: &JobGraph) -> String {
-    let mut text = format!(
-        "job {}\nparallelism {}\nfingerprint {}\n",
-        job.id, job.parallelism, graph.fingerprint
-    );
+    let mut lines = vec![
+        format!("job {}", job.id),
+        format!("parallelism {}", job.parallelism),
+        format!("fingerprint {}", graph.fingerprint),
+    ];
+    let subtasks = match job.parallelism {
+        1 => "1 subtask".to_owned(),
+        count => format!("{count} subtasks"),
+    };
     for vertex in &graph.vertices {
-        let subtasks = match job.parallelism {
-            1 => "1 subtask".to_owned(),
-            count => format!("{count} subtasks"),
-        };
-        let _ = write!(text, "\nvertex {}, {subtasks}", vertex.id);
-        if let Some(input) = vertex.input {
-            let _ = write!(text, ", reads from vertex {input}");
-        }
-        text.push('\n');
+        let input = vertex
+            .input
+            .map(|input| format!(", reads from vertex {input}"));
+        let input = input.unwrap_or_default();
+        lines.push(format!("\nvertex {}, {subtasks}{input}", vertex.id));
         if let Some(root) = vertex.nodes.first() {
             let tree = Tree { graph, vertex };
-            tree.node(&mut text, *root, "", "");
+            tree.node(&mut lines, *root, "", "");
         }
     }
-    text
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 struct Tree<'a> {
@@ -38,36 +38,26 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    /// Writes a node and all behind it. `first` begins its first line, `rest` all others.
-    fn node(&self, text: &mut String, index: NodeIndex, first: &str, rest: &str) {
+    /// Adds a node and all behind it. `first` begins its first line, `rest` all others.
+    fn node(&self, lines: &mut Vec<String>, index: NodeIndex, first: &str, rest: &str) {
         let Some(node) = self.graph.nodes.get(index.0) else {
             return;
         };
         let readers: Vec<NodeIndex> = self.readers(index);
-        let _ = writeln!(
-            text,
-            "{first}{}{}: {}",
-            node.uid,
-            origin(node),
-            describe::summary(node).join(", ")
-        );
-        let bar = if readers.is_empty() { "  " } else { "│ " };
-        for line in details(node) {
-            let line = format!("{rest}{bar}  {line}");
-            let _ = writeln!(text, "{}", line.trim_end());
-        }
+        let (uid, origin) = (&node.uid, origin(node));
+        let summary = describe::summary(node).join(", ");
+        lines.push(format!("{first}{uid}{origin}: {summary}"));
+        let bar = if readers.is_empty() { " " } else { "│" };
+        let details = details(node).into_iter();
+        lines.extend(details.map(|line| format!("{rest}{bar}   {line}").trim_end().to_owned()));
         for (place, reader) in readers.iter().enumerate() {
             let (branch, below) = if place + 1 == readers.len() {
                 ("└─ ", "   ")
             } else {
                 ("├─ ", "│  ")
             };
-            self.node(
-                text,
-                *reader,
-                &format!("{rest}{branch}"),
-                &format!("{rest}{below}"),
-            );
+            let (first, rest) = (format!("{rest}{branch}"), format!("{rest}{below}"));
+            self.node(lines, *reader, &first, &rest);
         }
     }
 

@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, SchemaRef};
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{
     DFSchema, DFSchemaRef, DataFusionError, Result as DataFusionResult, ScalarValue, plan_err,
 };
@@ -17,7 +16,7 @@ use datafusion_sql::sqlparser::ast::{self, visit_expressions_mut};
 
 use super::names::Item;
 use super::place::Subject;
-use super::{BoundColumn, lower, types};
+use super::{BoundColumn, conversion, lower, types};
 use crate::error::Fault;
 use crate::functions::Functions;
 
@@ -45,7 +44,7 @@ impl<'a> Binder<'a> {
     ///
     /// # Errors
     /// It has no type, or is not boolean.
-    pub(crate) fn filter(&self, ast: &ast::Expr) -> Result<Expr, Box<Fault>> {
+    pub(crate) fn filter(&self, ast: &ast::Expr) -> Result<Expr, Fault> {
         let expr = self.typed(ast)?;
         let data_type = expr
             .get_type(&self.schema)
@@ -53,13 +52,13 @@ impl<'a> Binder<'a> {
         match data_type {
             DataType::Boolean => Ok(expr),
             DataType::Null => Ok(Expr::Literal(ScalarValue::Boolean(None), None)),
-            other => Err(Box::new(self.subject.unbound(
+            other => Err(self.subject.unbound(
                 self.subject.span_of(ast),
                 format!(
                     "WHERE needs a condition, but this is a {}",
                     types::type_name(&other)
                 ),
-            ))),
+            )),
         }
     }
 
@@ -67,12 +66,12 @@ impl<'a> Binder<'a> {
     ///
     /// # Errors
     /// It has no type, or one that columns cannot have.
-    pub(crate) fn column(&self, item: Item) -> Result<BoundColumn, Box<Fault>> {
+    pub(crate) fn column(&self, item: Item) -> Result<BoundColumn, Fault> {
         let expr = self.typed(&item.ast)?;
         let fault = |error: DataFusionError| self.fault(&item.ast, &error);
         let computed = expr.get_type(&self.schema).map_err(fault)?;
         let Some(output) = types::output_type(&computed) else {
-            return Err(Box::new(self.no_column_type(&item, &computed)));
+            return Err(self.no_column_type(&item, &computed));
         };
         let expr = if output == computed {
             expr
@@ -106,7 +105,7 @@ impl<'a> Binder<'a> {
     }
 
     /// An expression with types, checked to be executable.
-    fn typed(&self, ast: &ast::Expr) -> Result<Expr, Box<Fault>> {
+    fn typed(&self, ast: &ast::Expr) -> Result<Expr, Fault> {
         self.try_type(ast).map_err(|error| self.fault(ast, &error))
     }
 
@@ -122,40 +121,18 @@ impl<'a> Binder<'a> {
         )?;
         let simplifier = self.simplifier();
         let expr = expr.unalias_nested().data;
-        let converted = self.read_strings(&expr)?;
+        let written = expr.clone();
         let expr = simplifier.coerce(expr, &self.schema)?;
-        let found = self.read_strings(&expr)?;
-        if let Some(target) = found.iter().find(|target| {
-            let count = |targets: &[DataType]| targets.iter().filter(|t| t == target).count();
-            count(&found) > count(&converted)
-        }) {
+        if let Some((from, to)) = conversion::unasked(&written, &expr, &self.schema)? {
             return plan_err!(
-                "a string is used as {}: convert it with CAST, or with TRY_CAST if it may not be one",
-                types::type_name(target)
+                "{} is used as {}: convert it with CAST, or with TRY_CAST if it may not be one",
+                types::type_name(&from),
+                types::type_name(&to)
             );
         }
         let expr = self.simplified(expr)?;
         lower::lower(&expr, &self.schema)?;
         Ok(expr)
-    }
-
-    /// The types that strings are converted to, other than constants.
-    ///
-    /// Coercion would make any string a number to compare it with one, and fail on the first
-    /// record whose string is none.
-    fn read_strings(&self, expr: &Expr) -> DataFusionResult<Vec<DataType>> {
-        let mut targets = Vec::new();
-        expr.apply(|node| {
-            if let Expr::Cast(Cast { expr, field }) = node {
-                let constant = matches!(expr.as_ref(), Expr::Literal(..));
-                let from_string = !constant && expr.get_type(&self.schema)?.is_string();
-                if from_string && !field.data_type().is_string() {
-                    targets.push(field.data_type().clone());
-                }
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        Ok(targets)
     }
 
     fn simplified(&self, expr: Expr) -> DataFusionResult<Expr> {
@@ -173,18 +150,15 @@ impl<'a> Binder<'a> {
     }
 
     /// The fault of an expression, at its innermost part that has no type by itself.
-    fn fault(&self, ast: &ast::Expr, error: &DataFusionError) -> Box<Fault> {
-        let mut innermost = None;
-        let _ = visit_expressions_mut(&mut ast.clone(), |part| match self.try_type(part) {
+    fn fault(&self, ast: &ast::Expr, error: &DataFusionError) -> Fault {
+        let innermost = visit_expressions_mut(&mut ast.clone(), |part| match self.try_type(part) {
             Ok(_) => ControlFlow::Continue(()),
-            Err(error) => {
-                innermost = Some((self.subject.span_of(part), message(&error)));
-                ControlFlow::Break(())
-            }
+            Err(error) => ControlFlow::Break((self.subject.span_of(part), message(&error))),
         });
+        let innermost = innermost.break_value();
         let (span, message) =
             innermost.unwrap_or_else(|| (self.subject.span_of(ast), message(error)));
-        Box::new(self.subject.unbound(span, message))
+        self.subject.unbound(span, message)
     }
 }
 

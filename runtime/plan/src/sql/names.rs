@@ -91,8 +91,10 @@ impl<'a> Scope<'a> {
             scope: self,
             faults,
         };
-        let _: ControlFlow<()> = ast.visit(&mut resolver);
-        (faults.len() == before).then_some(ast)
+        if ast.visit(&mut resolver).is_break() || faults.len() > before {
+            return None;
+        }
+        Some(ast)
     }
 
     /// The output columns, `*` written out.
@@ -165,9 +167,7 @@ impl<'a> Scope<'a> {
             Expr::CompoundIdentifier(path) => path.last().map(|ident| ident.value.clone()),
             _ => None,
         };
-        let Some(ast) = self.resolve(ast, faults) else {
-            return None;
-        };
+        let ast = self.resolve(ast, faults)?;
         if name.is_none() {
             faults.push(
                 self.subject

@@ -4,7 +4,7 @@ use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 /// Most operators on the way from an expression to its innermost part.
-pub(crate) const MAX_DEPTH: usize = 150;
+pub(crate) const MAX_DEPTH: usize = 300;
 
 /// Checks that no expression is deeper than [`MAX_DEPTH`].
 ///
@@ -25,7 +25,7 @@ pub(crate) fn check(tokens: &[TokenWithSpan]) -> Result<(), Span> {
                     depth += 1;
                 }
             }
-            Step::Afresh => depth -= counts.last_mut().map(std::mem::take).unwrap_or(0),
+            Step::Afresh => depth -= counts.last_mut().map_or(0, std::mem::take),
             Step::Open => {
                 counts.push(0);
                 depth += 1;

@@ -1,15 +1,16 @@
 //! From text to select items and a filter; everything else that SQL can say is refused.
 
 use datafusion_sql::sqlparser::ast::{
-    Expr, GroupByExpr, ObjectName, Query, Select, SelectItem, SetExpr, Spanned, Statement,
-    TableFactor,
+    Expr, ObjectName, Query, Select, SelectItem, SetExpr, Spanned, Statement, TableFactor,
 };
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 use millstream_spec::valid::Input;
 use millstream_types::ErrorCode;
 
+use super::clauses::{self, Clause};
 use super::dialect::TransformDialect;
+use super::input::{is_named, parts, plain, written};
 use super::nesting;
 use super::place::Subject;
 use crate::error::{Fault, nearest};
@@ -17,7 +18,7 @@ use crate::error::{Fault, nearest};
 /// Most levels of syntax that the parser descends into.
 const MAX_PARSER_DEPTH: usize = 40;
 
-type Checked<T> = Result<T, Box<Fault>>;
+type Checked<T> = Result<T, Fault>;
 
 /// `SELECT items FROM input [alias] [WHERE filter]`.
 #[derive(Debug)]
@@ -59,18 +60,16 @@ impl<'a> Text<'a> {
                 subject.fault(ErrorCode::SqlDoesNotParse, Some(span), error.message)
             })?;
         if let Err(span) = nesting::check(&tokens) {
-            return Err(Box::new(
-                subject
-                    .fault(
-                        ErrorCode::SqlDoesNotParse,
-                        Some(span),
-                        format!(
-                            "this expression is more than {} operators deep",
-                            nesting::MAX_DEPTH
-                        ),
-                    )
-                    .with_help("use IN or CASE instead of a long chain, or several transforms"),
-            ));
+            return Err(subject
+                .fault(
+                    ErrorCode::SqlDoesNotParse,
+                    Some(span),
+                    format!(
+                        "this expression is more than {} operators deep",
+                        nesting::MAX_DEPTH
+                    ),
+                )
+                .with_help("use IN or CASE instead of a long chain, or several transforms"));
         }
         Ok(Self { subject, tokens })
     }
@@ -81,11 +80,15 @@ impl<'a> Text<'a> {
             .with_recursion_limit(MAX_PARSER_DEPTH)
             .with_tokens_with_locations(self.tokens.clone())
             .parse_statements()
-            .map_err(|error| Box::new(self.unparsed(&error, input)))?;
+            .map_err(|error| self.unparsed(&error, input))?;
         let first = statements.pop();
         match (first, statements.is_empty()) {
             (Some(statement), true) => Ok(statement),
-            (None, _) => Err(self.refuse(None, "there is no statement")),
+            (None, _) => {
+                Err(self
+                    .subject
+                    .fault(ErrorCode::SqlDoesNotParse, None, "there is no SELECT"))
+            }
             (Some(_), false) => Err(self.refuse(
                 self.tokens
                     .iter()
@@ -106,7 +109,10 @@ impl<'a> Text<'a> {
             || message.to_owned(),
             |expected| format!("expected {expected}"),
         );
-        let span = place.map(|start| self.token_at(start));
+        let (message, span) = match message.strip_suffix(", found: EOF") {
+            Some(expected) => (format!("{expected}, but the text ends"), self.end()),
+            None => (message, place.map(|start| self.token_at(start))),
+        };
         let fault = self
             .subject
             .fault(ErrorCode::SqlDoesNotParse, span, message);
@@ -125,6 +131,12 @@ impl<'a> Text<'a> {
             .iter()
             .find(|token| token.span.start == start)
             .map_or_else(|| Span::new(start, start), |token| token.span)
+    }
+
+    /// Behind the last token.
+    fn end(&self) -> Option<Span> {
+        let last = self.tokens.last()?;
+        Some(Span::new(last.span.end, last.span.end))
     }
 
     /// Where a keyword stands outside of all parentheses.
@@ -147,19 +159,11 @@ impl<'a> Text<'a> {
         })
     }
 
-    fn refuse(&self, span: Option<Span>, message: impl Into<String>) -> Box<Fault> {
+    fn refuse(&self, span: Option<Span>, message: impl Into<String>) -> Fault {
         let span = span.or_else(|| self.first());
-        Box::new(
-            self.subject
-                .fault(ErrorCode::SqlDoesNotBind, span, message)
-                .with_help(
-                    "a transform is SELECT expressions FROM its input, with WHERE if need be",
-                ),
-        )
-    }
-
-    fn refuse_keyword(&self, keyword: &str, message: &str) -> Box<Fault> {
-        self.refuse(self.keyword(keyword), message)
+        self.subject
+            .fault(ErrorCode::SqlDoesNotBind, span, message)
+            .with_help("a transform is SELECT expressions FROM its input, with WHERE if need be")
     }
 
     fn first(&self) -> Option<Span> {
@@ -169,145 +173,33 @@ impl<'a> Text<'a> {
             .map(|token| token.span)
     }
 
+    fn refuse_clause(&self, clause: Option<Clause>) -> Checked<()> {
+        match clause {
+            Some(clause) => Err(self.refuse(self.keyword(clause.keyword()), clause.message())),
+            None => Ok(()),
+        }
+    }
+
     /// The SELECT of a query that is nothing else.
     fn query(&self, query: Query) -> Checked<Select> {
-        let Query {
-            with,
-            body,
-            order_by,
-            limit_clause,
-            fetch,
-            locks,
-            for_clause,
-            settings,
-            format_clause,
-            pipe_operators,
-        } = query;
-        let refused = [
-            (
-                with.is_some(),
-                "WITH",
-                "WITH is not supported: make it a transform of its own",
-            ),
-            (
-                order_by.is_some(),
-                "ORDER",
-                "ORDER BY is not supported: a stream has no end to sort up to",
-            ),
-            (
-                limit_clause.is_some(),
-                "LIMIT",
-                "LIMIT and OFFSET are not supported",
-            ),
-            (fetch.is_some(), "FETCH", "FETCH is not supported"),
-            (
-                !locks.is_empty() || for_clause.is_some(),
-                "FOR",
-                "FOR is not supported",
-            ),
-            (settings.is_some(), "SETTINGS", "SETTINGS is not supported"),
-            (format_clause.is_some(), "FORMAT", "FORMAT is not supported"),
-            (
-                !pipe_operators.is_empty(),
-                "|>",
-                "pipe operators are not supported",
-            ),
-        ];
-        self.refuse_any(&refused)?;
-        match *body {
+        self.refuse_clause(clauses::of_query(&query))?;
+        match *query.body {
             SetExpr::Select(select) => Ok(*select),
             SetExpr::Query(_) => Err(self.refuse(None, "write the SELECT without parentheses")),
             SetExpr::SetOperation { op, .. } => {
                 let keyword = op.to_string();
-                Err(self.refuse_keyword(&keyword, &format!("{keyword} is not supported")))
+                let message = format!("{keyword} is not supported");
+                Err(self.refuse(self.keyword(&keyword), message))
             }
             _ => Err(self.refuse(None, "only SELECT can be a transform")),
         }
     }
 
-    fn refuse_any(&self, refused: &[(bool, &str, &str)]) -> Checked<()> {
-        match refused.iter().find(|(there, ..)| *there) {
-            Some((_, keyword, message)) => Err(self.refuse_keyword(keyword, message)),
-            None => Ok(()),
-        }
-    }
-
     /// What a SELECT selects, if it does nothing that a transform cannot.
     fn select(&self, mut select: Select, input: &Input) -> Checked<Selection> {
-        let grouped = match &select.group_by {
-            GroupByExpr::All(_) => true,
-            GroupByExpr::Expressions(expressions, modifiers) => {
-                !expressions.is_empty() || !modifiers.is_empty()
-            }
-        };
-        let refused = [
-            (
-                select.distinct.is_some(),
-                "DISTINCT",
-                "DISTINCT is not supported",
-            ),
-            (select.top.is_some(), "TOP", "TOP is not supported"),
-            (grouped, "GROUP", "GROUP BY is not supported"),
-            (select.having.is_some(), "HAVING", "HAVING is not supported"),
-            (
-                !select.named_window.is_empty(),
-                "WINDOW",
-                "WINDOW is not supported",
-            ),
-            (
-                select.qualify.is_some(),
-                "QUALIFY",
-                "QUALIFY is not supported",
-            ),
-            (
-                select.into.is_some(),
-                "INTO",
-                "INTO is not supported: sinks write",
-            ),
-            (
-                !select.lateral_views.is_empty(),
-                "LATERAL",
-                "LATERAL VIEW is not supported",
-            ),
-            (
-                select.prewhere.is_some(),
-                "PREWHERE",
-                "PREWHERE is not supported: use WHERE",
-            ),
-            (
-                !select.connect_by.is_empty(),
-                "CONNECT",
-                "CONNECT BY is not supported",
-            ),
-            (
-                !select.cluster_by.is_empty(),
-                "CLUSTER",
-                "CLUSTER BY is not supported",
-            ),
-            (
-                !select.distribute_by.is_empty(),
-                "DISTRIBUTE",
-                "DISTRIBUTE BY is not supported",
-            ),
-            (
-                !select.sort_by.is_empty(),
-                "SORT",
-                "SORT BY is not supported",
-            ),
-            (
-                select.exclude.is_some(),
-                "EXCLUDE",
-                "write EXCLUDE directly behind `*`",
-            ),
-            (
-                select.value_table_mode.is_some(),
-                "AS",
-                "SELECT AS is not supported",
-            ),
-        ];
-        self.refuse_any(&refused)?;
+        self.refuse_clause(clauses::of_select(&select))?;
         if select.projection.is_empty() {
-            return Err(self.refuse_keyword("FROM", "it selects no columns"));
+            return Err(self.refuse(self.keyword("FROM"), "it selects no columns"));
         }
         let qualifiers = self.table(&mut select, input)?;
         Ok(Selection {
@@ -325,25 +217,19 @@ impl<'a> Text<'a> {
             return Err(self.refuse(None, message));
         };
         if !select.from.is_empty() || !from.joins.is_empty() {
-            let second = select.from.first().map(|first| first.relation.span());
-            return Err(self.refuse(self.keyword("JOIN").or(second), joined));
+            let span = self.keyword("JOIN").unwrap_or_else(|| from.relation.span());
+            return Err(self.refuse(Some(span), joined));
         }
-        let TableFactor::Table {
-            name,
-            alias,
-            args: None,
-            ..
-        } = from.relation
-        else {
-            let message = format!(
-                "FROM must name the input, {}: subqueries and table functions are not supported",
-                written(input)
-            );
-            return Err(self.refuse(self.keyword("FROM"), message));
+        let is_plain = clauses::is_plain(&from.relation);
+        let TableFactor::Table { name, alias, .. } = from.relation else {
+            return Err(self.not_the_input(input));
         };
+        if !is_plain {
+            return Err(self.not_the_input(input));
+        }
         let parts = parts(&name);
-        if !names_of(input).contains(&parts) {
-            return Err(Box::new(self.other_table(&name, &parts, input)));
+        if !is_named(input, &parts) {
+            return Err(self.other_table(&name, &parts, input));
         }
         let Some(alias) = alias else {
             let last = parts.last().cloned();
@@ -358,6 +244,14 @@ impl<'a> Text<'a> {
             ));
         }
         Ok(vec![vec![alias.name.value]])
+    }
+
+    fn not_the_input(&self, input: &Input) -> Fault {
+        let message = format!(
+            "FROM takes the name of the input, {}, and nothing else",
+            written(input)
+        );
+        self.refuse(self.keyword("FROM"), message)
     }
 
     fn other_table(&self, name: &ObjectName, parts: &[String], input: &Input) -> Fault {
@@ -376,51 +270,6 @@ impl<'a> Text<'a> {
         } else {
             format!("write FROM {wanted}, or change the transform's `input`")
         })
-    }
-}
-
-/// The parts of a name, without quotes.
-fn parts(name: &ObjectName) -> Vec<String> {
-    name.0
-        .iter()
-        .map(|part| {
-            part.as_ident()
-                .map_or_else(|| part.to_string(), |ident| ident.value.clone())
-        })
-        .collect()
-}
-
-/// The ways in which FROM may name an input.
-fn names_of(input: &Input) -> Vec<Vec<String>> {
-    match input {
-        Input::Main(name) => vec![vec![name.clone()]],
-        Input::DeadLetters(source) => vec![
-            vec![source.clone(), "deadLetters".to_owned()],
-            vec![format!("{source}.deadLetters")],
-        ],
-    }
-}
-
-/// An input's name as the job file writes it.
-fn plain(input: &Input) -> String {
-    match input {
-        Input::Main(name) => name.clone(),
-        Input::DeadLetters(source) => format!("{source}.deadLetters"),
-    }
-}
-
-/// An input's name as SQL writes it.
-fn written(input: &Input) -> String {
-    let quoted = |name: &str| {
-        if name.contains('-') {
-            format!("\"{name}\"")
-        } else {
-            name.to_owned()
-        }
-    };
-    match input {
-        Input::Main(name) => quoted(name),
-        Input::DeadLetters(source) => format!("{}.deadLetters", quoted(source)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Places in a SQL text.
 
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{Expr, Spanned, visit_expressions};
@@ -30,7 +31,7 @@ impl Subject<'_> {
         Fault {
             code,
             subject: self.name.clone(),
-            place: span.and_then(|span| self.place(span)),
+            place: span.and_then(|span| self.place(span)).map(Box::new),
             message: message.into(),
             help: None,
         }
@@ -118,7 +119,7 @@ fn known_span(expr: &Expr) -> Span {
         return own;
     }
     let mut inner = Span::empty();
-    let _: ControlFlow<()> = visit_expressions(expr, |part| {
+    let ControlFlow::Continue(()) = visit_expressions::<_, Infallible, _>(expr, |part| {
         inner = inner.union(&part.span());
         ControlFlow::Continue(())
     });

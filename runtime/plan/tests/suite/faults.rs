@@ -1,40 +1,197 @@
-//! Faults and where they point.
+//! Faults, where they point, and what they advise.
 
-use crate::jobs::{job, refused};
+use millstream_types::{ErrorCode, ErrorKind, Failure};
+
+use crate::expected::expect;
+use crate::jobs::{job, one, refused};
+
+const UNPARSED: [&str; 9] = [
+    "",
+    "-- nothing",
+    "SELECT",
+    "SELECT * FRM orders",
+    "SELECT 'abc FROM orders",
+    "SELECT (quantity FROM orders",
+    "SELECT quantity,, price FROM orders",
+    "SELECT CASE WHEN paid THEN 1 FROM orders",
+    "SELECT quantity\nFROM orders\nWHERE quantity >",
+];
+
+const REFUSED: [&str; 24] = [
+    "DROP TABLE orders",
+    "INSERT INTO orders SELECT 1",
+    "SELECT quantity FROM orders; SELECT 1",
+    "VALUES (1)",
+    "(SELECT quantity FROM orders)",
+    "WITH x AS (SELECT 1) SELECT * FROM orders",
+    "SELECT quantity FROM orders UNION ALL SELECT small FROM orders",
+    "SELECT a.order_id FROM orders a JOIN b ON a.y = b.y",
+    "SELECT * FROM orders, payments",
+    "SELECT * FROM (SELECT * FROM orders) x",
+    "SELECT * FROM generate_series(1, 2)",
+    "SELECT 1 AS x",
+    "SELECT DISTINCT quantity FROM orders",
+    "SELECT count(*) AS n FROM orders",
+    "SELECT order_id, count(*) AS n FROM orders GROUP BY order_id",
+    "SELECT quantity FROM orders HAVING quantity > 1",
+    "SELECT quantity FROM orders ORDER BY 1",
+    "SELECT quantity FROM orders LIMIT 10",
+    "SELECT row_number() OVER (ORDER BY ts) AS n FROM orders",
+    "SELECT sum(quantity) OVER () AS n FROM orders",
+    "SELECT (SELECT 1) AS x FROM orders",
+    "SELECT quantity FROM orders WHERE EXISTS (SELECT 1)",
+    "SELECT quantity FROM orders WHERE quantity IN (SELECT 1)",
+    "SELECT quantity FROM orders AS o (a, b)",
+];
+
+const VARYING: [&str; 3] = [
+    "SELECT now() AS x, uuid() AS y, random() AS z FROM orders",
+    "SELECT CURRENT_TIMESTAMP AS x, current_date AS y FROM orders",
+    "SELECT quantity FROM orders WHERE ts < NOW() - INTERVAL '1 hour'",
+];
+
+const UNBOUND: [&str; 26] = [
+    "SELECT *, quantity * prise AS total FROM orders",
+    "SELECT order_id,\n       quantity * prise AS total,\n       upper(custmer_id) AS customer\nFROM orders\nWHERE zebra > 1",
+    "SELECT * FROM order",
+    "SELECT * FROM payments",
+    "SELECT Quantity FROM orders",
+    "SELECT o.price FROM orders",
+    "SELECT orders.price FROM orders AS o",
+    "SELECT other.* FROM orders",
+    "SELECT uper(order_id) AS u, frobnicate(order_id) AS f FROM orders",
+    "SELECT abs(order_id) AS x FROM orders",
+    "SELECT length() AS x FROM orders",
+    "SELECT 1 + (2 * abs(day)) AS x FROM orders",
+    "SELECT quantity + order_id AS x FROM orders",
+    "SELECT quantity = paid AS x FROM orders",
+    "SELECT quantity FROM orders WHERE price",
+    "SELECT quantity FROM orders WHERE order_id > 5",
+    "SELECT CASE WHEN quantity THEN 1 END AS x FROM orders",
+    "SELECT quantity + 1, price FROM orders",
+    "SELECT *, price * 2 AS price FROM orders",
+    "SELECT NULL AS x FROM orders",
+    "SELECT ts - ts AS age FROM orders",
+    "SELECT 1 / 0 AS x FROM orders",
+    "SELECT 9223372036854775807 + 1 AS x FROM orders",
+    "SELECT CAST('x' AS int64) AS x FROM orders",
+    "SELECT CAST(order_id AS wrong) AS x, CAST(order_id AS decimal) AS y FROM orders",
+    "SELECT * EXCLUDE (prise) FROM orders",
+];
+
+fn listed(title: &str, cases: &[&str]) -> String {
+    let cases = cases.iter().map(|sql| format!("\n{}\n", refused(sql)));
+    format!("=== {title}\n{}\n", cases.collect::<String>())
+}
 
 #[test]
-fn x() {
-    for sql in [
-        "SELECT *, quantity * prise AS total FROM orders",
-        "SELECT * FROM order",
-        "SELECT * FRM orders",
-        "SELECT abs(order_id) AS x FROM orders",
-        "SELECT quantity +\n  order_id AS x,\n small + abs(day) as y FROM orders",
-        "SELECT quantity FROM orders WHERE price",
-        "SELECT now() AS x, uuid() AS y, sum(quantity) AS z, uper(order_id) AS u, CURRENT_TIMESTAMP AS v FROM orders",
-        "SELECT count(*) AS n FROM orders GROUP BY order_id",
-        "SELECT a.order_id FROM orders a JOIN x ON a.y = x.y",
-        "SELECT (SELECT 1) AS x FROM orders",
-        "SELECT 1/0 AS x FROM orders",
-        "SELECT NULL AS x, quantity + 1, quantity AS x FROM orders",
-        "SELECT quantity FROM orders; SELECT 1",
-        "DROP TABLE orders",
-        "SELECT quantity FROM orders ORDER BY 1",
-        "SELECT 'abc FROM orders",
-        "",
-        "SELECT Quantity, o.price FROM orders",
-        "SELECT 9223372036854775807 + 1 AS x FROM orders",
-        "SELECT CAST(order_id AS wrong) AS x, CAST(order_id AS decimal) AS y FROM orders",
-    ] {
-        println!("{}\n-----", refused(sql));
+fn every_fault_points_into_the_text() {
+    let text = [
+        listed("does not parse", &UNPARSED),
+        listed("is not a selection from one input", &REFUSED),
+        listed("gives another result each time", &VARYING),
+        listed("does not bind", &UNBOUND),
+    ];
+    expect("faults.txt", &text.concat());
+}
+
+#[test]
+fn grammar_and_meaning_have_their_own_codes() {
+    let code = |sql: &str| Failure::from(one(sql).plan().unwrap_err()).code;
+    for sql in UNPARSED {
+        assert_eq!(code(sql), ErrorCode::SqlDoesNotParse, "{sql}");
     }
-    println!(
-        "{}",
-        job()
+    for sql in REFUSED.into_iter().chain(VARYING).chain(UNBOUND) {
+        assert_eq!(code(sql), ErrorCode::SqlDoesNotBind, "{sql}");
+    }
+}
+
+#[test]
+fn all_faulty_transforms_are_reported_and_those_behind_them_are_not() {
+    let error = job()
+        .source("orders", "a int64")
+        .transform("first", "orders", "SELECT b FROM orders")
+        .transform("second", "orders", "SELECT a FROM orders WHERE a")
+        .transform("behind", "first", "SELECT nothing FROM first")
+        .sink("one", "second")
+        .kafka_sink("two", "behind", "nothing")
+        .plan()
+        .unwrap_err();
+    let subjects: Vec<&str> = error.faults().iter().map(|f| f.subject.as_str()).collect();
+    assert_eq!(subjects, ["transform `first`", "transform `second`"]);
+    let failure = Failure::from(error);
+    assert_eq!(failure.kind, ErrorKind::InvalidJob);
+    assert!(
+        failure.message.contains("there is no column `b`"),
+        "{failure}"
+    );
+    assert!(
+        failure.message.contains("WHERE needs a condition"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn a_name_with_a_hyphen_is_quoted() {
+    let read = |from: &str| {
+        let sql = format!("SELECT a FROM {from}");
+        let job = job()
             .source("order-lines", "a string")
-            .transform("t", "order-lines", "SELECT * FROM order-lines")
-            .kafka_sink("s", "order-lines", "b")
-            .sink("x", "t")
-            .refusal()
+            .transform("t", "order-lines", &sql);
+        job.sink("out", "t")
+            .plan()
+            .map_err(|error| error.to_string())
+    };
+    assert!(read("\"order-lines\"").is_ok());
+    let message = read("order-lines").unwrap_err();
+    assert!(
+        message.ends_with("= the input's name needs double quotes: FROM \"order-lines\""),
+        "{message}"
+    );
+}
+
+#[test]
+fn dead_letters_are_read_by_their_name_in_either_spelling() {
+    let read = |from: &str| {
+        let sql = format!("SELECT reason, deadLetters.partition FROM {from}");
+        job()
+            .source_with("orders", "a string", ", onError: DeadLetter")
+            .transform("t", "orders.deadLetters", &sql)
+            .sink("out", "orders")
+            .sink("bad", "t")
+            .plan()
+            .map_err(|error| error.to_string())
+    };
+    assert!(read("orders.deadLetters").is_ok());
+    let message = read("\"orders.deadLetters\"").unwrap_err();
+    assert!(
+        message.contains("there is no table `deadLetters` here"),
+        "{message}"
+    );
+    let message = read("deadLetters").unwrap_err();
+    assert!(
+        message.contains("its input is `orders.deadLetters`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_kafka_key_is_a_string_column_of_the_input() {
+    let with_key = |key: &str| {
+        let job = job().source("orders", "id string, customer_id int64");
+        job.kafka_sink("out", "orders", key)
+            .plan()
+            .map_err(|error| error.to_string())
+    };
+    assert!(with_key("id").is_ok());
+    assert_eq!(
+        with_key("customer_id").unwrap_err(),
+        "spec.dataflow.sinks[0].kafka.key: a key is a string, but the column `customer_id` is of \
+         type int64\n  = convert it in a transform: CAST(customer_id AS string)"
+    );
+    assert_eq!(
+        with_key("custmer_id").unwrap_err(),
+        "spec.dataflow.sinks[0].kafka.key: the sink's input has no column `custmer_id`\n  \
+         = did you mean `customer_id`?"
     );
 }

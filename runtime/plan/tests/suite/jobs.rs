@@ -1,7 +1,5 @@
 //! Jobs to plan, and ways to look at what was planned.
 
-use std::fmt::Write as _;
-
 use arrow_schema::{DataType, SchemaRef};
 use millstream_plan::{JobGraph, Node, PlanError, plan};
 use millstream_spec::ValidJob;
@@ -37,9 +35,9 @@ pub(crate) fn columns(text: &str) -> Vec<Column> {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Job {
     pub(crate) chaining: bool,
-    sources: String,
-    transforms: String,
-    sinks: String,
+    sources: Vec<String>,
+    transforms: Vec<String>,
+    sinks: Vec<String>,
 }
 
 /// A job without nodes.
@@ -67,10 +65,9 @@ impl Job {
             })
             .collect();
         let schema = schema.join(", ");
-        let _ = writeln!(
-            self.sources,
+        self.sources.push(format!(
             "    - {{name: {name}, files: {{path: /in/{name}}}, schema: [{schema}]{extra}}}"
-        );
+        ));
         self
     }
 
@@ -79,41 +76,41 @@ impl Job {
     }
 
     pub(crate) fn transform(mut self, name: &str, from: &str, sql: &str) -> Self {
-        let _ = writeln!(
-            self.transforms,
-            "    - {{name: {name}, input: {from}, sql: {}}}",
-            serde_json::Value::from(sql)
-        );
+        let sql = serde_json::Value::from(sql);
+        self.transforms
+            .push(format!("    - {{name: {name}, input: {from}, sql: {sql}}}"));
         self
     }
 
     pub(crate) fn sink(mut self, name: &str, from: &str) -> Self {
-        let _ = writeln!(
-            self.sinks,
+        self.sinks.push(format!(
             "    - {{name: {name}, input: {from}, blackhole: {{}}}}"
-        );
+        ));
         self
     }
 
     pub(crate) fn kafka_sink(mut self, name: &str, from: &str, key: &str) -> Self {
-        let _ = writeln!(
-            self.sinks,
+        self.sinks.push(format!(
             "    - {{name: {name}, input: {from}, kafka: {{bootstrapServers: \"kafka:9092\", topic: out, key: {key}}}}}"
-        );
+        ));
         self
     }
 
     pub(crate) fn yaml(&self) -> String {
-        let mut text = format!(
-            "apiVersion: millstream.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: test}}\nspec:\n  parallelism: 2\n  operatorChaining: {}\n  checkpoint: {{storage: \"file:///checkpoints\"}}\n  dataflow:\n    sources:\n{}",
-            self.chaining, self.sources
+        let head = format!(
+            "apiVersion: millstream.dev/v1alpha1\nkind: StreamJob\nmetadata: {{name: test}}\n\
+             spec:\n  parallelism: 2\n  operatorChaining: {}\n  \
+             checkpoint: {{storage: \"file:///checkpoints\"}}\n  dataflow:\n",
+            self.chaining
         );
-        for (section, nodes) in [("transforms", &self.transforms), ("sinks", &self.sinks)] {
-            if !nodes.is_empty() {
-                let _ = write!(text, "    {section}:\n{nodes}");
-            }
-        }
-        text
+        let sections = [
+            ("sources", &self.sources),
+            ("transforms", &self.transforms),
+            ("sinks", &self.sinks),
+        ];
+        let present = sections.iter().filter(|(_, nodes)| !nodes.is_empty());
+        let text = present.map(|(name, nodes)| format!("    {name}:\n{}\n", nodes.join("\n")));
+        head + &text.collect::<String>()
     }
 
     pub(crate) fn valid(&self) -> ValidJob {
@@ -128,19 +125,12 @@ impl Job {
         self.plan().unwrap()
     }
 
-    fn decimal(data_type: &DataType) -> String {
-        match data_type {
-            DataType::Decimal128(precision, scale) => format!("decimal({precision},{scale})"),
-            other => panic!("{other} is no type of a column"),
-        }
-    }
-
     /// The message of a plan that must fail.
     pub(crate) fn refusal(&self) -> String {
-        self.plan()
-            .map(|graph| graph.nodes.len())
-            .unwrap_err()
-            .to_string()
+        match self.plan() {
+            Ok(_) => panic!("this must not be planned:\n{}", self.yaml()),
+            Err(error) => error.to_string(),
+        }
     }
 }
 

@@ -1,7 +1,15 @@
 //! Behaviour of the planner, from a valid job to its graph or its faults.
 
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a helper of a test that fails should fail the test"
+)]
+
+mod expected;
 mod explained;
 mod faults;
+mod hostile;
 mod jobs;
 mod projection;
 mod restored;

@@ -206,15 +206,15 @@ fn conditions() {
         ),
         (
             "order_id > 5",
-            "`order_id > 5`: a string is used as int64: convert it with CAST, or with TRY_CAST if it may not be one",
+            "`order_id > 5`: string is used as int64: convert it with CAST, or with TRY_CAST if it may not be one",
         ),
         (
             "order_id = 5",
-            "`order_id = 5`: a string is used as int64: convert it with CAST, or with TRY_CAST if it may not be one",
+            "`order_id = 5`: string is used as int64: convert it with CAST, or with TRY_CAST if it may not be one",
         ),
         (
             "order_id = quantity",
-            "`order_id = quantity`: a string is used as int64: convert it with CAST, or with TRY_CAST if it may not be one",
+            "`order_id = quantity`: string is used as int64: convert it with CAST, or with TRY_CAST if it may not be one",
         ),
         ("quantity = '3'", "boolean: true, NULL"),
         (

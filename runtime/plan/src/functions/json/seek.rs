@@ -23,10 +23,12 @@ impl Step {
             ScalarValue::Utf8(Some(key))
             | ScalarValue::LargeUtf8(Some(key))
             | ScalarValue::Utf8View(Some(key)) => Ok(Self::Key(key.clone())),
-            ScalarValue::Int64(Some(position)) => match usize::try_from(*position) {
-                Ok(position) => Ok(Self::Position(position)),
-                Err(_) => plan_err!("a position in a JSON array counts from 0, not {position}"),
-            },
+            ScalarValue::Int64(Some(position)) => {
+                let Ok(position) = usize::try_from(*position) else {
+                    return plan_err!("a position in a JSON array counts from 0, not {position}");
+                };
+                Ok(Self::Position(position))
+            }
             other => plan_err!("a path has keys (strings) and positions (integers), not {other}"),
         }
     }
