@@ -208,3 +208,20 @@ fn the_reference_page_lists_the_options_of_librdkafka() {
         }
     }
 }
+
+#[test]
+fn every_example_is_taken() {
+    let examples = std::fs::read_dir(project("examples")).unwrap();
+    let directories = examples.map(|entry| entry.unwrap().path());
+    let files: Vec<_> = directories
+        .map(|directory| directory.join("streamjob.yaml"))
+        .filter(|file| file.is_file())
+        .collect();
+    assert!(files.len() >= 2, "only {files:?}");
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        if let Err(error) = read(&text, &file.display().to_string()) {
+            panic!("{error}");
+        }
+    }
+}
