@@ -1,4 +1,51 @@
-//! Owns a job's truth.
+//! Owns a job's truth: claims its chain, decides and commits its checkpoints, places its tasks,
+//! and answers those who ask.
+//!
+//! ```text
+//!  workers ──WorkerConnection──┐                       ┌──Handle── REST, progress displays
+//!                              ▼                       ▼
+//!                        ┌──────────── service ────────────┐
+//!                        │ facts ─→ job (pure) ─→ commands │
+//!                        └───┬──────────────────────────┬──┘
+//!                   chain and committers          split enumerators
+//! ```
+//!
+//! Invariants:
+//! - The chain decides. Whatever a coordinator believes, what its next write says holds: a
+//!   coordinator that meets a newer claim stops at once, touches nothing more, and never claims
+//!   again.
+//! - Claim → read → commit → abort → deploy. No task of an attempt runs before everything that
+//!   older attempts have decided is committed and everything else of theirs is aborted.
+//! - Where a job begins is itself a checkpoint: starting options such as `latest` are resolved
+//!   once, and every later attempt begins there or later.
+//! - A checkpoint is decided only with the snapshot of every task, and only if every split that
+//!   was given out is in exactly one of them. Workers hear of it only when it is committed.
+//! - A lost transaction fails the job. It is never skipped, and never taken for lost by a
+//!   coordinator that does not hold the chain.
+//! - A savepoint lists no transactions: it is written when a later checkpoint has committed them.
+//!
+//! Reading order: [`restart`], [`placement`], [`pending`], [`trigger`] and [`audit`] are pure
+//! rules; [`topology`] is what they know of a job graph; [`job`] is the state machine made of
+//! them; [`service`] drives it; [`handle`], [`rest`] and [`metrics`] show it; [`connection`],
+//! [`options`] and [`outcome`] are what the process that runs a coordinator deals with.
+//!
+//! # Crash points
+//! With the feature `fail/failpoints` these names can be armed; each ends the process at once:
+//!
+//! | name | where |
+//! |---|---|
+//! | `coordinator::before-claim`, `coordinator::after-claim` | around the claim of an attempt |
+//! | `coordinator::before-commit`, `coordinator::after-commit` | around the commits of one checkpoint, on a normal checkpoint and in recovery |
+//! | `coordinator::before-abort`, `coordinator::after-abort` | around the aborting of what older attempts have left open |
+//! | `coordinator::before-begin`, `coordinator::after-begin` | around the checkpoint that pins where the job begins, or that imports a savepoint |
+//! | `coordinator::before-deploy`, `coordinator::after-deploy` | around each `Deploy` message |
+//! | `coordinator::before-trigger`, `coordinator::after-trigger` | around each `Trigger` message |
+//! | `coordinator::before-ack`, `coordinator::after-ack` | around the handling of each acknowledgement |
+//! | `coordinator::before-decide`, `coordinator::after-decide` | around the write of a manifest into the chain |
+//! | `coordinator::before-committed`, `coordinator::after-committed` | around the slot that confirms the commits |
+//! | `coordinator::before-completed`, `coordinator::after-completed` | around each `Completed` message |
+//! | `coordinator::before-savepoint`, `coordinator::after-savepoint` | around the write of a savepoint |
+//! | `coordinator::before-release`, `coordinator::after-release` | around the release of the chain |
 
 pub mod audit;
 pub mod connection;

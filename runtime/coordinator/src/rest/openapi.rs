@@ -4,20 +4,21 @@ use millstream_types::api::{
     ApiError, CheckpointDetail, CheckpointList, JobStatus, SavepointRequest, SavepointStatus,
     StopRequest,
 };
-use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::Audit;
 
 /// The `OpenAPI` document of the REST interface. `docs/reference/openapi.json` is a copy of it.
 pub fn document() -> Value {
-    let mut settings = SchemaSettings::draft2020_12().for_serialize();
-    settings.definitions_path = "/components/schemas".into();
-    settings.meta_schema = None;
-    let mut generator = settings.into_generator();
-    let paths = paths(&mut generator);
-    let schemas = generator.take_definitions(true);
+    let mut schemas = Schemas {
+        answers: settings().for_serialize().into_generator(),
+        requests: settings().for_deserialize().into_generator(),
+    };
+    let paths = paths(&mut schemas);
+    let mut definitions = schemas.answers.take_definitions(true);
+    definitions.extend(schemas.requests.take_definitions(true));
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -28,20 +29,42 @@ pub fn document() -> Value {
         },
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": definitions},
     })
 }
 
-fn paths(generator: &mut SchemaGenerator) -> Value {
-    let error = generator.subschema_for::<ApiError>().to_value();
-    let error = &error;
-    let job = generator.subschema_for::<JobStatus>().to_value();
-    let savepoint = generator.subschema_for::<SavepointStatus>().to_value();
-    let list = generator.subschema_for::<CheckpointList>().to_value();
-    let detail = generator.subschema_for::<CheckpointDetail>().to_value();
-    let savepoint_request = generator.subschema_for::<SavepointRequest>().to_value();
-    let stop_request = generator.subschema_for::<StopRequest>().to_value();
-    let audit = generator.subschema_for::<Audit>().to_value();
+fn settings() -> SchemaSettings {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.definitions_path = "/components/schemas".into();
+    settings.meta_schema = None;
+    settings
+}
+
+/// An answer has all its fields; a request may leave those out that have a default.
+struct Schemas {
+    answers: SchemaGenerator,
+    requests: SchemaGenerator,
+}
+
+impl Schemas {
+    fn answer<T: JsonSchema>(&mut self) -> Value {
+        self.answers.subschema_for::<T>().to_value()
+    }
+
+    fn request<T: JsonSchema>(&mut self) -> Value {
+        self.requests.subschema_for::<T>().to_value()
+    }
+}
+
+fn paths(schemas: &mut Schemas) -> Value {
+    let error = &schemas.answer::<ApiError>();
+    let job = schemas.answer::<JobStatus>();
+    let savepoint = schemas.answer::<SavepointStatus>();
+    let list = schemas.answer::<CheckpointList>();
+    let detail = schemas.answer::<CheckpointDetail>();
+    let audit = schemas.answer::<Audit>();
+    let savepoint_request = schemas.request::<SavepointRequest>();
+    let stop_request = schemas.request::<StopRequest>();
     json!({
         "/v1/job": {"get": Operation::new("getJob", "What the job is doing")
             .answers("200", "The job", &job)

@@ -180,6 +180,7 @@ impl Keeper {
         manifest: Manifest,
     ) -> Event {
         let bytes = size(&manifest);
+        fail::fail_point!("coordinator::before-savepoint", |_| std::process::abort());
         let result = match self.claimed() {
             Err(failure) => Err(failure),
             Ok(claimed) => match claimed.savepoint(&name, &manifest).await {
@@ -187,6 +188,7 @@ impl Keeper {
                 Err(error) => Err(error.into()),
             },
         };
+        fail::fail_point!("coordinator::after-savepoint", |_| std::process::abort());
         Event::SavepointWritten {
             attempt,
             checkpoint,

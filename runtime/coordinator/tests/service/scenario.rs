@@ -1,0 +1,240 @@
+//! A job's surroundings: a directory for its chain, a topic, a ledger, and coordinators and
+//! workers that come and go.
+
+use std::path::PathBuf;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use millstream_checkpoint::{Chain, ChainState, Storage, StorageOptions};
+use millstream_coordinator::{
+    CONNECTIONS_CAPACITY, Coordinator, Handle, Options, Outcome, Restore, Snapshot,
+    WorkerConnection,
+};
+use millstream_types::api::JobState;
+use millstream_types::clock::SystemClock;
+use millstream_types::protocol::Heartbeat;
+use millstream_types::{Clock, JobId};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::sink::{Ledger, TestSink};
+use crate::source::{TestSource, Topic};
+use crate::worker::{Manners, TestWorker};
+
+/// No test waits longer for anything.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Everything outside of coordinators and workers.
+pub(crate) struct Scenario {
+    folder: TempDir,
+    pub(crate) source: TestSource,
+    pub(crate) sink: TestSink,
+    pub(crate) name: String,
+    /// Lines of the `checkpoint` section besides `storage`.
+    pub(crate) checkpoint: String,
+    /// Name of the source in the job file.
+    pub(crate) source_name: String,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        let scenario = Self {
+            folder: tempfile::tempdir().unwrap(),
+            source: TestSource::default(),
+            sink: TestSink::default(),
+            name: "orders".to_owned(),
+            checkpoint: "interval: 50ms, timeout: 5s, tolerableFailures: 3".to_owned(),
+            source_name: "orders".to_owned(),
+        };
+        scenario.topic().splits = ["p0", "p1", "p2", "p3"].map(str::to_owned).to_vec();
+        scenario.topic().identity = "cluster-a".to_owned();
+        scenario
+    }
+}
+
+/// A running coordinator. Dropping it is a crash.
+pub(crate) struct Running {
+    pub(crate) handle: Handle,
+    pub(crate) workers: mpsc::Sender<WorkerConnection>,
+    pub(crate) shutdown: CancellationToken,
+    task: JoinHandle<Outcome>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Scenario {
+    pub(crate) fn topic(&self) -> MutexGuard<'_, Topic> {
+        self.source.0.lock().unwrap()
+    }
+
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.sink.0.lock().unwrap()
+    }
+
+    pub(crate) fn storage_path(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    fn job_text(&self) -> String {
+        format!(
+            "apiVersion: millstream.dev/v1alpha1\n\
+             kind: StreamJob\n\
+             metadata: {{name: {name}}}\n\
+             spec:\n  \
+             parallelism: 2\n  \
+             checkpoint: {{storage: \"file://{storage}\", {checkpoint}}}\n  \
+             restart: {{exponentialDelay: {{initial: 10ms, max: 50ms}}}}\n  \
+             dataflow:\n    \
+             sources: [{{name: {source}, generator: {{}}}}]\n    \
+             sinks: [{{name: out, input: {source}, blackhole: {{}}}}]\n",
+            name = self.name,
+            storage = self.storage_path().display(),
+            checkpoint = self.checkpoint,
+            source = self.source_name,
+        )
+    }
+
+    /// Starts a coordinator.
+    pub(crate) fn start(&self, restore: Restore) -> Running {
+        let text = self.job_text();
+        let job = millstream_spec::read(&text, "job.yaml").unwrap();
+        let graph = millstream_plan::plan(&job).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let options = Options {
+            job,
+            job_text: text,
+            graph,
+            sources: [(
+                self.source_name.as_str().into(),
+                Arc::new(self.source.clone()) as _,
+            )]
+            .into(),
+            sinks: [("out".into(), Arc::new(self.sink.clone()) as _)].into(),
+            storage: StorageOptions::default(),
+            restore,
+            heartbeat: Heartbeat {
+                interval_ms: 20,
+                timeout_ms: 1_000,
+            },
+            cancel_timeout: Duration::from_secs(5),
+            clock,
+            seed: 1,
+            holder: "test".to_owned(),
+            build: "test".to_owned(),
+        };
+        let (workers, connections) = mpsc::channel(CONNECTIONS_CAPACITY);
+        let (coordinator, handle) = Coordinator::new(options, connections);
+        let shutdown = CancellationToken::new();
+        Running {
+            handle,
+            workers,
+            task: spawn(coordinator.run(shutdown.clone())),
+            shutdown,
+        }
+    }
+
+    /// Connects a worker with well-bred manners.
+    pub(crate) async fn worker(&self, name: &str, slots: u32, running: &Running) -> TestWorker {
+        self.worker_with(name, slots, running, Manners::default())
+            .await
+    }
+
+    pub(crate) async fn worker_with(
+        &self,
+        name: &str,
+        slots: u32,
+        running: &Running,
+        manners: Manners,
+    ) -> TestWorker {
+        TestWorker::connect(name, slots, &self.sink, manners, &running.workers).await
+    }
+
+    /// What the chain says now.
+    pub(crate) async fn chain(&self) -> ChainState {
+        let storage = Storage::directory(self.storage_path());
+        let job = JobId {
+            namespace: "default".to_owned(),
+            name: self.name.clone(),
+        };
+        Chain::new(storage, job).observe().await.unwrap()
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a handle owns the task and aborts it"
+)]
+fn spawn(future: impl Future<Output = Outcome> + Send + 'static) -> JoinHandle<Outcome> {
+    tokio::spawn(future)
+}
+
+impl Running {
+    /// Waits until what is known looks like this.
+    pub(crate) async fn wait_for(
+        &self,
+        what: &str,
+        wanted: impl Fn(&Snapshot) -> bool,
+    ) -> Arc<Snapshot> {
+        let mut watch = self.handle.watch();
+        let found = tokio::time::timeout(DEADLINE, watch.wait_for(|snapshot| wanted(snapshot)));
+        match found.await {
+            Ok(Ok(snapshot)) => Arc::clone(&snapshot),
+            _ => panic!("{what} did not happen: {:#?}", self.handle.snapshot().job),
+        }
+    }
+
+    pub(crate) async fn wait_for_state(&self, state: JobState) -> Arc<Snapshot> {
+        self.wait_for(&format!("{state:?}"), |snapshot| {
+            snapshot.job.state == state
+        })
+        .await
+    }
+
+    /// Waits until so many checkpoints (savepoints not counted) are complete.
+    pub(crate) async fn wait_for_checkpoints(&self, count: usize) -> Arc<Snapshot> {
+        self.wait_for(&format!("{count} checkpoints"), |snapshot| {
+            let completed = snapshot.checkpoints.iter().filter(|detail| {
+                detail.summary.kind.commits()
+                    && detail.summary.state == millstream_types::api::CheckpointState::Completed
+            });
+            completed.count() >= count
+        })
+        .await
+    }
+
+    /// Waits for the end of the run.
+    pub(crate) async fn outcome(mut self) -> Outcome {
+        tokio::time::timeout(DEADLINE, &mut self.task)
+            .await
+            .expect("the run ends")
+            .expect("the run does not panic")
+    }
+
+    /// Kills the coordinator and waits until it is gone.
+    pub(crate) async fn crash(mut self) {
+        self.task.abort();
+        let gone = tokio::time::timeout(DEADLINE, &mut self.task).await;
+        assert!(
+            gone.expect("the run is gone")
+                .is_err_and(|error| error.is_cancelled())
+        );
+    }
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{what} did not happen"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
