@@ -137,9 +137,14 @@ impl RecordDecoder {
     pub fn take(&mut self) -> Result<Option<SourceOutput>> {
         let batch = match self.decoder.rows() {
             0 => None,
-            _ => Some(Batch::new(self.decoder.finish().map_err(internal)?)),
+            _ => Some(Batch::new(
+                self.decoder.finish().map_err(|error| internal(&error))?,
+            )),
         };
-        let dead_letters = self.dead_letters.finish().map_err(internal)?;
+        let dead_letters = self
+            .dead_letters
+            .finish()
+            .map_err(|error| internal(&error))?;
         if batch.is_none() && dead_letters.is_none() {
             return Ok(None);
         }
@@ -182,7 +187,7 @@ fn excerpt(payload: &[u8]) -> String {
 }
 
 #[cold]
-fn internal(error: arrow_schema::ArrowError) -> Failure {
+fn internal(error: &arrow_schema::ArrowError) -> Failure {
     let message = format!("decoded columns do not fit their schema: {error}");
     Failure::new(ErrorCode::CorruptRecord, ErrorKind::Internal, message)
 }

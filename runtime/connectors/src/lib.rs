@@ -9,20 +9,26 @@
 //! - A writer's output is invisible until a committer has committed it, except where a
 //!   connector's page in `docs/connectors/` says that it is at-least-once.
 //!
-//! Reading order: [`decoding`] turns payloads into batches for every source that reads bytes;
-//! [`generator`] is the smallest source; [`files`] is the smallest exactly-once pair; [`print`]
+//! Reading order: [`decoding`] turns payloads into batches for every source that reads bytes, and
+//! [`encoding`] batches into payloads for every sink that writes them; [`generator`] is the smallest source; [`files`] is the smallest exactly-once pair; [`print`]
 //! and [`blackhole`] are sinks that promise less; `kafka` is the big one.
 
 pub mod blackhole;
 pub mod decoding;
+pub mod encoding;
+pub mod files;
+pub mod generator;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod print;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_operators::{Result, SinkConnector, SourceConnector};
 use millstream_spec::valid::{SinkConnector as SinkOptions, SourceConnector as SourceOptions};
 use millstream_spec::{ValidSink, ValidSource};
+#[cfg(not(feature = "kafka"))]
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 
 /// The connector of a source.
@@ -35,8 +41,8 @@ pub fn source(spec: &Arc<ValidSource>) -> Result<Arc<dyn SourceConnector>> {
         SourceOptions::Kafka(options) => kafka::source(spec, options),
         #[cfg(not(feature = "kafka"))]
         SourceOptions::Kafka(_) => Err(not_built(&spec.name, "kafka")),
-        SourceOptions::Files(_) => Err(not_built(&spec.name, "files")),
-        SourceOptions::Generator(_) => Err(not_built(&spec.name, "generator")),
+        SourceOptions::Files(options) => Ok(files::source(spec, options)),
+        SourceOptions::Generator(options) => Ok(generator::source(spec, options)),
     }
 }
 
@@ -50,12 +56,22 @@ pub fn sink(spec: &Arc<ValidSink>) -> Result<Arc<dyn SinkConnector>> {
         SinkOptions::Kafka(options) => kafka::sink(spec, options),
         #[cfg(not(feature = "kafka"))]
         SinkOptions::Kafka(_) => Err(not_built(&spec.name, "kafka")),
-        SinkOptions::Files(_) => Err(not_built(&spec.name, "files")),
-        SinkOptions::Print(_) => Err(not_built(&spec.name, "print")),
+        SinkOptions::Files(options) => Ok(files::sink(spec, options)),
+        SinkOptions::Print(options) => Ok(print::sink(spec, options)),
         SinkOptions::Blackhole(_) => Ok(blackhole::sink()),
     }
 }
 
+/// Waits in a reader that has nothing to return.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a reader waits on its own task thread, which runs nothing else meanwhile"
+)]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+#[cfg(not(feature = "kafka"))]
 fn not_built(node: &str, connector: &str) -> Failure {
     Failure::new(
         ErrorCode::InvalidJob,
