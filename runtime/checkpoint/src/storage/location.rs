@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 /// A checked storage address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Location {
-    /// `file:///path`
+    /// `file:///path`, or `file://./path` from the working directory
     File {
-        /// Absolute, without `..`.
+        /// Absolute, or beginning with `./`; without `..`.
         directory: PathBuf,
     },
     /// `s3://bucket/prefix`
@@ -33,9 +33,11 @@ impl Location {
         };
         if let Some(path) = uri.strip_prefix("file://") {
             let directory = PathBuf::from(path);
-            if !path.starts_with('/') {
+            let below_working_directory =
+                path.strip_prefix("./").is_some_and(|rest| !rest.is_empty());
+            if !path.starts_with('/') && !below_working_directory {
                 return Err(wrong(
-                    "a file address has three slashes and an absolute path, as in file:///var/lib/millstream",
+                    "a file address has three slashes and an absolute path, as in file:///var/lib/millstream, or begins with file://./",
                 ));
             }
             if directory
@@ -79,6 +81,12 @@ mod tests {
                 directory: "/var/lib/x".into()
             }
         );
+        assert_eq!(
+            Location::parse("file://./.run/x").unwrap(),
+            Location::File {
+                directory: "./.run/x".into()
+            }
+        );
         for (uri, prefix) in [
             ("s3://bucket", ""),
             ("s3://bucket/", ""),
@@ -98,6 +106,8 @@ mod tests {
             "",
             "/var/lib",
             "file://relative",
+            "file://./",
+            "file://./../a",
             "file:///a/../b",
             "s3:///prefix",
             "hdfs://namenode:8020/path",

@@ -49,10 +49,12 @@ fn s3(rest: &str) -> Result<(), String> {
 }
 
 fn file(rest: &str) -> Result<(), String> {
-    match rest.strip_prefix('/') {
+    let relative = || rest.strip_prefix("./").filter(|path| !path.is_empty());
+    match rest.strip_prefix('/').or_else(relative) {
         Some(path) => segments(path),
         None => Err(format!(
-            "`file://{}` is not absolute. Write three slashes, as in `file:///path`",
+            "`file://{}` is not absolute. Write three slashes, as in `file:///path`, or \
+             `file://./path` for a path from the directory that the process is started in",
             shown(rest)
         )),
     }
@@ -88,13 +90,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_and_absolute_paths_are_storage() {
+    fn buckets_and_paths_are_storage() {
         for storage in [
             "s3://bucket",
             "s3://my.bucket-1/",
             "s3://bucket/a/b c/",
             "file:///",
             "file:///tmp/ä/checkpoints",
+            "file://./.run/checkpoints",
         ] {
             assert_eq!(check(storage), Ok(()), "{storage}");
         }
@@ -111,6 +114,9 @@ mod tests {
             ("s3://Bucket/x", "not the name of an S3 bucket"),
             ("s3:///x", "not the name of an S3 bucket"),
             ("file://tmp/x", "three slashes"),
+            ("file://.", "three slashes"),
+            ("file://./", "`file://./path`"),
+            ("file://./../etc", "a part `..`"),
             ("file:///tmp/../etc", "a part `..`"),
             ("s3://bucket//x", "a part ``"),
             ("s3://bucket/x?versionId=1", "contains `?`"),
