@@ -157,3 +157,50 @@ impl ContextProvider for Functions {
         Vec::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const BEGIN: &str = "<!-- functions: begin -->\n";
+    const END: &str = "<!-- functions: end -->";
+
+    /// The names in lines of the page's width.
+    fn listed() -> String {
+        let functions = Functions::new();
+        let names: Vec<String> = functions.names().map(|name| format!("`{name}`")).collect();
+        format!("{}\n", names.join(", "))
+    }
+
+    #[test]
+    fn the_page_lists_every_function() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sql.md");
+        let text = std::fs::read_to_string(&page).unwrap();
+        let (before, rest) = text.split_once(BEGIN).unwrap();
+        let (list, after) = rest.split_once(END).unwrap();
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(&page, format!("{before}{BEGIN}{}{END}{after}", listed())).unwrap();
+        } else {
+            assert_eq!(
+                list,
+                listed(),
+                "UPDATE_EXPECT=1 writes the list in docs/sql.md"
+            );
+        }
+    }
+
+    #[test]
+    fn no_function_varies_from_call_to_call() {
+        let functions = Functions::new();
+        for name in ["now", "random", "uuid", "current_date", "current_time"] {
+            assert!(
+                functions.varies(name) && !functions.contains(name),
+                "{name}"
+            );
+        }
+        let mut all = functions.scalar.values();
+        assert!(all.all(|function| function.signature().volatility == Volatility::Immutable));
+    }
+}

@@ -1,15 +1,17 @@
 //! One transform's SQL, bound to the columns of its input.
 //!
-//! [`parse`] cuts the text into select items and filter and refuses what a transform cannot do;
-//! [`names`] checks every column and function name against the input; [`bind`] gives every
-//! expression a type; [`lower`] makes it executable. A fault of any step names its [`place`] in
-//! the text.
+//! [`parse`] cuts the text, which [`dialect`] and [`nesting`] bound, into select items and a
+//! filter, and refuses the [`clauses`] that a transform cannot have; [`names`] checks every column
+//! and function against the input, and [`items`] lists the output columns; [`bind`] gives every
+//! expression a type that a column can have ([`types`]) without a [`conversion`] that nobody asked
+//! for; [`lower`] makes it executable. A fault of any step names its [`place`] in the text.
 
 pub(crate) mod bind;
 pub(crate) mod clauses;
 pub(crate) mod conversion;
 pub(crate) mod dialect;
 pub(crate) mod input;
+pub(crate) mod items;
 pub(crate) mod lower;
 pub(crate) mod names;
 pub(crate) mod nesting;
@@ -26,6 +28,9 @@ use millstream_types::ErrorCode;
 
 use crate::error::Fault;
 use crate::functions::Functions;
+
+/// A transform with this many faults is not looked at further.
+const MAX_FAULTS: usize = 50;
 
 /// A transform whose expressions have types.
 #[derive(Debug, Clone)]
@@ -84,10 +89,7 @@ pub(crate) fn bind_transform(
     transform: &ValidTransform,
     input: &SchemaRef,
 ) -> Result<BoundTransform, Vec<Fault>> {
-    let subject = place::Subject {
-        name: format!("transform `{}`", transform.name),
-        sql: &transform.sql,
-    };
+    let subject = place::Subject::new(&transform.name, &transform.sql);
     let select = parse::parse(&subject, &transform.input).map_err(|fault| vec![fault])?;
     let scope = names::Scope::new(&subject, functions, &select, input);
     let binder = bind::Binder::new(&subject, functions, input)
@@ -98,10 +100,14 @@ pub(crate) fn bind_transform(
         .filter
         .and_then(|ast| scope.resolve(ast, &mut faults))
         .and_then(|ast| binder.filter(&ast).map_err(|fault| faults.push(fault)).ok());
-    let columns = items
-        .into_iter()
-        .filter_map(|item| binder.column(item).map_err(|fault| faults.push(fault)).ok())
-        .collect();
+    let mut columns = Vec::with_capacity(items.len());
+    for item in items {
+        match binder.column(item) {
+            Ok(column) => columns.push(column),
+            Err(fault) if faults.len() < MAX_FAULTS => faults.push(fault),
+            Err(_) => break,
+        }
+    }
     if faults.is_empty() {
         Ok(BoundTransform { filter, columns })
     } else {

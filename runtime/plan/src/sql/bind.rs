@@ -14,7 +14,7 @@ use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{self, visit_expressions_mut};
 
-use super::names::Item;
+use super::items::Item;
 use super::place::Subject;
 use super::{BoundColumn, conversion, lower, types};
 use crate::error::Fault;
@@ -90,7 +90,7 @@ impl<'a> Binder<'a> {
 
     fn no_column_type(&self, item: &Item, computed: &DataType) -> Fault {
         let fault = self.subject.unbound(
-            item.span,
+            self.subject.span_of(&item.ast),
             format!(
                 "`{}` is of type {}, which a column cannot have",
                 item.name,

@@ -7,11 +7,9 @@ use std::ops::ControlFlow;
 
 use arrow_schema::SchemaRef;
 use datafusion_sql::sqlparser::ast::{
-    CastKind, DataType, ExceptSelectItem, ExcludeSelectItem, Expr, Function, Ident, ObjectName,
-    Query, SelectItem, SelectItemQualifiedWildcardKind, Spanned, Value, ValueWithSpan, VisitMut,
-    VisitorMut, WildcardAdditionalOptions,
+    CastKind, DataType, Expr, Function, FunctionArguments, Ident, Query, Spanned, Value,
+    ValueWithSpan, VisitMut, VisitorMut,
 };
-use datafusion_sql::sqlparser::tokenizer::Span;
 
 use super::parse::Selection;
 use super::place::Subject;
@@ -49,23 +47,12 @@ const AGGREGATES: [&str; 24] = [
     "lead",
 ];
 
-/// One output column before it has a type.
-#[derive(Debug)]
-pub(crate) struct Item {
-    /// Name of the column.
-    pub(crate) name: String,
-    /// Where it is selected.
-    pub(crate) span: Span,
-    /// How it is computed; all names in it exist.
-    pub(crate) ast: Expr,
-}
-
 /// The names that a transform's SQL may use.
 pub(crate) struct Scope<'a> {
-    subject: &'a Subject<'a>,
+    pub(super) subject: &'a Subject<'a>,
     functions: &'a Functions,
     qualifiers: Vec<Vec<String>>,
-    input: &'a SchemaRef,
+    pub(super) input: &'a SchemaRef,
 }
 
 impl<'a> Scope<'a> {
@@ -97,144 +84,25 @@ impl<'a> Scope<'a> {
         Some(ast)
     }
 
-    /// The output columns, `*` written out.
-    pub(crate) fn expand(&self, items: Vec<SelectItem>, faults: &mut Vec<Fault>) -> Vec<Item> {
-        let mut expanded: Vec<Item> = Vec::new();
-        for item in items {
-            for item in self.item(item, faults) {
-                if expanded.iter().any(|other| other.name == item.name) {
-                    faults.push(
-                        self.subject
-                            .unbound(item.span, format!("the column `{}` is there twice", item.name))
-                            .with_help("give one of them another name with AS, or leave it out with `* EXCLUDE (…)`"),
-                    );
-                }
-                expanded.push(item);
-            }
-        }
-        expanded
-    }
-
-    fn item(&self, item: SelectItem, faults: &mut Vec<Fault>) -> Vec<Item> {
-        match item {
-            SelectItem::UnnamedExpr(ast) => self.unnamed(ast, faults).into_iter().collect(),
-            SelectItem::ExprWithAlias { expr, alias } => {
-                let span = self.subject.span_of(&expr);
-                self.resolve(expr, faults)
-                    .map(|ast| Item {
-                        name: alias.value,
-                        span,
-                        ast,
-                    })
-                    .into_iter()
-                    .collect()
-            }
-            SelectItem::Wildcard(options) => self.wildcard(&options, faults),
-            SelectItem::QualifiedWildcard(
-                SelectItemQualifiedWildcardKind::ObjectName(name),
-                options,
-            ) => {
-                if self.is_qualifier(&idents(&name)) {
-                    return self.wildcard(&options, faults);
-                }
-                faults.push(
-                    self.subject
-                        .unbound(name.span(), format!("there is no table `{name}` here")),
-                );
-                Vec::new()
-            }
-            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(ast), _) => {
-                faults.push(self.subject.unbound(
-                    self.subject.span_of(&ast),
-                    "`*` may stand behind the input's name only",
-                ));
-                Vec::new()
-            }
-            SelectItem::ExprWithAliases { expr, .. } => {
-                faults.push(
-                    self.subject
-                        .unbound(self.subject.span_of(&expr), "an expression has one name"),
-                );
-                Vec::new()
-            }
-        }
-    }
-
-    fn unnamed(&self, ast: Expr, faults: &mut Vec<Fault>) -> Option<Item> {
-        let span = self.subject.span_of(&ast);
-        let name = match &ast {
-            Expr::Identifier(ident) => Some(ident.value.clone()),
-            Expr::CompoundIdentifier(path) => path.last().map(|ident| ident.value.clone()),
-            _ => None,
+    /// The column that the parser took for a function without parentheses, such as `user`.
+    pub(super) fn keyword_column(&self, expr: &Expr) -> Option<Ident> {
+        let Expr::Function(function) = expr else {
+            return None;
         };
-        let ast = self.resolve(ast, faults)?;
-        if name.is_none() {
-            faults.push(
-                self.subject
-                    .unbound(span, "this expression has no name")
-                    .with_help("name the column with AS, as in `quantity * price AS total`"),
-            );
-        }
-        Some(Item {
-            name: name?,
-            span,
-            ast,
-        })
+        let ([part], FunctionArguments::None) = (function.name.0.as_slice(), &function.args) else {
+            return None;
+        };
+        let ident = part.as_ident()?;
+        let is_column = self.input.field_with_name(&ident.value).is_ok();
+        is_column.then(|| ident.clone())
     }
 
-    /// All columns, less those left out and with those replaced.
-    fn wildcard(&self, options: &WildcardAdditionalOptions, faults: &mut Vec<Fault>) -> Vec<Item> {
-        let span = options.wildcard_token.0.span;
-        if options.opt_ilike.is_some()
-            || options.opt_rename.is_some()
-            || options.opt_alias.is_some()
-        {
-            faults.push(self.subject.unbound(
-                span,
-                "behind `*` only EXCLUDE, EXCEPT and REPLACE are supported",
-            ));
-        }
-        let left_out = left_out(options);
-        for ident in &left_out {
-            self.column(ident, faults);
-        }
-        let mut replaced: Vec<Item> = Vec::new();
-        for element in options
-            .opt_replace
-            .iter()
-            .flat_map(|replace| &replace.items)
-        {
-            self.column(&element.column_name, faults);
-            replaced.extend(self.resolve(element.expr.clone(), faults).map(|ast| Item {
-                name: element.column_name.value.clone(),
-                span: self.subject.span_of(&element.expr),
-                ast,
-            }));
-        }
-        self.input
-            .fields()
-            .iter()
-            .filter(|field| left_out.iter().all(|ident| ident.value != *field.name()))
-            .map(|field| {
-                let replacement = replaced.iter().position(|item| item.name == *field.name());
-                replacement.map_or_else(
-                    || Item {
-                        name: field.name().clone(),
-                        span,
-                        ast: Expr::Identifier(Ident::with_quote_and_span('"', span, field.name())),
-                    },
-                    |index| replaced.swap_remove(index),
-                )
-            })
-            .collect()
-    }
-
-    fn is_qualifier(&self, path: &[&str]) -> bool {
+    pub(super) fn is_qualifier(&self, path: &[&str]) -> bool {
         self.qualifiers.iter().any(|qualifier| qualifier == path)
     }
 
     /// Checks that the input has a column.
-    fn column(&self, ident: &Ident, faults: &mut Vec<Fault>) {
+    pub(super) fn column(&self, ident: &Ident, faults: &mut Vec<Fault>) {
         if self.input.field_with_name(&ident.value).is_ok() {
             return;
         }
@@ -306,31 +174,6 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Columns that `* EXCLUDE (…)` or `* EXCEPT (…)` leaves out.
-fn left_out(options: &WildcardAdditionalOptions) -> Vec<Ident> {
-    let except = options.opt_except.iter().flat_map(
-        |ExceptSelectItem {
-             first_element,
-             additional_elements,
-         }| { std::iter::once(first_element).chain(additional_elements) },
-    );
-    let names: &[ObjectName] = match &options.opt_exclude {
-        None => &[],
-        Some(ExcludeSelectItem::Single(name)) => std::slice::from_ref(name),
-        Some(ExcludeSelectItem::Multiple(names)) => names,
-    };
-    let exclude = names.iter().filter_map(|name| name.0.last()?.as_ident());
-    except.chain(exclude).cloned().collect()
-}
-
-fn idents(name: &ObjectName) -> Vec<&str> {
-    name.0
-        .iter()
-        .filter_map(|part| part.as_ident())
-        .map(|ident| ident.value.as_str())
-        .collect()
-}
-
 /// A number with an exponent is a double, as the SQL standard has it; one without is exact.
 fn approximate(value: &ValueWithSpan) -> Option<Expr> {
     let Value::Number(number, _) = &value.value else {
@@ -365,6 +208,9 @@ impl VisitorMut for Resolver<'_, '_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Some(column) = self.scope.keyword_column(expr) {
+            *expr = Expr::Identifier(column);
+        }
         match expr {
             Expr::Identifier(ident) => self.scope.column(ident, self.faults),
             Expr::CompoundIdentifier(path) => {

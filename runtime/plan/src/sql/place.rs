@@ -1,5 +1,6 @@
 //! Places in a SQL text.
 
+use std::cell::OnceCell;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
@@ -18,9 +19,20 @@ pub(crate) struct Subject<'a> {
     pub(crate) name: String,
     /// The text that places point into.
     pub(crate) sql: &'a str,
+    /// Its tokens without white space, once a fault has asked for them.
+    tokens: OnceCell<Vec<TokenWithSpan>>,
 }
 
-impl Subject<'_> {
+impl<'a> Subject<'a> {
+    /// A transform and its SQL.
+    pub(crate) fn new(transform: &str, sql: &'a str) -> Self {
+        Self {
+            name: format!("transform `{transform}`"),
+            sql,
+            tokens: OnceCell::new(),
+        }
+    }
+
     /// A fault at a place.
     pub(crate) fn fault(
         &self,
@@ -42,9 +54,15 @@ impl Subject<'_> {
         self.fault(ErrorCode::SqlDoesNotBind, Some(span), message)
     }
 
-    /// Where an expression stands.
+    /// Where an expression stands, with the words and parentheses around it that belong to it.
     pub(crate) fn span_of(&self, expr: &Expr) -> Span {
-        span_of(self.sql, expr)
+        let tokens = self.tokens.get_or_init(|| {
+            let tokens = Tokenizer::new(&TransformDialect, self.sql).tokenize_with_location();
+            let mut tokens = tokens.unwrap_or_default();
+            tokens.retain(|token| !matches!(token.token, Token::Whitespace(_)));
+            tokens
+        });
+        extent(tokens, expr)
     }
 
     fn place(&self, span: Span) -> Option<Place> {
@@ -65,18 +83,6 @@ impl Subject<'_> {
 fn position(location: Location) -> (usize, usize) {
     let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
     (number(location.line), number(location.column))
-}
-
-/// Where an expression stands, with the words and parentheses around it that belong to it.
-fn span_of(sql: &str, expr: &Expr) -> Span {
-    let tokens = Tokenizer::new(&TransformDialect, sql)
-        .tokenize_with_location()
-        .unwrap_or_default();
-    let tokens: Vec<TokenWithSpan> = tokens
-        .into_iter()
-        .filter(|token| !matches!(token.token, Token::Whitespace(_)))
-        .collect();
-    extent(&tokens, expr)
 }
 
 /// The parser's places end before a closing parenthesis and leave out the words of special

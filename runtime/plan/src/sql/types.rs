@@ -30,6 +30,16 @@ impl TypePlanner for ColumnTypes {
             | SqlType::Blob(_)
             | SqlType::Binary(_)
             | SqlType::Varbinary(_) => ColumnType::Bytes,
+            SqlType::Varchar(Some(_))
+            | SqlType::Char(Some(_))
+            | SqlType::CharVarying(Some(_))
+            | SqlType::Character(Some(_))
+            | SqlType::CharacterVarying(Some(_))
+            | SqlType::String(Some(_)) => {
+                return plan_err!(
+                    "strings have no greatest length: write string, and left(…, n) to cut"
+                );
+            }
             SqlType::Custom(name, _) => match name.to_string().to_ascii_lowercase().as_str() {
                 "string" => ColumnType::String,
                 "bytes" => ColumnType::Bytes,

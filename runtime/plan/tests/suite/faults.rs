@@ -153,7 +153,7 @@ fn a_name_with_a_hyphen_is_quoted() {
 #[test]
 fn dead_letters_are_read_by_their_name_in_either_spelling() {
     let read = |from: &str| {
-        let sql = format!("SELECT reason, deadLetters.partition FROM {from}");
+        let sql = format!("SELECT reason, offset, deadLetters.partition FROM {from}");
         job()
             .source_with("orders", "a string", ", onError: DeadLetter")
             .transform("t", "orders.deadLetters", &sql)

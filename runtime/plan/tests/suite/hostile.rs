@@ -83,6 +83,20 @@ fn a_wide_select_is_planned() {
     assert_eq!(job.graph().nodes.len(), 3);
 }
 
+#[test]
+fn a_text_full_of_faults_names_only_the_first_ones() {
+    let many = vec!["prise"; 10_000].join(", ");
+    let message = refused(&format!("SELECT {many} FROM orders"));
+    let named = message.matches("there is no column").count();
+    assert!((50..100).contains(&named), "{named}");
+    let stars = refused(&format!(
+        "SELECT {} FROM orders",
+        vec!["*"; 30_000].join(",")
+    ));
+    assert!(stars.contains("is there twice"));
+    assert!(stars.len() < 100_000, "{}", stars.len());
+}
+
 /// What is planned has columns; what is refused says why, within the text.
 fn planned_or_refused(sql: &str) {
     match one(sql).plan() {

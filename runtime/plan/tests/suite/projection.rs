@@ -100,6 +100,33 @@ fn names_are_taken_as_written() {
     );
 }
 
+#[test]
+fn words_of_sql_can_be_names_of_columns() {
+    let words = [
+        "value",
+        "key",
+        "date",
+        "timestamp",
+        "user",
+        "offset",
+        "partition",
+        "day",
+        "type",
+        "name",
+        "status",
+        "count",
+        "time",
+        "text",
+        "year",
+        "language",
+    ];
+    let columns = words.map(|word| format!("{word} string")).join(", ");
+    let sql = format!("SELECT {} FROM t WHERE key = 'x'", words.join(", "));
+    let job = job().source("t", &columns).transform("x", "t", &sql);
+    let graph = job.sink("out", "x").graph();
+    assert_eq!(described(&node(&graph, "x").schema), columns);
+}
+
 fn forked() -> Job {
     job()
         .source("orders", "a int64")

@@ -1,0 +1,175 @@
+//! What stands between SELECT and FROM, as a list of named columns.
+
+use std::collections::BTreeSet;
+
+use datafusion_sql::sqlparser::ast::{
+    ExceptSelectItem, ExcludeSelectItem, Expr, Ident, ObjectName, SelectItem,
+    SelectItemQualifiedWildcardKind, Spanned, WildcardAdditionalOptions,
+};
+
+use super::MAX_FAULTS;
+use super::names::Scope;
+use crate::error::Fault;
+
+/// One output column before it has a type.
+#[derive(Debug)]
+pub(crate) struct Item {
+    /// Name of the column.
+    pub(crate) name: String,
+    /// How it is computed; all names in it exist.
+    pub(crate) ast: Expr,
+}
+
+impl Scope<'_> {
+    /// The output columns, `*` written out. Stops at [`MAX_FAULTS`].
+    pub(crate) fn expand(&self, items: Vec<SelectItem>, faults: &mut Vec<Fault>) -> Vec<Item> {
+        let mut names = BTreeSet::new();
+        let mut expanded: Vec<Item> = Vec::new();
+        for item in items {
+            for item in self.item(item, faults) {
+                if !names.insert(item.name.clone()) {
+                    faults.push(self.twice(&item));
+                }
+                expanded.push(item);
+            }
+            if faults.len() >= MAX_FAULTS {
+                break;
+            }
+        }
+        expanded
+    }
+
+    fn twice(&self, item: &Item) -> Fault {
+        let span = self.subject.span_of(&item.ast);
+        let message = format!("the column `{}` is there twice", item.name);
+        self.subject.unbound(span, message).with_help(
+            "give one of them another name with AS, or leave it out with `* EXCLUDE (…)`",
+        )
+    }
+
+    fn item(&self, item: SelectItem, faults: &mut Vec<Fault>) -> Vec<Item> {
+        match item {
+            SelectItem::UnnamedExpr(ast) => self.unnamed(ast, faults).into_iter().collect(),
+            SelectItem::ExprWithAlias { expr, alias } => {
+                let name = alias.value;
+                let item = self.resolve(expr, faults).map(|ast| Item { name, ast });
+                item.into_iter().collect()
+            }
+            SelectItem::Wildcard(options) => self.wildcard(&options, faults),
+            SelectItem::QualifiedWildcard(
+                SelectItemQualifiedWildcardKind::ObjectName(name),
+                options,
+            ) => {
+                if self.is_qualifier(&idents(&name)) {
+                    return self.wildcard(&options, faults);
+                }
+                faults.push(
+                    self.subject
+                        .unbound(name.span(), format!("there is no table `{name}` here")),
+                );
+                Vec::new()
+            }
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(ast), _) => {
+                faults.push(self.subject.unbound(
+                    self.subject.span_of(&ast),
+                    "`*` may stand behind the input's name only",
+                ));
+                Vec::new()
+            }
+            SelectItem::ExprWithAliases { expr, .. } => {
+                faults.push(
+                    self.subject
+                        .unbound(self.subject.span_of(&expr), "an expression has one name"),
+                );
+                Vec::new()
+            }
+        }
+    }
+
+    fn unnamed(&self, ast: Expr, faults: &mut Vec<Fault>) -> Option<Item> {
+        let name = match &ast {
+            Expr::Identifier(ident) => Some(ident.value.clone()),
+            Expr::CompoundIdentifier(path) => path.last().map(|ident| ident.value.clone()),
+            other => self.keyword_column(other).map(|ident| ident.value),
+        };
+        let ast = self.resolve(ast, faults)?;
+        if name.is_none() {
+            let span = self.subject.span_of(&ast);
+            let fault = self.subject.unbound(span, "this expression has no name");
+            faults.push(
+                fault.with_help("name the column with AS, as in `quantity * price AS total`"),
+            );
+        }
+        Some(Item { name: name?, ast })
+    }
+
+    /// All columns, less those left out and with those replaced.
+    fn wildcard(&self, options: &WildcardAdditionalOptions, faults: &mut Vec<Fault>) -> Vec<Item> {
+        let span = options.wildcard_token.0.span;
+        if options.opt_ilike.is_some()
+            || options.opt_rename.is_some()
+            || options.opt_alias.is_some()
+        {
+            faults.push(self.subject.unbound(
+                span,
+                "behind `*` only EXCLUDE, EXCEPT and REPLACE are supported",
+            ));
+        }
+        let left_out = left_out(options);
+        for ident in &left_out {
+            self.column(ident, faults);
+        }
+        let mut replaced: Vec<Item> = Vec::new();
+        for element in options
+            .opt_replace
+            .iter()
+            .flat_map(|replace| &replace.items)
+        {
+            self.column(&element.column_name, faults);
+            replaced.extend(self.resolve(element.expr.clone(), faults).map(|ast| Item {
+                name: element.column_name.value.clone(),
+                ast,
+            }));
+        }
+        self.input
+            .fields()
+            .iter()
+            .filter(|field| left_out.iter().all(|ident| ident.value != *field.name()))
+            .map(|field| {
+                let replacement = replaced.iter().position(|item| item.name == *field.name());
+                replacement.map_or_else(
+                    || Item {
+                        name: field.name().clone(),
+                        ast: Expr::Identifier(Ident::with_quote_and_span('"', span, field.name())),
+                    },
+                    |index| replaced.swap_remove(index),
+                )
+            })
+            .collect()
+    }
+}
+
+/// Columns that `* EXCLUDE (…)` or `* EXCEPT (…)` leaves out.
+fn left_out(options: &WildcardAdditionalOptions) -> Vec<Ident> {
+    let except = options.opt_except.iter().flat_map(
+        |ExceptSelectItem {
+             first_element,
+             additional_elements,
+         }| { std::iter::once(first_element).chain(additional_elements) },
+    );
+    let names: &[ObjectName] = match &options.opt_exclude {
+        None => &[],
+        Some(ExcludeSelectItem::Single(name)) => std::slice::from_ref(name),
+        Some(ExcludeSelectItem::Multiple(names)) => names,
+    };
+    let exclude = names.iter().filter_map(|name| name.0.last()?.as_ident());
+    except.chain(exclude).cloned().collect()
+}
+
+fn idents(name: &ObjectName) -> Vec<&str> {
+    name.0
+        .iter()
+        .filter_map(|part| part.as_ident())
+        .map(|ident| ident.value.as_str())
+        .collect()
+}
