@@ -42,4 +42,4 @@ pub use manifest::{MANIFEST_VERSION, Manifest};
 pub use reservation::reserve;
 pub use savepoint::read_savepoint;
 pub use slot::{DecidedCheckpoint, Holder, ReleaseReason, SlotNumber};
-pub use storage::{S3Options, Storage, StorageOptions};
+pub use storage::{S3Credentials, S3Options, Storage, StorageOptions};

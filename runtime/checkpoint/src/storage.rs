@@ -6,6 +6,7 @@ mod location;
 #[cfg(feature = "s3")]
 mod s3;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,14 +29,16 @@ pub struct StorageOptions {
     pub s3: S3Options,
 }
 
-/// How an S3 service is reached. Credentials come from the standard chain of the AWS SDK:
-/// environment, profile, web identity, container, instance.
+/// How an S3 service is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Options {
     /// Address of the service; none for AWS.
     pub endpoint: Option<String>,
     /// Put the bucket into the path (`endpoint/bucket/key`) instead of the host name.
     pub path_style: bool,
+    /// Credentials; none for the standard chain of the AWS SDK: environment, profile, web
+    /// identity, container, instance.
+    pub credentials: Option<S3Credentials>,
     /// Region; none for what the standard chain says, or `us-east-1` with an endpoint.
     pub region: Option<String>,
     /// One try of a request takes this long at most.
@@ -44,11 +47,29 @@ pub struct S3Options {
     pub attempts: u32,
 }
 
+/// A key pair for an S3 service.
+#[derive(Clone, PartialEq, Eq)]
+pub struct S3Credentials {
+    /// Access key id.
+    pub access_key: String,
+    /// Secret access key.
+    pub secret_key: String,
+}
+
+impl fmt::Debug for S3Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Credentials")
+            .field("access_key", &self.access_key)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for S3Options {
     fn default() -> Self {
         Self {
             endpoint: None,
             path_style: false,
+            credentials: None,
             region: None,
             attempt_timeout: Duration::from_secs(15),
             attempts: 5,

@@ -54,3 +54,151 @@ pub(crate) fn listing_start(records: &Records) -> Option<SlotNumber> {
         .find(|(_, record)| record.attempt <= checkpoint.swept_through.next())
         .map(|(slot, _)| *slot)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use millstream_types::{Attempt, CheckpointId, Timestamp};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::{CheckpointMark, Kind, Record};
+    use crate::slot::{
+        ClaimEntry, CommittedEntry, DecidedCheckpoint, Holder, ReleaseReason,
+    };
+
+    /// What a slot says; a confirmation points this many checkpoints back.
+    #[derive(Debug, Clone)]
+    enum Said {
+        Claim,
+        Checkpoint,
+        Committed { back: usize },
+        Recovered,
+        Released(ReleaseReason),
+    }
+
+    fn said() -> impl Strategy<Value = Said> {
+        prop_oneof![
+            2 => Just(Said::Claim),
+            6 => Just(Said::Checkpoint),
+            4 => (0_usize..3).prop_map(|back| Said::Committed { back }),
+            1 => Just(Said::Recovered),
+            1 => Just(Said::Released(ReleaseReason::Stopped)),
+            1 => Just(Said::Released(ReleaseReason::Deleted)),
+        ]
+    }
+
+    /// A chain that says this, slot by slot.
+    fn records(all: &[Said]) -> Records {
+        let mut records = Records::new();
+        let mut checkpoints: Vec<SlotNumber> = Vec::new();
+        for (number, said) in (1_u64..).zip(all) {
+            let slot = SlotNumber(number);
+            let confirmed = |checkpoint: Option<SlotNumber>| {
+                Mark::Committed(CommittedEntry {
+                    checkpoint: checkpoint.map(|slot| DecidedCheckpoint {
+                        id: CheckpointId(slot.0),
+                        attempt: Attempt(1),
+                        slot,
+                    }),
+                    swept_through: Attempt(0),
+                })
+            };
+            let mark = match said {
+                Said::Claim => claim(),
+                Said::Checkpoint => checkpoint(slot),
+                Said::Committed { back } => confirmed(checkpoints.iter().rev().nth(*back).copied()),
+                Said::Recovered => confirmed(None),
+                Said::Released(reason) => Mark::Released(*reason),
+            };
+            if matches!(mark, Mark::Checkpoint(_)) {
+                checkpoints.push(slot);
+            }
+            let record = Record {
+                attempt: Attempt(1),
+                newest: None,
+                next_checkpoint: CheckpointId(1),
+                mark,
+            };
+            records.insert(slot, record);
+        }
+        records
+    }
+
+    fn claim() -> Mark {
+        Mark::Claim(ClaimEntry {
+            nonce: String::new(),
+            holder: Holder {
+                name: String::new(),
+                build: String::new(),
+                identity: None,
+                parallelism: 1,
+            },
+            time: Timestamp(0),
+        })
+    }
+
+    fn checkpoint(slot: SlotNumber) -> Mark {
+        Mark::Checkpoint(CheckpointMark {
+            id: CheckpointId(slot.0),
+            kind: Kind::Checkpoint,
+            decided_at: Timestamp(0),
+            swept_through: Attempt(0),
+            sha256: String::new(),
+            bytes: 0,
+            object: None,
+        })
+    }
+
+    /// The same in the simplest way: what stays, one reason after the other.
+    fn stays(records: &Records, retained: usize) -> BTreeSet<SlotNumber> {
+        let deleted = Mark::Released(ReleaseReason::Deleted);
+        let wipes = records.iter().filter(|(_, record)| record.mark == deleted);
+        let wiped = wipes.map(|(slot, _)| *slot).max().unwrap_or_default();
+        let mut checkpoints: Vec<SlotNumber> = Vec::new();
+        for (slot, record) in records {
+            if record.checkpoint().is_some() && *slot > wiped {
+                checkpoints.push(*slot);
+            }
+        }
+        let newest = checkpoints.last().copied().unwrap_or(wiped);
+        let surplus = checkpoints.len().saturating_sub(retained);
+        let retained: BTreeSet<SlotNumber> = checkpoints.drain(surplus..).collect();
+        let mut stays = BTreeSet::new();
+        for (slot, record) in records {
+            let needed = match &record.mark {
+                Mark::Claim(_) | Mark::Released(_) => true,
+                Mark::Checkpoint(_) => retained.contains(slot),
+                Mark::Committed(entry) => {
+                    let of = entry.checkpoint.map(|checkpoint| checkpoint.slot);
+                    of.is_some_and(|of| retained.contains(&of))
+                }
+            };
+            if needed || *slot >= newest {
+                stays.insert(*slot);
+            }
+        }
+        stays
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_what_does_not_stay(
+            all in prop::collection::vec(said(), 0..40),
+            retained in 1_u32..5,
+        ) {
+            let records = records(&all);
+            let garbage = garbage(&records, retained);
+            prop_assert!(garbage.is_sorted());
+            let left: BTreeSet<SlotNumber> = records
+                .keys()
+                .filter(|slot| !garbage.contains(slot))
+                .copied()
+                .collect();
+            prop_assert_eq!(&left, &stays(&records, usize::try_from(retained).unwrap()));
+            prop_assert_eq!(left.last(), records.keys().next_back(), "the end stays");
+            prop_assert!(mark(&garbage).is_none_or(|mark| Some(&mark) <= left.last()));
+        }
+    }
+}

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -65,6 +66,11 @@ impl S3Door {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         if let Some(endpoint) = &options.endpoint {
             config = config.endpoint_url(endpoint);
+        }
+        if let Some(keys) = &options.credentials {
+            let (access, secret) = (keys.access_key.clone(), keys.secret_key.clone());
+            let keys = Credentials::new(access, secret, None, None, "millstream");
+            config = config.credentials_provider(keys);
         }
         if let Some(region) = &options.region {
             config = config.region(Region::new(region.clone()));

@@ -1,4 +1,10 @@
-//! The chain on real stores: directories, MinIO, and stores that misbehave.
+//! The chain on real stores: directories, MinIO, a store that breaks the rule, and a network that
+//! loses replies.
 
 mod chain;
+mod faults;
+mod garbage;
+mod proxy;
+mod race;
+mod s3;
 mod sample;
