@@ -43,3 +43,35 @@ impl SinkWriter for BlackholeWriter {
         self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{ArrayRef, Int64Array, RecordBatch};
+    use millstream_types::{Attempt, SubtaskIndex};
+
+    use super::*;
+
+    #[test]
+    fn rows_are_counted_and_leave_nothing_to_commit() {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        let batch: Batch = RecordBatch::try_from_iter([("id", column)]).unwrap().into();
+        let job = JobId {
+            namespace: "default".to_owned(),
+            name: "test".to_owned(),
+        };
+        let uid = OperatorUid::from("nowhere");
+        assert!(sink().committer(&job, &uid).unwrap().is_none());
+        let context = WriterContext {
+            job,
+            uid,
+            attempt: Attempt(1),
+            subtask: SubtaskIndex(0),
+            parallelism: 1,
+            schema: batch.schema(),
+        };
+        let mut writer = sink().writer(context).unwrap();
+        writer.write(&batch).unwrap();
+        assert!(writer.bytes() >= 24);
+        assert_eq!(writer.prepare(CheckpointId(1)).unwrap(), []);
+    }
+}

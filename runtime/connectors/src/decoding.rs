@@ -191,3 +191,6 @@ fn internal(error: &arrow_schema::ArrowError) -> Failure {
     let message = format!("decoded columns do not fit their schema: {error}");
     Failure::new(ErrorCode::CorruptRecord, ErrorKind::Internal, message)
 }
+
+#[cfg(test)]
+mod tests;

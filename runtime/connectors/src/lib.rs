@@ -82,3 +82,26 @@ fn not_built(node: &str, connector: &str) -> Failure {
         ),
     )
 }
+
+#[cfg(all(test, not(feature = "kafka")))]
+mod tests {
+    use millstream_spec::OnError;
+
+    use super::*;
+
+    #[test]
+    fn a_build_without_kafka_says_so() {
+        let options = r#"{"bootstrapServers": "localhost:9092", "topics": ["orders"]}"#;
+        let spec = ValidSource {
+            name: "orders".to_owned(),
+            connector: SourceOptions::Kafka(serde_json::from_str(options).unwrap()),
+            format: millstream_spec::Format::Raw(millstream_spec::dataflow::RawFormat {}),
+            schema: Vec::new(),
+            watermark: None,
+            on_error: OnError::Fail,
+        };
+        let failure = source(&Arc::new(spec)).err().unwrap();
+        assert_eq!(failure.kind, ErrorKind::InvalidJob);
+        assert!(failure.message.contains("--features kafka"), "{failure}");
+    }
+}
