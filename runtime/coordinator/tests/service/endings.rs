@@ -59,25 +59,8 @@ async fn a_job_that_died_after_its_final_checkpoint_completes_without_workers() 
         .await;
     running.outcome().await;
     drop(worker);
-    let storage = millstream_checkpoint::Storage::directory(scenario.storage_path());
-    let job = millstream_types::JobId {
-        namespace: "default".to_owned(),
-        name: "orders".to_owned(),
-    };
     // A claim that nobody continued hides the release.
-    let holder = millstream_checkpoint::Holder {
-        name: "died".to_owned(),
-        build: "test".to_owned(),
-        identity: None,
-        parallelism: 2,
-    };
-    let chain = millstream_checkpoint::Chain::new(storage, job);
-    drop(
-        chain
-            .claim(holder, millstream_types::Timestamp(1))
-            .await
-            .unwrap(),
-    );
+    scenario.claim("died").await;
     assert_eq!(scenario.chain().await.released, None);
     let again = scenario.start(Restore::Latest);
     assert_eq!(again.outcome().await, Outcome::Completed);

@@ -50,22 +50,9 @@ async fn what_was_decided_is_committed_and_everything_else_aborted_before_tasks_
     running.wait_for_checkpoints(1).await;
     // From here on nothing can be committed, as if the coordinator died after a decision.
     scenario.ledger().unreachable = true;
-    let before = scenario.chain().await.next_checkpoint;
-    let deadline = tokio::time::Instant::now() + crate::scenario::DEADLINE;
-    while scenario.chain().await.next_checkpoint <= before {
-        assert!(tokio::time::Instant::now() < deadline, "no decision");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    let (_, listed) = scenario.uncommitted().await;
     running.crash().await;
     drop(worker);
-    let state = scenario.chain().await;
-    assert!(!state.newest_is_committed());
-    let newest = state.newest.unwrap();
-    let listed: Vec<String> = newest
-        .committables(&"out".into())
-        .into_iter()
-        .map(|committable| committable.transaction.0)
-        .collect();
     assert!(!listed.is_empty());
     {
         let mut ledger = scenario.ledger();
@@ -181,7 +168,7 @@ async fn a_deposed_coordinator_is_fenced_by_its_next_decision_and_its_workers_st
 }
 
 #[tokio::test]
-async fn a_transaction_that_is_unknown_to_a_deposed_coordinator_is_not_its_loss() {
+async fn a_deposed_coordinator_gives_up_commits_that_it_tries_again() {
     let scenario = Scenario::default();
     let old = scenario.start(Restore::Latest);
     let _worker = scenario.worker("a", 2, &old).await;
@@ -191,30 +178,59 @@ async fn a_transaction_that_is_unknown_to_a_deposed_coordinator_is_not_its_loss(
         !scenario.ledger().that_stand(Stand::Open).is_empty()
     })
     .await;
-    let storage = millstream_checkpoint::Storage::directory(scenario.storage_path());
-    let job = millstream_types::JobId {
-        namespace: "default".to_owned(),
-        name: "orders".to_owned(),
-    };
-    let holder = millstream_checkpoint::Holder {
-        name: "successor".to_owned(),
-        build: "test".to_owned(),
-        identity: None,
-        parallelism: 2,
-    };
-    let chain = millstream_checkpoint::Chain::new(storage, job);
-    let (_claimed, _) = chain
-        .claim(holder, millstream_types::Timestamp(1))
-        .await
-        .unwrap();
-    {
-        let mut ledger = scenario.ledger();
-        for (_, stand) in ledger.transactions.values_mut() {
-            *stand = Stand::Aborted;
-        }
-        ledger.unreachable = false;
-    }
+    scenario.claim("successor").await;
     assert!(matches!(old.outcome().await, Outcome::Fenced(_)));
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_unknown_to_a_deposed_coordinator_is_not_its_loss() {
+    let scenario = Scenario::default();
+    let old = scenario.start(Restore::Latest);
+    let _worker = scenario.worker("a", 2, &old).await;
+    old.wait_for_checkpoints(1).await;
+    // Between a decision and its commit a successor claims, commits, and forgets.
+    let sink = scenario.sink.clone();
+    let claim = scenario.claim("successor");
+    scenario.ledger().before_commit = Some(Box::pin(async move {
+        claim.await;
+        sink.0.lock().unwrap().transactions.clear();
+    }));
+    assert!(matches!(old.outcome().await, Outcome::Fenced(_)));
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_another_job_is_committed_and_not_swept_when_it_is_imported() {
+    let mut scenario = Scenario::default();
+    let running = scenario.start(Restore::Latest);
+    let worker = scenario.worker("a", 2, &running).await;
+    running.wait_for_checkpoints(1).await;
+    scenario.ledger().unreachable = true;
+    let (path, listed) = scenario.uncommitted().await;
+    running.crash().await;
+    drop(worker);
+    scenario.ledger().unreachable = false;
+
+    // The other job has a life behind it, whose leftovers have to be swept.
+    scenario.name = "copy".to_owned();
+    let earlier = scenario.start(Restore::Latest);
+    earlier.wait_for_state(JobState::WaitingForWorkers).await;
+    earlier.crash().await;
+    let copy = scenario.start(Restore::Path(path));
+    let _worker = scenario.worker("b", 2, &copy).await;
+    copy.wait_for_checkpoints(1).await;
+    assert!(
+        scenario
+            .ledger()
+            .acts
+            .contains(&Act::Sweep(vec![Attempt(1)]))
+    );
+    for name in listed {
+        assert_eq!(
+            scenario.ledger().transactions[&name].1,
+            Stand::Committed,
+            "{name}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use millstream_checkpoint::{Chain, ChainState, Storage, StorageOptions};
+use millstream_checkpoint::{Chain, ChainState, Holder, Storage, StorageOptions};
 use millstream_coordinator::{
     CONNECTIONS_CAPACITY, Coordinator, Handle, Options, Outcome, Restore, Snapshot,
     WorkerConnection,
@@ -13,13 +13,13 @@ use millstream_coordinator::{
 use millstream_types::api::JobState;
 use millstream_types::clock::SystemClock;
 use millstream_types::protocol::Heartbeat;
-use millstream_types::{Clock, JobId};
+use millstream_types::{Clock, JobId, Timestamp};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::sink::{Ledger, TestSink};
+use crate::sink::{Ledger, Stand, TestSink};
 use crate::source::{TestSource, Topic};
 use crate::worker::{Manners, TestWorker};
 
@@ -49,7 +49,7 @@ impl Default for Scenario {
             source_name: "orders".to_owned(),
         };
         scenario.topic().splits = ["p0", "p1", "p2", "p3"].map(str::to_owned).to_vec();
-        scenario.topic().identity = "cluster-a".to_owned();
+        "cluster-a".clone_into(&mut scenario.topic().identity);
         scenario
     }
 }
@@ -155,14 +155,49 @@ impl Scenario {
         TestWorker::connect(name, slots, &self.sink, manners, &running.workers).await
     }
 
-    /// What the chain says now.
-    pub(crate) async fn chain(&self) -> ChainState {
+    fn job_chain(&self) -> Chain {
         let storage = Storage::directory(self.storage_path());
         let job = JobId {
             namespace: "default".to_owned(),
             name: self.name.clone(),
         };
-        Chain::new(storage, job).observe().await.unwrap()
+        Chain::new(storage, job)
+    }
+
+    /// What the chain says now.
+    pub(crate) async fn chain(&self) -> ChainState {
+        self.job_chain().observe().await.unwrap()
+    }
+
+    /// Waits until the newest checkpoint is decided and cannot be committed, because the other
+    /// side is away. Its path, and the transactions that it lists.
+    pub(crate) async fn uncommitted(&self) -> (String, Vec<String>) {
+        assert!(self.ledger().unreachable);
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            let state = self.chain().await;
+            let newest = state.newest.unwrap();
+            let listed = newest.committables(&"out".into()).into_iter();
+            let names: Vec<String> = listed.map(|listed| listed.transaction.0).collect();
+            let open = self.ledger().that_stand(Stand::Open);
+            if !names.is_empty() && names.iter().all(|name| open.contains(name)) {
+                return (state.newest_path.unwrap(), names);
+            }
+            assert!(tokio::time::Instant::now() < deadline, "no decision");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Claims the chain as another coordinator would, and does nothing with it.
+    pub(crate) fn claim(&self, name: &str) -> impl Future<Output = ()> + Send + use<> {
+        let chain = self.job_chain();
+        let holder = Holder {
+            name: name.to_owned(),
+            build: "test".to_owned(),
+            identity: None,
+            parallelism: 2,
+        };
+        async move { drop(chain.claim(holder, Timestamp(1)).await.unwrap()) }
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) enum Act {
 }
 
 /// All transactions that were ever begun.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Ledger {
     /// By name; the attempt that began it and how it stands.
     pub(crate) transactions: BTreeMap<String, (Attempt, Stand)>,
@@ -40,6 +40,8 @@ pub(crate) struct Ledger {
     pub(crate) acts: Vec<Act>,
     /// While set, every commit answers with a retry.
     pub(crate) unreachable: bool,
+    /// Happens right before the next commit.
+    pub(crate) before_commit: Option<BoxFuture<'static, ()>>,
     /// What preflight answers.
     pub(crate) preflight: Option<Failure>,
     /// Names that it reserves.
@@ -58,7 +60,7 @@ impl Ledger {
 }
 
 /// The sink.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct TestSink(pub(crate) Arc<Mutex<Ledger>>);
 
 impl SinkConnector for TestSink {
@@ -84,6 +86,10 @@ impl SinkCommitter for TestSink {
 
     fn commit<'a>(&'a self, committables: &'a [Committable]) -> BoxFuture<'a, Vec<CommitOutcome>> {
         Box::pin(async move {
+            let before = self.0.lock().unwrap().before_commit.take();
+            if let Some(before) = before {
+                before.await;
+            }
             let mut ledger = self.0.lock().unwrap();
             committables
                 .iter()
