@@ -32,9 +32,13 @@ pub fn plan(job: &ValidJob) -> Result<JobGraph, PlanError> {
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, || plan_here(job))
             .map_err(|error| PlanError::from(internal("job", &error.to_string())))?;
-        planner
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        // A panic, which would be a bug, fails the job and not the process.
+        planner.join().unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            let message = format!("the planner panicked: {}", text.unwrap_or_default());
+            Err(PlanError::from(internal("job", &message)))
+        })
     })
 }
 

@@ -197,6 +197,54 @@ pub fn dead_letter_schema() -> SchemaRef {
     ])
 }
 
+/// Writes the Arrow types in a text, such as an expression or an error's message, as a job file
+/// writes them.
+pub fn in_column_types(text: &str) -> String {
+    const TYPES: [(&str, &str); 13] = [
+        ("Timestamp(µs, \"+00:00\")", "timestamp"),
+        ("LargeUtf8", "string"),
+        ("Utf8View", "string"),
+        ("Utf8", "string"),
+        ("Int64", "int64"),
+        ("Int32", "int32"),
+        ("Float64", "float64"),
+        ("Boolean", "boolean"),
+        ("BinaryView", "bytes"),
+        ("Binary", "bytes"),
+        ("Date32", "date"),
+        ("Decimal128", "decimal"),
+        ("Decimal256", "decimal"),
+    ];
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut rest = text;
+    let mut out = String::with_capacity(text.len());
+    while let Some(c) = rest.chars().next() {
+        let begins = !out.ends_with(is_word);
+        let found = TYPES.iter().find_map(|(theirs, ours)| {
+            let after = rest.strip_prefix(theirs)?;
+            (begins && !after.starts_with(is_word)).then_some((*ours, after))
+        });
+        if let Some((ours, after)) = found {
+            out.push_str(ours);
+            rest = after;
+            if let Some((digits, after)) = decimal_digits(rest).filter(|_| ours == "decimal") {
+                out.push_str(&digits);
+                rest = after;
+            }
+        } else {
+            out.push(c);
+            rest = rest.get(c.len_utf8()..).unwrap_or_default();
+        }
+    }
+    out
+}
+
+/// `(20, 0)` without the space, and what follows it.
+fn decimal_digits(text: &str) -> Option<(String, &str)> {
+    let (digits, after) = text.strip_prefix('(')?.split_once(')')?;
+    Some((format!("({})", digits.replace(' ', "")), after))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,6 +276,22 @@ mod tests {
             "decimal(4,5)",
         ] {
             assert!(text.parse::<ColumnType>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn arrow_types_in_a_text_are_written_as_in_a_job_file() {
+        assert_eq!(
+            in_column_types("CAST(Int64s AS Decimal128(20, 0)) of Utf8, Timestamp(µs, \"+00:00\")"),
+            "CAST(Int64s AS decimal(20,0)) of string, timestamp"
+        );
+        for column_type in [
+            ColumnType::Int32,
+            ColumnType::Float64,
+            ColumnType::Decimal(12, 2),
+        ] {
+            let arrow = column_type.arrow().to_string();
+            assert_eq!(in_column_types(&arrow), column_type.to_string());
         }
     }
 }

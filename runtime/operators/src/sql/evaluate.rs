@@ -14,6 +14,7 @@ use datafusion_common::{DataFusionError, Result as DataFusionResult};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_expr::utils::collect_columns;
+use millstream_types::schema::in_column_types;
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 
 use crate::Result;
@@ -98,8 +99,8 @@ impl Evaluator {
         let message = format!(
             "{}: `{}` failed: {}; the first such record has {}",
             self.subject,
-            Sql(self.expression.as_ref()),
-            reason(error),
+            in_column_types(&Sql(self.expression.as_ref()).to_string()),
+            in_column_types(&reason(error)),
             self.values(records, row),
         );
         Failure::new(ErrorCode::ExpressionFailed, ErrorKind::InvalidJob, message)

@@ -7,6 +7,7 @@ use datafusion_physical_expr::expressions::Column;
 use millstream_spec::connector::DeliveryGuarantee;
 use millstream_spec::valid::{SinkConnector, SourceConnector};
 use millstream_spec::{Format, OnError, ValidSink, ValidSource};
+use millstream_types::schema::in_column_types;
 
 use crate::graph::{Node, NodeKind, SqlTransform};
 use crate::sql::types;
@@ -133,5 +134,5 @@ fn as_sql(expression: &dyn PhysicalExpr) -> String {
             self.0.fmt_sql(f)
         }
     }
-    types::in_column_types(&Sql(expression).to_string())
+    in_column_types(&Sql(expression).to_string())
 }

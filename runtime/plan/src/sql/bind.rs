@@ -13,6 +13,7 @@ use datafusion_expr::{Expr, ExprSchemable};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{self, visit_expressions_mut};
+use millstream_types::schema::in_column_types;
 
 use super::items::Item;
 use super::place::Subject;
@@ -173,7 +174,7 @@ fn message(error: &DataFusionError) -> String {
         .rsplit("Error during planning: ")
         .next()
         .unwrap_or(line);
-    let line = types::in_column_types(line.trim_end_matches(['.', ' ']));
+    let line = in_column_types(line.trim_end_matches(['.', ' ']));
     let mut letters = line.chars();
     match (letters.next(), letters.next()) {
         (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {

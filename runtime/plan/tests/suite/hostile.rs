@@ -104,7 +104,7 @@ fn planned_or_refused(sql: &str) {
         Err(error) => {
             for fault in error.faults() {
                 let place = fault.place.as_ref();
-                assert!(!fault.message.is_empty());
+                assert!(!fault.message.is_empty() && !fault.message.contains("panicked"));
                 assert!(place.is_none_or(|place| sql.lines().any(|line| line == place.text)));
             }
         }

@@ -13,4 +13,5 @@ mod hostile;
 mod jobs;
 mod projection;
 mod restored;
+mod running;
 mod values;
