@@ -11,7 +11,7 @@
 //!
 //! Reading order: [`graph`] is what comes out; `planning` is how; `sql` binds one transform and
 //! `functions` is what it may call; `chaining` and `fingerprint` finish the graph; [`explain`] shows
-//! it and [`compatibility`] compares it with a checkpoint; [`error`] is what is wrong with a job.
+//! it and [`mod@compatibility`] compares it with a checkpoint; [`error`] is what is wrong with a job.
 
 mod chaining;
 pub mod compatibility;

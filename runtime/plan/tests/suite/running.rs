@@ -25,11 +25,14 @@ fn run(sql: &str, records: &RecordBatch) -> Result<Option<RecordBatch>, String> 
         panic!("`t` is a transform")
     };
     let read = source.schema.fields().iter();
-    let read = read.map(|field| records.schema().index_of(field.name()).unwrap());
-    let given = records.project(&read.collect::<Vec<_>>()).unwrap();
+    let all = records.schema();
+    let read = read.filter_map(|field| all.index_of(field.name()).ok());
+    let given = records.project(&read.collect::<Vec<_>>());
+    let given = given.map_err(|error| error.to_string())?;
     let (filter, projection) = (bound.filter.clone(), bound.projection.clone());
     let schema = Arc::clone(&transform.schema);
-    let mut operator = SqlOperator::new("t".into(), filter, projection, schema).unwrap();
+    let mut operator = SqlOperator::new("t".into(), filter, projection, schema)
+        .map_err(|failure| failure.message)?;
     match batches(&mut operator, [Batch::new(given)]) {
         Ok(mut out) => Ok(out.pop().map(Batch::into_records)),
         Err(failure) => {
