@@ -55,7 +55,7 @@ impl Chain {
         let mut looks = Looks::default();
         loop {
             let view = self.slots.view(&mut survey).await?;
-            if let Some(state) = self.state(&view, &survey.records).await? {
+            if let Some(state) = self.state(&view, &survey, &survey.records).await? {
                 return Ok(state);
             }
             looks.again(|| self.vanished(&view)).await?;
@@ -141,7 +141,7 @@ impl Chain {
                         .range(..taken.slot)
                         .map(|(slot, record)| (*slot, record.clone()))
                         .collect();
-                    if let Some(state) = self.state(&view, &below).await? {
+                    if let Some(state) = self.state(&view, &survey, &below).await? {
                         let claimed = ClaimedChain::new(self.clone(), taken, &view, survey);
                         return Ok(Some((claimed, state)));
                     }
@@ -235,10 +235,15 @@ impl Chain {
     }
 
     /// What a view says to the outside; `None` if its newest checkpoint has gone since.
-    async fn state(&self, view: &View, records: &Records) -> Result<Option<ChainState>> {
+    async fn state(
+        &self,
+        view: &View,
+        survey: &Survey,
+        records: &Records,
+    ) -> Result<Option<ChainState>> {
         let newest = match &view.newest {
             None => None,
-            Some((slot, ..)) => match self.slots.manifest(*slot).await? {
+            Some((slot, ..)) => match self.slots.surveyed_manifest(survey, *slot).await? {
                 None => return Ok(None),
                 manifest => manifest,
             },
@@ -259,7 +264,7 @@ impl Chain {
     }
 }
 
-fn claims(records: &Records) -> Vec<Claim> {
+pub(crate) fn claims(records: &Records) -> Vec<Claim> {
     records
         .iter()
         .filter_map(|(slot, record)| {

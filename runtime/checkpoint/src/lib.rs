@@ -22,11 +22,12 @@
 //!
 //! Reading order: [`protocol`] has the rules, without I/O; [`chain`] carries them out;
 //! [`manifest`] is what is kept; [`storage`] is where; [`savepoint`] and [`reservation`] lie
-//! beside the chain; [`error`] is what goes wrong.
+//! beside the chain; [`inspect`] looks at it all from outside; [`error`] is what goes wrong.
 
 pub mod chain;
 mod envelope;
 pub mod error;
+pub mod inspect;
 mod key;
 pub mod manifest;
 mod nonce;

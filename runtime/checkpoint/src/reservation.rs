@@ -10,11 +10,16 @@ use crate::storage::{Settled, Storage};
 
 /// Body of a reservation's object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Reservation {
+pub(crate) struct Reservation {
     name: String,
     owner: JobId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     identity: Option<String>,
+}
+
+/// Where reservations lie below the storage root.
+pub(crate) fn folder() -> Key {
+    Key::new(&["reservations"])
 }
 
 /// Reserves a name for a job, for as long as the storage lives. The same job may reserve it
@@ -28,7 +33,7 @@ pub async fn reserve(
     owner: &JobId,
     identity: Option<&str>,
 ) -> Result<()> {
-    let key = Key::new(&["reservations", &format!("{name}.json")]);
+    let key = folder().child(&format!("{name}.json"));
     let sealed = envelope::seal(&Reservation {
         name: name.to_owned(),
         owner: owner.clone(),

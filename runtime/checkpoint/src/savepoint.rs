@@ -66,44 +66,35 @@ pub async fn read_savepoint(uri: &str, options: &StorageOptions) -> Result<Manif
     if let Some((folder, name)) = split_last(uri) {
         if name == MANIFEST {
             let storage = Storage::open(folder, options).await?;
-            let read = read_folder(&storage).await?;
+            let read = read_folder(&storage, &Key::root()).await?;
             return read.ok_or_else(|| missing("there is no such object"));
         }
         if let Some(slot) = SlotNumber::from_file_name(name) {
             let (job, _) =
                 split_last(folder).ok_or_else(|| missing("it lies in no job's folder"))?;
-            let read = job_slots(Storage::open(job, options).await?)
+            let read = Slots::in_folder(Storage::open(job, options).await?, Key::root())
                 .manifest(slot)
                 .await?;
             return read.ok_or_else(|| missing("there is no such slot"));
         }
     }
     let storage = Storage::open(uri, options).await?;
-    if let Some(manifest) = read_folder(&storage).await? {
+    if let Some(manifest) = read_folder(&storage, &Key::root()).await? {
         return Ok(manifest);
     }
-    newest(&job_slots(storage)).await?.ok_or_else(|| {
+    newest(&Slots::in_folder(storage, Key::root())).await?.ok_or_else(|| {
         missing("it is neither a savepoint's folder (with a manifest.json) nor a job's (with a chain that has a checkpoint)")
     })
 }
 
-/// The slots of a job in whose folder a storage was opened.
-const fn job_slots(storage: Storage) -> Slots {
-    Slots {
-        storage,
-        folder: Key::root(),
-        job: None,
-    }
-}
-
-async fn read_folder(storage: &Storage) -> Result<Option<Manifest>> {
-    let folder = Key::root();
+/// The savepoint in a folder; `None` if there is none.
+pub(crate) async fn read_folder(storage: &Storage, folder: &Key) -> Result<Option<Manifest>> {
     let key = folder.child(MANIFEST);
     let Some(bytes) = storage.read(&key).await? else {
         return Ok(None);
     };
     let (savepoint, _) = envelope::open::<Savepoint>(&storage.address(&key), &bytes)?;
-    load(storage, &folder, savepoint.attempt, savepoint.stored)
+    load(storage, folder, savepoint.attempt, savepoint.stored)
         .await
         .map(Some)
 }

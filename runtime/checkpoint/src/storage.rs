@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub(crate) use door::{Created, Door};
+pub(crate) use door::{Created, Door, Listed};
 pub(crate) use location::split_last;
 
 use crate::envelope::MAX_OBJECT_BYTES;

@@ -67,7 +67,8 @@ pub struct ClaimedChain {
 }
 
 impl ClaimedChain {
-    pub(super) fn new(chain: Chain, taken: Bid, view: &View, survey: Survey) -> Self {
+    pub(super) fn new(chain: Chain, taken: Bid, view: &View, mut survey: Survey) -> Self {
+        survey.newest = None;
         let newest = view.newest.as_ref();
         Self {
             chain,

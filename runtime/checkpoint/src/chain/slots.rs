@@ -40,9 +40,19 @@ pub(crate) struct Survey {
     pub(crate) records: Records,
     /// Slots that were not, and why.
     pub(crate) unreadable: BTreeMap<SlotNumber, String>,
+    /// What the newest checkpoint among them holds, so that it need not be read again.
+    pub(crate) newest: Option<(SlotNumber, Slot)>,
+    /// Where listings begin, once that has been looked up.
+    start: Option<Option<SlotNumber>>,
 }
 
 impl Survey {
+    fn keep_newest(&mut self, number: SlotNumber, slot: Slot) {
+        if self.newest.as_ref().is_none_or(|newest| newest.0 < number) {
+            self.newest = Some((number, slot));
+        }
+    }
+
     pub(crate) fn unreadable_slots(&self) -> Vec<SlotNumber> {
         self.unreadable.keys().copied().collect()
     }
@@ -78,14 +88,14 @@ pub(crate) enum Outcome {
 
 /// Body of the object that says below which slot an attempt deletes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct DeletionMark {
+pub(crate) struct DeletionMark {
     attempt: Attempt,
     below: SlotNumber,
 }
 
 /// Body of the object that says where a listing of the chain may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct ListingStart {
+pub(crate) struct ListingStart {
     slot: SlotNumber,
 }
 
@@ -96,6 +106,15 @@ impl Slots {
             storage,
             folder: Key::new(&[&job.namespace, &job.name]),
             job: Some(job),
+        }
+    }
+
+    /// The slots in a job's folder, whichever job it is.
+    pub(crate) const fn in_folder(storage: Storage, folder: Key) -> Self {
+        Self {
+            storage,
+            folder,
+            job: None,
         }
     }
 
@@ -115,7 +134,7 @@ impl Slots {
         self.storage.address(&self.chain())
     }
 
-    fn start_key(&self) -> Key {
+    pub(crate) fn start_key(&self) -> Key {
         self.folder.child("chain-start.json")
     }
 
@@ -130,8 +149,8 @@ impl Slots {
     }
 
     /// Numbers of all slots that may matter: from the remembered start on, if it is there.
-    async fn list(&self) -> Result<Vec<SlotNumber>> {
-        if let Some(start) = self.listing_start().await? {
+    async fn list(&self, start: Option<SlotNumber>) -> Result<Vec<SlotNumber>> {
+        if let Some(start) = start {
             let before = SlotNumber(start.0.saturating_sub(1));
             let slots = self.list_after(before).await?;
             if slots.first() == Some(&start) {
@@ -165,7 +184,7 @@ impl Slots {
     }
 
     /// Folder of the objects that say what attempts delete.
-    fn marks(&self) -> Key {
+    pub(crate) fn marks(&self) -> Key {
         self.folder.child("collected")
     }
 
@@ -235,7 +254,11 @@ impl Slots {
 
     /// Reads what is there beyond what is `known`; forgets what has gone.
     pub(crate) async fn survey(&self, known: &mut Survey) -> Result<()> {
-        let listed: BTreeSet<SlotNumber> = self.list().await?.into_iter().collect();
+        let start = match known.start {
+            Some(start) => start,
+            None => *known.start.insert(self.listing_start().await?),
+        };
+        let listed: BTreeSet<SlotNumber> = self.list(start).await?.into_iter().collect();
         known.records.retain(|slot, _| listed.contains(slot));
         known.unreadable.retain(|slot, _| listed.contains(slot));
         let unknown = listed
@@ -247,7 +270,10 @@ impl Slots {
             .buffer_unordered(CONCURRENT_READS);
         while let Some((slot, read)) = reads.next().await {
             match read {
-                Ok(Some((_, record))) => {
+                Ok(Some((body, record))) => {
+                    if record.checkpoint().is_some() {
+                        known.keep_newest(slot, body);
+                    }
                     known.unreadable.remove(&slot);
                     known.records.insert(slot, record);
                 }
@@ -352,15 +378,31 @@ impl Slots {
 
     /// The manifest of a decided checkpoint; `None` if its slot has gone.
     pub(crate) async fn manifest(&self, number: SlotNumber) -> Result<Option<Manifest>> {
-        let Some((slot, _)) = self.read(number).await? else {
-            return Ok(None);
-        };
+        match self.read(number).await? {
+            Some((slot, _)) => self.manifest_in(slot).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// As [`manifest`](Self::manifest), for a slot that a survey has found.
+    pub(crate) async fn surveyed_manifest(
+        &self,
+        survey: &Survey,
+        number: SlotNumber,
+    ) -> Result<Option<Manifest>> {
+        match survey.newest.as_ref().filter(|newest| newest.0 == number) {
+            Some((_, slot)) => self.manifest_in(slot.clone()).await.map(Some),
+            None => self.manifest(number).await,
+        }
+    }
+
+    async fn manifest_in(&self, slot: Slot) -> Result<Manifest> {
         match slot.entry {
-            Entry::Checkpoint(stored) => load(&self.storage, &self.folder, slot.attempt, stored)
-                .await
-                .map(Some),
+            Entry::Checkpoint(stored) => {
+                load(&self.storage, &self.folder, slot.attempt, stored).await
+            }
             _ => Err(Error::Missing {
-                path: self.address(number),
+                path: self.address(slot.slot),
                 reason: "the slot holds no checkpoint".to_owned(),
             }),
         }

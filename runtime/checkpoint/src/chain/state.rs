@@ -2,6 +2,8 @@
 
 use millstream_types::{Attempt, CheckpointId, CheckpointKind, Timestamp};
 
+use serde::Serialize;
+
 use crate::manifest::Manifest;
 use crate::slot::{DecidedCheckpoint, Holder, ReleaseReason, SlotNumber};
 
@@ -49,20 +51,23 @@ impl ChainState {
 }
 
 /// One claim of a chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Claim {
     /// Where it lies.
     pub slot: SlotNumber,
     /// The attempt that it began.
     pub attempt: Attempt,
     /// Who made it.
+    #[serde(flatten)]
     pub holder: Holder,
     /// When, by its own clock.
     pub time: Timestamp,
 }
 
 /// One decided checkpoint in a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct CheckpointEntry {
     /// Its number.
     pub id: CheckpointId,

@@ -64,9 +64,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::{CheckpointMark, Kind, Record};
-    use crate::slot::{
-        ClaimEntry, CommittedEntry, DecidedCheckpoint, Holder, ReleaseReason,
-    };
+    use crate::slot::{ClaimEntry, CommittedEntry, DecidedCheckpoint, Holder, ReleaseReason};
 
     /// What a slot says; a confirmation points this many checkpoints back.
     #[derive(Debug, Clone)]

@@ -126,7 +126,11 @@ impl Job {
         }
         let kept: BTreeSet<u64> = self.checkpoints.iter().copied().collect();
         let large = self.large.intersection(&kept).count();
-        assert_eq!(files(&folder.join("data")), large, "objects without a checkpoint");
+        assert_eq!(
+            files(&folder.join("data")),
+            large,
+            "objects without a checkpoint"
+        );
         assert!(files(&folder.join("chain")) >= self.claims + kept.len());
     }
 }
@@ -180,7 +184,10 @@ async fn what_older_attempts_left_goes_and_what_the_live_one_writes_stays() {
     put("chain/.00000000000000000002.json.abc.tmp");
     put("chain/.00000000000000000009.json.abc.tmp");
     let collected = second.collect_garbage(1).await.unwrap();
-    assert_eq!((collected.slots, collected.objects, collected.unfinished), (0, 1, 1));
+    assert_eq!(
+        (collected.slots, collected.objects, collected.unfinished),
+        (0, 1, 1)
+    );
     for (path, there) in [
         ("data/1/7/never-decided.json", false),
         ("data/2/7/not-decided-yet.json", true),
@@ -194,11 +201,27 @@ async fn what_older_attempts_left_goes_and_what_the_live_one_writes_stays() {
 #[tokio::test]
 async fn a_long_chain_is_listed_from_where_it_still_matters() {
     let (folder, storage) = directory();
-    let start = folder.path().join("checkpoints/default/orders/chain-start.json");
+    let start = folder
+        .path()
+        .join("checkpoints/default/orders/chain-start.json");
     for id in 1..=5 {
         let (mut claimed, state) = chain(&storage).claim(holder("a"), NOW).await.unwrap();
-        claimed.restate_commit(claimed.recovery_permit(), state.lingering().last().map_or(millstream_types::Attempt(0), |last| last.0)).await.unwrap();
-        drop(claimed.decide(manifest(claimed.attempt(), id)).await.unwrap());
+        claimed
+            .restate_commit(
+                claimed.recovery_permit(),
+                state
+                    .lingering()
+                    .last()
+                    .map_or(millstream_types::Attempt(0), |last| last.0),
+            )
+            .await
+            .unwrap();
+        drop(
+            claimed
+                .decide(manifest(claimed.attempt(), id))
+                .await
+                .unwrap(),
+        );
         claimed.collect_garbage(1).await.unwrap();
     }
     let state = chain(&storage).observe().await.unwrap();

@@ -4,6 +4,7 @@
 mod chain;
 mod faults;
 mod garbage;
+mod inspect;
 mod proxy;
 mod race;
 mod s3;

@@ -8,7 +8,7 @@ use crate::sample::{NOW, chain, directory, holder, manifest};
 
 const RACES: u64 = 1_000;
 /// Races between two collections of garbage.
-const COLLECTED_EVERY: u64 = 20;
+const COLLECTED_EVERY: u64 = 8;
 
 /// The owner decides while another coordinator claims: both want the same slot. The loser then
 /// takes the next one. Exactly one of them may believe in that slot.

@@ -1,0 +1,156 @@
+//! Looking at checkpoints from outside, for people and their tools. Nothing here writes.
+
+mod verify;
+
+use millstream_types::{Attempt, CheckpointId};
+use serde::Serialize;
+
+pub use verify::{Finding, Verified, verify};
+
+use crate::chain::slots::{Slots, Survey};
+use crate::chain::{CheckpointEntry, Claim, checkpoints, claims};
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::manifest::Manifest;
+use crate::protocol::view::View;
+use crate::savepoint::read_savepoint;
+use crate::slot::{ReleaseReason, SlotNumber};
+use crate::storage::{Storage, StorageOptions};
+
+/// The chain of one job, in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobListing {
+    /// Address of the job's folder.
+    pub path: String,
+    /// The newest claim.
+    pub claim: Option<Claim>,
+    /// Why its attempt has ended, if it has said so.
+    pub released: Option<ReleaseReason>,
+    /// Transactions of attempts up to this one are all resolved.
+    pub swept_through: Attempt,
+    /// Decided checkpoints that are still there, oldest first.
+    pub checkpoints: Vec<CheckpointEntry>,
+    /// Addresses of the savepoints' folders.
+    pub savepoints: Vec<String>,
+    /// Why the job could not be started from here, if it could not.
+    pub fault: Option<String>,
+}
+
+/// The chains below a storage, or the one in a job's folder.
+///
+/// # Errors
+/// There is no chain at all, or the store does not answer. A chain that is corrupt is listed with
+/// its fault.
+pub async fn list(uri: &str, options: &StorageOptions) -> Result<Vec<JobListing>> {
+    let storage = Storage::open(uri, options).await?;
+    let mut listings = Vec::new();
+    for slots in jobs(&storage).await? {
+        listings.push(listing(&slots).await?);
+    }
+    Ok(listings)
+}
+
+/// One checkpoint: by its number in the chain of a job's folder, or the newest there, or
+/// whatever [`read_savepoint`] finds at the address.
+///
+/// # Errors
+/// As [`read_savepoint`].
+pub async fn show(
+    uri: &str,
+    checkpoint: Option<CheckpointId>,
+    options: &StorageOptions,
+) -> Result<Manifest> {
+    let Some(id) = checkpoint else {
+        return read_savepoint(uri, options).await;
+    };
+    let slots = Slots::in_folder(Storage::open(uri, options).await?, Key::root());
+    let mut survey = Survey::default();
+    slots.survey(&mut survey).await?;
+    let entries = checkpoints(&slots, &survey.records);
+    // A number that an attempt did not decide may have been taken again: the newest counts.
+    let entry = entries.iter().rev().find(|entry| entry.id == id);
+    let found = match entry {
+        Some(entry) => slots.manifest(entry.slot).await?,
+        None => None,
+    };
+    found.ok_or_else(|| {
+        let there: Vec<String> = entries.iter().map(|entry| entry.id.to_string()).collect();
+        Error::Missing {
+            path: uri.to_owned(),
+            reason: format!(
+                "the chain has no checkpoint {id}; it has {}",
+                if there.is_empty() {
+                    "none".to_owned()
+                } else {
+                    there.join(", ")
+                }
+            ),
+        }
+    })
+}
+
+/// The job in whose folder a storage was opened, or all jobs below it.
+async fn jobs(storage: &Storage) -> Result<Vec<Slots>> {
+    let here = Slots::in_folder(storage.clone(), Key::root());
+    if has_chain(&here).await? {
+        return Ok(vec![here]);
+    }
+    let door = storage.door();
+    let mut jobs = Vec::new();
+    for namespace in door.folders(&Key::root()).await? {
+        let folder = Key::from_store(namespace.clone());
+        for name in door.folders(&folder).await? {
+            let folder = Key::from_store(format!("{namespace}/{name}"));
+            let slots = Slots::in_folder(storage.clone(), folder);
+            if has_chain(&slots).await? {
+                jobs.push(slots);
+            }
+        }
+    }
+    if jobs.is_empty() {
+        return Err(Error::Missing {
+            path: storage.uri().to_owned(),
+            reason: "it is neither a checkpoint storage with a job in it nor a job's folder in one"
+                .to_owned(),
+        });
+    }
+    Ok(jobs)
+}
+
+async fn has_chain(slots: &Slots) -> Result<bool> {
+    Ok(!slots.list_after(SlotNumber(0)).await?.is_empty())
+}
+
+async fn listing(slots: &Slots) -> Result<JobListing> {
+    let mut survey = Survey::default();
+    // A chain that does not fit together only because somebody writes fits at the next look.
+    let fault = match slots.view(&mut survey).await {
+        Ok(_) => None,
+        Err(error @ Error::Corrupt { .. }) => Some(error.to_string()),
+        Err(error) => return Err(error),
+    };
+    let unreadable = survey.unreadable_slots();
+    let view = View::of(&survey.records, &unreadable).ok();
+    Ok(JobListing {
+        path: slots.storage.address(&slots.folder),
+        claim: claims(&survey.records).pop(),
+        released: view.as_ref().and_then(|view| view.released),
+        swept_through: view.map(|view| view.swept_through).unwrap_or_default(),
+        checkpoints: checkpoints(slots, &survey.records),
+        savepoints: savepoint_folders(slots)
+            .await?
+            .iter()
+            .map(|folder| slots.storage.address(folder))
+            .collect(),
+        fault,
+    })
+}
+
+async fn savepoint_folders(slots: &Slots) -> Result<Vec<Key>> {
+    let all = slots.folder.child("savepoints");
+    let names = slots.storage.door().folders(&all).await?;
+    let key =
+        |name: &String| Key::from_store(format!("{all}/{name}").trim_start_matches('/').to_owned());
+    Ok(names.iter().map(key).collect())
+}
