@@ -17,6 +17,7 @@ use millstream_types::{Clock, JobId, Timestamp};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, Interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::sink::{Ledger, Stand, TestSink};
@@ -173,7 +174,7 @@ impl Scenario {
     /// side is away. Its path, and the transactions that it lists.
     pub(crate) async fn uncommitted(&self) -> (String, Vec<String>) {
         assert!(self.ledger().unreachable);
-        let deadline = tokio::time::Instant::now() + DEADLINE;
+        let mut looks = Looks::new("no decision");
         loop {
             let state = self.chain().await;
             let newest = state.newest.unwrap();
@@ -183,8 +184,7 @@ impl Scenario {
             if !names.is_empty() && names.iter().all(|name| open.contains(name)) {
                 return (state.newest_path.unwrap(), names);
             }
-            assert!(tokio::time::Instant::now() < deadline, "no decision");
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            looks.next().await;
         }
     }
 
@@ -264,12 +264,34 @@ impl Running {
 
 /// Waits until a condition holds.
 pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = tokio::time::Instant::now() + DEADLINE;
+    let mut looks = Looks::new(what);
     while !condition() {
+        looks.next().await;
+    }
+}
+
+/// Paces looks at a condition, up to the deadline.
+struct Looks<'a> {
+    what: &'a str,
+    deadline: Instant,
+    pace: Interval,
+}
+
+impl<'a> Looks<'a> {
+    fn new(what: &'a str) -> Self {
+        Self {
+            what,
+            deadline: Instant::now() + DEADLINE,
+            pace: tokio::time::interval(Duration::from_millis(5)),
+        }
+    }
+
+    async fn next(&mut self) {
         assert!(
-            tokio::time::Instant::now() < deadline,
-            "{what} did not happen"
+            Instant::now() < self.deadline,
+            "waited in vain: {}",
+            self.what
         );
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        self.pace.tick().await;
     }
 }
