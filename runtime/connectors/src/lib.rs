@@ -12,6 +12,17 @@
 //! Reading order: [`decoding`] turns payloads into batches for every source that reads bytes, and
 //! [`encoding`] batches into payloads for every sink that writes them; [`generator`] is the smallest source; [`files`] is the smallest exactly-once pair; [`print`]
 //! and [`blackhole`] are sinks that promise less; `kafka` is the big one.
+//!
+//! # Crash points
+//! With the feature `fail/failpoints` these names can be armed; each ends the process at once:
+//!
+//! | name | where |
+//! |---|---|
+//! | `kafka-sink::flushed` | a transaction's records are all acknowledged, the sink is not prepared |
+//! | `kafka-commit::sent` | a transaction's `EndTxn` is sent, its answer is not read |
+//! | `files-sink::prepared` | a file is complete under its hidden name |
+//! | `files-sink::before-rename` | a file is to get its visible name |
+//! | `files-sink::after-rename` | a file has its visible name |
 
 pub mod blackhole;
 pub mod decoding;

@@ -154,6 +154,9 @@ impl Connection {
         let answer = async {
             self.stream.write_all(&frame).await?;
             self.stream.flush().await?;
+            fail::fail_point!("kafka-commit::sent", R::NAME == "EndTxn", |_| {
+                std::process::abort()
+            });
             read_frame(&mut self.stream).await
         };
         let mut response = match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {

@@ -238,6 +238,16 @@ fn a_committed_transaction_whose_id_was_initialised_again_cannot_be_told(bench: 
     });
 }
 
+fn a_delayed_commit_of_an_older_incarnation_leaves_the_newer_one_alone(bench: &Bench) {
+    let older = bench.open("delayed", LONG);
+    assert_eq!(bench.commit(&older), seen(code::NONE, Outcome::Committed));
+    let newer = bench.open("delayed", LONG);
+    let fenced = seen(code::PRODUCER_FENCED, Outcome::Lost);
+    assert_eq!(bench.commit(&older), fenced);
+    assert_eq!(bench.phase("delayed"), Some(Phase::Ongoing));
+    assert_eq!(bench.commit(&newer), seen(code::NONE, Outcome::Committed));
+}
+
 fn a_transaction_that_timed_out_is_lost(bench: &Bench) {
     let transaction = bench.open("late", Duration::from_secs(1));
     wait_until("the broker aborts it", PATIENCE, || {
@@ -272,6 +282,7 @@ fn the_whole_table(version: KafkaVersion, transaction_version: Option<u8>) {
     other_epochs_are_fenced_and_harm_nothing(&bench);
     a_transaction_whose_id_was_initialised_again_is_lost(&bench);
     a_committed_transaction_whose_id_was_initialised_again_cannot_be_told(&bench);
+    a_delayed_commit_of_an_older_incarnation_leaves_the_newer_one_alone(&bench);
     a_transaction_that_timed_out_is_lost(&bench);
     a_dead_writers_transaction_survives_a_crash_of_the_broker(&mut bench);
 }
