@@ -162,7 +162,7 @@ fn one_process(command: &mut Command, field: &Field<'_>, run: &str) -> Result<(f
     // A process that has ended keeps its numbers until it is waited for, which `ended` does: so
     // they are read in every turn and the last ones that could be read are kept.
     let mut last = (0.0, 0);
-    let mut read = |process: &Process, last: &mut (f64, u64)| {
+    let read = |process: &Process, last: &mut (f64, u64)| {
         if let Ok(seconds) = process.cpu_seconds() {
             last.0 = seconds;
         }

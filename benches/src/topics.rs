@@ -76,7 +76,15 @@ impl Topics {
         for partition in 0..self.partitions {
             wanted.add_partition(topic, partition);
         }
-        let committed = consumer.committed_offsets(wanted, TIMEOUT)?;
+        let committed = match consumer.committed_offsets(wanted, TIMEOUT) {
+            // The broker makes its offsets topic at the first use of any group.
+            Err(KafkaError::MetadataFetch(
+                RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress,
+            )) => return Ok(false),
+            committed => committed?,
+        };
         for partition in 0..self.partitions {
             let (_, end) = consumer.fetch_watermarks(topic, partition, TIMEOUT)?;
             let at = committed.find_partition(topic, partition).ok_or("no partition")?.offset();

@@ -9,7 +9,7 @@ use millstream_benches::Result;
 use millstream_benches::contender::{Contender, Field, Settings};
 use millstream_benches::flink::Flink;
 use millstream_benches::topics::Topics;
-use millstream_tests::kafka::Kafka;
+use millstream_tests::kafka::{Broker, BrokerOptions, KafkaVersion};
 
 /// Settings of the benchmark.
 #[derive(Parser)]
@@ -60,6 +60,13 @@ fn contenders(arguments: &Arguments, directory: &Path) -> Result<Vec<Contender>>
     Ok(contenders)
 }
 
+fn start_broker(version: &str) -> Result<Broker> {
+    let version = KafkaVersion::ALL.into_iter().find(|known| known.text() == version);
+    let version = version.ok_or("--kafka must be a version that tools/kafka.sh knows")?;
+    let options = BrokerOptions::version(version).property("group.initial.rebalance.delay.ms", "0");
+    Ok(Broker::start(options))
+}
+
 fn settings(arguments: &Arguments) -> Vec<Settings> {
     let guarantees: &[bool] = if arguments.at_least_once { &[true, false] } else { &[true] };
     let of_interval = |interval_ms: u64| {
@@ -71,13 +78,14 @@ fn settings(arguments: &Arguments) -> Vec<Settings> {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let directory = tempfile::tempdir()?;
-    let broker = Kafka::start(&arguments.kafka)?;
-    let topics = Topics::new(broker.bootstrap(), 4);
+    let mut broker = start_broker(&arguments.kafka)?;
+    let bootstrap = broker.bootstrap();
+    let topics = Topics::new(&bootstrap, 4);
     topics.create("orders")?;
     topics.fill("orders", arguments.rows)?;
     let field = Field {
-        bootstrap: broker.bootstrap(),
-        broker_pid: broker.pid(),
+        bootstrap: &bootstrap,
+        broker_pid: u32::try_from(broker.server().pid())?,
         topics: &topics,
         input: "orders",
         rows: arguments.rows,
