@@ -7,7 +7,6 @@ mod frame;
 mod live;
 mod rate;
 mod summary;
-mod text;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -24,6 +23,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::cli::ProgressMode;
 use crate::job::LoadedJob;
+use crate::text;
 use balance::Flow;
 use frame::Frame;
 use live::Live;

@@ -18,6 +18,7 @@ mod role;
 mod rpc;
 mod signals;
 mod telemetry;
+mod text;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,6 @@ fn dispatch(arguments: Arguments) -> Exit {
         Command::Worker(options) => role::worker::main(options, &logging),
         Command::Validate(options) => command::validate::main(&options),
         Command::Explain(options) => command::explain::main(&options),
-        Command::Checkpoints(command) => command::checkpoints::main(command, &logging),
+        Command::Checkpoints(command) => command::checkpoints::main(&command, &logging),
     }
 }

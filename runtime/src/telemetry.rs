@@ -1,5 +1,7 @@
 //! Logs: to standard error, as text or JSON.
 
+use std::io::IsTerminal;
+
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -21,6 +23,7 @@ where
     })?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(writer);
     // A second subscriber in one process would be a bug of ours, but no reason not to run.
     drop(match logging.log_format {

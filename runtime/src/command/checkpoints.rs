@@ -1,8 +1,261 @@
 //! `millstream checkpoints`.
 
-use crate::cli::{CheckpointsCommand, Logging};
-use crate::exit::Exit;
+use millstream_checkpoint::inspect::{self, JobListing, Verified};
+use millstream_checkpoint::{CheckpointEntry, Manifest, StorageOptions};
+use millstream_types::snapshot::OperatorSnapshot;
+use millstream_types::{CheckpointId, CheckpointKind, ErrorCode, ErrorKind, Failure};
+use serde::Serialize;
 
-pub(crate) fn main(_command: CheckpointsCommand, _logging: &Logging) -> Exit {
-    Exit::Failed
+use super::print;
+use crate::cli::{CheckpointsCommand, ListOptions, Logging, Output, ShowOptions};
+use crate::exit::Exit;
+use crate::text::{bytes, instant, number, table};
+
+/// Carries out one of the commands.
+pub(crate) fn main(command: &CheckpointsCommand, logging: &Logging) -> Exit {
+    try_main(command, logging).unwrap_or_else(|failure| Exit::failed(&failure))
+}
+
+fn try_main(command: &CheckpointsCommand, logging: &Logging) -> Result<Exit, Failure> {
+    crate::telemetry::start(logging, "warn", std::io::stderr)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            let message = format!("the runtime for input and output does not start: {error}");
+            Failure::new(ErrorCode::OperatingSystem, ErrorKind::Internal, message)
+        })?;
+    runtime.block_on(async {
+        match command {
+            CheckpointsCommand::List(options) => list(options).await,
+            CheckpointsCommand::Show(options) => show(options).await,
+            CheckpointsCommand::Verify(options) => verify(options).await,
+        }
+    })
+}
+
+async fn list(options: &ListOptions) -> Result<Exit, Failure> {
+    let listings = inspect::list(&options.storage, &StorageOptions::from_env()).await;
+    let listings = listings.map_err(Failure::from)?;
+    answer(options.output, &listings, |listings| {
+        listings.iter().map(listing).collect::<Vec<_>>().join("\n")
+    })?;
+    Ok(Exit::Done)
+}
+
+async fn show(options: &ShowOptions) -> Result<Exit, Failure> {
+    let id = options.checkpoint.map(CheckpointId);
+    let manifest = inspect::show(&options.storage, id, &StorageOptions::from_env()).await;
+    answer(
+        options.output,
+        &manifest.map_err(Failure::from)?,
+        manifest_text,
+    )?;
+    Ok(Exit::Done)
+}
+
+async fn verify(options: &ListOptions) -> Result<Exit, Failure> {
+    let verified = inspect::verify(&options.storage, &StorageOptions::from_env()).await;
+    let verified = verified.map_err(Failure::from)?;
+    answer(options.output, &verified, verdict)?;
+    let sound = verified.faults.is_empty();
+    Ok(if sound { Exit::Done } else { Exit::Failed })
+}
+
+fn answer<T: Serialize>(
+    output: Output,
+    value: &T,
+    text: impl Fn(&T) -> String,
+) -> Result<(), Failure> {
+    let text = match output {
+        Output::Text => text(value),
+        Output::Json => serde_json::to_string_pretty(value)
+            .map(|json| json + "\n")
+            .map_err(|error| {
+                let message = format!("the answer cannot be written as JSON: {error}");
+                Failure::new(ErrorCode::OperatingSystem, ErrorKind::Internal, message)
+            })?,
+    };
+    print(&text);
+    Ok(())
+}
+
+fn listing(listing: &JobListing) -> String {
+    let mut text = format!("{}\n", listing.path);
+    if let Some(claim) = &listing.claim {
+        let state = listing.released.map_or_else(
+            || "not released: it runs, or was killed".to_owned(),
+            |reason| format!("released: {reason:?}"),
+        );
+        text.push_str(&format!(
+            "  attempt {} of {} since {}, {state}\n",
+            claim.attempt,
+            claim.holder.name,
+            instant(claim.time)
+        ));
+    }
+    if listing.checkpoints.is_empty() {
+        text.push_str("  no checkpoints\n");
+    } else {
+        let head = [
+            "CHECKPOINT",
+            "ATTEMPT",
+            "KIND",
+            "DECIDED (UTC)",
+            "SIZE",
+            "COMMITTED",
+            "PATH",
+        ];
+        let rows: Vec<Vec<String>> = listing.checkpoints.iter().rev().map(row).collect();
+        text.push_str(&table(&head, &rows));
+    }
+    for savepoint in &listing.savepoints {
+        text.push_str(&format!("  savepoint {savepoint}\n"));
+    }
+    if let Some(fault) = &listing.fault {
+        text.push_str(&format!("  FAULT: {fault}\n"));
+    }
+    text
+}
+
+fn row(entry: &CheckpointEntry) -> Vec<String> {
+    vec![
+        entry.id.to_string(),
+        entry.attempt.to_string(),
+        kind(entry.kind).to_owned(),
+        instant(entry.decided_at),
+        bytes(entry.size_bytes),
+        if entry.committed { "yes" } else { "no" }.to_owned(),
+        entry.path.clone(),
+    ]
+}
+
+const fn kind(kind: CheckpointKind) -> &'static str {
+    match kind {
+        CheckpointKind::Checkpoint => "checkpoint",
+        CheckpointKind::Savepoint => "savepoint",
+        CheckpointKind::StopWithSavepoint { drain: false } => "stop",
+        CheckpointKind::StopWithSavepoint { drain: true } => "drain",
+    }
+}
+
+fn manifest_text(manifest: &Manifest) -> String {
+    let mut text = format!(
+        "{} {} of {}, attempt {}\n  decided {} UTC, parallelism {}, plan {}\n",
+        kind(manifest.kind),
+        manifest.checkpoint,
+        manifest.job,
+        manifest.attempt,
+        instant(manifest.decided_at),
+        manifest.parallelism,
+        manifest.fingerprint,
+    );
+    if let Some(origin) = &manifest.imported_from {
+        text.push_str(&format!("  imported from {origin}\n"));
+    }
+    if manifest.ended {
+        text.push_str("  the job has completed: nothing is left to run\n");
+    }
+    let totals: Vec<Vec<String>> = manifest
+        .totals()
+        .iter()
+        .map(|(uid, counters)| {
+            vec![
+                uid.to_string(),
+                number(counters.records_in),
+                number(counters.records_out),
+                number(counters.dead_letters),
+                number(counters.skipped),
+                bytes(counters.bytes),
+            ]
+        })
+        .collect();
+    let head = ["OPERATOR", "IN", "OUT", "DEAD LETTERS", "SKIPPED", "BYTES"];
+    section(&mut text, "totals", &head, &totals);
+    let head = ["OPERATOR", "SUBTASK", "SPLIT", "RECORDS", "POSITION"];
+    section(&mut text, "positions", &head, &each(manifest, positions));
+    let head = [
+        "OPERATOR",
+        "SUBTASK",
+        "CHECKPOINT",
+        "RECORDS",
+        "TRANSACTION",
+    ];
+    section(
+        &mut text,
+        "transactions",
+        &head,
+        &each(manifest, transactions),
+    );
+    text
+}
+
+fn section(text: &mut String, title: &str, head: &[&str], rows: &[Vec<String>]) {
+    if !rows.is_empty() {
+        text.push_str(&format!("{title}\n"));
+        text.push_str(&table(head, rows));
+    }
+}
+
+/// Rows of every operator and subtask, with those two in front.
+fn each(manifest: &Manifest, cells: fn(&OperatorSnapshot) -> Vec<Vec<String>>) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for (uid, subtasks) in &manifest.operators {
+        for (subtask, snapshot) in subtasks {
+            for cells in cells(snapshot) {
+                let mut row = vec![uid.to_string(), subtask.to_string()];
+                row.extend(cells);
+                rows.push(row);
+            }
+        }
+    }
+    rows
+}
+
+fn positions(snapshot: &OperatorSnapshot) -> Vec<Vec<String>> {
+    let splits = snapshot.splits.iter();
+    splits
+        .map(|split| {
+            let end = if split.finished { " (end)" } else { "" };
+            vec![
+                split.split.clone(),
+                number(split.records),
+                format!("{}{end}", split.position.0),
+            ]
+        })
+        .collect()
+}
+
+fn transactions(snapshot: &OperatorSnapshot) -> Vec<Vec<String>> {
+    let committables = snapshot.committables.iter();
+    committables
+        .map(|one| {
+            vec![
+                one.checkpoint.to_string(),
+                number(one.records),
+                one.transaction.0.clone(),
+            ]
+        })
+        .collect()
+}
+
+fn verdict(verified: &Verified) -> String {
+    let mut text = format!(
+        "read {} objects ({}) of {} jobs: {} checkpoints and {} savepoints can be started from\n",
+        number(verified.objects),
+        bytes(verified.bytes),
+        number(verified.jobs),
+        number(verified.checkpoints),
+        number(verified.savepoints),
+    );
+    for fault in &verified.faults {
+        text.push_str(&format!("FAULT {}: {}\n", fault.object, fault.reason));
+    }
+    for leftover in &verified.leftovers {
+        text.push_str(&format!("left over {leftover}\n"));
+    }
+    if verified.faults.is_empty() {
+        text.push_str("no faults\n");
+    }
+    text
 }

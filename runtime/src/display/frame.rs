@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use millstream_coordinator::Snapshot;
 use millstream_types::OperatorUid;
-use millstream_types::api::{CheckpointSummary, JobState};
+use millstream_types::api::CheckpointSummary;
 use millstream_types::snapshot::Counters;
 
 use super::balance::Flow;
 use super::rate::Rates;
-use super::text;
+use crate::text;
 
 /// What is shown of a job at one instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) struct Frame {
     /// The newest checkpoint.
     pub(super) checkpoint: String,
     elapsed: Duration,
-    state: JobState,
+    state: String,
     restarts: u64,
 }
 
@@ -63,16 +63,15 @@ impl Frame {
         let sinks = flow
             .sinks()
             .map(|uid| row(uid, "out", |counters| counters.records_out));
-        let waiting = if job.message.is_empty() {
-            String::new()
+        let state = if job.message.is_empty() {
+            format!("{:?}", job.state)
         } else {
-            format!(" ({})", job.message)
+            format!("{:?}: {}", job.state, job.message)
         };
         Self {
             head: format!(
-                "{}  {:?}{waiting}  {}  attempt {}  restarts {}",
+                "{}  {state}  {}  attempt {}  restarts {}",
                 job.job,
-                job.state,
                 text::duration(elapsed),
                 job.attempt,
                 job.restarts
@@ -80,7 +79,7 @@ impl Frame {
             rows: sources.chain(sinks).collect(),
             checkpoint: checkpoint(job.last_checkpoint.as_ref()),
             elapsed,
-            state: job.state,
+            state,
             restarts: job.restarts,
         }
     }
@@ -101,7 +100,7 @@ impl Frame {
             })
             .collect();
         format!(
-            "{:>9}  {:?}  {}  {}  restarts {}",
+            "{:>9}  {}  {}  {}  restarts {}",
             text::duration(self.elapsed),
             self.state,
             rows.join("  "),

@@ -8,7 +8,7 @@ use millstream_types::OperatorUid;
 use millstream_types::snapshot::Counters;
 
 use super::balance::{Balance, Flow};
-use super::text::{duration, number};
+use crate::text::{duration, number};
 
 /// The summary, and whether every record is accounted for.
 pub(super) fn text(

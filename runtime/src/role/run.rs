@@ -8,7 +8,7 @@ use millstream_coordinator::{
     WorkerConnection,
 };
 use millstream_types::Failure;
-use millstream_types::api::StopRequest;
+use millstream_types::api::{JobState, StopRequest};
 use millstream_types::protocol::Heartbeat;
 use millstream_worker::{CoordinatorConnection, Ended, Worker};
 use tokio::sync::mpsc;
@@ -33,6 +33,9 @@ const HEARTBEAT: Heartbeat = Heartbeat {
     timeout_ms: DEFAULT_HEARTBEAT.timeout_ms,
 };
 
+/// What the coordinator has to say is shown as progress.
+const LOGS: &str = "warn,millstream_coordinator=error";
+
 pub(crate) fn main(options: RunOptions, logging: &Logging) -> Exit {
     try_main(options, logging).unwrap_or_else(|failure| Exit::failed(&failure))
 }
@@ -40,7 +43,7 @@ pub(crate) fn main(options: RunOptions, logging: &Logging) -> Exit {
 fn try_main(options: RunOptions, logging: &Logging) -> Result<Exit, Failure> {
     let loaded = LoadedJob::read(&options.file)?;
     let display = Display::new(Style::choose(options.progress, &loaded.graph), &loaded);
-    crate::telemetry::start(logging, "warn", display.log_writer())?;
+    crate::telemetry::start(logging, LOGS, display.log_writer())?;
     let runtime = runtime()?;
     let exit = runtime.block_on(run(options, loaded, display))?;
     // Threads that are blocked in a client library must not keep the process.
@@ -136,10 +139,11 @@ async fn obey(
     signals.next().await;
     display.say("stopping after a last checkpoint; Ctrl-C again ends at once");
     let stop = async {
-        if handle.stop(StopRequest::default()).await.is_err() {
-            // It does not run, or is ending anyway: there is nothing to checkpoint.
-            shutdown.cancel();
+        if handle.stop(StopRequest::default()).await.is_ok() {
+            until_nothing_runs(handle).await;
         }
+        // There is nothing to checkpoint, or nobody who could.
+        shutdown.cancel();
         std::future::pending::<Infallible>().await
     };
     tokio::select! {
@@ -147,6 +151,27 @@ async fn obey(
         () = signals.next() => {
             display.say("ended at once; run again to go on from the newest checkpoint");
             std::process::exit(i32::from(Exit::Interrupted.code()));
+        }
+    }
+}
+
+/// Waits until the job is in no state to take a last checkpoint: between attempts, with no telling
+/// when the next one runs. All that is decided by then is kept.
+async fn until_nothing_runs(handle: &Handle) {
+    let mut snapshots = handle.watch();
+    loop {
+        let state = snapshots.borrow_and_update().job.state;
+        let runs = match state {
+            JobState::Running | JobState::Deploying | JobState::Stopping => true,
+            JobState::Restoring | JobState::WaitingForWorkers | JobState::Restarting => false,
+            // The coordinator returns by itself.
+            JobState::Stopped | JobState::Completed | JobState::Failed => true,
+        };
+        if !runs {
+            return;
+        }
+        if snapshots.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 }

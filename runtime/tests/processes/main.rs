@@ -3,6 +3,7 @@
 //! without trouble writes.
 
 mod cluster;
+mod commands;
 mod job;
 mod local;
 mod process;
