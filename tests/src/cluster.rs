@@ -44,15 +44,21 @@ impl Cluster {
     /// Writes the job file. Nothing runs yet.
     #[track_caller]
     pub fn new(name: &str, job: &str) -> Self {
-        let scratch = Scratch::new(name);
-        std::fs::write(scratch.join("streamjob.yaml"), job)
-            .expect("a file in the scratch directory");
-        Self {
-            scratch,
+        let cluster = Self {
+            scratch: Scratch::new(name),
             binary: binary(),
             environment: Vec::new(),
             starts: 0,
-        }
+        };
+        cluster.rewrite_job(job);
+        cluster
+    }
+
+    /// Replaces the job file, for coordinators that start from now on.
+    #[track_caller]
+    pub fn rewrite_job(&self, job: &str) {
+        std::fs::write(self.scratch.join("streamjob.yaml"), job)
+            .expect("a file in the scratch directory");
     }
 
     /// Sets environment variables of every process.
@@ -74,6 +80,16 @@ impl Cluster {
     /// Starts a coordinator and waits until it can be reached. `at` is where a former one was.
     #[track_caller]
     pub fn coordinator(&mut self, at: Option<&Addresses>) -> Coordinator {
+        self.coordinator_with(at, |launch| launch)
+    }
+
+    /// As [`coordinator`](Self::coordinator), with more arguments or variables.
+    #[track_caller]
+    pub fn coordinator_with(
+        &mut self,
+        at: Option<&Addresses>,
+        more: impl FnOnce(Launch) -> Launch,
+    ) -> Coordinator {
         let address = |of: fn(&Addresses) -> &String| {
             at.map_or_else(|| "127.0.0.1:0".to_owned(), |at| of(at).clone())
         };
@@ -84,7 +100,7 @@ impl Cluster {
             .args(["--listen", &address(|at| &at.grpc)])
             .args(["--rest", &address(|at| &at.rest)])
             .args(["--heartbeat-interval", "500ms", "--heartbeat-timeout", "3s"]);
-        let mut server = self.start("coordinator", &launch);
+        let mut server = self.start("coordinator", &more(launch));
         let addresses = wait_for("the coordinator listens", READY, || {
             let output = server.output();
             let found = listening(&output);
@@ -104,11 +120,23 @@ impl Cluster {
     /// Starts a worker of the coordinator at `grpc`.
     #[track_caller]
     pub fn worker(&mut self, name: &str, grpc: &str, slots: u32) -> Server {
+        self.worker_with(name, grpc, slots, |launch| launch)
+    }
+
+    /// As [`worker`](Self::worker), with more arguments or variables.
+    #[track_caller]
+    pub fn worker_with(
+        &mut self,
+        name: &str,
+        grpc: &str,
+        slots: u32,
+        more: impl FnOnce(Launch) -> Launch,
+    ) -> Server {
         let launch = self
             .millstream("worker")
             .args(["--coordinator", grpc, "--id", name])
             .args(["--slots", &slots.to_string()]);
-        self.start(name, &launch)
+        self.start(name, &more(launch))
     }
 
     /// The start of a command line.

@@ -10,6 +10,7 @@
 
 mod certificates;
 mod settings;
+mod shared;
 pub mod topics;
 pub mod transactions;
 

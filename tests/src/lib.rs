@@ -7,7 +7,8 @@
 //! their own tests may use it.
 //!
 //! Reading order: [`wait`] for conditions, [`scratch`] directories, [`server`] processes,
-//! [`kafka`] and [`minio`], [`cluster`] and its [`rest`] interface; then [`workload`] makes orders, [`oracle`] says what must become of
+//! [`kafka`] and [`minio`], [`cluster`] and its [`rest`] interface; then
+//! [`order_job`] is the job file, [`workload`] makes orders, [`oracle`] says what must become of
 //! them, [`audit`] says what did.
 
 pub mod audit;
@@ -15,6 +16,7 @@ pub mod cluster;
 pub mod kafka;
 pub mod minio;
 pub mod oracle;
+pub mod order_job;
 pub mod rest;
 pub mod scratch;
 pub mod server;

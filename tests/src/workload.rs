@@ -51,6 +51,16 @@ impl Workload {
         (key, value.into_bytes())
     }
 
+    /// How many of the records the order job writes: as processed orders or as dead letters.
+    pub fn kept(&self) -> u64 {
+        let is_kept = |number: &u64| {
+            let (_, value) = self.record(*number);
+            !value.ends_with(b"}") || self.order(*number).quantity > 0
+        };
+        let kept = (0..self.records).filter(is_kept).count();
+        u64::try_from(kept).expect("a count of records")
+    }
+
     /// One order, whether or not its record is broken.
     pub fn order(&self, number: u64) -> Order {
         let invalid = self.dice(number, Die::Invalid) % 1_000 < self.invalid_per_mille;

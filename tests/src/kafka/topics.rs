@@ -88,33 +88,7 @@ impl Broker {
         topic: &str,
         records: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
     ) -> u64 {
-        let producer: ThreadedProducer<DefaultProducerContext> = self
-            .client()
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "20")
-            .set("batch.size", "1000000")
-            .set("queue.buffering.max.messages", "500000")
-            .set("compression.type", "lz4")
-            .create()
-            .expect("the producer settings are valid");
-        let mut produced = 0;
-        for (key, value) in records {
-            let mut record = BaseRecord::to(topic).key(&key).payload(&value);
-            while let Err((error, refused)) = producer.send(record) {
-                assert_eq!(
-                    error.rdkafka_error_code(),
-                    Some(RDKafkaErrorCode::QueueFull),
-                    "cannot produce to {topic}"
-                );
-                record = refused;
-                producer.poll(Duration::from_millis(20));
-            }
-            produced += 1;
-        }
-        producer
-            .flush(STALLED)
-            .unwrap_or_else(|error| panic!("records for {topic} are not acknowledged: {error}"));
-        produced
+        produce(&self.client(), topic, records)
     }
 
     /// Reads a topic from its beginning to its end as it is now: the last stable offset or the
@@ -224,6 +198,42 @@ impl Record {
             value: message.payload().unwrap_or_default().to_vec(),
         }
     }
+}
+
+/// As [`Broker::produce`], with a client's settings.
+#[track_caller]
+pub fn produce(
+    client: &ClientConfig,
+    topic: &str,
+    records: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
+) -> u64 {
+    let producer: ThreadedProducer<DefaultProducerContext> = client
+        .clone()
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "20")
+        .set("batch.size", "1000000")
+        .set("queue.buffering.max.messages", "500000")
+        .set("compression.type", "lz4")
+        .create()
+        .expect("the producer settings are valid");
+    let mut produced = 0;
+    for (key, value) in records {
+        let mut record = BaseRecord::to(topic).key(&key).payload(&value);
+        while let Err((error, refused)) = producer.send(record) {
+            assert_eq!(
+                error.rdkafka_error_code(),
+                Some(RDKafkaErrorCode::QueueFull),
+                "cannot produce to {topic}"
+            );
+            record = refused;
+            producer.poll(Duration::from_millis(20));
+        }
+        produced += 1;
+    }
+    producer
+        .flush(STALLED)
+        .unwrap_or_else(|error| panic!("records for {topic} are not acknowledged: {error}"));
+    produced
 }
 
 fn assign(consumer: &BaseConsumer, topic: &str, partitions: usize) {

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use millstream_tests::audit::observer::Observer;
 use millstream_tests::audit::{self, Report, Topics};
 use millstream_tests::cluster::{Addresses, Cluster, Coordinator};
+use millstream_tests::order_job::OrderJobFile;
 use millstream_tests::server::Server;
 use millstream_tests::wait::{pause, poll_until, wait_until};
 use millstream_tests::workload::Workload;
-use millstream_tests::{Broker, BrokerOptions, Minio, tools};
+use millstream_tests::{Broker, BrokerOptions, Minio};
 use millstream_types::api::{JobState, StopRequest};
 
 const TOPICS: Topics<'static> = Topics {
@@ -23,33 +24,10 @@ const RESTARTS: u32 = 20;
 const STORAGE: &str = "s3://checkpoints/process";
 const CHAIN: &str = "s3://checkpoints/process/default/order-processor";
 
-/// The job file of the example, pointed at this broker and store, with a checkpoint every second
-/// and the columns by which the audit recognises an order.
+/// The job file, with a checkpoint every second.
 fn job(bootstrap: &str) -> String {
-    let path = tools::root().join("examples/orders/streamjob.yaml");
-    let example = std::fs::read_to_string(path).expect("the example is there");
-    let replace = |text: String, from: &str, to: &str| {
-        assert!(text.contains(from), "the example has no `{from}`");
-        text.replace(from, to)
-    };
-    let text = replace(example, "kafka:9092", bootstrap);
-    let text = replace(text, "s3://millstream/checkpoints", STORAGE);
-    let text = replace(text, "interval: 10s", "interval: 1s");
-    let text = replace(text, "minPause: 500ms", "minPause: 100ms");
-    let text = replace(
-        text,
-        "  dataflow:\n",
-        "  restart: {fixedDelay: {delay: 200ms, attempts: 1000}}\n  dataflow:\n",
-    );
-    let last = "          - {name: ts, type: timestamp, nullable: false}\n";
-    replace(
-        text,
-        last,
-        &format!(
-            "{last}          - {{name: sequence, type: int64, nullable: false}}\n          \
-             - {{name: checksum, type: int64, nullable: false}}\n"
-        ),
-    )
+    let file = OrderJobFile::new(bootstrap, STORAGE);
+    file.replace("interval: 10s", "interval: 1s").into_text()
 }
 
 /// A running order job: broker, store, coordinator, workers, readers.
@@ -174,7 +152,7 @@ impl OrderJob {
     /// Waits until everything is in the output, stops the job, and audits it.
     #[track_caller]
     pub(crate) fn finish(mut self, workload: Workload) -> Finished {
-        let expected = expected_output(workload);
+        let expected = workload.kept();
         // Not reaching it is for the audit to explain.
         let complete = poll_until(Duration::from_mins(2), || {
             self.tend();
@@ -213,6 +191,7 @@ impl OrderJob {
             checkpoints: status.last_checkpoint.map_or(0, |last| last.id.0),
             fenced: self.cluster.log_lines("MS0304"),
             objects: self.minio.keys("process/").len(),
+            _cluster: self.cluster,
         }
     }
 
@@ -238,9 +217,10 @@ impl OrderJob {
     }
 }
 
-/// How it ended.
+/// How it ended. Holds the logs of all processes, which stay if the test fails.
 #[derive(Debug)]
 pub(crate) struct Finished {
+    _cluster: Cluster,
     pub(crate) report: Report,
     /// Lives of the job.
     pub(crate) attempts: u64,
@@ -268,16 +248,6 @@ impl Finished {
 
 fn worker_name(number: usize) -> String {
     format!("worker-{number}")
-}
-
-/// Records of both outputs.
-fn expected_output(workload: Workload) -> u64 {
-    let is_kept = |number: &u64| {
-        let (_, value) = workload.record(*number);
-        !value.ends_with(b"}") || workload.order(*number).quantity > 0
-    };
-    let kept = (0..workload.records).filter(is_kept).count();
-    u64::try_from(kept).expect("a count of records")
 }
 
 /// Writes the workload at an even pace; returns when the last record is acknowledged.
