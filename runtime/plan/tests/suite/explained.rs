@@ -53,3 +53,20 @@ fn graphviz_gets_boxes_frames_and_edges() {
         &explain::dot(&orders().unchained().graph()),
     );
 }
+
+#[test]
+fn the_example_jobs_are_planned() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
+    let mut planned = 0;
+    for directory in std::fs::read_dir(examples).unwrap() {
+        let file = directory.unwrap().path().join("streamjob.yaml");
+        if let Ok(text) = std::fs::read_to_string(&file) {
+            let job = millstream_spec::read(&text, &file.to_string_lossy()).unwrap();
+            if let Err(error) = millstream_plan::plan(&job) {
+                panic!("{}:\n{error}", file.display());
+            }
+            planned += 1;
+        }
+    }
+    assert!(planned >= 2);
+}
