@@ -104,17 +104,10 @@ fn read(scan: &Scan, document: serde_yaml::Deserializer<'_>) -> Result<Node, Ref
                 value: Value::Null,
             })
         })
-        .map_err(|error| refusal(scan, &error))
-}
-
-fn refusal(scan: &Scan, error: &serde_yaml::Error) -> Refusal {
-    match scan.take_refused() {
-        Some((place, message)) => Refusal {
-            place: place.unwrap_or_else(|| place_of(error)),
-            message,
-        },
-        None => syntax_error(&scan.text, error),
-    }
+        .map_err(|error| {
+            let refused = scan.take_refused();
+            refused.unwrap_or_else(|| syntax_error(&scan.text, &error))
+        })
 }
 
 /// What the parser says, and what is most often the cause.

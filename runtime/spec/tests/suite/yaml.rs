@@ -182,8 +182,18 @@ fn what_stands_before_a_deep_part_does_not_hide_it() {
     refused(&closing, 1, 385, "more than 64 deep");
     let text = format!("a: \"{}\"\nb: {deep}", " [".repeat(50_000));
     refused(&text, 2, 256, "more than 64 deep");
+    let text = format!("a: !!int x\nb: {deep}");
+    refused(&text, 1, 4, "expected an integer");
     let comment = format!("# {}\n{deep}", "] ".repeat(50_000));
     refused(&comment, 2, 257, "more than 64 deep");
+}
+
+#[test]
+fn brackets_that_nest_nothing_are_read() {
+    let text = ORDERS.replace("SELECT *,", &format!("SELECT '{}',", " [".repeat(30_000)));
+    assert!(millstream_spec::read(&text, "job.yaml").is_ok());
+    let text = format!("# {}\n{ORDERS}", "[ { ".repeat(200_000));
+    assert!(millstream_spec::read(&text, "job.yaml").is_ok());
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! One pass over a YAML document that keeps the place of every value.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::text::{Text, other_reading};
-use super::{MAX_KEY_CHARS, MAX_VALUES};
+use super::{MAX_KEY_CHARS, Refusal};
 use crate::fault::Place;
 use crate::read::tree::{Entry, Node, Value};
 use crate::wording::shown;
@@ -15,8 +15,7 @@ use crate::wording::shown;
 /// The pass over one text.
 pub(super) struct Scan {
     pub(super) text: Text,
-    values: Cell<usize>,
-    refused: RefCell<Option<(Option<Place>, String)>>,
+    refused: RefCell<Option<Refusal>>,
 }
 
 /// What a value stands in.
@@ -44,13 +43,12 @@ impl Scan {
     pub(super) fn new(text: Text) -> Self {
         Self {
             text,
-            values: Cell::new(0),
             refused: RefCell::new(None),
         }
     }
 
-    /// What was refused last; its place if that is not the place of the parser's error.
-    pub(super) fn take_refused(&self) -> Option<(Option<Place>, String)> {
+    /// What was refused.
+    pub(super) fn take_refused(&self) -> Option<Refusal> {
         self.refused.take()
     }
 
@@ -94,22 +92,8 @@ impl Scan {
         }
     }
 
-    fn count<E: Error>(&self) -> Result<(), E> {
-        self.values.set(self.values.get() + 1);
-        if self.values.get() <= MAX_VALUES {
-            return Ok(());
-        }
-        Err(self.refuse(
-            None,
-            format!(
-                "the file has more than {MAX_VALUES} keys, items and values. Shorten the job, or \
-                 split it"
-            ),
-        ))
-    }
-
-    fn refuse<E: Error>(&self, place: Option<Place>, message: String) -> E {
-        self.refused.replace(Some((place, message)));
+    fn refuse<E: Error>(&self, place: Place, message: String) -> E {
+        self.refused.replace(Some(Refusal { place, message }));
         E::custom("refused")
     }
 
@@ -119,7 +103,7 @@ impl Scan {
             Value::Text(text) | Value::Ambiguous(text, _) => (text, key.place),
             _ => {
                 let message = "a key must be text. Put it in quotes";
-                return Err(self.refuse(Some(key.place), message.to_owned()));
+                return Err(self.refuse(key.place, message.to_owned()));
             }
         };
         if text.chars().count() > MAX_KEY_CHARS {
@@ -128,7 +112,7 @@ impl Scan {
                  indentation around it",
                 shown(&text)
             );
-            return Err(self.refuse(Some(place), message));
+            return Err(self.refuse(place, message));
         }
         Ok((text, place))
     }
@@ -147,7 +131,7 @@ impl Scan {
                     shown(key),
                     first.line
                 );
-                Err(self.refuse(Some(place), message))
+                Err(self.refuse(place, message))
             }
         }
     }
@@ -175,7 +159,6 @@ pub(super) struct Seed<'scan> {
 
 impl Seed<'_> {
     fn put_aside<E: Error>(&self, value: Value) -> Result<Node, E> {
-        self.scan.count()?;
         if self.around.is_root {
             // Nothing follows it; an error here would hide one of the parser's own behind it.
             return Ok(Node {
@@ -249,7 +232,6 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
-        self.scan.count()?;
         let inside = Around::part(self.around.place, false);
         let mut items = Vec::new();
         while let Some(item) = self
@@ -266,7 +248,6 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
-        self.scan.count()?;
         let at_key = Around::part(self.around.place, false);
         let mut seen = BTreeMap::new();
         let mut entries: Vec<Entry> = Vec::new();
