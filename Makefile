@@ -30,4 +30,4 @@ bench: ## Measure throughput beside the peers (long)
 	@benches/run.sh
 
 clean-run: ## Forget what the demo has written
-	rm -rf .run
+	rm -rf /tmp/millstream-orders-local

@@ -183,7 +183,10 @@ pub fn audit(
     for topic in [topics.output, topics.dead_letters] {
         report.anomalies.stuck += stuck(broker, topic, SETTLE);
     }
-    report.anomalies.dangling = u64::try_from(broker.open_transactions().len()).unwrap_or(u64::MAX);
+    for transaction in broker.open_transactions() {
+        report.anomalies.dangling += 1;
+        report.examples.push(format!("open: {transaction:?}"));
+    }
     report
 }
 
