@@ -136,12 +136,12 @@ codes! {
     CoordinatorUnavailable = "MS0506",
     /// A checkpoint did not complete within its timeout.
     CheckpointExpired = "MS0507",
-    /// The snapshots of a checkpoint do not fit together; it is not decided.
-    InconsistentSnapshot = "MS0508",
     /// A task does not react: a call into a connector blocks it.
     TaskStuck = "MS0508",
     /// The operating system refuses what the process needs: a thread, an address, a file.
     OperatingSystem = "MS0509",
+    /// The snapshots of a checkpoint do not fit together; it is not decided.
+    InconsistentSnapshot = "MS0510",
     // 06xx: files
     /// A source's or sink's file cannot be read, written or renamed.
     FileAccess = "MS0601",

@@ -32,7 +32,9 @@ fn every_error_code_has_a_page_and_every_page_a_code() {
                 faults.extend(page_faults(&title, text).map(|fault| format!("{path}: {fault}")));
             }
         }
-        known.insert(path);
+        if !known.insert(path) {
+            faults.push(format!("{} is the code of two errors", code.code()));
+        }
     }
     for path in pages.keys() {
         if path.starts_with("docs/errors/MS") && !known.contains(path) {
