@@ -50,10 +50,9 @@ impl Style {
     pub(crate) fn choose(mode: ProgressMode, graph: &JobGraph) -> Self {
         match mode {
             ProgressMode::Live => Self::Live,
-            ProgressMode::Lines => Self::Lines,
             ProgressMode::None => Self::Nothing,
             ProgressMode::Auto if io::stderr().is_terminal() && !prints(graph) => Self::Live,
-            ProgressMode::Auto => Self::Lines,
+            ProgressMode::Lines | ProgressMode::Auto => Self::Lines,
         }
     }
 }

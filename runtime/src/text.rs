@@ -132,6 +132,6 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(34)), "34 ms");
         assert_eq!(duration(Duration::from_millis(12_340)), "12.3 s");
         assert_eq!(duration(Duration::from_secs(245)), "4 min 05 s");
-        assert_eq!(duration(Duration::from_secs(7_380)), "2 h 03 min");
+        assert_eq!(duration(Duration::from_mins(123)), "2 h 03 min");
     }
 }

@@ -2,8 +2,8 @@
 
 use millstream_checkpoint::inspect::{self, JobListing, Verified};
 use millstream_checkpoint::{CheckpointEntry, Manifest, StorageOptions};
-use millstream_types::snapshot::OperatorSnapshot;
-use millstream_types::{CheckpointId, CheckpointKind, ErrorCode, ErrorKind, Failure};
+use millstream_types::snapshot::{Counters, OperatorSnapshot};
+use millstream_types::{CheckpointId, CheckpointKind, ErrorCode, ErrorKind, Failure, OperatorUid};
 use serde::Serialize;
 
 use super::print;
@@ -81,13 +81,13 @@ fn answer<T: Serialize>(
 }
 
 fn listing(listing: &JobListing) -> String {
-    let mut text = format!("{}\n", listing.path);
+    let mut parts = vec![format!("{}\n", listing.path)];
     if let Some(claim) = &listing.claim {
         let state = listing.released.map_or_else(
             || "not released: it runs, or was killed".to_owned(),
             |reason| format!("released: {reason:?}"),
         );
-        text.push_str(&format!(
+        parts.push(format!(
             "  attempt {} of {} since {}, {state}\n",
             claim.attempt,
             claim.holder.name,
@@ -95,28 +95,27 @@ fn listing(listing: &JobListing) -> String {
         ));
     }
     if listing.checkpoints.is_empty() {
-        text.push_str("  no checkpoints\n");
+        parts.push("  no checkpoints\n".to_owned());
     } else {
-        let head = [
-            "CHECKPOINT",
-            "ATTEMPT",
-            "KIND",
-            "DECIDED (UTC)",
-            "SIZE",
-            "COMMITTED",
-            "PATH",
-        ];
         let rows: Vec<Vec<String>> = listing.checkpoints.iter().rev().map(row).collect();
-        text.push_str(&table(&head, &rows));
+        parts.push(table(&CHECKPOINT_COLUMNS, &rows));
     }
-    for savepoint in &listing.savepoints {
-        text.push_str(&format!("  savepoint {savepoint}\n"));
-    }
-    if let Some(fault) = &listing.fault {
-        text.push_str(&format!("  FAULT: {fault}\n"));
-    }
-    text
+    let savepoints = listing.savepoints.iter();
+    parts.extend(savepoints.map(|path| format!("  savepoint {path}\n")));
+    let fault = listing.fault.iter();
+    parts.extend(fault.map(|fault| format!("  FAULT: {fault}\n")));
+    parts.concat()
 }
+
+const CHECKPOINT_COLUMNS: [&str; 7] = [
+    "CHECKPOINT",
+    "ATTEMPT",
+    "KIND",
+    "DECIDED (UTC)",
+    "SIZE",
+    "COMMITTED",
+    "PATH",
+];
 
 fn row(entry: &CheckpointEntry) -> Vec<String> {
     vec![
@@ -140,7 +139,7 @@ const fn kind(kind: CheckpointKind) -> &'static str {
 }
 
 fn manifest_text(manifest: &Manifest) -> String {
-    let mut text = format!(
+    let mut parts = vec![format!(
         "{} {} of {}, attempt {}\n  decided {} UTC, parallelism {}, plan {}\n",
         kind(manifest.kind),
         manifest.checkpoint,
@@ -149,31 +148,16 @@ fn manifest_text(manifest: &Manifest) -> String {
         instant(manifest.decided_at),
         manifest.parallelism,
         manifest.fingerprint,
-    );
-    if let Some(origin) = &manifest.imported_from {
-        text.push_str(&format!("  imported from {origin}\n"));
-    }
+    )];
+    let origin = manifest.imported_from.iter();
+    parts.extend(origin.map(|origin| format!("  imported from {origin}\n")));
     if manifest.ended {
-        text.push_str("  the job has completed: nothing is left to run\n");
+        parts.push("  the job has completed: nothing is left to run\n".to_owned());
     }
-    let totals: Vec<Vec<String>> = manifest
-        .totals()
-        .iter()
-        .map(|(uid, counters)| {
-            vec![
-                uid.to_string(),
-                number(counters.records_in),
-                number(counters.records_out),
-                number(counters.dead_letters),
-                number(counters.skipped),
-                bytes(counters.bytes),
-            ]
-        })
-        .collect();
     let head = ["OPERATOR", "IN", "OUT", "DEAD LETTERS", "SKIPPED", "BYTES"];
-    section(&mut text, "totals", &head, &totals);
+    parts.push(section("totals", &head, &totals(manifest)));
     let head = ["OPERATOR", "SUBTASK", "SPLIT", "RECORDS", "POSITION"];
-    section(&mut text, "positions", &head, &each(manifest, positions));
+    parts.push(section("positions", &head, &each(manifest, positions)));
     let head = [
         "OPERATOR",
         "SUBTASK",
@@ -181,20 +165,34 @@ fn manifest_text(manifest: &Manifest) -> String {
         "RECORDS",
         "TRANSACTION",
     ];
-    section(
-        &mut text,
+    parts.push(section(
         "transactions",
         &head,
         &each(manifest, transactions),
-    );
-    text
+    ));
+    parts.concat()
 }
 
-fn section(text: &mut String, title: &str, head: &[&str], rows: &[Vec<String>]) {
-    if !rows.is_empty() {
-        text.push_str(&format!("{title}\n"));
-        text.push_str(&table(head, rows));
+fn totals(manifest: &Manifest) -> Vec<Vec<String>> {
+    let totals = manifest.totals();
+    let row = |(uid, counters): (&OperatorUid, &Counters)| {
+        vec![
+            uid.to_string(),
+            number(counters.records_in),
+            number(counters.records_out),
+            number(counters.dead_letters),
+            number(counters.skipped),
+            bytes(counters.bytes),
+        ]
+    };
+    totals.iter().map(row).collect()
+}
+
+fn section(title: &str, head: &[&str], rows: &[Vec<String>]) -> String {
+    if rows.is_empty() {
+        return String::new();
     }
+    format!("{title}\n{}", table(head, rows))
 }
 
 /// Rows of every operator and subtask, with those two in front.
@@ -240,22 +238,20 @@ fn transactions(snapshot: &OperatorSnapshot) -> Vec<Vec<String>> {
 }
 
 fn verdict(verified: &Verified) -> String {
-    let mut text = format!(
+    let mut parts = vec![format!(
         "read {} objects ({}) of {} jobs: {} checkpoints and {} savepoints can be started from\n",
         number(verified.objects),
         bytes(verified.bytes),
         number(verified.jobs),
         number(verified.checkpoints),
         number(verified.savepoints),
-    );
-    for fault in &verified.faults {
-        text.push_str(&format!("FAULT {}: {}\n", fault.object, fault.reason));
-    }
-    for leftover in &verified.leftovers {
-        text.push_str(&format!("left over {leftover}\n"));
-    }
+    )];
+    let faults = verified.faults.iter();
+    parts.extend(faults.map(|fault| format!("FAULT {}: {}\n", fault.object, fault.reason)));
+    let leftovers = verified.leftovers.iter();
+    parts.extend(leftovers.map(|leftover| format!("left over {leftover}\n")));
     if verified.faults.is_empty() {
-        text.push_str("no faults\n");
+        parts.push("no faults\n".to_owned());
     }
-    text
+    parts.concat()
 }

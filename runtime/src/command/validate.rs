@@ -22,17 +22,15 @@ pub(crate) fn main(options: &ValidateOptions) -> Exit {
 
 fn summary(file: &str, loaded: &LoadedJob) -> String {
     let job = &loaded.job;
-    let mut text = format!("{file}: job {} is valid: ", job.id);
-    let counts = [
-        (job.sources.len(), "source"),
-        (job.transforms.len(), "transform"),
-        (job.sinks.len(), "sink"),
-    ];
-    for (position, (count, noun)) in counts.into_iter().enumerate() {
-        let comma = if position > 0 { ", " } else { "" };
+    let count = |count: usize, noun: &str| {
         let plural = if count == 1 { "" } else { "s" };
-        text.push_str(&format!("{comma}{count} {noun}{plural}"));
-    }
-    text.push('\n');
-    text
+        format!("{count} {noun}{plural}")
+    };
+    format!(
+        "{file}: job {} is valid: {}, {}, {}\n",
+        job.id,
+        count(job.sources.len(), "source"),
+        count(job.transforms.len(), "transform"),
+        count(job.sinks.len(), "sink")
+    )
 }

@@ -18,7 +18,7 @@ pub(super) fn text(
     elapsed: Duration,
 ) -> (String, bool) {
     let job = &snapshot.job;
-    let mut text = format!(
+    let mut parts = vec![format!(
         "{} {} after {}: attempt {}, {}, {}\n",
         job.job,
         ending(outcome),
@@ -26,26 +26,21 @@ pub(super) fn text(
         job.attempt,
         count(job.restarts, "restart"),
         count(snapshot.counts.completed, "checkpoint"),
-    );
+    )];
+    let Some(checkpoint) = snapshot.audit.checkpoint else {
+        parts.push("audit: there is no checkpoint, nothing is committed\n".to_owned());
+        return (parts.concat(), true);
+    };
     let balances = flow.balances(totals(snapshot));
-    let checkpoint = snapshot.audit.checkpoint;
-    let balanced = checkpoint.is_none()
-        || (snapshot.audit.gaps.is_empty() && balances.iter().all(Balance::holds));
-    if let Some(checkpoint) = checkpoint {
-        text.push_str(&format!("audit of checkpoint {checkpoint}:\n"));
-        for balance in &balances {
-            text.push_str(&equation(balance));
-        }
-        for gap in &snapshot.audit.gaps {
-            text.push_str(&format!("  GAP: {gap}\n"));
-        }
-    } else {
-        text.push_str("audit: there is no checkpoint, nothing is committed\n");
-    }
+    let gaps = &snapshot.audit.gaps;
+    parts.push(format!("audit of checkpoint {checkpoint}:\n"));
+    parts.extend(balances.iter().map(equation));
+    parts.extend(gaps.iter().map(|gap| format!("  GAP: {gap}\n")));
+    let balanced = gaps.is_empty() && balances.iter().all(Balance::holds);
     if !balanced {
-        text.push_str("  NOT every record is accounted for: please report this\n");
+        parts.push("  NOT every record is accounted for: please report this\n".to_owned());
     }
-    (text, balanced)
+    (parts.concat(), balanced)
 }
 
 /// Totals per operator of the newest manifest.

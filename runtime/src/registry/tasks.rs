@@ -1,5 +1,7 @@
 //! One planned job in one attempt, as a worker runs it.
 
+use std::sync::Arc;
+
 use millstream_operators::sql::SqlOperator;
 use millstream_operators::{ReaderContext, WriterContext};
 use millstream_plan::{JobGraph, Node, NodeIndex, NodeInput, NodeKind, Vertex};
@@ -91,7 +93,7 @@ impl Tasks {
                 uid: node.uid.clone(),
                 subtask: task.subtask,
                 parallelism: self.parallelism,
-                schema: node.schema.clone(),
+                schema: Arc::clone(&node.schema),
             })?;
         Ok(Root::Source(SourceRoot {
             uid: node.uid.clone(),
@@ -115,7 +117,7 @@ impl Tasks {
                 node.uid.clone(),
                 sql.filter.clone(),
                 sql.projection.clone(),
-                node.schema.clone(),
+                Arc::clone(&node.schema),
             )?)),
             NodeKind::Sink(_) => Step::Sink(self.writer(node, task)?),
         };
@@ -140,7 +142,7 @@ impl Tasks {
                 attempt: self.attempt,
                 subtask: task.subtask,
                 parallelism: self.parallelism,
-                schema: node.schema.clone(),
+                schema: Arc::clone(&node.schema),
             })
     }
 

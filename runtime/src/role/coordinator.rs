@@ -100,11 +100,11 @@ fn announce(
 ) -> Result<(), Failure> {
     let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
     let line = || -> std::io::Result<String> {
-        let mut line = format!("listening grpc={}", address(grpc)?);
-        if let Some(rest) = rest {
-            line.push_str(&format!(" rest={}", address(rest)?));
-        }
-        line.push('\n');
+        let rest = match rest {
+            Some(rest) => format!(" rest={}", address(rest)?),
+            None => String::new(),
+        };
+        let line = format!("listening grpc={}{rest}\n", address(grpc)?);
         std::io::stdout().write_all(line.as_bytes())?;
         std::io::stdout().flush()?;
         Ok(line)

@@ -162,10 +162,10 @@ async fn until_nothing_runs(handle: &Handle) {
     loop {
         let state = snapshots.borrow_and_update().job.state;
         let runs = match state {
-            JobState::Running | JobState::Deploying | JobState::Stopping => true,
             JobState::Restoring | JobState::WaitingForWorkers | JobState::Restarting => false,
+            JobState::Running | JobState::Deploying | JobState::Stopping
             // The coordinator returns by itself.
-            JobState::Stopped | JobState::Completed | JobState::Failed => true,
+            | JobState::Stopped | JobState::Completed | JobState::Failed => true,
         };
         if !runs {
             return;

@@ -19,8 +19,8 @@ use crate::signals::Signals;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-pub(crate) fn main(options: WorkerOptions, logging: &Logging) -> Exit {
-    try_main(&options, logging).unwrap_or_else(|failure| Exit::failed(&failure))
+pub(crate) fn main(options: &WorkerOptions, logging: &Logging) -> Exit {
+    try_main(options, logging).unwrap_or_else(|failure| Exit::failed(&failure))
 }
 
 fn try_main(options: &WorkerOptions, logging: &Logging) -> Result<Exit, Failure> {

@@ -77,11 +77,11 @@ fn a_second_signal_ends_a_run_at_once() {
 #[test]
 fn a_run_that_cannot_start_is_interrupted_by_one_signal() {
     let job = Job::new(None);
-    // The sink's directory is a file.
-    std::fs::write(job.path().join("out"), "in the way").unwrap();
+    // The storage's directory is a file.
+    std::fs::write(job.path().join("checkpoints"), "in the way").unwrap();
     let run = Process::run(&job);
     wait_for("an attempt has failed", || {
-        run.log().contains("MS0601").then_some(())
+        run.log().contains("MS0301").then_some(())
     });
     run.signal(Signal::TERM);
     let (status, ..) = run.end();

@@ -2,6 +2,8 @@
 //! processes are killed and stopped on the way. Whatever happens, the output is exactly what a run
 //! without trouble writes.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
 mod cluster;
 mod commands;
 mod job;
