@@ -9,6 +9,7 @@ pub mod dead_letters;
 pub mod ledger;
 pub mod observer;
 pub mod sightings;
+pub mod store;
 
 use std::fmt;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::wait::poll_until;
 use dead_letters::DeadLetterLedger;
 use ledger::OrderLedger;
 use sightings::Sightings;
+use store::Store;
 
 /// How long markers of transactions that are being ended may take to appear.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -191,6 +193,12 @@ pub fn audit(
 }
 
 impl Report {
+    /// Adds what the job left in its store.
+    pub fn add_store(&mut self, store: &Store) {
+        self.add(&store.manifest.judge(self));
+        self.add(&store.verified.judge());
+    }
+
     fn add(&mut self, verdict: &ledger::Verdict) {
         self.anomalies.add(&verdict.anomalies);
         self.examples.extend(verdict.examples.iter().cloned());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_tests::audit::observer::Observer;
+use millstream_tests::audit::store::Store;
 use millstream_tests::audit::{self, Report, Topics};
 use millstream_tests::cluster::{Addresses, Cluster, Coordinator};
 use millstream_tests::order_job::OrderJobFile;
@@ -12,6 +13,7 @@ use millstream_tests::wait::{pause, poll_until, wait_until};
 use millstream_tests::workload::Workload;
 use millstream_tests::{Broker, BrokerOptions, Minio};
 use millstream_types::api::{JobState, StopRequest};
+use serde::de::DeserializeOwned;
 
 const TOPICS: Topics<'static> = Topics {
     input: "orders",
@@ -170,21 +172,17 @@ impl OrderJob {
             );
         }
         self.stop();
+        let store = Store {
+            manifest: self.checkpoints("show"),
+            verified: self.checkpoints("verify"),
+        };
         let mut report = audit::audit(
             &self.broker,
             TOPICS,
             &self.orders.stop(),
             &self.dead_letters.stop(),
         );
-        let verify = self
-            .cluster
-            .millstream("checkpoints")
-            .args(["verify", CHAIN]);
-        let mut verify = self.cluster.start("verify", &verify);
-        if !verify.wait(Duration::from_mins(1)).success() {
-            report.anomalies.missing_objects += 1;
-            report.examples.push(verify.output());
-        }
+        report.add_store(&store);
         Finished {
             report,
             attempts: status.attempt.0,
@@ -193,6 +191,19 @@ impl OrderJob {
             objects: self.minio.keys("process/").len(),
             _cluster: self.cluster,
         }
+    }
+
+    /// What `millstream checkpoints` says of the job's chain.
+    #[track_caller]
+    fn checkpoints<T: DeserializeOwned>(&mut self, what: &str) -> T {
+        let launch = self.cluster.millstream("checkpoints");
+        let launch = launch.args([what, CHAIN, "--output", "json"]);
+        let mut process = self.cluster.start(what, &launch);
+        process.wait(Duration::from_mins(1));
+        let output = process.output();
+        let json = output.find('{').map(|start| &output[start..]);
+        serde_json::from_str(json.unwrap_or_default())
+            .unwrap_or_else(|error| panic!("checkpoints {what}: {error} in:\n{output}"))
     }
 
     /// Stops the job after a last checkpoint; all processes end by themselves.

@@ -1,0 +1,146 @@
+//! Judges the checkpoint store: what the last checkpoint says became of the records, against what
+//! did; and whether the store holds what it must and nothing else.
+
+use std::collections::BTreeMap;
+
+use millstream_types::snapshot::Counters;
+use millstream_types::{OperatorSnapshot, OperatorUid, SubtaskIndex};
+use serde::Deserialize;
+
+use super::Report;
+use super::ledger::Verdict;
+
+/// What a job left in its store.
+#[derive(Debug)]
+pub struct Store {
+    /// The last checkpoint.
+    pub manifest: Manifest,
+    /// What a verification of the chain found.
+    pub verified: Verified,
+}
+
+/// What `millstream checkpoints verify --output json` prints; the part that counts.
+#[derive(Debug, Default, Deserialize)]
+pub struct Verified {
+    faults: Vec<Finding>,
+    leftovers: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Finding {
+    object: String,
+    reason: String,
+}
+
+impl Verified {
+    /// Counts objects that are missing or damaged, and those that nothing names.
+    pub fn judge(&self) -> Verdict {
+        let mut verdict = Verdict::default();
+        for Finding { object, reason } in &self.faults {
+            verdict.anomalies.missing_objects += 1;
+            verdict.example(|| format!("{object}: {reason}"));
+        }
+        for object in &self.leftovers {
+            verdict.anomalies.orphan_objects += 1;
+            verdict.example(|| format!("{object} is named by nothing"));
+        }
+        verdict
+    }
+}
+
+/// A manifest, as `millstream checkpoints show --output json` prints it; the part that counts.
+#[derive(Debug, Deserialize)]
+pub struct Manifest {
+    operators: BTreeMap<OperatorUid, BTreeMap<SubtaskIndex, OperatorSnapshot>>,
+}
+
+impl Manifest {
+    fn counters(&self, uid: &str) -> Counters {
+        let mut total = Counters::default();
+        for snapshot in self.operators.get(&uid.into()).into_iter().flatten() {
+            total.add(snapshot.1.counters);
+        }
+        total
+    }
+
+    /// Compares the counters of the order job's operators with what must have become of the input.
+    pub fn judge(&self, report: &Report) -> Verdict {
+        let source = self.counters("orders");
+        let mut verdict = Verdict::default();
+        for (what, counted, due) in [
+            ("records read by `orders`", source.records_in, report.input),
+            (
+                "dead letters of `orders`",
+                source.dead_letters,
+                report.dead_letters,
+            ),
+            (
+                "records decoded by `orders`",
+                source.records_out,
+                report.input - report.dead_letters,
+            ),
+            (
+                "records written by `processed-orders`",
+                self.counters("processed-orders").records_out,
+                report.orders,
+            ),
+            (
+                "records written by `rejected-orders`",
+                self.counters("rejected-orders").records_out,
+                report.dead_letters,
+            ),
+        ] {
+            if counted != due {
+                verdict.anomalies.divergent += 1;
+                verdict
+                    .example(|| format!("{what}: the last checkpoint says {counted}, not {due}"));
+            }
+        }
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The verdict on a manifest of two subtasks that have written this many records.
+    fn judge(written: [u64; 2]) -> u64 {
+        let report = Report {
+            input: 100,
+            orders: 80,
+            dead_letters: 5,
+            ..Report::default()
+        };
+        let [first, second] = written;
+        let text = format!(
+            r#"{{"operators": {{
+            "orders": {{"0": {{"counters": {{"recordsIn": 100, "recordsOut": 95, "deadLetters": 5}}}}}},
+            "processed-orders": {{"0": {{"counters": {{"recordsOut": {first}}}}},
+                                  "1": {{"counters": {{"recordsOut": {second}}}}}}},
+            "rejected-orders": {{"0": {{"counters": {{"recordsOut": 5}}}}}}
+            }}}}"#
+        );
+        let manifest: Manifest = serde_json::from_str(&text).unwrap();
+        manifest.judge(&report).anomalies.divergent
+    }
+
+    #[test]
+    fn missing_and_orphaned_objects_are_counted() {
+        let text = r#"{"jobs": 1, "faults": [{"object": "a", "reason": "missing"}],
+            "leftovers": ["b", "c"]}"#;
+        let verified: Verified = serde_json::from_str(text).unwrap();
+        let anomalies = verified.judge().anomalies;
+        assert_eq!(
+            (anomalies.missing_objects, anomalies.orphan_objects),
+            (1, 2)
+        );
+        assert!(Verified::default().judge().anomalies.is_clean());
+    }
+
+    #[test]
+    fn a_manifest_that_counts_another_record_is_divergent() {
+        assert_eq!(judge([30, 50]), 0);
+        assert_eq!(judge([30, 51]), 1);
+    }
+}
