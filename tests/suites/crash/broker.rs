@@ -17,18 +17,18 @@ const STILL: Duration = Duration::from_millis(1_500);
 #[track_caller]
 fn check(version: KafkaVersion) {
     let mut broker = Broker::start(BrokerOptions::version(version));
-    let held = format!(
+    let armed = format!(
         "coordinator::before-commit=2*off->2*{}({HELD})->off",
         "sleep"
     );
-    let job = Job::start(&broker, "point-5", "300ms", Armed::Coordinator(&held));
-    let held = wait_for("a decided checkpoint is held", DEADLINE, || held(&job));
+    let job = Job::start(&broker, "point-5", "300ms", Armed::Coordinator(&armed));
+    let decided = wait_for("a decided checkpoint is held", DEADLINE, || held(&job));
     assert!(broker.server().pause(), "the broker was running");
     pause(Duration::from_millis(HELD));
     broker.server().kill();
     let newest = job.newest_slot();
     assert_eq!(
-        newest.slot, held,
+        newest.slot, decided,
         "nothing was committed before: {newest:?}"
     );
     broker.restart();

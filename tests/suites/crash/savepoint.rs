@@ -13,7 +13,7 @@ const SAVEPOINT: &str = "before-the-crash";
 #[track_caller]
 fn stop_and_crash(broker: &Broker, name: &str, failpoint: &str) -> (Job, Attempt) {
     let armed = format!("{failpoint}=return");
-    let mut job = Job::start(broker, name, "5m", Armed::Coordinator(&armed));
+    let mut job = Job::start(broker, name, "2m", Armed::Coordinator(&armed));
     job.wait_until_running();
     wait_until("both workers have written", DEADLINE, || {
         open_transactions(broker, name) >= 4
