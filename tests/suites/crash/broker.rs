@@ -5,6 +5,8 @@ use std::time::Duration;
 use millstream_tests::wait::{pause, poll_until, wait_for, wait_until};
 use millstream_tests::{Broker, BrokerOptions, KafkaVersion};
 
+use rdkafka::producer::{BaseProducer, Producer};
+
 use crate::job::{Armed, DEADLINE, Job};
 
 /// How long the coordinator waits between a decision and its commits, milliseconds.
@@ -12,11 +14,15 @@ const HELD: u64 = 5_000;
 /// A chain that does not change for so long, with a checkpoint every 300 ms, is held.
 const STILL: Duration = Duration::from_millis(1_500);
 
+/// Enough to meet each of the few partitions of the transaction log.
+const IDS: u32 = 12;
+
 /// Points 5 and 15: the `EndTxn` reaches a broker that stands still and is lost with it. The
 /// coordinator asks again, until the broker has come back and read its transactions.
 #[track_caller]
 fn check(version: KafkaVersion) {
     let mut broker = Broker::start(BrokerOptions::version(version));
+    warm_up(&broker);
     let armed = format!(
         "coordinator::before-commit=2*off->2*{}({HELD})->off",
         "sleep"
@@ -37,6 +43,20 @@ fn check(version: KafkaVersion) {
         job.seen() > seen
     });
     job.finish(&broker);
+}
+
+/// Waits until the broker coordinates transactions of every id. A new one refuses some at first,
+/// which would cost the job an attempt.
+#[track_caller]
+fn warm_up(broker: &Broker) {
+    for number in 0..IDS {
+        wait_until("transactions are coordinated", DEADLINE, || {
+            let mut client = broker.client();
+            client.set("transactional.id", format!("warm-up-{number}"));
+            let producer: BaseProducer = client.create().expect("the settings are valid");
+            producer.init_transactions(DEADLINE).is_ok()
+        });
+    }
 }
 
 /// The newest slot, if it is a decided checkpoint and stays so.
