@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::job::{Event, NotFinalized, Written};
 use crate::service::commit::{Commits, commit_all};
+use crate::service::recovery::revisit;
 use crate::topology::Topology;
 use crate::{Options, Restore};
 
@@ -58,6 +59,8 @@ pub(super) struct Keeper {
     /// The storage, once it has passed its probe and the sinks their preflight.
     pub(super) storage: Option<Storage>,
     pub(super) claimed: Option<ClaimedChain>,
+    /// Older attempts that were swept when this one began, and are to be swept once more.
+    pub(super) revisit: Vec<(Attempt, u32)>,
 }
 
 impl Keeper {
@@ -92,6 +95,7 @@ impl Keeper {
             notes,
             storage: None,
             claimed: None,
+            revisit: Vec::new(),
         })
     }
 
@@ -142,6 +146,7 @@ impl Keeper {
     async fn decide_and_commit(&mut self, manifest: Manifest) -> Result<Written, NotFinalized> {
         let bytes = size(&manifest);
         let commits = Commits::of(&manifest);
+        let listed = commits.by_sink.clone();
         fail::fail_point!("coordinator::before-decide", |_| std::process::abort());
         let claimed = self.claimed().map_err(NotFinalized::NotDecided)?;
         let permit = claimed
@@ -170,6 +175,7 @@ impl Keeper {
             tracing::warn!(%failure, "commit is not confirmed in the chain");
         }
         fail::fail_point!("coordinator::after-committed", |_| std::process::abort());
+        revisit(self, &listed).await;
         Ok(written)
     }
 

@@ -142,6 +142,7 @@ async fn resolve(
     let lingering = state.lingering();
     if !lingering.is_empty() {
         abort_lingering(keeper, &lingering, &kept(state, import)).await?;
+        keeper.revisit.extend(&lingering);
     }
     confirm(keeper, permit, !lingering.is_empty()).await
 }
@@ -180,6 +181,21 @@ async fn abort_lingering(
     }
     fail::fail_point!("coordinator::after-abort", |_| std::process::abort());
     Ok(())
+}
+
+/// Sweeps older attempts once more, when a checkpoint of this one is committed. A writer that did
+/// not know yet that its attempt was over may have opened a transaction behind the first sweep,
+/// which would hide everything behind it until its timeout. By now every worker that can reach the
+/// coordinator has given its old tasks up.
+pub(super) async fn revisit(keeper: &mut Keeper, listed: &BTreeMap<OperatorUid, Vec<Committable>>) {
+    if keeper.revisit.is_empty() {
+        return;
+    }
+    match abort_lingering(keeper, &keeper.revisit, listed).await {
+        Ok(()) => keeper.revisit.clear(),
+        // Nothing is lost, and the next checkpoint comes by here again.
+        Err(failure) => tracing::warn!(%failure, "older attempts are not swept again"),
+    }
 }
 
 async fn confirm(

@@ -85,6 +85,23 @@ async fn what_was_decided_is_committed_and_everything_else_aborted_before_tasks_
 }
 
 #[tokio::test]
+async fn what_a_dying_attempt_opens_behind_the_sweep_is_aborted_with_the_next_checkpoint() {
+    let scenario = Scenario::default();
+    let running = scenario.start(Restore::Latest);
+    let worker = scenario.worker("a", 2, &running).await;
+    running.wait_for_checkpoints(1).await;
+    running.crash().await;
+    drop(worker);
+    let running = scenario.start(Restore::Latest);
+    running.wait_for_state(JobState::WaitingForWorkers).await;
+    let late = ("late".to_owned(), (Attempt(1), Stand::Open));
+    scenario.ledger().transactions.extend([late]);
+    let _worker = scenario.worker("a", 2, &running).await;
+    running.wait_for_checkpoints(1).await;
+    assert_eq!(scenario.ledger().transactions["late"].1, Stand::Aborted);
+}
+
+#[tokio::test]
 async fn commits_are_tried_again_while_the_other_side_is_away() {
     let scenario = Scenario::default();
     let running = scenario.start(Restore::Latest);
