@@ -51,13 +51,25 @@ impl Job {
     /// Starts everything, with a checkpoint per `interval`; orders flow from now on.
     #[track_caller]
     pub(crate) fn start(broker: &Broker, name: &str, interval: &str, armed: Armed<'_>) -> Self {
+        Self::start_with(broker, name, interval, armed, |file| file)
+    }
+
+    /// As [`start`](Self::start), with a change of the job file.
+    #[track_caller]
+    pub(crate) fn start_with(
+        broker: &Broker,
+        name: &str,
+        interval: &str,
+        armed: Armed<'_>,
+        change: fn(OrderJobFile) -> OrderJobFile,
+    ) -> Self {
         for topic in ["orders", "processed", "rejected"] {
             broker.create_topic(&topic_name(name, topic), PARTITIONS);
         }
         let storage = Scratch::new("checkpoints");
         let bootstrap = broker.bootstrap();
         let file = job_file(name, name, &bootstrap, &storage, interval);
-        let mut cluster = Cluster::new(name, &file);
+        let mut cluster = Cluster::new(name, &change(file).into_text());
         let feed = Feed::start(broker, &topic_name(name, "orders"));
         let coordinator = cluster.coordinator_with(None, |launch| match armed {
             Armed::Coordinator(points) => launch.env("FAILPOINTS", points),
@@ -203,12 +215,12 @@ impl Job {
             &self.storage,
             interval,
         );
-        self.cluster.rewrite_job(&file);
+        self.cluster.rewrite_job(&file.into_text());
     }
 
     /// The file of a job of another name that is like this one in everything else.
     pub(crate) fn file_of_double(&self, name: &str) -> String {
-        job_file(name, &self.name, &self.bootstrap, &self.storage, "300ms")
+        job_file(name, &self.name, &self.bootstrap, &self.storage, "300ms").into_text()
     }
 
     /// Ends the flow, waits until everything is in the output, stops the job, and audits it.
@@ -279,7 +291,13 @@ fn is_slot(path: &Path) -> bool {
 }
 
 /// The job file of the job `name` on the topics and transactions of `owner`.
-fn job_file(name: &str, owner: &str, bootstrap: &str, storage: &Scratch, interval: &str) -> String {
+fn job_file(
+    name: &str,
+    owner: &str,
+    bootstrap: &str,
+    storage: &Scratch,
+    interval: &str,
+) -> OrderJobFile {
     let storage = format!("file://{}", storage.path().display());
     OrderJobFile::new(bootstrap, &storage)
         .replace("interval: 10s", &format!("interval: {interval}"))
@@ -295,7 +313,6 @@ fn job_file(name: &str, owner: &str, bootstrap: &str, storage: &Scratch, interva
             "topic: rejected-orders",
             &format!("topic: {owner}-rejected"),
         )
-        .into_text()
 }
 
 /// How many transactions of a job the broker holds open.
