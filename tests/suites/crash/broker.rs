@@ -34,7 +34,7 @@ fn check(version: KafkaVersion) {
     broker.server().kill();
     let newest = job.newest_slot();
     assert_eq!(
-        newest.slot, decided,
+        newest.number, decided,
         "nothing was committed before: {newest:?}"
     );
     broker.restart();
@@ -62,9 +62,9 @@ fn warm_up(broker: &Broker) {
 /// The newest slot, if it is a decided checkpoint and stays so.
 fn held(job: &Job) -> Option<u64> {
     let newest = job.newest_slot();
-    let is_other = || (job.newest_slot().slot != newest.slot).then_some(());
+    let is_other = || (job.newest_slot().number != newest.number).then_some(());
     let is_held = newest.is("checkpoint") && poll_until(STILL, is_other).is_none();
-    is_held.then_some(newest.slot)
+    is_held.then_some(newest.number)
 }
 
 #[test]

@@ -38,7 +38,8 @@ impl Feed {
         let thread = std::thread::spawn({
             let (stop, client, topic) = (Arc::clone(&stop), broker.client(), topic.to_owned());
             move || {
-                let is_wanted = |number: &u64| number % CHUNK != 0 || !stop.load(Ordering::Relaxed);
+                let is_wanted =
+                    |number: &u64| !number.is_multiple_of(CHUNK) || !stop.load(Ordering::Relaxed);
                 let records = (0..).take_while(is_wanted).map(|number| {
                     if number % CHUNK == 0 {
                         pause(PAUSE);

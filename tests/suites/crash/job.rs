@@ -1,6 +1,5 @@
 //! The order job with checkpoints in files, beside others on one broker.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use millstream_types::Attempt;
 use millstream_types::api::{JobState, JobStatus, StopRequest};
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::feed::Feed;
 
@@ -270,9 +268,10 @@ struct Envelope {
 /// One slot of a chain, as far as it matters here.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Slot {
-    pub(crate) slot: u64,
+    #[serde(rename = "slot")]
+    pub(crate) number: u64,
     pub(crate) attempt: Attempt,
-    entry: BTreeMap<String, IgnoredAny>,
+    entry: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Slot {

@@ -51,11 +51,11 @@ fn point_22_a_deposed_coordinator_recovers_with_a_stale_view() {
     let decided = "coordinator::after-decide=2*off->return";
     let mut job = Job::start(broker, "point-22", "300ms", Armed::Coordinator(decided));
     job.wait_for_coordinator_crash();
-    let decided = job.newest_slot().slot;
+    let decided = job.newest_slot().number;
     let held = format!("coordinator::after-claim=1*{}(12000)->off", "sleep");
     job.restart_coordinator(&held, &[]);
     wait_until("the chain is claimed", DEADLINE, || {
-        job.newest_slot().slot > decided
+        job.newest_slot().number > decided
     });
     let claimed = job.newest_slot();
     assert!(claimed.is("claim"), "{claimed:?}");
