@@ -7,6 +7,7 @@ use millstream_types::ids::TaskId;
 use millstream_types::protocol::{Deploy, TaskDeployment};
 use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure, VertexId};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::Options;
@@ -25,17 +26,50 @@ pub(super) struct RunningAttempt {
     events: mpsc::Receiver<(TaskId, Event)>,
 }
 
-impl RunningAttempt {
-    /// Plans the job and starts a thread for each task.
-    pub(super) async fn start(options: &Options, deploy: Deploy) -> Result<Self, Failure> {
+/// A deployment whose job is being planned on a thread for such work.
+pub(super) struct Planning {
+    deploy: Deploy,
+    job: JoinHandle<Result<Box<dyn JobTasks>, Failure>>,
+}
+
+/// A deployment and its planned job.
+pub(super) struct Planned {
+    pub(super) deploy: Deploy,
+    pub(super) job: Result<Arc<dyn JobTasks>, Failure>,
+}
+
+impl Planning {
+    pub(super) fn begin(options: &Options, deploy: Deploy) -> Self {
         let factory = Arc::clone(&options.factory);
-        let (deploy, job) = tokio::task::spawn_blocking(move || {
-            let job = factory.job(&deploy);
-            (deploy, job)
-        })
-        .await
-        .map_err(|error| internal(format!("planning the job panicked: {error}")))?;
-        let job: Arc<dyn JobTasks> = Arc::from(job?);
+        let for_plan = deploy.clone();
+        Self {
+            deploy,
+            job: tokio::task::spawn_blocking(move || factory.job(&for_plan)),
+        }
+    }
+
+    pub(super) const fn attempt(&self) -> Attempt {
+        self.deploy.attempt
+    }
+
+    /// Waits for the plan. To be called again only if it was cancelled.
+    pub(super) async fn end(&mut self) -> Planned {
+        let planned = (&mut self.job).await;
+        let panicked = |error| internal(format!("planning the job panicked: {error}"));
+        Planned {
+            deploy: self.deploy.clone(),
+            job: planned.map_err(panicked).flatten().map(Arc::from),
+        }
+    }
+}
+
+impl RunningAttempt {
+    /// Starts a thread for each task.
+    pub(super) fn start(
+        options: &Options,
+        deploy: Deploy,
+        job: &Arc<dyn JobTasks>,
+    ) -> Result<Self, Failure> {
         let mut queues = Queues::join(&job.edges(), &deploy.tasks);
         let (sender, events) = mpsc::channel(EVENTS);
         let tracker = TaskTracker::new();
@@ -43,7 +77,7 @@ impl RunningAttempt {
         for (index, TaskDeployment { task: id, restore }) in deploy.tasks.into_iter().enumerate() {
             let handle = spawn(Start {
                 id,
-                job: Arc::clone(&job),
+                job: Arc::clone(job),
                 restore: restore.into_iter().collect(),
                 input: queues.inputs.remove(&id),
                 outputs: queues.outputs.remove(&id).unwrap_or_default(),

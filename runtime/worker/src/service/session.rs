@@ -12,7 +12,7 @@ use tokio::time::{Duration, Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::attempt::RunningAttempt;
+use super::attempt::{Planned, Planning, RunningAttempt};
 use super::{Ended, Options};
 use crate::task::{Command, Event, Unreachable};
 
@@ -28,6 +28,8 @@ pub(super) struct Session<'a> {
     current: Option<Current>,
     /// What to start when the current attempt has stopped.
     next: Option<Deploy>,
+    /// What is being planned, beside this loop, so that heartbeats go on.
+    planning: Option<Planning>,
 }
 
 struct Current {
@@ -49,6 +51,7 @@ enum Happening {
     Beat,
     TasksStopped,
     TasksStuck,
+    Planned(Planned),
     ShutdownAsked,
     OutgoingClosed,
 }
@@ -69,6 +72,7 @@ impl<'a> Session<'a> {
             newest: Attempt(0),
             current: None,
             next: None,
+            planning: None,
         }
     }
 
@@ -84,7 +88,7 @@ impl<'a> Session<'a> {
                 Happening::Sent => None,
                 Happening::ShutdownAsked => Some(Ended::Stopped),
                 Happening::OutgoingClosed | Happening::Message(None) => Some(Ended::ConnectionLost),
-                Happening::Message(Some(message)) => self.receive(message).await,
+                Happening::Message(Some(message)) => self.receive(message),
                 Happening::Task(task, event) => {
                     self.tell(task, event);
                     None
@@ -94,7 +98,11 @@ impl<'a> Session<'a> {
                     None
                 }
                 Happening::TasksStopped => {
-                    self.tasks_stopped().await;
+                    self.tasks_stopped();
+                    None
+                }
+                Happening::Planned(planned) => {
+                    self.start(planned);
                     None
                 }
                 Happening::TasksStuck => self.stuck().map(Ended::Stuck),
@@ -132,6 +140,7 @@ impl<'a> Session<'a> {
                 Happening::Sent
             }
             message = incoming.recv() => Happening::Message(message),
+            planned = planned(&mut self.planning) => Happening::Planned(planned),
             Some((task, event)) = receive(events), if roomy && cancelling.is_none() => {
                 Happening::Task(task, event)
             }
@@ -141,12 +150,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn receive(&mut self, message: ToWorker) -> Option<Ended> {
+    fn receive(&mut self, message: ToWorker) -> Option<Ended> {
         match message {
             ToWorker::Registered { heartbeat } => self.registered(heartbeat),
             ToWorker::Refused { failure } => return Some(Ended::Refused(failure)),
             ToWorker::Shutdown => return Some(Ended::Shutdown),
-            ToWorker::Deploy(deploy) => self.deploy(deploy).await,
+            ToWorker::Deploy(deploy) => self.deploy(deploy),
             ToWorker::Cancel { attempt } => self.cancel(attempt),
             ToWorker::AddSplits {
                 attempt,
@@ -183,14 +192,14 @@ impl<'a> Session<'a> {
         self.heartbeat = Some(interval);
     }
 
-    async fn deploy(&mut self, deploy: Deploy) {
+    fn deploy(&mut self, deploy: Deploy) {
         if deploy.attempt <= self.newest {
             tracing::debug!(attempt = %deploy.attempt, newest = %self.newest, "old deployment dropped");
             return;
         }
         self.newest = deploy.attempt;
         if self.current.is_none() {
-            self.start(deploy).await;
+            self.planning = Some(Planning::begin(self.options, deploy));
         } else {
             // The coordinator has given the older attempt up; it does not wait to hear of its end.
             self.begin_cancel(false);
@@ -198,10 +207,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn start(&mut self, deploy: Deploy) {
+    fn start(&mut self, planned: Planned) {
+        self.planning = None;
+        let Planned { deploy, job } = planned;
         let attempt = deploy.attempt;
         let first = deploy.tasks.first().map(|deployment| deployment.task);
-        match RunningAttempt::start(self.options, deploy).await {
+        match job.and_then(|job| RunningAttempt::start(self.options, deploy, &job)) {
             Ok(running) => {
                 self.current = Some(Current {
                     running,
@@ -223,6 +234,8 @@ impl<'a> Session<'a> {
     fn cancel(&mut self, attempt: Attempt) {
         self.newest = self.newest.max(attempt);
         self.next.take_if(|next| next.attempt <= attempt);
+        self.planning
+            .take_if(|planning| planning.attempt() <= attempt);
         match &self.current {
             Some(current) if current.running.attempt() <= attempt => self.begin_cancel(true),
             Some(_) | None => self.outbox.push_back(ToCoordinator::Cancelled { attempt }),
@@ -241,7 +254,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn tasks_stopped(&mut self) {
+    fn tasks_stopped(&mut self) {
         if let Some(Current {
             running,
             cancelling: Some(Cancelling { answer: true, .. }),
@@ -251,7 +264,7 @@ impl<'a> Session<'a> {
             self.outbox.push_back(ToCoordinator::Cancelled { attempt });
         }
         if let Some(deploy) = self.next.take() {
-            self.start(deploy).await;
+            self.planning = Some(Planning::begin(self.options, deploy));
         }
     }
 
@@ -311,6 +324,7 @@ impl<'a> Session<'a> {
     /// Stops what runs, within the deadline.
     pub(super) async fn stop(&mut self) -> Result<(), Failure> {
         self.next = None;
+        self.planning = None;
         self.begin_cancel(false);
         let Some(mut current) = self.current.take() else {
             return Ok(());
@@ -348,6 +362,13 @@ async fn receive(events: Option<&mut mpsc::Receiver<(TaskId, Event)>>) -> Option
     match events {
         Some(events) => events.recv().await,
         None => None,
+    }
+}
+
+async fn planned(planning: &mut Option<Planning>) -> Planned {
+    match planning {
+        Some(planning) => planning.end().await,
+        None => std::future::pending().await,
     }
 }
 

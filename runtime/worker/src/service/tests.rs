@@ -295,3 +295,21 @@ async fn heartbeats_carry_positions_and_counters() {
     }
     coordinator.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_worker_that_plans_a_job_is_alive_and_may_be_told_to_stop() {
+    let gate = Arc::new(std::sync::Barrier::new(2));
+    let job = Job::counting_to(ENDLESS).planned_at(&gate);
+    let mut coordinator = Coordinator::registered(&job).await;
+    coordinator.deploy_unseen(&job, 1).await;
+    for _ in 0..3 {
+        coordinator.heartbeat().await;
+    }
+    coordinator.cancel(1).await;
+    gate.wait();
+    let other = Job::counting_to(50);
+    coordinator.replace_job(&other);
+    coordinator.deploy(&other, 2, None).await;
+    coordinator.ended().await;
+    coordinator.shut_down().await;
+}

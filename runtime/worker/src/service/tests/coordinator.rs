@@ -1,6 +1,6 @@
 //! The other end of a worker's connection, and jobs for it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millstream_operators::{Operator, SinkWriter};
@@ -8,7 +8,7 @@ use millstream_types::clock::SystemClock;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::{Deploy, Heartbeat, TaskDeployment, TaskProgress};
 use millstream_types::{
-    Attempt, Barrier, CheckpointId, CheckpointKind, SubtaskIndex, TaskSnapshot, Timestamp, VertexId,
+    Attempt, CheckpointId, CheckpointKind, SubtaskIndex, TaskSnapshot, Timestamp, VertexId,
 };
 use tokio::task::JoinSet;
 
@@ -38,6 +38,8 @@ pub(super) struct Job {
     seen: Shared,
     operator: MakeOperator,
     sink: MakeSink,
+    /// Planning waits here.
+    gate: Option<Arc<Barrier>>,
 }
 
 impl Job {
@@ -48,6 +50,7 @@ impl Job {
             seen: Shared::default(),
             operator: |seen| Box::new(Watching::new(seen)),
             sink: |seen| Box::new(Memory::new(seen)),
+            gate: None,
         }
     }
 
@@ -61,6 +64,13 @@ impl Job {
 
     pub(super) fn with_sink(self, sink: MakeSink) -> Self {
         Self { sink, ..self }
+    }
+
+    pub(super) fn planned_at(self, gate: &Arc<Barrier>) -> Self {
+        Self {
+            gate: Some(Arc::clone(gate)),
+            ..self
+        }
     }
 
     pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -163,8 +173,15 @@ struct Factory(Arc<Mutex<Job>>);
 
 impl TaskFactory for Factory {
     fn job(&self, _: &Deploy) -> millstream_operators::Result<Box<dyn JobTasks>> {
-        let job = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Box::new(job.clone()))
+        let job = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(gate) = &job.gate {
+            gate.wait();
+        }
+        Ok(Box::new(job))
     }
 }
 
@@ -258,7 +275,7 @@ impl Coordinator {
     }
 
     pub(super) async fn trigger_in(&self, attempt: u64, checkpoint: u64, kind: CheckpointKind) {
-        let barrier = Barrier {
+        let barrier = millstream_types::Barrier {
             checkpoint: CheckpointId(checkpoint),
             kind,
             triggered_at: Timestamp(0),
