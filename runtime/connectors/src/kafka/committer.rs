@@ -11,6 +11,8 @@
 //!
 //! Reading order: [`resolve`] judges answers, [`limits`] judges timeouts; both are pure.
 
+#[cfg(test)]
+mod conformance;
 mod limits;
 mod resolve;
 
@@ -20,8 +22,9 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, join_all};
 use millstream_operators::{CommitOutcome, Lingering, Result, SinkCommitter};
-use millstream_spec::ValidSink;
 use millstream_spec::connector::{DeliveryGuarantee, KafkaSink};
+use millstream_spec::restart::NoRestart;
+use millstream_spec::{RestartStrategy, TransactionBudget, ValidSink};
 use millstream_types::{Committable, Failure, JobId, OperatorUid};
 use tokio::time::Instant;
 
@@ -91,12 +94,12 @@ impl KafkaCommitter {
         let broker_max = setting
             .and_then(|text| text.parse().ok())
             .map(Duration::from_millis);
-        limits::check(
-            &self.spec.name,
-            self.options.transaction_timeout.0,
-            &self.spec.checkpoint,
-            broker_max,
-        )
+        limits::check_slots(&self.spec.name, &self.spec.checkpoint)?;
+        // The restart strategy's delay is not known here; the job's own check has counted it.
+        let budget =
+            TransactionBudget::new(&self.spec.checkpoint, &RestartStrategy::None(NoRestart {}));
+        let timeout = self.options.transaction_timeout;
+        limits::check(&self.spec.name, timeout, &budget, broker_max)
     }
 
     async fn commit_all(&self, committables: &[Committable]) -> Vec<CommitOutcome> {

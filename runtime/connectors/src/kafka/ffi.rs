@@ -44,6 +44,8 @@ pub(super) struct NativeError {
     pub(super) code: ErrorCode,
     /// Its text.
     pub(super) text: String,
+    /// Whether the same call may succeed later.
+    pub(super) is_retriable: bool,
 }
 
 impl NativeError {
@@ -52,6 +54,7 @@ impl NativeError {
         Self {
             code,
             text: code.to_string(),
+            is_retriable: false,
         }
     }
 
@@ -72,8 +75,13 @@ impl NativeError {
         let native = unsafe {
             let code = ErrorCode::from(sys::rd_kafka_error_code(error));
             let text = text_of(sys::rd_kafka_error_string(error));
+            let is_retriable = sys::rd_kafka_error_is_retriable(error) != 0;
             sys::rd_kafka_error_destroy(error);
-            Self { code, text }
+            Self {
+                code,
+                text,
+                is_retriable,
+            }
         };
         Err(native)
     }

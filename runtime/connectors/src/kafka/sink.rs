@@ -26,14 +26,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_formats::{Encoder, JsonEncoder, RawEncoder};
+use millstream_formats::Encoder;
 use millstream_operators::{Result, SinkCommitter, SinkConnector, SinkWriter, WriterContext};
+use millstream_spec::ValidSink;
 use millstream_spec::connector::{DeliveryGuarantee, KafkaPartitioner, KafkaSink};
-use millstream_spec::{Format, ValidSink};
 use millstream_types::clock::SystemClock;
 use millstream_types::{
-    Batch, CheckpointId, Clock, Committable, ErrorCode, ErrorKind, Failure, JobId, OperatorUid,
-    Timestamp,
+    Batch, CheckpointId, Clock, Committable, Failure, JobId, OperatorUid, Timestamp,
 };
 
 use super::access::Access;
@@ -41,6 +40,7 @@ use super::committer::KafkaCommitter;
 use super::failure;
 use super::ffi::{Enqueue, Record};
 use super::transaction::{Prepared, SLOTS, TransactionNames};
+use crate::encoding;
 use delivery::{Destination, Wait};
 use keys::KeyColumn;
 use maker::{Made, Maker, SlotName};
@@ -71,6 +71,7 @@ impl SinkConnector for KafkaSinkConnector {
 
 /// Writer of one subtask.
 struct KafkaWriter {
+    sink: String,
     destination: Destination,
     encoder: Encoder,
     key: Option<KeyColumn>,
@@ -129,12 +130,13 @@ impl KafkaWriter {
         let transactions = is_exactly_once.then(|| Transactions::new(options, cx));
         let access = connector.access.clone();
         let mut writer = Self {
+            sink: sink.clone(),
             destination: Destination {
                 topic: options.topic.clone(),
                 servers: access.bootstrap(),
                 patience: access.connect_timeout,
             },
-            encoder: encoder(&connector.spec, cx)?,
+            encoder: encoding::encoder(&connector.spec, &cx.schema)?,
             partitioning: Partitioning {
                 is_per_record: key.is_some() || options.partitioner == KafkaPartitioner::Random,
                 turn: usize::try_from(cx.subtask.0).unwrap_or(0),
@@ -213,7 +215,7 @@ impl KafkaWriter {
         let rows = self
             .encoder
             .encode(batch.records())
-            .map_err(|error| not_encoded(&self.destination.topic, &error.to_string()))?;
+            .map_err(|error| encoding::failed(&self.sink, &error))?;
         let keys = self.key.map(|key| key.of(batch.records()));
         let records = rows.iter().enumerate().map(|(row, value)| Record {
             key: keys.as_ref().and_then(|keys| keys.get(row)),
@@ -389,22 +391,4 @@ impl Partitioning {
         self.turn = self.turn.wrapping_add(1);
         Some(partition)
     }
-}
-
-fn encoder(spec: &ValidSink, cx: &WriterContext) -> Result<Encoder> {
-    let encoder = match &spec.format {
-        Format::Json(_) => JsonEncoder::new(&cx.schema).map(Encoder::from),
-        Format::Raw(_) => RawEncoder::new(&cx.schema).map(Encoder::from),
-    };
-    encoder.map_err(|error| {
-        Failure::new(
-            ErrorCode::InvalidJob,
-            ErrorKind::InvalidJob,
-            format!("sink `{}`: {error}", spec.name),
-        )
-    })
-}
-
-fn not_encoded(topic: &str, reason: &str) -> Failure {
-    failure::undeliverable(topic, &format!("it cannot be encoded: {reason}"))
 }

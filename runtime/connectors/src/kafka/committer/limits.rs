@@ -3,97 +3,70 @@
 use std::time::Duration;
 
 use millstream_operators::Result;
-use millstream_spec::CheckpointSpec;
+use millstream_spec::{CheckpointSpec, TransactionBudget};
 use millstream_types::duration::KubeDuration;
 
 use crate::kafka::failure;
 use crate::kafka::transaction::SLOTS;
 
-/// What a restart may take from a failure to the commit of what was prepared before it.
-const RESTART_BUDGET: Duration = Duration::from_mins(1);
 /// Ids that one subtask needs beside those of checkpoints under way or failed: the open
 /// transaction, the standby, one committed but still listed, and some savepoints.
 const SLOTS_IN_RESERVE: u32 = 8;
 
-/// Longest time from a transaction's first record to its commit under which no setting is
-/// violated. The broker's clock starts with the first record, right after a barrier; the next
-/// barrier comes `interval` later; that checkpoint, and as many as may fail, take `timeout` and
-/// pause `minPause`; then a restart may come between decision and commit.
-fn longest_life(checkpoint: &CheckpointSpec) -> Duration {
-    let attempts = checkpoint.tolerable_failures.saturating_add(1);
-    let one = checkpoint.timeout.0.saturating_add(checkpoint.min_pause.0);
-    checkpoint
-        .interval
-        .0
-        .saturating_add(one.saturating_mul(attempts))
-        .saturating_add(RESTART_BUDGET)
-}
-
-/// Checks the timeout of the sink `sink`. `broker_max` is the broker's
-/// `transaction.max.timeout.ms`, where the user may see it.
+/// Checks the timeout of the sink `sink`. `budget` is how long a transaction may have to stay
+/// open, `broker_max` the broker's `transaction.max.timeout.ms`, where the user may see it.
 ///
 /// # Errors
-/// It is not above the longest life of a transaction, or above the broker's limit, or more
-/// checkpoints may be open than a subtask has transactional ids. The message has all numbers.
+/// It is not above the budget, or above the broker's limit, or more checkpoints may be open than
+/// a subtask has transactional ids. The message has all numbers.
 pub(super) fn check(
     sink: &str,
-    timeout: Duration,
-    checkpoint: &CheckpointSpec,
+    timeout: KubeDuration,
+    budget: &TransactionBudget,
     broker_max: Option<Duration>,
 ) -> Result<()> {
-    let needed = longest_life(checkpoint);
     let limit = broker_max.map_or_else(
         || "the broker's transaction.max.timeout.ms is not visible to this user".to_owned(),
         |max| {
-            format!(
-                "the broker allows at most {} (transaction.max.timeout.ms)",
-                show(max)
-            )
+            let max = KubeDuration(max);
+            format!("the broker allows at most {max} (transaction.max.timeout.ms)")
         },
     );
-    let sum = format!(
-        "interval {} + (tolerableFailures {} + 1) x (timeout {} + minPause {}) + {} for a restart \
-         = {}",
-        checkpoint.interval,
-        checkpoint.tolerable_failures,
-        checkpoint.timeout,
-        checkpoint.min_pause,
-        show(RESTART_BUDGET),
-        show(needed),
-    );
-    if broker_max.is_some_and(|max| timeout > max) {
+    if broker_max.is_some_and(|max| timeout.0 > max) {
         return Err(failure::transaction_timeout(format!(
-            "sink `{sink}`: transactionTimeout {} is too long: {limit}. With the checkpoint \
-             settings it must be longer than {sum}",
-            show(timeout),
+            "sink `{sink}`: transactionTimeout {timeout} is too long: {limit}. Lower it or raise \
+             the broker's limit; with the job's checkpoint settings it must stay longer than \
+             {budget}"
         )));
     }
-    if timeout <= needed {
+    if timeout <= budget.total() {
         return Err(failure::transaction_timeout(format!(
-            "sink `{sink}`: transactionTimeout {} is too short: the broker would abort prepared \
-             transactions before their commit. It must be longer than {sum}; {limit}. Raise \
-             transactionTimeout, or lower checkpoint.timeout, checkpoint.interval or \
-             checkpoint.tolerableFailures",
-            show(timeout),
-        )));
-    }
-    let ids = checkpoint
-        .tolerable_failures
-        .saturating_add(checkpoint.max_concurrent)
-        .saturating_add(SLOTS_IN_RESERVE);
-    if ids > SLOTS {
-        return Err(failure::transaction_timeout(format!(
-            "sink `{sink}`: tolerableFailures {} + maxConcurrent {} + {SLOTS_IN_RESERVE} in reserve \
-             = {ids} transactions may be open at once per subtask; at most {SLOTS} can be. Lower \
-             checkpoint.tolerableFailures",
-            checkpoint.tolerable_failures, checkpoint.max_concurrent,
+            "sink `{sink}`: transactionTimeout {timeout} is too short: the broker would abort \
+             prepared transactions before their commit. It must be longer than {budget}; {limit}. \
+             Raise it, or lower checkpoint.timeout, checkpoint.interval or \
+             checkpoint.tolerableFailures"
         )));
     }
     Ok(())
 }
 
-fn show(duration: Duration) -> String {
-    KubeDuration(duration).to_string()
+/// Checks that a subtask has enough transactional ids.
+///
+/// # Errors
+/// More checkpoints may be open at once than that.
+pub(super) fn check_slots(sink: &str, checkpoint: &CheckpointSpec) -> Result<()> {
+    let (failures, concurrent) = (checkpoint.tolerable_failures, checkpoint.max_concurrent);
+    let ids = failures
+        .saturating_add(concurrent)
+        .saturating_add(SLOTS_IN_RESERVE);
+    if ids <= SLOTS {
+        return Ok(());
+    }
+    Err(failure::transaction_timeout(format!(
+        "sink `{sink}`: tolerableFailures {failures} + maxConcurrent {concurrent} + \
+         {SLOTS_IN_RESERVE} in reserve = {ids} transactions may be open at once per subtask; at \
+         most {SLOTS} can be. Lower checkpoint.tolerableFailures"
+    )))
 }
 
 #[cfg(test)]
@@ -102,78 +75,77 @@ mod tests {
 
     use super::*;
 
-    fn checkpoint(interval: u64, timeout: u64, tolerable_failures: u32) -> CheckpointSpec {
-        CheckpointSpec {
-            storage: "file:///tmp/x".into(),
-            interval: KubeDuration::from_secs(interval),
-            mode: millstream_spec::checkpoint::CheckpointMode::ExactlyOnce,
-            min_pause: KubeDuration::from_millis(500),
-            timeout: KubeDuration::from_secs(timeout),
-            max_concurrent: 1,
-            tolerable_failures,
-            retained: 3,
-            retention: millstream_spec::checkpoint::Retention::RetainOnCancellation,
-            unaligned: millstream_spec::checkpoint::Unaligned::default(),
+    fn budget(failures: u32) -> TransactionBudget {
+        TransactionBudget {
+            between_triggers: KubeDuration::from_secs(601),
+            checkpoints: failures + 1,
+            timeout: KubeDuration::from_secs(600),
+            restart_delay: KubeDuration::from_secs(66),
         }
     }
 
-    const BROKER: Option<Duration> = Some(Duration::from_mins(15));
+    const BROKER: Option<Duration> = Some(Duration::from_mins(30));
 
-    fn message(timeout: u64, checkpoint: &CheckpointSpec, broker: Option<Duration>) -> String {
-        let failure = check("out", Duration::from_secs(timeout), checkpoint, broker).unwrap_err();
+    fn message(timeout: u64, budget: &TransactionBudget, broker: Option<Duration>) -> String {
+        let failure = check("out", KubeDuration::from_secs(timeout), budget, broker).unwrap_err();
         assert_eq!(failure.code, ErrorCode::KafkaTransactionTimeout);
         failure.message
     }
 
     #[test]
-    fn the_default_settings_go_with_the_default_broker() {
-        check(
-            "out",
-            Duration::from_mins(15),
-            &checkpoint(10, 600, 0),
-            BROKER,
-        )
-        .unwrap();
+    fn a_timeout_between_budget_and_limit_is_taken() {
+        let budget = budget(0);
+        let longest = budget.total().millis() + 1;
+        check("out", KubeDuration::from_millis(longest), &budget, BROKER).unwrap();
+        check("out", KubeDuration::from_secs(1_800), &budget, BROKER).unwrap();
     }
 
     #[test]
-    fn a_timeout_that_one_failed_checkpoint_eats_up_is_refused_with_all_numbers() {
-        let message = message(900, &checkpoint(10, 600, 1), BROKER);
-        for number in ["15m", "10s", "1 + 1", "10m", "500ms", "1m", "21m11s"] {
+    fn a_timeout_that_a_failed_checkpoint_eats_up_is_refused_with_all_numbers() {
+        let message = message(1_800, &budget(1), BROKER);
+        for number in [
+            "30m",
+            "2 (tolerable",
+            "10m1s",
+            "+ 10m",
+            "1m6s",
+            "30s",
+            "31m38s",
+        ] {
             assert!(message.contains(number), "{number}: {message}");
         }
     }
 
     #[test]
-    fn longer_than_the_interval_is_not_enough() {
-        message(11, &checkpoint(10, 60, 0), BROKER);
-    }
-
-    #[test]
-    fn exactly_the_longest_life_is_too_short() {
-        let checkpoint = checkpoint(10, 60, 0);
-        let longest = longest_life(&checkpoint);
-        assert!(check("out", longest, &checkpoint, BROKER).is_err());
-        let longer = longest + Duration::from_millis(1);
-        check("out", longer, &checkpoint, BROKER).unwrap();
+    fn exactly_the_budget_is_too_short() {
+        let budget = budget(0);
+        assert!(check("out", budget.total(), &budget, BROKER).is_err());
     }
 
     #[test]
     fn a_timeout_above_the_brokers_limit_is_refused_with_both_numbers() {
-        let message = message(1_800, &checkpoint(10, 60, 0), BROKER);
-        assert!(message.contains("30m"), "{message}");
-        assert!(message.contains("at most 15m"), "{message}");
+        let message = message(3_600, &budget(0), BROKER);
+        assert!(message.contains("1h"), "{message}");
+        assert!(message.contains("at most 30m"), "{message}");
     }
 
     #[test]
     fn without_the_brokers_limit_the_rest_is_still_checked() {
-        check("out", Duration::from_mins(30), &checkpoint(10, 60, 0), None).unwrap();
-        message(30, &checkpoint(10, 60, 0), None);
+        check("out", KubeDuration::from_secs(7_200), &budget(0), None).unwrap();
+        message(30, &budget(0), None);
     }
 
     #[test]
     fn more_open_transactions_than_ids_are_refused() {
-        let message = message(86_400, &checkpoint(10, 60, 60), None);
-        assert!(message.contains("tolerableFailures 60"), "{message}");
+        let checkpoint = |failures: u32| -> CheckpointSpec {
+            let text = format!(r#"{{"storage": "file:///x", "tolerableFailures": {failures}}}"#);
+            serde_json::from_str(&text).unwrap()
+        };
+        check_slots("out", &checkpoint(55)).unwrap();
+        let failure = check_slots("out", &checkpoint(56)).unwrap_err();
+        assert!(
+            failure.message.contains("tolerableFailures 56"),
+            "{failure}"
+        );
     }
 }

@@ -290,10 +290,7 @@ impl Message<'_> {
             Err(error) => {
                 // SAFETY: the message is valid; the text lives as long as it.
                 let text = unsafe { text_of(sys::rd_kafka_message_errstr(message)) };
-                Content::Error(NativeError {
-                    code: error.code,
-                    text,
-                })
+                Content::Error(NativeError { text, ..error })
             }
         }
     }

@@ -37,7 +37,7 @@ pub(in crate::kafka) struct Events {
 struct News {
     problem: Option<Problem>,
     connection: Option<NativeError>,
-    all_down_since: Option<Instant>,
+    trouble_since: Option<Instant>,
 }
 
 impl Events {
@@ -59,14 +59,22 @@ impl Events {
         }
     }
 
-    /// How long no broker has been connected, as far as is known.
-    pub(in crate::kafka) fn all_down_for(&self) -> Option<Duration> {
-        self.news().all_down_since.map(|since| since.elapsed())
+    /// How long ago a connection first failed since a broker was last heard; `None` if none has.
+    /// Other brokers may be well: whether one is must be asked.
+    pub(in crate::kafka) fn trouble_for(&self) -> Option<Duration> {
+        self.news().trouble_since.map(|since| since.elapsed())
     }
 
-    /// A broker has answered.
+    /// Something of a broker has come, though perhaps it was on its way for long: the time without
+    /// a broker begins anew.
+    pub(in crate::kafka) fn heard(&self) {
+        let mut news = self.news();
+        news.trouble_since = news.trouble_since.map(|_| Instant::now());
+    }
+
+    /// A broker has answered just now.
     pub(in crate::kafka) fn answered(&self) {
-        self.news().all_down_since = None;
+        self.news().trouble_since = None;
     }
 
     /// No broker has been there for `waited`; or each refuses the login, which looks the same to
@@ -98,9 +106,9 @@ impl Events {
     fn global_error(&self, error: NativeError) {
         tracing::debug!(owner = %self.owner, %error, "librdkafka");
         let mut news = self.news();
-        if error.code == ErrorCode::AllBrokersDown {
-            news.all_down_since.get_or_insert_with(Instant::now);
-        } else {
+        news.trouble_since.get_or_insert_with(Instant::now);
+        // That all brokers are down says less than why the last one is.
+        if error.code != ErrorCode::AllBrokersDown || news.connection.is_none() {
             news.connection = Some(error);
         }
     }
@@ -152,12 +160,14 @@ unsafe extern "C" fn on_error(
             events.set_problem(Problem::Fatal(NativeError {
                 code: ErrorCode::from(code),
                 text: text_of(text.as_ptr()),
+                is_retriable: false,
             }));
             return;
         }
         events.global_error(NativeError {
             code: ErrorCode::from(code),
             text: text_of(reason),
+            is_retriable: true,
         });
     }
 }

@@ -6,7 +6,7 @@ use millstream_operators::Result;
 use millstream_types::Failure;
 
 use crate::kafka::failure;
-use crate::kafka::ffi::{ErrorCode, Events, Problem, Producer};
+use crate::kafka::ffi::{ErrorCode, Problem, Producer};
 
 /// Between two looks at a full queue. librdkafka has no call that waits for room and also notices
 /// failed deliveries.
@@ -65,14 +65,17 @@ impl<'a> Wait<'a> {
     fn check(&mut self, producer: &Producer) -> Result<()> {
         self.destination.check(producer)?;
         let queued = producer.queued();
+        let events = producer.events();
         if queued < self.queued {
             self.since = Instant::now();
+            events.heard();
         }
         self.queued = queued;
         let patience = self.destination.patience;
-        let events = producer.events();
-        let is_alone = events.all_down_for().is_some_and(|down| down >= patience);
-        if !is_alone || self.since.elapsed() < patience {
+        let is_in_trouble = events
+            .trouble_for()
+            .is_some_and(|trouble| trouble >= patience);
+        if !is_in_trouble || self.since.elapsed() < patience {
             return Ok(());
         }
         if producer.reaches_a_broker(PROBE) {
@@ -91,16 +94,16 @@ impl Destination {
     pub(super) fn check(&self, producer: &Producer) -> Result<()> {
         match producer.events().problem() {
             None => Ok(()),
-            Some(problem) => Err(self.failure(&problem, producer.events())),
+            Some(problem) => Err(self.failure(&problem, producer)),
         }
     }
 
-    fn failure(&self, problem: &Problem, events: &Events) -> Failure {
+    fn failure(&self, problem: &Problem, producer: &Producer) -> Failure {
         match problem {
             Problem::Delivery(error) | Problem::Fatal(error) => match error.code {
                 ErrorCode::MessageSizeTooLarge => self.refused(error.code, &error.text),
-                ErrorCode::MessageTimedOut if events.all_down_for().is_some() => {
-                    events.unreachable(&self.servers, self.patience)
+                ErrorCode::MessageTimedOut if !producer.reaches_a_broker(PROBE) => {
+                    producer.events().unreachable(&self.servers, self.patience)
                 }
                 ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopic => {
                     failure::topic_missing(&self.topic, &self.servers, &error.text)

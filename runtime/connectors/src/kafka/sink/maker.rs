@@ -260,11 +260,8 @@ impl Workshop {
             if self.is_stopped() {
                 return Err(stopped());
             }
-            let is_slow = matches!(
-                error.code,
-                ErrorCode::OperationTimedOut | ErrorCode::RequestTimedOut | ErrorCode::Conflict
-            );
-            if !is_slow || started.elapsed() >= patience {
+            // librdkafka goes on trying by itself; what it returns meanwhile is the last answer.
+            if !error.is_retriable || started.elapsed() >= patience {
                 return Err(self.not_initialised(&error, producer.events()));
             }
         }

@@ -38,6 +38,8 @@ pub(super) struct KafkaReader {
     index: BTreeMap<String, BTreeMap<i32, usize>>,
     /// Split of the last message: messages of one partition come in runs.
     last: Option<LastSplit>,
+    /// A broker has sent something since the last look.
+    has_heard: bool,
     commits: Commits,
     access: Access,
     failed: Option<Failure>,
@@ -82,6 +84,7 @@ impl KafkaReader {
             splits: Vec::new(),
             index: BTreeMap::new(),
             last: None,
+            has_heard: false,
             commits: Commits {
                 is_wanted: options.group_id.is_some(),
                 by_checkpoint: BTreeMap::new(),
@@ -127,7 +130,7 @@ impl KafkaReader {
             if self.messages.is_empty() {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let fetched = self.consumer.fetch(&mut self.messages, left);
-                self.check_connection(fetched)?;
+                self.check_connection()?;
                 if fetched == 0 && left.is_zero() {
                     return Ok(Polled::Nothing);
                 }
@@ -163,6 +166,7 @@ impl KafkaReader {
             let state = &mut self.splits[split];
             match message.content() {
                 Content::Record(payload) => {
+                    self.has_heard = true;
                     let offset = message.offset();
                     // A record that is ahead of the stop or, after a hiccup, behind the position.
                     if state.position.is_finished() || offset < state.position.offset {
@@ -192,6 +196,7 @@ impl KafkaReader {
                     // The position passes what no reader sees: aborted records and markers.
                     let end = message.offset();
                     drop(message);
+                    self.has_heard = true;
                     if end > state.position.offset {
                         state.position.offset = end;
                         if state.position.is_finished() {
@@ -263,21 +268,20 @@ impl KafkaReader {
     }
 
     /// Fails when there has been no broker for too long.
-    fn check_connection(&self, fetched: usize) -> Result<()> {
+    fn check_connection(&mut self) -> Result<()> {
         let events = self.consumer.events();
         if let Some(Problem::Fatal(error)) = events.problem() {
             return Err(self.broken(&error));
         }
-        let Some(down) = events.all_down_for() else {
+        let Some(trouble) = events.trouble_for() else {
             return Ok(());
         };
-        if fetched > 0 {
-            // Perhaps fetched before; if no broker is there, librdkafka says so again.
-            events.answered();
+        if std::mem::take(&mut self.has_heard) {
+            events.heard();
             return Ok(());
         }
         let patience = self.access.connect_timeout;
-        if down < patience {
+        if trouble < patience {
             return Ok(());
         }
         if self.consumer.reaches_a_broker(PROBE) {

@@ -1,0 +1,10 @@
+//! The Kafka connector through its doors, on real brokers.
+
+#![cfg(test)]
+
+mod bad_input;
+mod fixture;
+mod outage;
+mod security;
+mod sink;
+mod source;

@@ -1,0 +1,298 @@
+//! Writers and committers together: what is visible when, and what survives whom.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use millstream_operators::{CommitOutcome, Lingering};
+use millstream_tests::kafka::topics::Isolation;
+use millstream_tests::wait::wait_until;
+use millstream_tests::{BrokerOptions, KafkaVersion};
+use millstream_types::{Attempt, CheckpointId, ErrorCode, ErrorKind};
+use serde_json::json;
+
+use crate::fixture::{Bench, PATIENCE, batch};
+
+#[test]
+fn records_are_invisible_until_their_checkpoint_is_committed_by_somebody_else() {
+    for version in KafkaVersion::ALL {
+        let bench = Bench::with(BrokerOptions::version(version));
+        bench.broker.create_topic("out", 2);
+        let sink = bench.sink("out", json!({}));
+        let mut writer = sink.writer(1, 0);
+        writer.write(&batch(0..100)).unwrap();
+        writer.write(&batch(100..200)).unwrap();
+        let prepared = writer.prepare(CheckpointId(1)).unwrap();
+        assert_eq!(prepared.len(), 1);
+        assert_eq!(prepared[0].records, 200);
+        drop(writer);
+        assert_eq!(bench.visible("out"), Vec::<i64>::new());
+
+        let committer = sink.committer();
+        for _ in 0..2 {
+            let outcomes = bench.commit(&*committer, &prepared);
+            assert_eq!(outcomes, [CommitOutcome::Committed]);
+        }
+        bench.wait_visible("out", 0..200);
+        assert_eq!(bench.broker.open_transactions(), Vec::new());
+    }
+}
+
+#[test]
+fn a_checkpoint_without_records_has_no_transaction() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("empty", 1);
+    let sink = bench.sink("empty", json!({}));
+    let mut writer = sink.writer(1, 0);
+    writer.write(&batch(0..0)).unwrap();
+    for checkpoint in 1..5 {
+        assert_eq!(writer.prepare(CheckpointId(checkpoint)).unwrap(), []);
+    }
+    writer.write(&batch(0..1)).unwrap();
+    let prepared = writer.prepare(CheckpointId(5)).unwrap();
+    let outcomes = bench.commit(&*sink.committer(), &prepared);
+    assert_eq!(outcomes, [CommitOutcome::Committed]);
+    bench.wait_visible("empty", 0..1);
+}
+
+#[test]
+fn transactional_ids_are_few_and_every_checkpoint_has_its_own_incarnation() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("few", 3);
+    let sink = bench.sink("few", json!({}));
+    let committer = sink.committer();
+    let mut writer = sink.writer(1, 0);
+    let mut incarnations = BTreeSet::new();
+    for checkpoint in 1..=12_u32 {
+        let first = i64::from(checkpoint - 1) * 10;
+        writer.write(&batch(first..first + 10)).unwrap();
+        let prepared = writer.prepare(CheckpointId(checkpoint.into())).unwrap();
+        let outcomes = bench.commit(&*committer, &prepared);
+        assert_eq!(outcomes, [CommitOutcome::Committed]);
+        incarnations.insert(prepared[0].transaction.0.clone());
+        writer.committed(&prepared);
+    }
+    bench.wait_visible("few", 0..120);
+    assert_eq!(incarnations.len(), 12);
+    let ids = bench.transactions("few");
+    assert!(ids.len() <= 4, "{ids:?}");
+}
+
+#[test]
+fn transactions_of_failed_checkpoints_are_committed_with_the_next_one() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("failed", 1);
+    let sink = bench.sink("failed", json!({}));
+    let mut writer = sink.writer(1, 0);
+    let mut listed = Vec::new();
+    for checkpoint in 1..=3_u32 {
+        let first = i64::from(checkpoint - 1) * 10;
+        writer.write(&batch(first..first + 10)).unwrap();
+        listed.extend(writer.prepare(CheckpointId(checkpoint.into())).unwrap());
+    }
+    assert_eq!(bench.visible("failed"), Vec::<i64>::new());
+    let outcomes = bench.commit(&*sink.committer(), &listed);
+    assert_eq!(outcomes, vec![CommitOutcome::Committed; 3]);
+    bench.wait_visible("failed", 0..30);
+}
+
+#[test]
+fn a_transaction_that_timed_out_is_lost_and_says_everything_about_itself() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("late", 1);
+    let sink = bench.sink("late", json!({"transactionTimeout": "1500ms"}));
+    let mut writer = sink.writer(7, 1);
+    writer.write(&batch(0..10)).unwrap();
+    let prepared = writer.prepare(CheckpointId(3)).unwrap();
+    wait_until("the broker aborts the transaction", PATIENCE, || {
+        bench.open_transactions("late").is_empty()
+    });
+    let outcomes = bench.commit(&*sink.committer(), &prepared);
+    let [CommitOutcome::Lost(failure)] = outcomes.as_slice() else {
+        panic!("{outcomes:?}");
+    };
+    assert_eq!(failure.code, ErrorCode::KafkaTransactionLost);
+    assert_eq!(failure.kind, ErrorKind::DataLoss);
+    for part in [
+        "checkpoint 3",
+        "10 records",
+        "`late`",
+        "late-out-7-1-",
+        "1500 ms",
+    ] {
+        assert!(failure.message.contains(part), "{part}: {failure}");
+    }
+}
+
+#[test]
+fn recovery_commits_what_the_checkpoint_lists_and_aborts_the_rest() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("recovery", 1);
+    let sink = bench.sink("recovery", json!({}));
+    // Attempt 1: subtask 0 has prepared, subtask 1 has not; both have gone on writing.
+    let (mut first, mut second) = (sink.writer(1, 0), sink.writer(1, 1));
+    first.write(&batch(0..10)).unwrap();
+    let prepared = first.prepare(CheckpointId(1)).unwrap();
+    first.write(&batch(1_000..1_010)).unwrap();
+    second.write(&batch(2_000..2_010)).unwrap();
+    wait_until("all three transactions are open", PATIENCE, || {
+        bench.open_transactions("recovery").len() == 3
+    });
+
+    // Attempt 2, while the writers of attempt 1 do not know yet.
+    let committer = sink.committer();
+    let lingering = Lingering {
+        attempts: vec![(Attempt(1), 2)],
+        keep: prepared.clone(),
+    };
+    assert_eq!(bench.wait(committer.abort_lingering(&lingering)), Ok(2));
+    assert_eq!(bench.open_transactions("recovery").len(), 1);
+    let outcomes = bench.commit(&*committer, &prepared);
+    assert_eq!(outcomes, [CommitOutcome::Committed]);
+    bench.wait_visible("recovery", 0..10);
+
+    // The old writers are fenced, whatever they try.
+    for writer in [&mut first, &mut second] {
+        let written = writer.write(&batch(3_000..3_010));
+        let failed = written.and_then(|()| writer.prepare(CheckpointId(2)).map(drop));
+        assert_eq!(failed.unwrap_err().code, ErrorCode::KafkaDelivery);
+        assert!(
+            writer.prepare(CheckpointId(3)).is_err(),
+            "a failure is kept"
+        );
+    }
+    assert_eq!(bench.wait(committer.abort_lingering(&lingering)), Ok(0));
+    bench.wait_visible("recovery", 0..10);
+    assert_eq!(bench.open_transactions("recovery"), Vec::<String>::new());
+}
+
+#[test]
+fn a_sweep_of_attempts_that_never_wrote_opens_no_ids() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("sweep", 1);
+    let sink = bench.sink("sweep", json!({}));
+    let lingering = Lingering {
+        attempts: (1..=20).map(|attempt| (Attempt(attempt), 4)).collect(),
+        keep: Vec::new(),
+    };
+    assert_eq!(
+        bench.wait(sink.committer().abort_lingering(&lingering)),
+        Ok(0)
+    );
+    assert_eq!(bench.transactions("sweep"), Vec::<String>::new());
+}
+
+#[test]
+fn at_least_once_is_visible_at_the_barrier_and_needs_no_commit() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("alo", 2);
+    let sink = bench.sink("alo", json!({"deliveryGuarantee": "AtLeastOnce"}));
+    let mut writer = sink.writer(1, 0);
+    for checkpoint in 1..=3_u32 {
+        let first = i64::from(checkpoint - 1) * 10;
+        writer.write(&batch(first..first + 10)).unwrap();
+        assert_eq!(writer.prepare(CheckpointId(checkpoint.into())).unwrap(), []);
+        assert_eq!(bench.visible("alo"), (0..first + 10).collect::<Vec<i64>>());
+    }
+    assert_eq!(bench.transactions("alo"), Vec::<String>::new());
+    assert_eq!(bench.wait(sink.committer().preflight()), Ok(()));
+    assert_eq!(bench.wait(sink.committer().reservations()), Ok(Vec::new()));
+}
+
+/// Source of the hashes: Kafka's `UtilsTest.testMurmur2`.
+#[test]
+fn keys_choose_the_partition_as_the_java_client_does() {
+    let hashes: [(&str, i32); 3] = [
+        ("21", -973_932_308),
+        ("foobar", -790_332_482),
+        ("abc", 479_470_107),
+    ];
+    let bench = Bench::shared();
+    bench.broker.create_topic("keys", 7);
+    let sink = bench.sink("keys", json!({"key": "name"}));
+    let names = arrow_array::StringArray::from(hashes.map(|(key, _)| key).to_vec());
+    let ids = arrow_array::Int64Array::from(vec![0, 1, 2]);
+    let columns: Vec<arrow_array::ArrayRef> =
+        vec![std::sync::Arc::new(ids), std::sync::Arc::new(names)];
+    let rows = arrow_array::RecordBatch::try_new(crate::fixture::schema(), columns).unwrap();
+    let mut writer = sink.writer(1, 0);
+    writer.write(&rows.into()).unwrap();
+    let prepared = writer.prepare(CheckpointId(1)).unwrap();
+    bench.commit(&*sink.committer(), &prepared);
+    bench.wait_visible("keys", 0..3);
+    for record in bench.broker.read_to_end("keys", Isolation::Committed) {
+        let key = String::from_utf8(record.key).unwrap();
+        let (_, hash) = hashes.iter().find(|(known, _)| *known == key).unwrap();
+        assert_eq!(record.partition, (hash & i32::MAX) % 7, "{key}");
+    }
+}
+
+#[test]
+fn records_without_a_key_go_to_every_partition_and_keep_their_order_in_each() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("sticky", 4);
+    for (partitioner, topic) in [("Murmur2", "sticky"), ("Random", "random")] {
+        if topic == "random" {
+            bench.broker.create_topic(topic, 4);
+        }
+        let sink = bench.sink(topic, json!({"partitioner": partitioner}));
+        let mut writer = sink.writer(1, 0);
+        for first in (0..800).step_by(100) {
+            writer.write(&batch(first..first + 100)).unwrap();
+        }
+        let prepared = writer.prepare(CheckpointId(1)).unwrap();
+        bench.commit(&*sink.committer(), &prepared);
+        bench.wait_visible(topic, 0..800);
+        let mut last = [-1_i64; 4];
+        for record in bench.broker.read_to_end(topic, Isolation::Committed) {
+            let value: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
+            let id = value["id"].as_i64().unwrap();
+            let last = &mut last[usize::try_from(record.partition).unwrap()];
+            assert!(*last < id, "{partitioner}");
+            *last = id;
+        }
+        assert!(
+            last.iter().all(|last| *last >= 0),
+            "{partitioner}: {last:?}"
+        );
+    }
+}
+
+#[test]
+fn many_small_batches_do_not_wait_for_each_other() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("batches", 4);
+    let sink = bench.sink(
+        "batches",
+        json!({"properties": {"queue.buffering.max.messages": "500"}}),
+    );
+    let mut writer = sink.writer(1, 0);
+    // Forty times what the queue holds: it fills up and drains while this goes on.
+    for first in (0..20_000).step_by(1_000) {
+        writer.write(&batch(first..first + 1_000)).unwrap();
+    }
+    let prepared = writer.prepare(CheckpointId(1)).unwrap();
+    assert_eq!(prepared[0].records, 20_000);
+    bench.commit(&*sink.committer(), &prepared);
+    bench.wait_visible("batches", 0..20_000);
+    assert!(writer.bytes() > 20_000 * 10);
+}
+
+#[test]
+fn a_dropped_writer_ends_quickly_and_leaves_its_transaction_open() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("dropped", 1);
+    let sink = bench.sink("dropped", json!({}));
+    let mut writer = sink.writer(1, 0);
+    writer.write(&batch(0..10)).unwrap();
+    wait_until("the transaction is open", PATIENCE, || {
+        bench.open_transactions("dropped").len() == 1
+    });
+    let started = std::time::Instant::now();
+    drop(writer);
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        started.elapsed()
+    );
+    assert_eq!(bench.open_transactions("dropped").len(), 1);
+}
