@@ -264,5 +264,10 @@ mod tests {
         assert_eq!(stuck(&broker, "output", SETTLE), 0);
         assert_eq!(broker.open_transactions(), Vec::new());
         assert_eq!(observer.stop().len(), 1);
+        // The end lies behind what was aborted.
+        let records = broker.read_to_end("output", Isolation::Committed);
+        assert_eq!(records.len(), 1);
+        let records = broker.read_to_end("output", Isolation::Uncommitted);
+        assert_eq!(records.len(), 2);
     }
 }
