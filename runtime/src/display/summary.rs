@@ -93,3 +93,6 @@ fn count(count: u64, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", number(count))
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,12 +25,6 @@ impl Job {
     fn storage(&self) -> String {
         format!("file://{}/checkpoints", self.path().display())
     }
-
-    fn edit(&self, from: &str, to: &str) {
-        let text = fs::read_to_string(self.file()).unwrap();
-        assert!(text.contains(from), "{text}");
-        fs::write(self.file(), text.replace(from, to)).unwrap();
-    }
 }
 
 #[test]

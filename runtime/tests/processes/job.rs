@@ -51,6 +51,13 @@ spec:
         self.directory.path().join("job.yaml")
     }
 
+    /// Changes the job file.
+    pub(crate) fn edit(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.file()).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(self.file(), text.replace(from, to)).unwrap();
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }

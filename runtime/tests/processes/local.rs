@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use crate::job::{Job, ROWS};
-use crate::process::{Process, wait_for};
+use crate::process::{Process, free_port, post, wait_for};
 
 #[test]
 fn a_run_without_trouble_accounts_for_every_record() {
@@ -86,4 +86,54 @@ fn a_run_that_cannot_start_is_interrupted_by_one_signal() {
     run.signal(Signal::TERM);
     let (status, ..) = run.end();
     assert_eq!(status.code(), Some(130));
+}
+
+#[test]
+fn queues_between_the_steps_change_nothing() {
+    let job = Job::new(Some(30_000));
+    job.edit(
+        "parallelism: 2",
+        "parallelism: 2\n  operatorChaining: false",
+    );
+    let run = Process::run(&job);
+    wait_for("a checkpoint is committed", || {
+        (!job.files().is_empty()).then_some(())
+    });
+    run.kill();
+    let summary = Process::run(&job).succeeds();
+    job.assert_exact();
+    assert!(summary.contains(" ok\n"), "{summary}");
+}
+
+#[test]
+fn a_job_goes_on_from_the_savepoint_that_it_stopped_with() {
+    let job = Job::new(Some(20_000));
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let run = Process::run_with(&job, &["--listen", &listen]);
+    wait_for("a checkpoint is committed", || {
+        (!job.files().is_empty()).then_some(())
+    });
+    let answer = post(port, "/v1/stop", r#"{"savepoint": "before-upgrade"}"#);
+    assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
+    let summary = run.succeeds();
+    assert!(summary.contains("stopped with savepoint"), "{summary}");
+    let path = summary
+        .split_whitespace()
+        .find(|word| word.starts_with("file://"));
+    let path = path.expect("the savepoint's path");
+    Process::run_with(&job, &["--restore", path]).succeeds();
+    job.assert_exact();
+}
+
+#[test]
+fn a_job_that_has_completed_says_so_when_it_is_run_again() {
+    let job = Job::new(None);
+    Process::run(&job).succeeds();
+    let summary = Process::run(&job).succeeds();
+    job.assert_exact();
+    assert!(
+        summary.contains("completed") && summary.contains(" ok\n"),
+        "{summary}"
+    );
 }

@@ -1,7 +1,7 @@
 //! Processes of the binary.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -43,6 +43,13 @@ impl Process {
                 &job.file().display().to_string(),
             ],
         )
+    }
+
+    /// `millstream run` of the job, with more options.
+    pub(crate) fn run_with(job: &Job, options: &[&str]) -> Self {
+        let file = job.file().display().to_string();
+        let arguments = ["run", "--progress", "lines", &file];
+        Self::start(job.path(), &[arguments.as_slice(), options].concat())
     }
 
     /// Any command.
@@ -103,6 +110,20 @@ impl Drop for Process {
             self.child.wait().unwrap();
         }
     }
+}
+
+/// Sends a request to a REST interface; the status line and body of the answer.
+pub(crate) fn post(port: u16, path: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let length = body.len();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 /// A port that nobody listens on now.
