@@ -98,6 +98,9 @@ pub struct Lingering {
     pub attempts: Vec<(Attempt, u32)>,
     /// Transactions that must not be touched.
     pub keep: Vec<Committable>,
+    /// Touch only what is open now, and leave alone what may be opened later: for looking again
+    /// and again at little cost.
+    pub only_open: bool,
 }
 
 /// How a commit ended.

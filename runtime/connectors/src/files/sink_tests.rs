@@ -261,6 +261,7 @@ async fn what_older_attempts_left_is_removed_except_what_is_kept() {
     let lingering = Lingering {
         attempts: vec![(Attempt(2), 1), (Attempt(3), 1)],
         keep: kept.clone(),
+        only_open: false,
     };
     assert_eq!(committer.abort_lingering(&lingering).await.unwrap(), 5);
     assert_eq!(

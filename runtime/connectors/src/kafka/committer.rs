@@ -39,6 +39,8 @@ use resolve::{AfterEnd, Fate, after_end, fate};
 /// `transaction.timeout.ms` of the incarnation that fences an id: it never writes, so any value
 /// that every broker allows will do.
 const FENCE_TIMEOUT_MS: i32 = 10_000;
+/// How long to look for all coordinators at once before each commit looks for its own.
+const LOOK_UP: Duration = Duration::from_secs(2);
 /// The broker's setting that bounds `transactionTimeout`.
 const TIMEOUT_MAX_SETTING: &str = "transaction.max.timeout.ms";
 
@@ -115,10 +117,10 @@ impl KafkaCommitter {
             .filter_map(|one| Prepared::read(one).ok())
             .map(|prepared| prepared.transactional_id)
             .collect();
-        if ids.len() > 1
-            && let Err(error) = self.client.remember_coordinators(&ids).await
-        {
-            tracing::debug!(sink = %self.spec.name, %error, "coordinators are not known yet");
+        if ids.len() > 1 {
+            let asked = self.client.remember_coordinators(&ids);
+            let outcome = tokio::time::timeout(LOOK_UP, asked).await;
+            tracing::trace!(sink = %self.spec.name, ?outcome, "looked for coordinators");
         }
     }
 
@@ -155,6 +157,7 @@ impl KafkaCommitter {
 
     async fn commit_once(&self, transaction: &Transaction) -> Answer<Fate> {
         let error_code = self.client.end_transaction(transaction, true).await?;
+        fail::fail_point!("kafka-committer::ended", |_| std::process::abort());
         match after_end(error_code) {
             AfterEnd::Committed => Ok(Fate::Committed),
             AfterEnd::Describe => {
@@ -207,6 +210,7 @@ impl KafkaCommitter {
         let fenced = join_all(
             known
                 .iter()
+                .filter(|(_, described)| !lingering.only_open || described.phase == Phase::Ongoing)
                 .map(|(id, described)| self.fence(id, described)),
         )
         .await;

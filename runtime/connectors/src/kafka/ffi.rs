@@ -96,6 +96,7 @@ enum Role {
 
 /// One instance of librdkafka with its threads and connections.
 struct Handle {
+    role: Role,
     native: NonNull<sys::rd_kafka_t>,
     events: Arc<Events>,
 }
@@ -131,7 +132,11 @@ impl Handle {
             sys::rd_kafka_new(kind, config.ptr(), error.as_mut_ptr(), error.len())
         };
         if let Some(native) = NonNull::new(native) {
-            return Ok(Self { native, events });
+            return Ok(Self {
+                role,
+                native,
+                events,
+            });
         }
         drop(ManuallyDrop::into_inner(config));
         // SAFETY: librdkafka has written a string that ends with 0 within the buffer.
@@ -164,9 +169,15 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        // A consumer that did not join a group has nothing to close, and closing would wait for
+        // commits that a broker does not answer.
+        let flags = match self.role {
+            Role::Consumer => sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE,
+            Role::Producer => 0,
+        };
         // SAFETY: nobody else has the pointer; `events` is dropped after this call, in which all
         // of librdkafka's threads end.
-        unsafe { sys::rd_kafka_destroy(self.ptr()) }
+        unsafe { sys::rd_kafka_destroy_flags(self.ptr(), flags) }
     }
 }
 

@@ -42,7 +42,9 @@ fn a_broker_that_stays_away_fails_reader_writer_and_committer_after_the_deadline
     bench.broker.create_topic("out", 1);
     bench.broker.produce("in", records(0..10));
     let options = json!({"connectTimeout": "2s"});
-    let source = bench.source("in", options.clone());
+    let mut with_group = options.clone();
+    with_group["groupId"] = json!("mine");
+    let source = bench.source("in", with_group);
     let mut reader = source.started(&bench);
     read(&mut *reader, 10);
     let sink = bench.sink("out", options);
@@ -51,6 +53,9 @@ fn a_broker_that_stays_away_fails_reader_writer_and_committer_after_the_deadline
     let prepared = writer.prepare(CheckpointId(1)).unwrap();
     writer.write(&batch(10..20)).unwrap();
     bench.broker.server().kill();
+    // A commit of offsets that nobody answers.
+    reader.snapshotted(CheckpointId(1));
+    reader.completed(CheckpointId(1));
 
     let started = Instant::now();
     let failure = wait_for("reading fails", PATIENCE, || reader.poll(POLL).err());
@@ -72,6 +77,14 @@ fn a_broker_that_stays_away_fails_reader_writer_and_committer_after_the_deadline
     assert_eq!(failure.code, ErrorCode::KafkaUnreachable, "{failure}");
 
     let committer = sink.committer();
+    let dropped = Instant::now();
+    drop((reader, writer));
+    assert!(
+        dropped.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        dropped.elapsed()
+    );
+
     let outcomes = bench.commit(&*committer, &prepared);
     let [CommitOutcome::Retry(failure)] = outcomes.as_slice() else {
         panic!("an unknown outcome is never a loss: {outcomes:?}");

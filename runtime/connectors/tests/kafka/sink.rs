@@ -143,6 +143,7 @@ fn recovery_commits_what_the_checkpoint_lists_and_aborts_the_rest() {
     let lingering = Lingering {
         attempts: vec![(Attempt(1), 2)],
         keep: prepared.clone(),
+        only_open: false,
     };
     assert_eq!(bench.wait(committer.abort_lingering(&lingering)), Ok(2));
     assert_eq!(bench.open_transactions("recovery").len(), 1);
@@ -173,6 +174,7 @@ fn a_sweep_of_attempts_that_never_wrote_opens_no_ids() {
     let lingering = Lingering {
         attempts: (1..=20).map(|attempt| (Attempt(attempt), 4)).collect(),
         keep: Vec::new(),
+        only_open: false,
     };
     assert_eq!(
         bench.wait(sink.committer().abort_lingering(&lingering)),

@@ -344,6 +344,11 @@ fn a_topic_that_was_made_again_and_another_cluster_are_refused() {
         failure.message.contains("`in8` was deleted and made again"),
         "{failure}"
     );
+    // The same is noticed while the job runs, by looking for new partitions.
+    let failure = bench
+        .wait(enumerator.discover(&BTreeSet::new(), false))
+        .unwrap_err();
+    assert_eq!(failure.code, ErrorCode::KafkaIdentityChanged);
 }
 
 #[test]

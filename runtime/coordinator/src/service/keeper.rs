@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::job::{Event, NotFinalized, Written};
 use crate::service::commit::{Commits, commit_all};
-use crate::service::recovery::revisit;
+use crate::service::recovery::{Revisit, revisit};
 use crate::topology::Topology;
 use crate::{Options, Restore};
 
@@ -59,8 +59,8 @@ pub(super) struct Keeper {
     /// The storage, once it has passed its probe and the sinks their preflight.
     pub(super) storage: Option<Storage>,
     pub(super) claimed: Option<ClaimedChain>,
-    /// Older attempts that were swept when this one began, and are to be swept once more.
-    pub(super) revisit: Vec<(Attempt, u32)>,
+    /// Older attempts that are looked at again while this one runs.
+    pub(super) revisit: Revisit,
 }
 
 impl Keeper {
@@ -95,7 +95,7 @@ impl Keeper {
             notes,
             storage: None,
             claimed: None,
-            revisit: Vec::new(),
+            revisit: Revisit::default(),
         })
     }
 
@@ -147,6 +147,7 @@ impl Keeper {
         let bytes = size(&manifest);
         let commits = Commits::of(&manifest);
         let listed = commits.by_sink.clone();
+        let is_last = manifest.ended || manifest.kind.stops_job();
         fail::fail_point!("coordinator::before-decide", |_| std::process::abort());
         let claimed = self.claimed().map_err(NotFinalized::NotDecided)?;
         let permit = claimed
@@ -175,7 +176,7 @@ impl Keeper {
             tracing::warn!(%failure, "commit is not confirmed in the chain");
         }
         fail::fail_point!("coordinator::after-committed", |_| std::process::abort());
-        revisit(self, &listed).await;
+        revisit(self, &listed, is_last).await;
         Ok(written)
     }
 

@@ -7,6 +7,7 @@
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use millstream_checkpoint::{
     ChainState, CommitPermit, Holder, Manifest, ReleaseReason, Storage, read_savepoint, reserve,
@@ -19,6 +20,12 @@ use crate::job::{Event, Prepared};
 use crate::service::commit::{Commits, commit_all, ensure_held};
 use crate::service::keeper::Keeper;
 use state::{Beginning, Import, check_compatible, own_checkpoint};
+
+/// Between two looks at what older attempts have open.
+const REVISIT_INTERVAL: Duration = Duration::from_secs(10);
+/// How many older attempts are looked at again. A worker hears of a restart long before the job
+/// has restarted this often, or it is cut off and hears nothing until its next message is refused.
+const REVISITED_MAX: usize = 16;
 
 /// The enumerators of an attempt, with the splits that they know.
 pub(super) type Enumerators = BTreeMap<OperatorUid, (Box<dyn SplitEnumerator>, BTreeSet<String>)>;
@@ -141,9 +148,9 @@ async fn resolve(
     }
     let lingering = state.lingering();
     if !lingering.is_empty() {
-        abort_lingering(keeper, &lingering, &kept(state, import)).await?;
-        keeper.revisit.extend(&lingering);
+        abort_lingering(keeper, lingering.clone(), &kept(state, import), false).await?;
     }
+    keeper.revisit = Revisit::new(state);
     confirm(keeper, permit, !lingering.is_empty()).await
 }
 
@@ -162,17 +169,21 @@ fn kept(state: &ChainState, import: Option<&Import>) -> BTreeMap<OperatorUid, Ve
 
 async fn abort_lingering(
     keeper: &Keeper,
-    attempts: &[(Attempt, u32)],
+    attempts: Vec<(Attempt, u32)>,
     keep: &BTreeMap<OperatorUid, Vec<Committable>>,
+    only_open: bool,
 ) -> Result<(), Failure> {
     fail::fail_point!("coordinator::before-abort", |_| std::process::abort());
     for (uid, committer) in &keeper.committers {
-        keeper.note(format!(
-            "aborts what older attempts have left open in sink {uid}"
-        ));
+        if !only_open {
+            keeper.note(format!(
+                "aborts what older attempts have left open in sink {uid}"
+            ));
+        }
         let lingering = Lingering {
-            attempts: attempts.to_vec(),
+            attempts: attempts.clone(),
             keep: keep.get(uid).cloned().unwrap_or_default(),
+            only_open,
         };
         let aborted = committer.abort_lingering(&lingering).await?;
         if aborted > 0 {
@@ -183,18 +194,44 @@ async fn abort_lingering(
     Ok(())
 }
 
-/// Sweeps older attempts once more, when a checkpoint of this one is committed. A writer that did
-/// not know yet that its attempt was over may have opened a transaction behind the first sweep,
-/// which would hide everything behind it until its timeout. By now every worker that can reach the
-/// coordinator has given its old tasks up.
-pub(super) async fn revisit(keeper: &mut Keeper, listed: &BTreeMap<OperatorUid, Vec<Committable>>) {
-    if keeper.revisit.is_empty() {
+/// When older attempts are looked at again, and which.
+#[derive(Debug, Default)]
+pub(super) struct Revisit {
+    attempts: Vec<(Attempt, u32)>,
+    /// Time of the keeper's monotonic clock from which on it is due.
+    due: Duration,
+}
+
+impl Revisit {
+    /// The newest attempts before this one: those whose workers may still be somewhere.
+    fn new(state: &ChainState) -> Self {
+        let newest = state.claims.iter().rev().take(REVISITED_MAX);
+        Self {
+            attempts: newest
+                .map(|claim| (claim.attempt, claim.holder.parallelism))
+                .collect(),
+            due: Duration::ZERO,
+        }
+    }
+}
+
+/// Looks at older attempts again, when a checkpoint of this one is committed. A writer that does
+/// not know that its attempt is over, because its process was cut off or frozen, may open a
+/// transaction behind the first sweep, which would hide everything behind it until its timeout.
+pub(super) async fn revisit(
+    keeper: &mut Keeper,
+    listed: &BTreeMap<OperatorUid, Vec<Committable>>,
+    is_last: bool,
+) {
+    let now = keeper.clock.monotonic();
+    if keeper.revisit.attempts.is_empty() || (now < keeper.revisit.due && !is_last) {
         return;
     }
-    match abort_lingering(keeper, &keeper.revisit, listed).await {
-        Ok(()) => keeper.revisit.clear(),
-        // Nothing is lost, and the next checkpoint comes by here again.
-        Err(failure) => tracing::warn!(%failure, "older attempts are not swept again"),
+    keeper.revisit.due = now.saturating_add(REVISIT_INTERVAL);
+    let attempts = keeper.revisit.attempts.clone();
+    if let Err(failure) = abort_lingering(keeper, attempts, listed, true).await {
+        // Nothing is lost, and a later checkpoint comes by here again.
+        tracing::warn!(%failure, "older attempts are not swept again");
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct KafkaEnumerator {
     source: String,
     options: KafkaSource,
     client: Client,
+    /// What was found or verified last: a topic may be made again while the job runs.
+    identity: Option<ClusterIdentity>,
 }
 
 impl KafkaEnumerator {
@@ -36,11 +38,16 @@ impl KafkaEnumerator {
             source,
             options,
             client,
+            identity: None,
         }
     }
 
-    async fn find(&self, known: &BTreeSet<String>, first: bool) -> Result<Discovery> {
+    async fn find(&mut self, known: &BTreeSet<String>, first: bool) -> Result<Discovery> {
         let cluster = self.client.existing_topics(&self.options.topics).await?;
+        let identity = identity_of(&cluster);
+        if let Some(before) = &self.identity {
+            self.check_same(before, &identity)?;
+        }
         let fresh: BTreeSet<PartitionId> = partitions_of(&cluster)
             .filter(|partition| !known.contains(&Split::name(partition)))
             .collect();
@@ -65,8 +72,16 @@ impl KafkaEnumerator {
         });
         Ok(Discovery {
             splits: splits.collect(),
-            identity: Some(identity_of(&cluster)?),
+            identity: Some(self.keep(identity)?),
         })
+    }
+
+    fn keep(&mut self, identity: ClusterIdentity) -> Result<Opaque> {
+        let text = serde_json::to_string(&identity).map_err(|error| {
+            failure::broker(format!("the cluster's identity is unprintable: {error}"))
+        })?;
+        self.identity = Some(identity);
+        Ok(Opaque(text))
     }
 
     async fn starting_offsets(
@@ -176,34 +191,41 @@ impl KafkaEnumerator {
             .map_err(|error| self.client.failure(error))
     }
 
-    async fn check_identity(&self, identity: &Opaque) -> Result<()> {
+    async fn check_identity(&mut self, identity: &Opaque) -> Result<()> {
         let saved: ClusterIdentity = serde_json::from_str(&identity.0).map_err(|error| {
             failure::unreadable_state("the identity", &identity.0, &error.to_string())
         })?;
         let cluster = self.client.existing_topics(&self.options.topics).await?;
-        let servers = self.client.access().bootstrap();
-        if cluster.id != saved.cluster_id {
+        let found = identity_of(&cluster);
+        self.check_same(&saved, &found)?;
+        self.identity = Some(found);
+        Ok(())
+    }
+
+    fn check_same(&self, before: &ClusterIdentity, now: &ClusterIdentity) -> Result<()> {
+        let source = &self.source;
+        if before.cluster_id != now.cluster_id {
             return Err(failure::identity_changed(format!(
-                "source `{}`: the checkpoint was taken on cluster `{}`, but behind `{servers}` is \
-                 cluster `{}`; its offsets mean nothing there. Correct bootstrapServers, or start \
-                 the job afresh",
-                self.source, saved.cluster_id, cluster.id
+                "source `{source}`: the job's offsets are of cluster `{}`, but behind `{}` is \
+                 cluster `{}`; they mean nothing there. Correct bootstrapServers, or start the \
+                 job afresh",
+                before.cluster_id,
+                self.client.access().bootstrap(),
+                now.cluster_id
             )));
         }
-        for (topic, id) in topic_ids(&cluster) {
-            match saved.topics.get(&topic) {
-                Some(saved) if *saved != id => {
-                    return Err(failure::identity_changed(format!(
-                        "source `{}`: topic `{topic}` was deleted and made again since the \
-                         checkpoint (its id was {saved} and is {id}); offsets of the old one mean \
-                         nothing there. Read another topic, or start the job afresh",
-                        self.source
-                    )));
-                }
-                _ => {}
-            }
+        let changed = now.topics.iter().find_map(|(topic, id)| {
+            let before = before.topics.get(topic)?;
+            (before != id).then_some((topic, before, id))
+        });
+        match changed {
+            None => Ok(()),
+            Some((topic, before, id)) => Err(failure::identity_changed(format!(
+                "source `{source}`: topic `{topic}` was deleted and made again since its offsets \
+                 were taken (its id was {before} and is {id}); offsets of the old one mean \
+                 nothing there. Read another topic, or start the job afresh"
+            ))),
         }
-        Ok(())
     }
 }
 
@@ -236,22 +258,15 @@ fn partitions_of(cluster: &Cluster) -> impl Iterator<Item = PartitionId> + '_ {
     })
 }
 
-fn topic_ids(cluster: &Cluster) -> BTreeMap<String, String> {
-    cluster
+fn identity_of(cluster: &Cluster) -> ClusterIdentity {
+    let topics = cluster
         .topics
         .iter()
-        .filter_map(|(name, topic)| Some((name.clone(), topic.as_ref().ok()?.id.clone())))
-        .collect()
-}
-
-fn identity_of(cluster: &Cluster) -> Result<Opaque> {
-    let identity = ClusterIdentity {
+        .filter_map(|(name, topic)| Some((name.clone(), topic.as_ref().ok()?.id.clone())));
+    ClusterIdentity {
         cluster_id: cluster.id.clone(),
-        topics: topic_ids(cluster),
-    };
-    serde_json::to_string(&identity)
-        .map(Opaque)
-        .map_err(|error| failure::broker(format!("the cluster's identity is unprintable: {error}")))
+        topics: topics.collect(),
+    }
 }
 
 fn missing(found: &BTreeMap<PartitionId, Option<i64>>) -> BTreeSet<PartitionId> {

@@ -263,7 +263,18 @@ impl KafkaReader {
         if error.code == ErrorCode::Fatal {
             return Err(self.broken(error));
         }
-        tracing::debug!(source = %self.source, %error, "fetching");
+        let is_connection = matches!(
+            error.code,
+            ErrorCode::BrokerTransportFailure
+                | ErrorCode::AllBrokersDown
+                | ErrorCode::OperationTimedOut
+                | ErrorCode::Resolve
+        );
+        if is_connection {
+            tracing::debug!(source = %self.source, %error, "fetching");
+        } else {
+            tracing::warn!(source = %self.source, %error, "fetching goes on after an error");
+        }
         Ok(())
     }
 
