@@ -4,6 +4,7 @@ mod claimed;
 mod collection;
 pub(crate) mod slots;
 mod state;
+pub(crate) mod survey;
 
 use millstream_types::{Attempt, JobId, Timestamp};
 
@@ -20,7 +21,8 @@ use crate::protocol::view::View;
 use crate::protocol::{Mark, Record, Records};
 use crate::slot::{ClaimEntry, Entry, Holder, Slot, SlotNumber};
 use crate::storage::Storage;
-use slots::{Looks, Outcome, Slots, Survey};
+use slots::{Outcome, Slots};
+use survey::{Looks, Survey};
 
 /// How often a claim that others overtake is tried.
 const MAX_BIDS: u32 = 1_000;
@@ -177,6 +179,9 @@ impl Chain {
                 .place(next.slot, next.attempt, &intent, &sealed.bytes)
                 .await?;
             if matches!(placed, Outcome::Placed(_)) {
+                let bytes = u64::try_from(sealed.bytes.len()).unwrap_or(u64::MAX);
+                let record = Record::of(&slot, &sealed.sha256, bytes);
+                survey.records.insert(next.slot, record);
                 return Ok(next);
             }
         }
@@ -190,7 +195,7 @@ impl Chain {
     fn slot(&self, view: &View, bid: Bid, entry: Entry) -> Slot {
         Slot {
             job: self.job.clone(),
-            slot: bid.slot,
+            number: bid.slot,
             attempt: bid.attempt,
             newest: view.newest.as_ref().map(|newest| newest.0),
             next_checkpoint: view.next_checkpoint,
@@ -203,11 +208,12 @@ impl Chain {
         Error::PathTaken {
             path: self.slots.chain_address(),
             reason: format!(
-                "it is claimed by another job {} with identity {} ({}), which has not released it; this one has identity {}. Stop the other job, or give one of them another storage path or name; if the other job is gone for good, take its chain over explicitly",
+                "it is claimed by another job {} with identity {} ({}), which has not released it; this one has identity {}. Stop the other job, or give one of them another storage path or name; if the other job is gone for good, go on from its state under another storage path with --restore {}",
                 self.job,
                 identity(&claim.holder),
                 claim.holder.name,
                 identity(holder),
+                self.path(),
             ),
         }
     }

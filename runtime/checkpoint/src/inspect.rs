@@ -7,7 +7,8 @@ use serde::Serialize;
 
 pub use verify::{Finding, Verified, verify};
 
-use crate::chain::slots::{Slots, Survey};
+use crate::chain::slots::Slots;
+use crate::chain::survey::Survey;
 use crate::chain::{CheckpointEntry, Claim, checkpoints, claims};
 use crate::error::{Error, Result};
 use crate::key::Key;

@@ -70,7 +70,8 @@ pub(crate) fn escape(segment: &str) -> String {
         if plain && !(index == 0 && byte == b'.') {
             escaped.push(char::from(byte));
         } else {
-            escaped.push_str(&format!("%{byte:02X}"));
+            escaped.push('%');
+            escaped.push_str(&hex(&[byte]).to_ascii_uppercase());
         }
     }
     if escaped.is_empty() {

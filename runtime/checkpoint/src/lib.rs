@@ -36,6 +36,7 @@ mod reservation;
 mod savepoint;
 mod slot;
 pub mod storage;
+mod stored;
 
 pub use chain::{Chain, ChainState, CheckpointEntry, Claim, ClaimedChain, Collected, CommitPermit};
 pub use error::{Error, Result};

@@ -3,14 +3,17 @@
 //! 1. A coordinator claims the next slot before it trusts what it has read; then it reads again
 //!    and restores from the newest checkpoint below its claim ([`claim`], [`view`]).
 //! 2. A checkpoint is decided when, and only when, its slot is written ([`placing`]).
-//! 3. A write whose outcome is unknown is resolved by reading its slot ([`placing`]).
+//! 3. A write whose outcome is unknown is resolved by reading its slot, and repeated byte for byte
+//!    until it is: nothing else is written before ([`placing`]).
 //! 4. Every slot carries its attempt; a slot of another attempt means that the writer is fenced.
 //! 5. A chain that had a checkpoint never restores from nothing or from an older one
 //!    ([`view`]).
 //! 6. Only checkpoints that are not retained go, and what confirms them ([`garbage`]).
 //! 7. Claims and releases never go, nor does anything that is not below the newest checkpoint: the
 //!    next slot of a deposed coordinator is its successor's claim and stays taken for ever. An
-//!    absent slot below an existing one is therefore not free ([`placing`], [`garbage`]).
+//!    absent slot below an existing one is therefore not free ([`placing`], [`garbage`]). Deletions
+//!    are marked before they are made, so that a claim made in such a hole is seen to be in one,
+//!    and is made again ([`garbage`], [`claim`]).
 //! 8. The store is probed for what all of this rests on
 //!    ([`Storage::probe`](crate::Storage::probe)).
 //! 9. A claim under another job identity is refused while an older one is not released

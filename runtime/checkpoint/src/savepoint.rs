@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::chain::slots::{Slots, Survey, load, store};
+use crate::chain::slots::Slots;
+use crate::chain::survey::Survey;
 use crate::envelope;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::manifest::Manifest;
 use crate::slot::{SlotNumber, Stored};
 use crate::storage::{Settled, Storage, StorageOptions, split_last};
+use crate::stored::{load, store};
 
 const MANIFEST: &str = "manifest.json";
 

@@ -49,7 +49,8 @@ pub(crate) struct Slot {
     /// The job whose chain it is.
     pub(crate) job: JobId,
     /// Its own number: an object that lies under another name is not it.
-    pub(crate) slot: SlotNumber,
+    #[serde(rename = "slot")]
+    pub(crate) number: SlotNumber,
     /// The attempt that wrote it.
     pub(crate) attempt: Attempt,
     /// The newest checkpoint before it. It must be there until a later slot names another.
@@ -192,10 +193,10 @@ pub(crate) struct ObjectRef {
 impl Slot {
     /// Checks that an opened object is the slot that was asked for.
     pub(crate) fn verify(self, object: &str, number: SlotNumber) -> Result<Self> {
-        if self.slot != number {
+        if self.number != number {
             return Err(Error::corrupt(
                 object,
-                format!("it holds slot {}, not slot {number}", self.slot),
+                format!("it holds slot {}, not slot {number}", self.number),
             ));
         }
         if let Entry::Checkpoint(Stored::Manifest(manifest)) = &self.entry {

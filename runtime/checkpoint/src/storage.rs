@@ -96,9 +96,10 @@ impl StorageOptions {
             "AWS_ENDPOINT_URL_S3",
             "AWS_ENDPOINT_URL",
         ]);
-        let path_style = first(&["MILLSTREAM_S3_PATH_STYLE"]).map_or(endpoint.is_some(), |value| {
-            value.eq_ignore_ascii_case("true")
-        });
+        let path_style = match first(&["MILLSTREAM_S3_PATH_STYLE"]) {
+            Some(value) => value.eq_ignore_ascii_case("true"),
+            None => endpoint.is_some(),
+        };
         Self {
             s3: S3Options {
                 path_style,

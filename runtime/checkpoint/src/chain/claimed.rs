@@ -4,7 +4,8 @@ use millstream_types::Attempt;
 
 use bytes::Bytes;
 
-use crate::chain::slots::{Outcome, Survey, store};
+use crate::chain::slots::Outcome;
+use crate::chain::survey::Survey;
 use crate::chain::{Chain, Collected};
 use crate::envelope;
 use crate::error::{Error, Result};
@@ -15,6 +16,7 @@ use crate::protocol::placing::Intent;
 use crate::protocol::view::View;
 use crate::savepoint;
 use crate::slot::{CommittedEntry, DecidedCheckpoint, Entry, ReleaseReason, Slot, SlotNumber};
+use crate::stored::store;
 
 /// Leave to commit what one decided checkpoint lists. Only a decided checkpoint gives it.
 #[derive(Debug, PartialEq, Eq)]
@@ -278,7 +280,7 @@ impl ClaimedChain {
         let number = self.next;
         let slot = Slot {
             job: self.chain.job.clone(),
-            slot: number,
+            number,
             attempt: self.attempt,
             newest: self.newest.map(|newest| newest.slot),
             next_checkpoint: self.next_checkpoint,

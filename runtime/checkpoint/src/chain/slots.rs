@@ -1,27 +1,25 @@
 //! The slots of one job as objects: listing, reading and writing them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+#[cfg(all(test, feature = "s3"))]
+mod races;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use millstream_types::{Attempt, JobId};
 use serde::{Deserialize, Serialize};
 
-use crate::envelope::{self, MAX_OBJECT_BYTES};
+use crate::envelope;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::manifest::Manifest;
+use crate::protocol::Record;
 use crate::protocol::placing::{Intent, Next, Put, after_look, after_put, after_read};
-use crate::protocol::view::{Gap, View};
-use crate::protocol::{Record, Records};
-use crate::slot::{Entry, Large, ObjectRef, Slot, SlotNumber, Stored, check_manifest};
+use crate::slot::{Entry, Slot, SlotNumber};
 use crate::storage::{Created, Rounds, Storage};
+use crate::stored::load;
 
-/// Slots that are read at the same time.
-const CONCURRENT_READS: usize = 16;
-/// How often a chain is looked at again whose slots do not fit together.
-const LOOKS: u32 = 4;
+/// Slots that are deleted at the same time.
+const CONCURRENT_DELETIONS: usize = 16;
 
 /// The slots of one job.
 #[derive(Debug, Clone)]
@@ -31,50 +29,6 @@ pub(crate) struct Slots {
     pub(crate) folder: Key,
     /// The job they must belong to; any if none.
     pub(crate) job: Option<JobId>,
-}
-
-/// What a reading of a chain found.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Survey {
-    /// Slots that were understood.
-    pub(crate) records: Records,
-    /// Slots that were not, and why.
-    pub(crate) unreadable: BTreeMap<SlotNumber, String>,
-    /// What the newest checkpoint among them holds, so that it need not be read again.
-    pub(crate) newest: Option<(SlotNumber, Slot)>,
-    /// Where listings begin, once that has been looked up.
-    start: Option<Option<SlotNumber>>,
-}
-
-impl Survey {
-    fn keep_newest(&mut self, number: SlotNumber, slot: Slot) {
-        if self.newest.as_ref().is_none_or(|newest| newest.0 < number) {
-            self.newest = Some((number, slot));
-        }
-    }
-
-    pub(crate) fn unreadable_slots(&self) -> Vec<SlotNumber> {
-        self.unreadable.keys().copied().collect()
-    }
-}
-
-/// Counts looks at a chain whose slots do not fit together. Slots that are written and deleted
-/// while one looks can hide each other, so the first look need not be right.
-#[derive(Debug, Default)]
-pub(crate) struct Looks {
-    done: u32,
-}
-
-impl Looks {
-    /// Waits for the next look, or gives up with `error`.
-    pub(crate) async fn again(&mut self, error: impl FnOnce() -> Error) -> Result<()> {
-        self.done += 1;
-        if self.done >= LOOKS {
-            return Err(error());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        Ok(())
-    }
 }
 
 /// How the writing of a slot ended.
@@ -149,28 +103,30 @@ impl Slots {
     }
 
     /// Numbers of all slots that may matter: from the remembered start on, if it is there.
-    async fn list(&self, start: Option<SlotNumber>) -> Result<Vec<SlotNumber>> {
-        if let Some(start) = start {
-            let before = SlotNumber(start.0.saturating_sub(1));
-            let slots = self.list_after(before).await?;
+    pub(super) async fn list(&self, start: SlotNumber) -> Result<Vec<SlotNumber>> {
+        if start != SlotNumber(0) {
+            let slots = self.list_after(SlotNumber(start.0 - 1)).await?;
             if slots.first() == Some(&start) {
                 return Ok(slots);
             }
-            tracing::warn!(chain = %self.chain_address(), %start, "remembered start is not there, listing the whole chain");
+            tracing::warn!(
+                chain = %self.chain_address(), %start,
+                "remembered start is not there, listing the whole chain"
+            );
         }
         self.list_after(SlotNumber(0)).await
     }
 
-    async fn listing_start(&self) -> Result<Option<SlotNumber>> {
+    pub(super) async fn listing_start(&self) -> Result<SlotNumber> {
         let key = self.start_key();
         let Some(bytes) = self.storage.read(&key).await? else {
-            return Ok(None);
+            return Ok(SlotNumber(0));
         };
         match envelope::open::<ListingStart>(&self.storage.address(&key), &bytes) {
-            Ok((start, _)) => Ok(Some(start.slot)),
+            Ok((start, _)) => Ok(start.slot),
             Err(error) => {
                 tracing::warn!(%error, "listing the whole chain");
-                Ok(None)
+                Ok(SlotNumber(0))
             }
         }
     }
@@ -252,68 +208,6 @@ impl Slots {
         Ok((slot, record))
     }
 
-    /// Reads what is there beyond what is `known`; forgets what has gone.
-    pub(crate) async fn survey(&self, known: &mut Survey) -> Result<()> {
-        let start = match known.start {
-            Some(start) => start,
-            None => *known.start.insert(self.listing_start().await?),
-        };
-        let listed: BTreeSet<SlotNumber> = self.list(start).await?.into_iter().collect();
-        known.records.retain(|slot, _| listed.contains(slot));
-        known.unreadable.retain(|slot, _| listed.contains(slot));
-        let unknown = listed
-            .into_iter()
-            .filter(|slot| !known.records.contains_key(slot))
-            .collect::<Vec<_>>();
-        let mut reads = stream::iter(unknown)
-            .map(|slot| async move { (slot, self.read(slot).await) })
-            .buffer_unordered(CONCURRENT_READS);
-        while let Some((slot, read)) = reads.next().await {
-            match read {
-                Ok(Some((body, record))) => {
-                    if record.checkpoint().is_some() {
-                        known.keep_newest(slot, body);
-                    }
-                    known.unreadable.remove(&slot);
-                    known.records.insert(slot, record);
-                }
-                Ok(None) => {}
-                Err(Error::Corrupt { reason, .. }) => {
-                    known.unreadable.insert(slot, reason);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads the chain until its slots fit together.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] naming the slot that does not fit.
-    pub(crate) async fn view(&self, known: &mut Survey) -> Result<View> {
-        let mut looks = Looks::default();
-        loop {
-            self.survey(known).await?;
-            match View::of(&known.records, &known.unreadable_slots()) {
-                Ok(view) => return Ok(view),
-                Err(gap) => looks.again(|| self.gap(known, gap)).await?,
-            }
-        }
-    }
-
-    /// The error that a gap is, if it stays.
-    pub(crate) fn gap(&self, known: &Survey, gap: Gap) -> Error {
-        let Some(slot) = gap.slot else {
-            return Error::corrupt(self.chain_address(), gap.reason);
-        };
-        let reason = known.unreadable.get(&slot).map_or_else(
-            || gap.reason.clone(),
-            |why| format!("{why}; {}", gap.reason),
-        );
-        Error::corrupt(self.address(slot), reason)
-    }
-
     /// Writes one slot by the rules of [`placing`](crate::protocol::placing).
     pub(crate) async fn place(
         &self,
@@ -384,25 +278,13 @@ impl Slots {
         }
     }
 
-    /// As [`manifest`](Self::manifest), for a slot that a survey has found.
-    pub(crate) async fn surveyed_manifest(
-        &self,
-        survey: &Survey,
-        number: SlotNumber,
-    ) -> Result<Option<Manifest>> {
-        match survey.newest.as_ref().filter(|newest| newest.0 == number) {
-            Some((_, slot)) => self.manifest_in(slot.clone()).await.map(Some),
-            None => self.manifest(number).await,
-        }
-    }
-
-    async fn manifest_in(&self, slot: Slot) -> Result<Manifest> {
+    pub(super) async fn manifest_in(&self, slot: Slot) -> Result<Manifest> {
         match slot.entry {
             Entry::Checkpoint(stored) => {
                 load(&self.storage, &self.folder, slot.attempt, stored).await
             }
             _ => Err(Error::Missing {
-                path: self.address(slot.slot),
+                path: self.address(slot.number),
                 reason: "the slot holds no checkpoint".to_owned(),
             }),
         }
@@ -416,103 +298,8 @@ impl Slots {
     pub(crate) async fn delete(&self, slots: &[SlotNumber]) -> Result<()> {
         let deletions: Vec<_> = slots.iter().map(|slot| self.delete_one(*slot)).collect();
         stream::iter(deletions)
-            .buffered(CONCURRENT_READS)
+            .buffered(CONCURRENT_DELETIONS)
             .try_collect::<()>()
             .await
     }
-}
-
-/// Manifests above this many bytes lie in an object of their own.
-pub(crate) const MAX_INLINE_BYTES: usize = 4 * 1024 * 1024;
-
-/// Reads the manifest that a slot or savepoint holds or names. Paths are below `folder`.
-pub(crate) async fn load(
-    storage: &Storage,
-    folder: &Key,
-    attempt: Attempt,
-    stored: Stored,
-) -> Result<Manifest> {
-    let object = match stored {
-        Stored::Manifest(manifest) => return Ok(*manifest),
-        Stored::Large(large) => large.object,
-    };
-    let named = format!("{}/{}", storage.address(folder), object.path);
-    let key = folder
-        .descendant(&object.path)
-        .ok_or_else(|| Error::corrupt(&named, "its path is not one of ours"))?;
-    let bytes = read_named(storage, &key, &object).await?;
-    let (manifest, sha256) = envelope::open::<Manifest>(&named, &bytes)?;
-    if sha256 != object.sha256 {
-        return Err(Error::corrupt(
-            named,
-            format!("its checksum is {sha256}, its slot names {}", object.sha256),
-        ));
-    }
-    check_manifest(&named, &manifest, attempt)?;
-    Ok(manifest)
-}
-
-async fn read_named(storage: &Storage, key: &Key, object: &ObjectRef) -> Result<Bytes> {
-    let named = || storage.address(key);
-    if object.bytes > MAX_OBJECT_BYTES {
-        return Err(Error::corrupt(
-            named(),
-            format!("{} bytes are too many", object.bytes),
-        ));
-    }
-    let bytes = storage
-        .read(key)
-        .await?
-        .ok_or_else(|| Error::corrupt(named(), "it is missing, but a checkpoint names it"))?;
-    if u64::try_from(bytes.len()).ok() != Some(object.bytes) {
-        return Err(Error::corrupt(
-            named(),
-            format!(
-                "it has {} bytes, {} were written",
-                bytes.len(),
-                object.bytes
-            ),
-        ));
-    }
-    Ok(bytes)
-}
-
-/// Puts a manifest where a slot or savepoint can name it: into it, or into an object of its own
-/// at `path` below `folder`.
-pub(crate) async fn store(
-    storage: &Storage,
-    folder: &Key,
-    path: &[&str],
-    manifest: Manifest,
-) -> Result<Stored> {
-    let sealed = envelope::seal(&manifest)?;
-    if sealed.bytes.len() <= MAX_INLINE_BYTES {
-        return Ok(Stored::Manifest(Box::new(manifest)));
-    }
-    let key = path
-        .iter()
-        .fold(folder.clone(), |key, segment| key.child(segment));
-    let bytes = u64::try_from(sealed.bytes.len()).unwrap_or(u64::MAX);
-    if bytes > MAX_OBJECT_BYTES {
-        return Err(Error::Rule(format!(
-            "the manifest of checkpoint {} has {bytes} bytes, more than the {MAX_OBJECT_BYTES} that can be read back",
-            manifest.checkpoint
-        )));
-    }
-    storage.door().put(&key, sealed.bytes).await?;
-    let escaped: Vec<String> = path
-        .iter()
-        .map(|segment| crate::key::escape(segment))
-        .collect();
-    Ok(Stored::Large(Large {
-        checkpoint: manifest.checkpoint,
-        kind: manifest.kind,
-        decided_at: manifest.decided_at,
-        swept_through: manifest.swept_through,
-        object: ObjectRef {
-            path: escaped.join("/"),
-            bytes,
-            sha256: sealed.sha256,
-        },
-    }))
 }

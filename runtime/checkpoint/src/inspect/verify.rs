@@ -11,11 +11,11 @@ use crate::envelope;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::manifest::Manifest;
-use crate::protocol::Records;
 use crate::protocol::view::View;
+use crate::protocol::{Mark, Records};
 use crate::reservation::{self, Reservation};
 use crate::savepoint::read_folder;
-use crate::slot::SlotNumber;
+use crate::slot::{ReleaseReason, SlotNumber};
 use crate::storage::{Listed, Storage, StorageOptions};
 
 /// What a verification has read and found.
@@ -166,24 +166,18 @@ impl Verified {
 
     /// Whether every slot knows what lies before it.
     fn order(&mut self, slots: &Slots, records: &Records, manifests: &[(SlotNumber, Manifest)]) {
+        let mut newest = None;
         for (number, record) in records {
-            let before = records.range(..*number);
-            let known = record.newest.unwrap_or_default();
-            let wiped = crate::protocol::view::last_wipe(
-                &before
-                    .clone()
-                    .map(|(slot, record)| (*slot, record.clone()))
-                    .collect(),
-            );
-            let overlooked = before
-                .filter(|(slot, record)| record.checkpoint().is_some() && **slot > wiped.max(known))
-                .map(|(slot, _)| *slot)
-                .last();
-            if let Some(overlooked) = overlooked {
+            if let Some(overlooked) = newest.filter(|newest| record.newest < Some(*newest)) {
                 self.fault(
                     slots.address(*number),
                     format!("it does not know the checkpoint in slot {overlooked} before it"),
                 );
+            }
+            match record.mark {
+                Mark::Checkpoint(_) => newest = Some(*number),
+                Mark::Released(ReleaseReason::Deleted) => newest = None,
+                Mark::Claim(_) | Mark::Committed(_) | Mark::Released(_) => {}
             }
         }
         for (number, manifest) in manifests {

@@ -62,10 +62,10 @@ fn explore(of: Size, plan: &'static [Action], rules: Rules) -> Explored {
         *explored.events.entry(event).or_default() += 1;
         if let Some(violation) = world.violation.clone() {
             let mut told = violation;
-            for (event, world, _) in &path {
-                told.push_str(&format!("\n{event:?}: {}", world.brief()));
+            let steps = path.iter().map(|(event, world, _)| (event, world));
+            for (event, world) in steps.chain([(&event, &world)]) {
+                told.extend(["\n", &format!("{event:?}: "), &world.brief()]);
             }
-            told.push_str(&format!("\n{event:?}: {}", world.brief()));
             explored.violation = Some(told);
             return explored;
         }
@@ -91,7 +91,7 @@ fn fingerprint(world: &World) -> (u64, u64) {
 
 /// Explores and expects that no rule is violated and that all these events were met.
 fn holds(of: Size, plan: &'static [Action], expected: &[Event]) {
-    let explored = explore(of, plan, Rules::OURS);
+    let explored = explore(of, plan, Rules::Ours);
     if let Some(violation) = explored.violation {
         panic!("{violation}");
     }
@@ -170,19 +170,13 @@ fn a_released_chain_is_claimed_like_any_other() {
 
 #[test]
 fn collecting_claims_would_let_a_deposed_coordinator_decide() {
-    let rules = Rules {
-        collect_claims: true,
-        ..Rules::OURS
-    };
+    let rules = Rules::ClaimsAreCollected;
     bites(size(3, 2, 0), &[Decide, Decide, Collect], rules);
 }
 
 #[test]
 fn collecting_the_end_of_the_chain_would_let_a_deposed_coordinator_decide() {
-    let rules = Rules {
-        collect_the_end: true,
-        ..Rules::OURS
-    };
+    let rules = Rules::TheEndIsCollected;
     bites(
         size(2, 2, 0),
         &[Decide, Decide, ConfirmOlder, Collect, Decide],
@@ -192,36 +186,24 @@ fn collecting_the_end_of_the_chain_would_let_a_deposed_coordinator_decide() {
 
 #[test]
 fn replacing_an_unsettled_write_would_let_a_deposed_coordinator_decide() {
-    let rules = Rules {
-        settle_first: false,
-        ..Rules::OURS
-    };
+    let rules = Rules::UnsettledIsReplaced;
     bites(size(2, 2, 2), &[Decide, Decide, Collect], rules);
 }
 
 #[test]
 fn taking_an_unknown_outcome_for_done_would_decide_what_nobody_restores() {
-    let rules = Rules {
-        believe_unknown: true,
-        ..Rules::OURS
-    };
+    let rules = Rules::UnknownIsBelieved;
     bites(size(2, 2, 1), &[Decide], rules);
 }
 
 #[test]
 fn restoring_from_what_was_read_before_the_claim_would_forget_decisions() {
-    let rules = Rules {
-        read_after_claim: false,
-        ..Rules::OURS
-    };
+    let rules = Rules::NothingIsReadAfterTheClaim;
     bites(size(2, 2, 0), &[Decide, Decide, Collect], rules);
 }
 
 #[test]
 fn deleting_without_a_mark_would_let_a_claim_fall_into_a_hole_unseen() {
-    let rules = Rules {
-        mark_before_deleting: false,
-        ..Rules::OURS
-    };
+    let rules = Rules::NothingIsMarked;
     bites(size(3, 2, 0), &[Decide, Decide, Collect], rules);
 }

@@ -141,9 +141,12 @@ fn files(folder: &Path) -> usize {
     };
     entries
         .map(|entry| entry.unwrap())
-        .map(|entry| match entry.file_type().unwrap().is_dir() {
-            true => files(&entry.path()),
-            false => 1,
+        .map(|entry| {
+            if entry.file_type().unwrap().is_dir() {
+                files(&entry.path())
+            } else {
+                1
+            }
         })
         .sum()
 }

@@ -1,6 +1,12 @@
 //! The chain on real stores: directories, MinIO, a store that breaks the rule, and a network that
 //! loses replies.
 
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what tests share fails as they do"
+)]
+
 mod chain;
 mod faults;
 mod garbage;

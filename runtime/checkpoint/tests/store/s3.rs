@@ -148,7 +148,7 @@ fn start_moto(scratch: &Scratch) -> (Server, u16) {
     let server = Launch::new(tools::cache().join("moto-5.0.0/bin/moto_server"))
         .args(["-H", "127.0.0.1", "-p", &port.to_string()])
         .start(&scratch.join("log"));
-    wait_until("moto makes a bucket", Duration::from_secs(60), || {
+    wait_until("moto makes a bucket", Duration::from_mins(1), || {
         make_bucket(port).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
     });
     (server, port)

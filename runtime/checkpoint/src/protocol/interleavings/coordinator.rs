@@ -30,26 +30,18 @@ pub(super) enum Action {
 }
 
 /// Our rules, or one of them broken.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rules {
-    pub(super) collect_claims: bool,
-    pub(super) collect_the_end: bool,
-    pub(super) settle_first: bool,
-    pub(super) believe_unknown: bool,
-    pub(super) read_after_claim: bool,
-    pub(super) mark_before_deleting: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rules {
+    Ours,
+    ClaimsAreCollected,
+    TheEndIsCollected,
+    UnsettledIsReplaced,
+    UnknownIsBelieved,
+    NothingIsReadAfterTheClaim,
+    NothingIsMarked,
 }
 
 impl Rules {
-    pub(super) const OURS: Self = Self {
-        collect_claims: false,
-        collect_the_end: false,
-        settle_first: true,
-        believe_unknown: false,
-        read_after_claim: true,
-        mark_before_deleting: true,
-    };
-
     fn garbage(self, records: &Records) -> Vec<SlotNumber> {
         let newest = |wanted: fn(&Record) -> bool| {
             let found = records.iter().rev().find(|(_, record)| wanted(record));
@@ -57,12 +49,12 @@ impl Rules {
         };
         let mut slots = garbage(records, 1);
         let all = records.iter();
-        if self.collect_claims {
+        if self == Self::ClaimsAreCollected {
             let keep = newest(|record| record.claim().is_some());
             let claims =
                 all.filter(|(slot, record)| record.claim().is_some() && Some(**slot) != keep);
             slots.extend(claims.map(|(slot, _)| *slot));
-        } else if self.collect_the_end {
+        } else if self == Self::TheEndIsCollected {
             let keep = newest(|record| record.checkpoint().is_some());
             let confirmed = |record: &Record| match &record.mark {
                 Mark::Committed(committed) => {
@@ -272,7 +264,7 @@ impl Coordinator {
         for (event, write, world) in write.steps(world, bid.attempt, rules) {
             let read = read.clone();
             let step = match write.next {
-                Next::Placed if rules.read_after_claim => {
+                Next::Placed if rules != Rules::NothingIsReadAfterTheClaim => {
                     (event, self.to(State::Claimed { bid }), world)
                 }
                 Next::Placed => {
@@ -348,7 +340,7 @@ impl Coordinator {
         work.done += 1;
         if *action == Action::Collect {
             work.deleting = rules.garbage(&work.known);
-            work.marking = rules.mark_before_deleting;
+            work.marking = rules != Rules::NothingIsMarked;
         }
         // What touches nothing outside is no step of its own.
         self.to(State::Working(work.clone()))
@@ -376,8 +368,8 @@ impl Coordinator {
         if world.faults > 0 && !work.given_up && write.next == Next::Read {
             let mut work = work.clone();
             work.done += 1;
-            work.given_up = rules.settle_first;
-            work.write = rules.settle_first.then(|| Write {
+            work.given_up = rules != Rules::UnsettledIsReplaced;
+            work.write = work.given_up.then(|| Write {
                 next: Next::PutAgain,
                 ..write.clone()
             });
@@ -487,7 +479,7 @@ impl Write {
                 .put(self.slot, &self.record)
                 .into_iter()
                 .map(|(event, answer, world)| {
-                    let believed = rules.believe_unknown && answer == Put::Unknown;
+                    let believed = rules == Rules::UnknownIsBelieved && answer == Put::Unknown;
                     let after = if believed {
                         Next::Placed
                     } else {

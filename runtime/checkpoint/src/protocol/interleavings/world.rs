@@ -84,14 +84,15 @@ impl World {
     /// What there is, on one line.
     pub(super) fn brief(&self) -> String {
         let slots = |records: &mut dyn Iterator<Item = (SlotNumber, &Record)>| {
-            records
-                .map(|(slot, record)| format!(" {slot}={}", record.brief()))
-                .collect::<String>()
+            let texts: Vec<String> = records
+                .map(|(slot, record)| format!("{slot}={}", record.brief()))
+                .collect();
+            texts.join(" ")
         };
         let store = slots(&mut self.store.iter().map(|(slot, record)| (*slot, record)));
         let late = slots(&mut self.late.iter().map(|(slot, record)| (*slot, record)));
         let coordinators: Vec<String> = self.coordinators.iter().map(Coordinator::brief).collect();
-        format!("[{store}] late [{late}] {}", coordinators.join(", "))
+        format!("[{store}], late [{late}], {}", coordinators.join(", "))
     }
 
     /// All worlds that one step makes of this one.
