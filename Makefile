@@ -7,7 +7,7 @@ export MILLSTREAM_CACHE ?= $(HOME)/.cache/millstream
 export CARGO_TARGET_DIR ?= $(MILLSTREAM_CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench clean-run
+.PHONY: help run test test-faults lint format bench clean-run
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ run: ## Run the demo: a million orders, validated and enriched, exactly once, on
 
 test: ## Install what the tests need and run every suite; ends with "N passed, N failed"
 	@tools/test.sh
+
+test-faults: ## Kill and freeze processes of real jobs for a quarter of an hour
+	@tools/test.sh -p millstream-tests --features faults --test process --test crash
 
 lint: ## Check formatting, lints and the house rules
 	cargo fmt --all --check
