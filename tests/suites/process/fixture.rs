@@ -187,6 +187,9 @@ impl OrderJob {
             report,
             attempts: status.attempt.0,
             checkpoints: status.last_checkpoint.map_or(0, |last| last.id.0),
+            swept: self
+                .cluster
+                .log_lines("transactions of older attempts aborted"),
             fenced: self.cluster.log_lines("MS0304"),
             objects: self.minio.keys("process/").len(),
             _cluster: self.cluster,
@@ -237,6 +240,8 @@ pub(crate) struct Finished {
     pub(crate) attempts: u64,
     /// Number of the newest checkpoint.
     pub(crate) checkpoints: u64,
+    /// How often a recovery found transactions of an older attempt open and aborted them.
+    pub(crate) swept: usize,
     /// Log lines about a process that met a newer claim.
     pub(crate) fenced: usize,
     /// Objects left in the store.
@@ -249,8 +254,8 @@ impl Finished {
     pub(crate) fn check(&self, workload: Workload) {
         println!("{}", self.report);
         println!(
-            "{} attempts, {} checkpoints, {} times fenced, {} objects",
-            self.attempts, self.checkpoints, self.fenced, self.objects
+            "{} attempts, {} checkpoints, {} sweeps, {} times fenced, {} objects",
+            self.attempts, self.checkpoints, self.swept, self.fenced, self.objects
         );
         assert_eq!(self.report.input, workload.records, "records of the input");
         assert!(self.report.anomalies.is_clean(), "{}", self.report);

@@ -39,7 +39,11 @@ fn every_order_arrives_exactly_once_while_workers_and_coordinators_are_killed() 
     finished.check(workload);
     // Without these the run would prove little.
     assert!(finished.attempts > 10, "attempts");
-    assert!(finished.checkpoints > 30, "checkpoints");
+    assert!(finished.checkpoints > 20, "checkpoints");
+    assert!(
+        finished.swept >= 5,
+        "transactions that a killed process left open"
+    );
     assert!(seen_between >= 5, "output was committed between faults");
 }
 
