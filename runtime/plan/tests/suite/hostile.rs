@@ -115,7 +115,7 @@ fn planned_or_refused(sql: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn any_words_in_any_order_are_planned_or_refused(

@@ -16,30 +16,47 @@ use crate::jobs::{columns, job, node};
 
 const COLUMNS: &str = "a int64, b int64, s string";
 
-/// What a transform of one input makes of records, or the failure's message.
-fn run(sql: &str, records: &RecordBatch) -> Result<Option<RecordBatch>, String> {
+/// A transform of one input, ready to run.
+struct Planned {
+    operator: SqlOperator,
+    read: Vec<usize>,
+}
+
+fn planned(sql: &str) -> Planned {
     let job = job().source("input", COLUMNS).transform("t", "input", sql);
     let graph = job.sink("out", "t").graph();
     let (source, transform) = (node(&graph, "input"), node(&graph, "t"));
     let NodeKind::Sql(bound) = &transform.kind else {
         panic!("`t` is a transform")
     };
+    let all = arrow_schema(&columns(COLUMNS));
     let read = source.schema.fields().iter();
-    let all = records.schema();
-    let read = read.filter_map(|field| all.index_of(field.name()).ok());
-    let given = records.project(&read.collect::<Vec<_>>());
-    let given = given.map_err(|error| error.to_string())?;
+    let read = read.map(|field| all.index_of(field.name()).unwrap());
     let (filter, projection) = (bound.filter.clone(), bound.projection.clone());
     let schema = Arc::clone(&transform.schema);
-    let mut operator = SqlOperator::new("t".into(), filter, projection, schema)
-        .map_err(|failure| failure.message)?;
-    match batches(&mut operator, [Batch::new(given)]) {
-        Ok(mut out) => Ok(out.pop().map(Batch::into_records)),
-        Err(failure) => {
-            assert_eq!(failure.code, ErrorCode::ExpressionFailed);
-            Err(failure.message)
+    Planned {
+        read: read.collect(),
+        operator: SqlOperator::new("t".into(), filter, projection, schema).unwrap(),
+    }
+}
+
+impl Planned {
+    /// What it makes of records, or the failure's message.
+    fn run(&mut self, records: &RecordBatch) -> Result<Option<RecordBatch>, String> {
+        let given = records.project(&self.read);
+        let given = given.map_err(|error| error.to_string())?;
+        match batches(&mut self.operator, [Batch::new(given)]) {
+            Ok(mut out) => Ok(out.pop().map(Batch::into_records)),
+            Err(failure) => {
+                assert_eq!(failure.code, ErrorCode::ExpressionFailed);
+                Err(failure.message)
+            }
         }
     }
+}
+
+fn run(sql: &str, records: &RecordBatch) -> Result<Option<RecordBatch>, String> {
+    planned(sql).run(records)
 }
 
 fn records(rows: &[(i64, i64, &str)]) -> RecordBatch {
@@ -124,12 +141,13 @@ proptest! {
         let sql = GUARDED[which];
         let rows: Vec<_> = rows.iter().map(|(a, b)| (*a, *b, "")).collect();
         let given = records(&rows);
+        let mut planned = planned(sql);
         let mut alone = Vec::new();
         for row in 0..rows.len() {
-            let out = run(sql, &given.slice(row, 1)).unwrap();
+            let out = planned.run(&given.slice(row, 1)).unwrap();
             alone.extend(out.iter().flat_map(numbers));
         }
-        let together = run(sql, &given).unwrap();
+        let together = planned.run(&given).unwrap();
         prop_assert_eq!(together.as_ref().map(numbers).unwrap_or_default(), alone);
     }
 }
