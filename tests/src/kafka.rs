@@ -93,10 +93,19 @@ struct Ports {
 
 impl Ports {
     fn free() -> Self {
-        Self {
-            plain: free_port(),
-            controller: free_port(),
-            sasl_ssl: free_port(),
+        loop {
+            let ports = Self {
+                plain: free_port(),
+                controller: free_port(),
+                sasl_ssl: free_port(),
+            };
+            // A port that was free a moment ago is free again.
+            if ports.plain != ports.controller
+                && ports.plain != ports.sasl_ssl
+                && ports.controller != ports.sasl_ssl
+            {
+                return ports;
+            }
         }
     }
 }
