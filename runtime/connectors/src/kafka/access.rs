@@ -97,6 +97,8 @@ impl Access {
             ("security.protocol", protocol.to_owned()),
             ("client.id", "millstream".to_owned()),
             ("socket.keepalive.enable", "true".to_owned()),
+            // Else every instance asks what to report, and its end waits for a last report.
+            ("enable.metrics.push", "false".to_owned()),
             ("reconnect.backoff.ms", "50".to_owned()),
             ("reconnect.backoff.max.ms", "1000".to_owned()),
         ];

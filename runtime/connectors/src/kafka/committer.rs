@@ -157,7 +157,6 @@ impl KafkaCommitter {
 
     async fn commit_once(&self, transaction: &Transaction) -> Answer<Fate> {
         let error_code = self.client.end_transaction(transaction, true).await?;
-        fail::fail_point!("kafka-committer::ended", |_| std::process::abort());
         match after_end(error_code) {
             AfterEnd::Committed => Ok(Fate::Committed),
             AfterEnd::Describe => {

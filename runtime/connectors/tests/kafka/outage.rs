@@ -9,6 +9,9 @@ use serde_json::json;
 
 use crate::fixture::{Bench, PATIENCE, POLL, batch, read, records};
 
+/// A task that is cancelled must not be held up by brokers that are gone.
+const QUICK: Duration = Duration::from_secs(5);
+
 #[test]
 fn nothing_is_lost_when_the_broker_crashes_and_comes_back() {
     let mut bench = Bench::start();
@@ -77,13 +80,12 @@ fn a_broker_that_stays_away_fails_reader_writer_and_committer_after_the_deadline
     assert_eq!(failure.code, ErrorCode::KafkaUnreachable, "{failure}");
 
     let committer = sink.committer();
-    let dropped = Instant::now();
-    drop((reader, writer));
-    assert!(
-        dropped.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        dropped.elapsed()
-    );
+    let began = Instant::now();
+    drop(reader);
+    assert!(began.elapsed() < QUICK, "the reader: {:?}", began.elapsed());
+    let began = Instant::now();
+    drop(writer);
+    assert!(began.elapsed() < QUICK, "the writer: {:?}", began.elapsed());
 
     let outcomes = bench.commit(&*committer, &prepared);
     let [CommitOutcome::Retry(failure)] = outcomes.as_slice() else {

@@ -44,6 +44,9 @@ pub(super) fn consumer_options<'a>(
     let group = options.group_id.as_deref().unwrap_or(fallback_group);
     config.extend([
         ("group.id", text(group)),
+        // How long a commit waits for its coordinator, and the end of the reader for the commit.
+        ("session.timeout.ms", text("3000")),
+        ("heartbeat.interval.ms", text("1000")),
         ("isolation.level", text("read_committed")),
         ("enable.auto.commit", text("false")),
         ("enable.auto.offset.store", text("false")),
