@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinSet;
 
 /// What happens to a request.
@@ -18,6 +18,8 @@ pub(crate) enum Fault {
     Dropped,
     /// It reaches the store when this is notified; the client's connection is cut at once.
     Late(Arc<Notify>),
+    /// It waits at the barrier for others and then reaches the store.
+    Meet(Arc<Barrier>),
     /// It reaches the store, but 409 `ConditionalRequestConflict` comes back.
     AppliedConflict,
     /// It does not reach the store; 409 `ConditionalRequestConflict` comes back.
@@ -113,7 +115,11 @@ async fn serve(client: TcpStream, upstream: &str, plan: &Mutex<Plan>) -> std::io
     let mut store = BufReader::new(TcpStream::connect(upstream).await?);
     loop {
         let request = read_message(&mut client, false).await?;
-        let fault = fault_for(&request.head, plan);
+        let mut fault = fault_for(&request.head, plan);
+        if let Some(Fault::Meet(barrier)) = fault {
+            barrier.wait().await;
+            fault = None;
+        }
         match fault {
             Some(Fault::Dropped) => return Ok(()),
             Some(Fault::Conflict) => answer(&mut client, 409, "ConditionalRequestConflict").await?,
@@ -133,7 +139,7 @@ async fn serve(client: TcpStream, upstream: &str, plan: &Mutex<Plan>) -> std::io
                 exchange(&mut store, &request).await?;
                 answer(&mut client, 409, "ConditionalRequestConflict").await?;
             }
-            None => {
+            None | Some(Fault::Meet(_)) => {
                 let reply = exchange(&mut store, &request).await?;
                 client.get_mut().write_all(&reply.bytes).await?;
             }

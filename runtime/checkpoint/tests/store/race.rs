@@ -1,76 +1,111 @@
 //! Two coordinators at one chain.
 
-use millstream_checkpoint::{Chain, ClaimedChain, Error, Storage};
-use millstream_tests::Minio;
+use std::sync::Arc;
 
+use millstream_checkpoint::{Chain, ChainState, ClaimedChain, Error, Storage};
+use millstream_tests::Minio;
+use tokio::sync::Barrier;
+
+use crate::proxy::{Fault, Proxy};
 use crate::s3::{open, options};
 use crate::sample::{NOW, chain, directory, holder, manifest};
 
 /// Races between two collections of garbage.
 const COLLECTED_EVERY: u64 = 10;
 
-/// The owner decides while another coordinator claims: both want the same slot. The loser then
-/// takes the next one. Exactly one of them may believe in that slot.
-async fn race(one: Storage, other: Storage, races: u64) {
-    let chains: [Chain; 2] = [chain(&one), chain(&other)];
-    let (mut owner, _): (ClaimedChain, _) = chains[0].claim(holder("0"), NOW).await.unwrap();
-    let mut newest = 0;
-    let (mut decisions, mut fences) = (0, 0);
-    for round in 1..=races {
-        let claimant = &chains[usize::try_from(round % 2).unwrap()];
-        let id = newest + 1;
-        let decide = owner.decide(manifest(owner.attempt(), id));
-        let (decided, claimed) = tokio::join!(decide, claimant.claim(holder("x"), NOW));
-        let (next, state) = claimed.unwrap();
-        let restored = state.newest.map_or(0, |manifest| manifest.checkpoint.0);
-        match decided {
-            Ok(permit) => {
-                assert_eq!(restored, id, "round {round}: decided and not restored");
-                drop(permit);
-                newest = id;
-                decisions += 1;
-            }
-            Err(Error::Fenced { .. }) => {
-                assert_eq!(
-                    restored, newest,
-                    "round {round}: fenced and restored nevertheless"
-                );
-                fences += 1;
-            }
-            Err(error) => panic!("round {round}: {error}"),
-        }
-        assert_eq!(next.attempt().0, round + 1);
-        owner = next;
-        if round % COLLECTED_EVERY == 0 && newest > 1 {
-            newest += 1;
-            drop(
-                owner
-                    .decide(manifest(owner.attempt(), newest))
-                    .await
-                    .unwrap(),
-            );
-            owner.collect_garbage(1).await.unwrap();
+/// Two coordinators that claim the chain by turns.
+struct Race {
+    chains: [Chain; 2],
+    owner: ClaimedChain,
+    newest: u64,
+    decisions: u64,
+    fences: u64,
+}
+
+impl Race {
+    async fn new(one: Storage, other: Storage) -> Self {
+        let chains = [chain(&one), chain(&other)];
+        let (owner, _) = chains[0].claim(holder("0"), NOW).await.unwrap();
+        Self {
+            chains,
+            owner,
+            newest: 0,
+            decisions: 0,
+            fences: 0,
         }
     }
-    assert!(owner.holds().await.unwrap());
-    assert!(
-        decisions > 0 && fences > 0,
-        "{decisions} decisions, {fences} fences"
-    );
+
+    /// The owner tries some decisions while the other one claims: both want the same slots. What
+    /// the owner believes to be decided must be exactly what the other restores.
+    async fn round(&mut self, round: u64, tries: u64) {
+        let claimant = self.chains[usize::try_from(round % 2).unwrap()].clone();
+        let claim = claimant.claim(holder("x"), NOW);
+        let (fenced, claimed) = tokio::join!(self.decide(tries), claim);
+        let (next, state): (ClaimedChain, ChainState) = claimed.unwrap();
+        let restored = state.newest.map_or(0, |manifest| manifest.checkpoint.0);
+        assert_eq!(restored, self.newest, "round {round}");
+        assert_eq!(next.attempt().0, round + 1);
+        self.fences += u64::from(fenced);
+        self.owner = next;
+        if round % COLLECTED_EVERY == 0 {
+            self.decide(1).await;
+            self.owner.collect_garbage(1).await.unwrap();
+        }
+    }
+
+    /// Decides up to so many checkpoints; whether it was fenced.
+    async fn decide(&mut self, tries: u64) -> bool {
+        for _ in 0..tries {
+            let next = manifest(self.owner.attempt(), self.newest + 1);
+            match self.owner.decide(next).await {
+                Ok(permit) => {
+                    self.newest = permit.decided().id.0;
+                    self.decisions += 1;
+                }
+                Err(Error::Fenced { .. }) => return true,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        false
+    }
+
+    async fn end(self) {
+        assert!(self.owner.holds().await.unwrap());
+        assert!(
+            self.decisions > 0 && self.fences > 0,
+            "{} decisions, {} fences",
+            self.decisions,
+            self.fences
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_decision_and_a_claim_never_both_win_a_slot_in_files() {
+async fn what_an_owner_decides_while_it_is_deposed_is_what_is_restored_in_files() {
     let (folder, one) = directory();
     let other = Storage::directory(folder.path().join("checkpoints"));
-    race(one, other, 1_000).await;
+    let mut race = Race::new(one, other).await;
+    for round in 1..=300 {
+        // The claim meets a first, a middle and no decision.
+        race.round(round, round % 20).await;
+    }
+    race.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_decision_and_a_claim_never_both_win_a_slot_in_s3() {
+async fn what_an_owner_decides_while_it_is_deposed_is_what_is_restored_in_s3() {
     let minio = Minio::start();
-    let mut options = options(minio.endpoint());
+    let proxy = Proxy::before(minio.endpoint().replace("http://", "")).await;
+    let mut options = options(proxy.endpoint());
     // A busy machine lets the server answer 503 for a while.
     options.s3.attempts = 10;
-    race(open(&options).await, open(&options).await, 100).await;
+    let mut race = Race::new(open(&options).await, open(&options).await).await;
+    for round in 1..=100 {
+        // The claim and the decision arrive at the store at the same moment.
+        let both = Fault::Meet(Arc::new(Barrier::new(2)));
+        proxy.next("PUT", "/chain/", vec![both.clone(), both]);
+        race.round(round, 1).await;
+        assert_eq!(proxy.heal(), 2);
+    }
+    race.end().await;
 }

@@ -1,5 +1,7 @@
 //! Two writers at one slot, a thousand times.
 
+#![cfg(feature = "s3")]
+
 use millstream_tests::Minio;
 use millstream_types::{Attempt, CheckpointId, JobId};
 
