@@ -137,6 +137,10 @@ impl Storage {
     /// # Errors
     /// [`Error::Address`]: the address is not one, or names a kind of store that this build does
     /// not have.
+    #[cfg_attr(
+        not(feature = "s3"),
+        expect(clippy::unused_async, reason = "only S3 has something to wait for")
+    )]
     pub async fn open(uri: &str, options: &StorageOptions) -> Result<Self> {
         let door: Arc<dyn Door> = match Location::parse(uri)? {
             Location::File { directory } => Arc::new(file::FileDoor::new(directory)),

@@ -47,7 +47,7 @@ impl Race {
         assert_eq!(next.attempt().0, round + 1);
         self.fences += u64::from(fenced);
         self.owner = next;
-        if round % COLLECTED_EVERY == 0 {
+        if round.is_multiple_of(COLLECTED_EVERY) {
             self.decide(1).await;
             self.owner.collect_garbage(1).await.unwrap();
         }
