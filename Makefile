@@ -33,4 +33,4 @@ bench: ## Measure throughput beside the peers (long)
 	@benches/run.sh
 
 clean-run: ## Forget what the demo has written
-	rm -rf /tmp/millstream-orders-local
+	rm -rf .run/orders-local
