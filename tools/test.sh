@@ -14,6 +14,7 @@ cd "$ROOT"
 tools/packages.sh
 tools/kafka.sh
 tools/minio.sh
+tools/moto.sh
 say "everything is installed after ${SECONDS} s"
 
 cargo test --locked --no-run "$@"

@@ -16,7 +16,7 @@ use crate::key::hex;
 /// what a newer one writes.
 pub(crate) const VERSION: u32 = 1;
 /// Largest object that is read as a whole, in bytes.
-pub(crate) const MAX_OBJECT_BYTES: u64 = 256 * 1024 * 1024;
+pub(crate) const MAX_OBJECT_BYTES: usize = 256 * 1024 * 1024;
 
 const BEFORE_VERSION: &str = "{\"version\":";
 const BEFORE_HASH: &str = ",\"sha256\":\"";

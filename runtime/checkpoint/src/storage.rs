@@ -209,7 +209,7 @@ impl Storage {
                 "overwrites an object although `If-None-Match: *` forbids it",
             ));
         }
-        if self.door.read(key, MAX_OBJECT_BYTES).await?.as_ref() != Some(&first) {
+        if self.read(key).await?.as_ref() != Some(&first) {
             return Err(broken("changed an object by a write that it refused"));
         }
         let listed = self.door.list(folder, None).await?;
@@ -231,7 +231,7 @@ impl Storage {
             if matches!(created, Ok(Created::New)) {
                 return Ok(Settled::Mine);
             }
-            let found = self.door.read(key, MAX_OBJECT_BYTES).await;
+            let found = self.read(key).await;
             match (created, found) {
                 (_, Ok(Some(found))) if found == bytes => {
                     self.door.confirm(key).await?;
@@ -261,9 +261,17 @@ impl Storage {
         self.door.address(key)
     }
 
-    /// Reads an object.
+    /// Reads an object; `None` if there is none.
     pub(crate) async fn read(&self, key: &Key) -> Result<Option<Bytes>> {
-        self.door.read(key, MAX_OBJECT_BYTES).await
+        let read = self.door.read(key, MAX_OBJECT_BYTES + 1).await?;
+        if read
+            .as_ref()
+            .is_some_and(|bytes| bytes.len() > MAX_OBJECT_BYTES)
+        {
+            let reason = format!("it has more than {MAX_OBJECT_BYTES} bytes");
+            return Err(Error::corrupt(self.address(key), reason));
+        }
+        Ok(read)
     }
 }
 
@@ -316,6 +324,20 @@ mod tests {
             ("MILLSTREAM_S3_PATH_STYLE", "false"),
         ]);
         assert!(!virtual_host.path_style);
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_too_large_is_corrupt_and_not_kept_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::directory(folder.path().to_owned());
+        let file = std::fs::File::create(folder.path().join("large")).unwrap();
+        file.set_len(u64::try_from(MAX_OBJECT_BYTES).unwrap() * 8)
+            .unwrap();
+        let error = storage.read(&Key::new(&["large"])).await.unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{error:?}");
+        let door = storage.door();
+        let some = door.read(&Key::new(&["large"]), 100).await.unwrap();
+        assert_eq!(some.unwrap().len(), 100);
     }
 
     #[tokio::test]

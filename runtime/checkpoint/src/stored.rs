@@ -42,7 +42,7 @@ pub(crate) async fn load(
 
 async fn read_named(storage: &Storage, key: &Key, object: &ObjectRef) -> Result<Bytes> {
     let named = || storage.address(key);
-    if object.bytes > MAX_OBJECT_BYTES {
+    if !usize::try_from(object.bytes).is_ok_and(|bytes| bytes <= MAX_OBJECT_BYTES) {
         return Err(Error::corrupt(
             named(),
             format!("{} bytes are too many", object.bytes),
@@ -81,7 +81,7 @@ pub(crate) async fn store(
         .iter()
         .fold(folder.clone(), |key, segment| key.child(segment));
     let bytes = u64::try_from(sealed.bytes.len()).unwrap_or(u64::MAX);
-    if bytes > MAX_OBJECT_BYTES {
+    if sealed.bytes.len() > MAX_OBJECT_BYTES {
         return Err(Error::Rule(format!(
             "the manifest of checkpoint {} has {bytes} bytes, more than the {MAX_OBJECT_BYTES} that can be read back",
             manifest.checkpoint

@@ -43,9 +43,8 @@ pub(crate) trait Door: Send + Sync + fmt::Debug {
     /// Writes an object, complete or not at all, over whatever is there.
     fn put<'a>(&'a self, key: &'a Key, bytes: Bytes) -> BoxFuture<'a, Result<()>>;
 
-    /// Reads an object; `None` if there is none. Fails without reading it if it is larger than
-    /// `limit` bytes.
-    fn read<'a>(&'a self, key: &'a Key, limit: u64) -> BoxFuture<'a, Result<Option<Bytes>>>;
+    /// Reads an object, at most its first `most` bytes; `None` if there is none.
+    fn read<'a>(&'a self, key: &'a Key, most: usize) -> BoxFuture<'a, Result<Option<Bytes>>>;
 
     /// All objects below a folder whose names are after `after`, in order of their names.
     fn list<'a>(

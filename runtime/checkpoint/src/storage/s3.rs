@@ -217,7 +217,7 @@ impl S3Door {
             .map_err(|error| self.error("abort the upload of", key, error))
     }
 
-    async fn read_object(&self, key: &Key, limit: u64) -> Result<Option<Bytes>> {
+    async fn read_object(&self, key: &Key, most: usize) -> Result<Option<Bytes>> {
         let got = self
             .client
             .get_object()
@@ -235,12 +235,9 @@ impl S3Door {
             let chunk =
                 chunk.map_err(|error| Error::unavailable("read", self.address(key), error))?;
             bytes.extend_from_slice(&chunk);
-            if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
-                return Err(Error::unavailable(
-                    "read",
-                    self.address(key),
-                    format!("it is larger than {limit} bytes"),
-                ));
+            if bytes.len() >= most {
+                bytes.truncate(most);
+                break;
             }
         }
         Ok(Some(bytes.freeze()))
@@ -375,8 +372,8 @@ impl Door for S3Door {
         })
     }
 
-    fn read<'a>(&'a self, key: &'a Key, limit: u64) -> BoxFuture<'a, Result<Option<Bytes>>> {
-        Box::pin(self.read_object(key, limit))
+    fn read<'a>(&'a self, key: &'a Key, most: usize) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(self.read_object(key, most))
     }
 
     fn list<'a>(

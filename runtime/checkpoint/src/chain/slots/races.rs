@@ -11,7 +11,8 @@ use crate::protocol::placing::Intent;
 use crate::slot::{CommittedEntry, Entry, Slot, SlotNumber};
 use crate::storage::{S3Credentials, S3Options, Storage, StorageOptions};
 
-const RACES: u64 = 1_000;
+/// One more than fits on a page of an S3 listing.
+const RACES: u64 = 1_001;
 
 /// One of two writers.
 struct Writer {
@@ -79,6 +80,11 @@ async fn race(one: Storage, other: Storage) {
         let stored = winner.slots.storage.read(&key).await.unwrap().unwrap();
         assert_eq!(stored, winner.sealed(number).bytes);
         wins[usize::from(winner.attempt == other.attempt)] += 1;
+    }
+    for after in [0, 1, 990] {
+        let listed = one.slots.list_after(SlotNumber(after)).await.unwrap();
+        let expected: Vec<SlotNumber> = (after + 1..=RACES).map(SlotNumber).collect();
+        assert_eq!(listed, expected);
     }
     assert!(wins.iter().all(|wins| *wins > 0), "no race: {wins:?}");
 }
