@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Builds the images of this machine's own binaries without a Docker engine and without a registry.
+# They are put together as the last stage of images/*/Dockerfile is: what `root` collects, on
+# nothing.
+#
+#   tools/images.sh [runtime|operator]...    localhost/millstream:dev, localhost/millstream-operator:dev
+#   tools/images.sh root BINARY DIRECTORY    collects an image's files in DIRECTORY
+#
+# The binary is <cache>/bin/millstream or <cache>/bin/millstream-operator; where that is not built,
+# the debug build's. Images go to <cache>/images/*.tar, and are left alone while the binary is the
+# same.
+source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
+
+IMAGES=$CACHE/images
+CERTIFICATES=/etc/ssl/certs/ca-certificates.crt
+
+# root BINARY DIRECTORY: the binary without its debugging information, the libraries that it names,
+# CA certificates, a user, and a directory for temporary files.
+root() {
+  local binary=$1 into=$2 library
+  [ -f "$CERTIFICATES" ] || die "$CERTIFICATES is not there: install the package ca-certificates"
+  mkdir -p "$into/etc/ssl/certs" "$into/tmp"
+  chmod 1777 "$into/tmp"
+  strip -o "$into/$(basename "$binary")" "$binary"
+  for library in $(ldd "$binary" | grep -o '/[^ ]*'); do
+    mkdir -p "$into$(dirname "$library")"
+    cp -L "$library" "$into$library"
+  done
+  cp "$CERTIFICATES" "$into$CERTIFICATES"
+  printf 'root:x:0:0::/:/none\nmillstream:x:65532:65532::/tmp:/none\n' >"$into/etc/passwd"
+  printf 'root:x:0:\nmillstream:x:65532:\n' >"$into/etc/group"
+  printf 'hosts: files dns\n' >"$into/etc/nsswitch.conf"
+}
+
+# binary NAME: the path of the build that goes into the image.
+binary() {
+  local target=${CARGO_TARGET_DIR:-$CACHE/target} file
+  for file in "$CACHE/bin/$1" "$target/debug/$1"; do
+    [ -x "$file" ] && { echo "$file"; return; }
+  done
+  die "$1 is not built: cargo build --release -p $1"
+}
+
+# last_stage DOCKERFILE: its last stage, with the files from beside it.
+last_stage() {
+  tac "$1" | sed '/^FROM scratch/q' | tac | sed 's|^COPY --from=build /image /|COPY image /|'
+}
+
+image() {
+  local part=$1 program=$2 name=localhost/$2:dev file=$IMAGES/$2.tar source hash work
+  source=$(binary "$program")
+  hash=$({
+    stat -L -c '%n %s %y' "$source"
+    cat "$ROOT/images/$part/Dockerfile" "$ROOT/tools/images.sh"
+  } | sha256sum | cut -d ' ' -f 1)
+  if [ -f "$file" ] && [ "$(cat "$file.hash" 2>/dev/null)" = "$hash" ]; then
+    say "$name is there ($(cat "$file.size"))"
+    return
+  fi
+  work=$(mktemp -d)
+  root "$source" "$work/image"
+  last_stage "$ROOT/images/$part/Dockerfile" >"$work/Dockerfile"
+  "$ROOT/tools/cluster.sh" image "$work" "$name" "$file.new"
+  mv "$file.new" "$file"
+  size "$file" >"$file.size"
+  echo "$hash" >"$file.hash"
+  rm -rf "$work"
+  say "$name of $source: $(cat "$file.size") in $SECONDS s"
+}
+
+# The image as it lies on a node, and as it is pulled.
+size() {
+  printf '%d MB, %d MB compressed' "$(($(stat -c %s "$1") / 1000000))" \
+    "$(($(gzip -1 -c "$1" | wc -c) / 1000000))"
+}
+
+if [ "${1:-}" = root ]; then
+  root "${2:?usage: tools/images.sh root BINARY DIRECTORY}" "${3:?usage: tools/images.sh root BINARY DIRECTORY}"
+  exit
+fi
+[ $# -gt 0 ] || set -- runtime operator
+mkdir -p "$IMAGES"
+lock images
+for part in "$@"; do
+  case $part in
+    runtime) image runtime millstream ;;
+    operator) image operator millstream-operator ;;
+    *) die "no such image: $part (runtime or operator)" ;;
+  esac
+done
