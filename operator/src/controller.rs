@@ -1,0 +1,4 @@
+//! The controller of `StreamJob`: one reconcile, read top to bottom.
+
+pub mod build;
+pub mod revision;

@@ -1,0 +1,94 @@
+//! The workers: a deployment, and the budget that keeps voluntary evictions to one at a time.
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
+use k8s_openapi::api::core::v1::TopologySpreadConstraint;
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::ObjectMeta;
+
+use super::names::{LABEL_REVISION, Role};
+use super::{Blueprint, PORT_GRPC, owner, pod};
+
+/// The deployment of the workers. All are replaced at once: a job cannot run half on one revision
+/// and half on another.
+pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
+    let names = blueprint.names();
+    let options = &blueprint.spec.workers.pod;
+    let container = pod::container(blueprint, Role::Worker, options, arguments(blueprint));
+    let mut template = pod::template(blueprint, Role::Worker, options, container);
+    if let Some(spec) = &mut template.spec {
+        spec.topology_spread_constraints = Some(vec![spread(blueprint)]);
+    }
+    let mut labels = names.labels(Role::Worker);
+    labels.insert(LABEL_REVISION.to_owned(), blueprint.revision.to_owned());
+    Deployment {
+        metadata: ObjectMeta {
+            name: Some(names.workers()),
+            namespace: blueprint.job.metadata.namespace.clone(),
+            labels: Some(labels),
+            owner_references: Some(owner(blueprint.job)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(DeploymentSpec {
+            replicas: Some(blueprint.worker_count()),
+            revision_history_limit: Some(0),
+            strategy: Some(DeploymentStrategy {
+                type_: Some("Recreate".to_owned()),
+                rolling_update: None,
+            }),
+            selector: LabelSelector {
+                match_labels: Some(names.selector(Role::Worker)),
+                match_expressions: None,
+            },
+            template,
+            ..DeploymentSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn arguments(blueprint: &Blueprint<'_>) -> Vec<String> {
+    let namespace = blueprint.job.metadata.namespace.as_deref().unwrap_or("default");
+    let coordinator =
+        format!("{}.{namespace}.svc:{PORT_GRPC}", blueprint.names().coordinator());
+    ["worker", "--coordinator", &coordinator, "--slots", &blueprint.spec.workers.slots.to_string()]
+        .map(str::to_owned)
+        .into()
+}
+
+fn spread(blueprint: &Blueprint<'_>) -> TopologySpreadConstraint {
+    TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: "kubernetes.io/hostname".to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        label_selector: Some(LabelSelector {
+            match_labels: Some(blueprint.names().selector(Role::Worker)),
+            match_expressions: None,
+        }),
+        ..TopologySpreadConstraint::default()
+    }
+}
+
+/// Voluntary evictions take one worker at a time.
+pub fn disruption_budget(blueprint: &Blueprint<'_>) -> PodDisruptionBudget {
+    let names = blueprint.names();
+    PodDisruptionBudget {
+        metadata: ObjectMeta {
+            name: Some(names.workers()),
+            namespace: blueprint.job.metadata.namespace.clone(),
+            labels: Some(names.labels(Role::Worker)),
+            owner_references: Some(owner(blueprint.job)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodDisruptionBudgetSpec {
+            max_unavailable: Some(IntOrString::Int(1)),
+            selector: Some(LabelSelector {
+                match_labels: Some(names.selector(Role::Worker)),
+                match_expressions: None,
+            }),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        status: None,
+    }
+}

@@ -1,0 +1,150 @@
+//! A revision: what a user asked for, frozen.
+//!
+//! The hash covers what the user wrote, not what the operator renders of it: a new operator
+//! version restarts no job. Parallelism, `state`, `paused` and the options that say how to get
+//! from one revision to the next are not part of it.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::ObjectMeta;
+use millstream_crds::{StreamJob, StreamJobSpec};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::build::names::{LABEL_REVISION, Names, Role};
+
+/// Keys of the spec that a revision does not cover.
+const NOT_COVERED: [&str; 7] =
+    ["parallelism", "state", "upgrade", "savepoints", "deletion", "paused", "restore"];
+
+/// Keys of the spec that the runtime reads.
+const RUNTIME_KEYS: [&str; 4] = ["operatorChaining", "checkpoint", "restart", "dataflow"];
+
+/// Key of the job file in a revision's config map.
+pub const JOB_FILE: &str = "job.yaml";
+/// Key of the covered spec in a revision's config map.
+const SPEC_FILE: &str = "spec.json";
+
+/// What a user asked for, frozen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Revision {
+    /// Hash over everything that it covers, 10 hexadecimal digits.
+    pub hash: String,
+    /// Name of its config map.
+    pub name: String,
+    /// The covered part of the spec, canonical.
+    covered: Value,
+}
+
+/// A config map is not a revision.
+#[derive(Debug, thiserror::Error)]
+#[error("config map {name} is not a revision of a StreamJob: {reason}")]
+pub struct NotARevision {
+    name: String,
+    reason: String,
+}
+
+impl Revision {
+    /// The revision that the job's spec asks for now.
+    ///
+    /// # Errors
+    /// The spec cannot be written as JSON, which would be a fault of the types.
+    pub fn wanted(job: &StreamJob) -> Result<Self, serde_json::Error> {
+        let mut covered = serde_json::to_value(&job.spec)?;
+        if let Value::Object(keys) = &mut covered {
+            keys.retain(|key, value| !NOT_COVERED.contains(&key.as_str()) && !value.is_null());
+        }
+        Ok(Self::new(&Names::of(job), covered))
+    }
+
+    fn new(names: &Names, covered: Value) -> Self {
+        // serde_json writes maps in the order of their keys, so equal specs have equal texts.
+        let digest = Sha256::digest(covered.to_string().as_bytes());
+        let hash: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+        Self { name: names.revision(&hash), hash, covered }
+    }
+
+    /// Reads a revision back from its config map.
+    ///
+    /// # Errors
+    /// The map lacks the frozen spec, or holds another one than its name says.
+    pub fn read(names: &Names, map: &ConfigMap) -> Result<Self, NotARevision> {
+        let name = map.metadata.name.clone().unwrap_or_default();
+        let wrong = |reason: String| NotARevision { name: name.clone(), reason };
+        let text = map.data.as_ref().and_then(|data| data.get(SPEC_FILE));
+        let text = text.ok_or_else(|| wrong(format!("it has no key {SPEC_FILE}")))?;
+        let covered = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let revision = Self::new(names, covered);
+        if revision.name == name {
+            Ok(revision)
+        } else {
+            Err(wrong(format!("its content belongs to {}", revision.name)))
+        }
+    }
+
+    /// The full spec of this revision, with what it does not cover taken from the job's current
+    /// spec.
+    ///
+    /// # Errors
+    /// The frozen spec was written by a version with other types.
+    pub fn spec(&self, current: &StreamJobSpec) -> Result<StreamJobSpec, serde_json::Error> {
+        let mut spec = serde_json::to_value(current)?;
+        let mut merged = self.covered.clone();
+        if let (Value::Object(into), Value::Object(from)) = (&mut merged, &mut spec) {
+            for key in NOT_COVERED {
+                if let Some(value) = from.remove(key) {
+                    into.insert(key.to_owned(), value);
+                }
+            }
+        }
+        serde_json::from_value(merged)
+    }
+
+    /// The job file that coordinator and workers read. `owner` is the identity under which the
+    /// job owns its storage path.
+    ///
+    /// # Errors
+    /// It cannot be written as YAML, which would be a fault of the types.
+    pub fn job_file(&self, job: &StreamJob, owner: &str) -> Result<String, serde_yaml::Error> {
+        let mut spec = serde_json::Map::new();
+        for key in RUNTIME_KEYS {
+            if let Some(value) = self.covered.get(key) {
+                spec.insert(key.to_owned(), value.clone());
+            }
+        }
+        serde_yaml::to_string(&json!({
+            "apiVersion": "millstream.dev/v1alpha1",
+            "kind": "StreamJob",
+            "metadata": {
+                "name": job.metadata.name,
+                "namespace": job.metadata.namespace,
+                "uid": owner,
+            },
+            "spec": spec,
+        }))
+    }
+
+    /// The immutable config map that keeps it.
+    ///
+    /// # Errors
+    /// As [`job_file`](Self::job_file).
+    pub fn config_map(&self, job: &StreamJob, owner: &str) -> Result<ConfigMap, serde_yaml::Error> {
+        let mut labels = Names::of(job).labels(Role::Coordinator);
+        labels.insert(LABEL_REVISION.to_owned(), self.hash.clone());
+        let data = [
+            (JOB_FILE.to_owned(), self.job_file(job, owner)?),
+            (SPEC_FILE.to_owned(), self.covered.to_string()),
+        ];
+        Ok(ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                namespace: job.metadata.namespace.clone(),
+                labels: Some(labels),
+                owner_references: Some(super::build::owner(job)),
+                ..ObjectMeta::default()
+            },
+            immutable: Some(true),
+            data: Some(data.into()),
+            binary_data: None,
+        })
+    }
+}
