@@ -1,0 +1,1 @@
+//! StreamJobs from the command line.

@@ -1,0 +1,3 @@
+//! The `kubectl-streamjob` binary.
+
+fn main() {}
