@@ -113,6 +113,10 @@ reasons! {
     DeadlineExceeded,
     /// Kubernetes refused an object.
     ApplyFailed,
+    /// Pods cannot be created, or do not start.
+    PodsFailing,
+    /// The job's checkpoints were deleted.
+    StateDeleted,
     /// Something that the spec refers to does not exist.
     ReferenceMissing,
     /// The counters add up.

@@ -47,7 +47,7 @@ pub struct StreamJobStatus {
     /// The upgrade that is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<UpgradeStatus>,
-    /// Parallelism that runs.
+    /// Parallelism that is deployed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parallelism: Option<i64>,
     /// The workers.
@@ -59,6 +59,29 @@ pub struct StreamJobStatus {
     /// Selector of the workers' pods, for the scale subresource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
+    /// Number of the newest deployment: it grows with every one, also over re-creation of the
+    /// resource, and stands here before any object carries it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<i64>,
+    /// How the newest deployment is started; none while nothing is to run (before the first
+    /// one, suspended, completed).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployed: Option<DeployedStatus>,
+    /// The revision that was found not to work. It is not tried again until the spec changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<RejectedStatus>,
+    /// Hash of the `spec.restore` that was applied last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_applied: Option<String>,
+    /// Revision that was rolled back from, until another one is good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolled_back_from: Option<String>,
+    /// When the parallelism was changed, RFC 3339, until the job runs with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rescaled_at: Option<String>,
+    /// When the job was complete, RFC 3339, until it is deployed again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<String>,
     /// Time of the last periodic savepoint, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_savepoint_at: Option<String>,
@@ -91,6 +114,42 @@ pub enum JobPhase {
     Failed,
     /// The job is being deleted.
     Deleting,
+}
+
+/// How a deployment is started. Written before any object is made from it, and not changed
+/// afterwards, so that objects rendered again are the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeployedStatus {
+    /// Where state comes from: `latest`, `fresh` or a path.
+    pub restore: String,
+    /// Whether state of operators that the dataflow no longer has may be dropped.
+    #[serde(default)]
+    pub allow_dropped_state: bool,
+    /// When it was decided, RFC 3339.
+    pub at: String,
+    /// Whether the runtime has taken over with it, so that `restore` has had its effect.
+    #[serde(default)]
+    pub claimed: bool,
+    /// Checkpoints of it that have been seen to complete, up to what makes a revision good.
+    #[serde(default)]
+    pub checkpoints: i32,
+}
+
+/// A revision that does not work.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RejectedStatus {
+    /// Its name.
+    pub revision: String,
+    /// Generation of the spec that asked for it.
+    pub generation: i64,
+    /// Why, as a reason of conditions.
+    pub reason: String,
+    /// Why, in full.
+    pub message: String,
+    /// When, RFC 3339.
+    pub at: String,
 }
 
 /// One revision.
