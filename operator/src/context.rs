@@ -5,9 +5,12 @@
 //! is read from the API. It then calls
 //!
 //! ```text
-//! controller::reconcile(job: StreamJob, context: &Context)           -> Result<Next, E>
+//! controller::reconcile(job: DynamicObject, context: &Context)        -> Result<Next, E>
 //! savepoint::reconcile(savepoint: StreamSavepoint, context: &Context) -> Result<Next, E>
 //! ```
+//!
+//! (a `StreamJob` untyped, because a spec that the types refuse must become `Valid=False`, not an
+//! error of the watch),
 //!
 //! where the error `E` is a [`Fault`]: the shell logs it once, counts it by its kind and tries
 //! again with a growing delay. An object that is gone is never passed on.
@@ -18,6 +21,7 @@ use std::time::Duration;
 use kube::Client;
 use millstream_types::Clock;
 
+use crate::controller::memory::Memory;
 use crate::metrics::Metrics;
 use crate::runtime_client::RuntimeClient;
 
@@ -30,6 +34,8 @@ pub struct Context {
     pub runtime: RuntimeClient,
     /// What Prometheus is told.
     pub metrics: Arc<Metrics>,
+    /// What the controller of `StreamJob` remembers between reconciles. All of it may be lost.
+    pub memory: Arc<Memory>,
     /// The only source of time.
     pub clock: Arc<dyn Clock>,
     /// Name of this operator's pod, for events.

@@ -1,20 +1,27 @@
 //! A revision: what a user asked for, frozen.
 //!
-//! The hash covers what the user wrote, not what the operator renders of it: a new operator
-//! version restarts no job. Parallelism, `state`, `paused` and the options that say how to get
-//! from one revision to the next are not part of it.
+//! It covers what the user wrote, not what the operator renders of it: a new operator version
+//! restarts no job. Parallelism, `state`, `paused` and the options that say how to get from one
+//! revision to the next are not part of it.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ObjectMeta;
 use millstream_crds::{StreamJob, StreamJobSpec};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::build::names::{LABEL_REVISION, Names, Role};
 
 /// Keys of the spec that a revision does not cover.
-const NOT_COVERED: [&str; 7] =
-    ["parallelism", "state", "upgrade", "savepoints", "deletion", "paused", "restore"];
+const NOT_COVERED: [&str; 7] = [
+    "parallelism",
+    "state",
+    "upgrade",
+    "savepoints",
+    "deletion",
+    "paused",
+    "restore",
+];
 
 /// Keys of the spec that the runtime reads.
 const RUNTIME_KEYS: [&str; 4] = ["operatorChaining", "checkpoint", "restart", "dataflow"];
@@ -29,7 +36,7 @@ const SPEC_FILE: &str = "spec.json";
 pub struct Revision {
     /// Hash over everything that it covers, 10 hexadecimal digits.
     pub hash: String,
-    /// Name of its config map.
+    /// Name of its config map, which is its name in the status too.
     pub name: String,
     /// The covered part of the spec, canonical.
     covered: Value,
@@ -44,23 +51,27 @@ pub struct NotARevision {
 }
 
 impl Revision {
-    /// The revision that the job's spec asks for now.
+    /// The revision that a spec asks for.
     ///
     /// # Errors
     /// The spec cannot be written as JSON, which would be a fault of the types.
-    pub fn wanted(job: &StreamJob) -> Result<Self, serde_json::Error> {
-        let mut covered = serde_json::to_value(&job.spec)?;
-        if let Value::Object(keys) = &mut covered {
-            keys.retain(|key, value| !NOT_COVERED.contains(&key.as_str()) && !value.is_null());
-        }
-        Ok(Self::new(&Names::of(job), covered))
+    pub fn wanted(names: &Names, spec: &StreamJobSpec) -> Result<Self, serde_json::Error> {
+        Ok(Self::new(names, covered(spec)?))
     }
 
     fn new(names: &Names, covered: Value) -> Self {
         // serde_json writes maps in the order of their keys, so equal specs have equal texts.
         let digest = Sha256::digest(covered.to_string().as_bytes());
-        let hash: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-        Self { name: names.revision(&hash), hash, covered }
+        let hash: String = digest
+            .iter()
+            .take(5)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Self {
+            name: names.revision(&hash),
+            hash,
+            covered,
+        }
     }
 
     /// Reads a revision back from its config map.
@@ -69,7 +80,10 @@ impl Revision {
     /// The map lacks the frozen spec, or holds another one than its name says.
     pub fn read(names: &Names, map: &ConfigMap) -> Result<Self, NotARevision> {
         let name = map.metadata.name.clone().unwrap_or_default();
-        let wrong = |reason: String| NotARevision { name: name.clone(), reason };
+        let wrong = |reason: String| NotARevision {
+            name: name.clone(),
+            reason,
+        };
         let text = map.data.as_ref().and_then(|data| data.get(SPEC_FILE));
         let text = text.ok_or_else(|| wrong(format!("it has no key {SPEC_FILE}")))?;
         let covered = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
@@ -81,22 +95,25 @@ impl Revision {
         }
     }
 
-    /// The full spec of this revision, with what it does not cover taken from the job's current
-    /// spec.
+    /// Whether a spec asks for nothing else than this revision. Both are read by today's types,
+    /// so that a field which is new in them does not make a difference.
+    pub fn is_asked_by(&self, spec: &StreamJobSpec) -> bool {
+        let Ok(own) = self.spec(spec.parallelism) else {
+            return false;
+        };
+        matches!((covered(&own), covered(spec)), (Ok(own), Ok(asked)) if own == asked)
+    }
+
+    /// The spec of this revision at a parallelism; what it does not cover has its default.
     ///
     /// # Errors
     /// The frozen spec was written by a version with other types.
-    pub fn spec(&self, current: &StreamJobSpec) -> Result<StreamJobSpec, serde_json::Error> {
-        let mut spec = serde_json::to_value(current)?;
-        let mut merged = self.covered.clone();
-        if let (Value::Object(into), Value::Object(from)) = (&mut merged, &mut spec) {
-            for key in NOT_COVERED {
-                if let Some(value) = from.remove(key) {
-                    into.insert(key.to_owned(), value);
-                }
-            }
+    pub fn spec(&self, parallelism: u32) -> Result<StreamJobSpec, serde_json::Error> {
+        let mut keys = self.covered.clone();
+        if let Value::Object(keys) = &mut keys {
+            keys.insert("parallelism".to_owned(), json!(parallelism));
         }
-        serde_json::from_value(merged)
+        serde_json::from_value(keys)
     }
 
     /// The job file that coordinator and workers read. `owner` is the identity under which the
@@ -105,22 +122,7 @@ impl Revision {
     /// # Errors
     /// It cannot be written as YAML, which would be a fault of the types.
     pub fn job_file(&self, job: &StreamJob, owner: &str) -> Result<String, serde_yaml::Error> {
-        let mut spec = serde_json::Map::new();
-        for key in RUNTIME_KEYS {
-            if let Some(value) = self.covered.get(key) {
-                spec.insert(key.to_owned(), value.clone());
-            }
-        }
-        serde_yaml::to_string(&json!({
-            "apiVersion": "millstream.dev/v1alpha1",
-            "kind": "StreamJob",
-            "metadata": {
-                "name": job.metadata.name,
-                "namespace": job.metadata.namespace,
-                "uid": owner,
-            },
-            "spec": spec,
-        }))
+        job_file(&self.covered, &job.metadata, owner)
     }
 
     /// The immutable config map that keeps it.
@@ -148,3 +150,36 @@ impl Revision {
         })
     }
 }
+
+/// The covered part of a spec.
+fn covered(spec: &StreamJobSpec) -> Result<Value, serde_json::Error> {
+    let mut covered = serde_json::to_value(spec)?;
+    if let Value::Object(keys) = &mut covered {
+        keys.retain(|key, value| !NOT_COVERED.contains(&key.as_str()) && !value.is_null());
+    }
+    Ok(covered)
+}
+
+/// The job file of a spec, as far as the runtime reads it.
+///
+/// # Errors
+/// It cannot be written as YAML.
+pub fn job_file(
+    spec: &Value,
+    meta: &ObjectMeta,
+    owner: &str,
+) -> Result<String, serde_yaml::Error> {
+    let keys: Map<String, Value> = RUNTIME_KEYS
+        .iter()
+        .filter_map(|key| Some(((*key).to_owned(), spec.get(key)?.clone())))
+        .collect();
+    serde_yaml::to_string(&json!({
+        "apiVersion": "millstream.dev/v1alpha1",
+        "kind": "StreamJob",
+        "metadata": { "name": meta.name, "namespace": meta.namespace, "uid": owner },
+        "spec": keys,
+    }))
+}
+
+#[cfg(test)]
+mod tests;

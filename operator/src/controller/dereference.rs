@@ -1,0 +1,1 @@
+//! Every read of the API server that a reconcile needs. No judgement.
