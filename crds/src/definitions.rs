@@ -1,6 +1,8 @@
 //! The custom resource definitions as YAML files.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, ValidationRule,
+};
 use kube::CustomResourceExt as _;
 
 use crate::{StreamJob, StreamSavepoint};
@@ -8,12 +10,35 @@ use crate::{StreamJob, StreamSavepoint};
 /// The definitions and the names of their files.
 pub fn all() -> [(&'static str, CustomResourceDefinition); 2] {
     [
-        ("streamjobs.millstream.dev.yaml", StreamJob::crd()),
+        ("streamjobs.millstream.dev.yaml", stream_job()),
         (
             "streamsavepoints.millstream.dev.yaml",
             StreamSavepoint::crd(),
         ),
     ]
+}
+
+/// Names of services and labels are made of a job's name, and those are short.
+fn stream_job() -> CustomResourceDefinition {
+    let mut definition = StreamJob::crd();
+    for version in &mut definition.spec.versions {
+        let schema = version
+            .schema
+            .as_mut()
+            .and_then(|schema| schema.open_api_v3_schema.as_mut());
+        if let Some(schema) = schema {
+            schema.x_kubernetes_validations = Some(vec![ValidationRule {
+                rule: "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')".to_owned(),
+                message: Some(
+                    "the name of a StreamJob must be at most 40 lower-case letters, digits and \
+                     `-`, and begin with a letter: names of its services are made of it"
+                        .to_owned(),
+                ),
+                ..ValidationRule::default()
+            }]);
+        }
+    }
+    definition
 }
 
 /// A definition as the text of its file.

@@ -5,10 +5,12 @@
 //! `millstream run` and a manifest for `kubectl apply` are the same text.
 //!
 //! Reading order: [`stream_job`] is what a user asks for, [`status`] what the operator answers,
-//! [`conditions`] the closed lists of condition types and reasons, [`savepoint`] the second kind.
+//! [`conditions`] the closed lists of condition types and reasons, [`savepoint`] the second kind,
+//! [`contract`] labels, ports and the like that tools agree on.
 //! `crdgen` writes the definitions to `crds/*.yaml`.
 
 pub mod conditions;
+pub mod contract;
 pub mod definitions;
 pub mod pods;
 pub mod savepoint;

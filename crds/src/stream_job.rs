@@ -78,6 +78,7 @@ pub struct StreamJobSpec {
     pub checkpoint: CheckpointSpec,
     /// What the runtime does after a failure. Default: exponential delay.
     #[serde(default)]
+    #[schemars(transform = without_default)]
     pub restart: RestartStrategy,
     /// Sources, transforms and sinks.
     pub dataflow: Dataflow,
@@ -298,6 +299,12 @@ pub enum DeletionPolicy {
     Savepoint,
     /// Checkpoints are deleted with the job; savepoints stay.
     DeleteCheckpoints,
+}
+
+/// The API server would write a default into the object, and a later manifest with another strategy
+/// would then have two of them.
+fn without_default(schema: &mut schemars::Schema) {
+    schema.remove("default");
 }
 
 const fn one() -> u32 {
