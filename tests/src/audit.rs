@@ -116,6 +116,8 @@ pub struct Topics<'a> {
     pub output: &'a str,
     /// Records that were not JSON.
     pub dead_letters: &'a str,
+    /// What its transactional ids begin with; empty where no other job uses the broker.
+    pub ids: &'a str,
 }
 
 /// What was audited, and how it stands.
@@ -186,8 +188,10 @@ pub fn audit(
         report.anomalies.stuck += stuck(broker, topic, SETTLE);
     }
     for transaction in broker.open_transactions() {
-        report.anomalies.dangling += 1;
-        report.examples.push(format!("open: {transaction:?}"));
+        if transaction.transactional_id.starts_with(topics.ids) {
+            report.anomalies.dangling += 1;
+            report.examples.push(format!("open: {transaction:?}"));
+        }
     }
     report
 }

@@ -27,6 +27,7 @@ use crate::tools;
 use crate::wait::poll_until;
 use certificates::Certificates;
 
+const LOOPBACK: &str = "127.0.0.1";
 const STARTS: u32 = 3;
 const READY: Duration = Duration::from_mins(1);
 
@@ -63,6 +64,8 @@ pub struct BrokerOptions {
     pub transaction_version: Option<u8>,
     /// Also listen with TLS and SASL (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512).
     pub sasl_ssl: bool,
+    /// Address of this machine that clients use; 127.0.0.1 if not given.
+    pub host: Option<&'static str>,
     /// More lines of `server.properties`; later ones win.
     pub properties: Vec<(String, String)>,
 }
@@ -74,6 +77,10 @@ impl BrokerOptions {
             version,
             ..Self::default()
         }
+    }
+
+    fn host(&self) -> &'static str {
+        self.host.unwrap_or(LOOPBACK)
     }
 
     /// Adds a line of `server.properties`.
@@ -152,7 +159,7 @@ impl Broker {
                 .expect("a file in the scratch directory");
             format(&options, scratch.path());
             let mut server = launch(&options, scratch.path());
-            if is_ready(&mut server, ports.plain) {
+            if is_ready(&mut server, &bootstrap(options.host(), ports.plain)) {
                 return Self {
                     options,
                     scratch,
@@ -166,9 +173,9 @@ impl Broker {
         panic!("Kafka {} does not start:\n{log}", options.version.text());
     }
 
-    /// `127.0.0.1:<port>` of the listener without TLS.
+    /// `<host>:<port>` of the listener without TLS.
     pub fn bootstrap(&self) -> String {
-        bootstrap(self.ports.plain)
+        bootstrap(self.options.host(), self.ports.plain)
     }
 
     /// The listener with TLS and SASL.
@@ -200,8 +207,9 @@ impl Broker {
     pub fn restart(&mut self) {
         self.server.kill();
         self.server = launch(&self.options, self.scratch.path());
+        let bootstrap = self.bootstrap();
         assert!(
-            is_ready(&mut self.server, self.ports.plain),
+            is_ready(&mut self.server, &bootstrap),
             "Kafka does not start again:\n{}",
             self.server.output()
         );
@@ -223,8 +231,8 @@ pub fn client(bootstrap: &str) -> ClientConfig {
     config
 }
 
-fn bootstrap(port: u16) -> String {
-    format!("127.0.0.1:{port}")
+fn bootstrap(host: &str, port: u16) -> String {
+    format!("{host}:{port}")
 }
 
 fn class_path(version: KafkaVersion) -> PathBuf {
@@ -292,8 +300,8 @@ fn launch(options: &BrokerOptions, directory: &Path) -> Server {
 }
 
 /// Whether a broker answers before its process ends.
-fn is_ready(server: &mut Server, port: u16) -> bool {
-    let consumer: BaseConsumer = client(&bootstrap(port))
+fn is_ready(server: &mut Server, bootstrap: &str) -> bool {
+    let consumer: BaseConsumer = client(bootstrap)
         .create()
         .expect("the client settings are valid");
     poll_until(READY, || {

@@ -8,15 +8,19 @@
 //!
 //! Reading order: [`wait`] for conditions, [`scratch`] directories, [`server`] processes,
 //! [`kafka`] and [`minio`], [`cluster`] and its [`rest`] interface; then
-//! [`order_job`] is the job file, [`workload`] makes orders, [`oracle`] says what must become of
-//! them, [`audit`] says what did.
+//! [`order_job`] is the job file, [`workload`] makes orders, [`feed`] writes them, [`oracle`] says what
+//! must become of them, [`audit`] says what did. [`kubernetes`] is all of it on a cluster, [`proxy`]
+//! what stands in the way.
 
 pub mod audit;
 pub mod cluster;
+pub mod feed;
 pub mod kafka;
+pub mod kubernetes;
 pub mod minio;
 pub mod oracle;
 pub mod order_job;
+pub mod proxy;
 pub mod rest;
 pub mod scratch;
 pub mod server;

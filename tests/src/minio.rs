@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::scratch::Scratch;
-use crate::server::{Launch, Server, free_port};
+use crate::server::{Janitor, Launch, Server, free_port};
 use crate::tools;
 use crate::wait::poll_until;
 
@@ -15,6 +15,7 @@ const READY: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Minio {
     scratch: Scratch,
+    host: &'static str,
     port: u16,
     server: Server,
 }
@@ -29,9 +30,15 @@ impl Minio {
     /// The region to name; the server does not care.
     pub const REGION: &'static str = "us-east-1";
 
-    /// Starts a server on a free port and waits until it is ready.
+    /// Starts a server on a free port of the loopback interface and waits until it is ready.
     #[track_caller]
     pub fn start() -> Self {
+        Self::start_on("127.0.0.1")
+    }
+
+    /// As [`start`](Self::start), on another address of this machine.
+    #[track_caller]
+    pub fn start_on(host: &'static str) -> Self {
         tools::install("minio.sh", &[]);
         let scratch = Scratch::new("minio");
         // A directory of the drive is a bucket.
@@ -39,10 +46,11 @@ impl Minio {
             .expect("a directory in the scratch directory");
         for _ in 0..STARTS {
             let port = free_port();
-            let mut server = launch(&scratch, port);
-            if is_ready(&mut server, port) {
+            let mut server = launch(&scratch, host, port);
+            if is_ready(&mut server, host, port) {
                 return Self {
                     scratch,
+                    host,
                     port,
                     server,
                 };
@@ -52,9 +60,9 @@ impl Minio {
         panic!("the MinIO server does not start:\n{log}");
     }
 
-    /// `http://127.0.0.1:<port>`
+    /// `http://<host>:<port>`
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}:{}", self.host, self.port)
     }
 
     /// Environment variables that point the AWS SDK at this server.
@@ -77,12 +85,17 @@ impl Minio {
     #[track_caller]
     pub fn restart(&mut self) {
         self.server.kill();
-        self.server = launch(&self.scratch, self.port);
+        self.server = launch(&self.scratch, self.host, self.port);
         assert!(
-            is_ready(&mut self.server, self.port),
+            is_ready(&mut self.server, self.host, self.port),
             "the MinIO server does not start again:\n{}",
             self.server.output()
         );
+    }
+
+    /// Removes its data after the end of this process, where it is never dropped.
+    pub(crate) fn janitor(&self) -> Janitor {
+        Janitor::of(&self.server, self.scratch.path())
     }
 
     /// Keys of all objects of [`BUCKET`](Self::BUCKET) below `prefix`, as they lie on the drive.
@@ -114,11 +127,11 @@ fn collect_keys(bucket: &Path, directory: &Path, keys: &mut Vec<String>) {
     }
 }
 
-fn launch(scratch: &Scratch, port: u16) -> Server {
+fn launch(scratch: &Scratch, host: &str, port: u16) -> Server {
     Launch::new(tools::cache().join("minio/minio"))
         .arg("server")
         .arg(scratch.join("data"))
-        .args(["--address", &format!("127.0.0.1:{port}"), "--quiet"])
+        .args(["--address", &format!("{host}:{port}"), "--quiet"])
         .env("MINIO_ROOT_USER", Minio::ACCESS_KEY)
         .env("MINIO_ROOT_PASSWORD", Minio::SECRET_KEY)
         .env("MINIO_BROWSER", "off")
@@ -128,8 +141,8 @@ fn launch(scratch: &Scratch, port: u16) -> Server {
 
 /// Whether the server answers for its bucket before its process ends. Its own readiness check
 /// says yes before its users are loaded; a stranger is then sent away with 503 instead of 403.
-fn is_ready(server: &mut Server, port: u16) -> bool {
-    let url = format!("http://127.0.0.1:{port}/{}/", Minio::BUCKET);
+fn is_ready(server: &mut Server, host: &str, port: u16) -> bool {
+    let url = format!("http://{host}:{port}/{}/", Minio::BUCKET);
     poll_until(READY, || match ureq::get(&url).call() {
         Err(ureq::Error::StatusCode(403)) => Some(true),
         _ => (!server.is_running()).then_some(false),

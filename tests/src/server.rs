@@ -205,6 +205,31 @@ impl Drop for Server {
     }
 }
 
+/// What is never dropped cannot remove its directory. This waits for the end of the process that
+/// holds its standard input open, and removes it then.
+const JANITOR: &str = r#"read -r _; kill -9 "$1"; rm -rf "$2" || rm -rf "$2""#;
+
+/// Removes the directory of a server that all tests of a process share, after the process.
+#[derive(Debug)]
+pub(crate) struct Janitor {
+    _shell: Child,
+}
+
+impl Janitor {
+    pub(crate) fn of(server: &Server, directory: &Path) -> Self {
+        let shell = Command::new("/bin/sh")
+            .args(["-c", JANITOR, "janitor"])
+            .arg(server.pid().to_string())
+            .arg(directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("/bin/sh starts");
+        Self { _shell: shell }
+    }
+}
+
 /// A port of the loopback interface that was free a moment ago.
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind(("127.0.0.1", 0))

@@ -41,7 +41,7 @@ pub(super) fn server_properties(options: &BrokerOptions, ports: Ports, directory
         &format!("1@127.0.0.1:{controller}"),
     );
     line("log.dirs", &directory.join("data").to_string_lossy());
-    let mut advertised = format!("PLAINTEXT://127.0.0.1:{plain}");
+    let mut advertised = format!("PLAINTEXT://{}:{plain}", options.host());
     if options.sasl_ssl {
         write!(advertised, ",SASL_SSL://localhost:{sasl_ssl}").expect("writing to a string");
         for (name, value) in sasl_ssl_properties(directory) {

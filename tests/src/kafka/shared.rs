@@ -1,18 +1,14 @@
 //! One broker of each version for all tests of a process.
 
-use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use super::{Broker, BrokerOptions, KafkaVersion};
-
-/// What is never dropped cannot remove its directory. This waits for the end of the process that
-/// holds its standard input open, and removes it then.
-const JANITOR: &str = r#"read -r _; kill -9 "$1"; rm -rf "$2" || rm -rf "$2""#;
+use crate::server::Janitor;
 
 #[derive(Debug)]
 struct Shared {
     broker: Broker,
-    _janitor: Child,
+    _janitor: Janitor,
 }
 
 impl Broker {
@@ -29,22 +25,15 @@ impl Broker {
         let start = || {
             let broker = Self::start(BrokerOptions::version(version));
             Shared {
-                _janitor: clean_up_after(&broker),
+                _janitor: broker.janitor(),
                 broker,
             }
         };
         &place.get_or_init(start).broker
     }
-}
 
-fn clean_up_after(broker: &Broker) -> Child {
-    Command::new("/bin/sh")
-        .args(["-c", JANITOR, "janitor"])
-        .arg(broker.server.pid().to_string())
-        .arg(broker.scratch.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("/bin/sh starts")
+    /// Removes its data after the end of this process, where it is never dropped.
+    pub(crate) fn janitor(&self) -> Janitor {
+        Janitor::of(&self.server, self.scratch.path())
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use millstream_tests::audit::observer::Observer;
 use millstream_tests::audit::{self, Report, Topics};
 use millstream_tests::cluster::{Cluster, Coordinator};
+use millstream_tests::feed::Feed;
 use millstream_tests::order_job::OrderJobFile;
 use millstream_tests::server::Server;
 use millstream_tests::wait::{poll_until, wait_until};
@@ -14,8 +15,6 @@ use millstream_types::Attempt;
 use millstream_types::api::{JobState, JobStatus, StopRequest};
 
 use serde::Deserialize;
-
-use crate::feed::Feed;
 
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 /// Exit status of a process that has aborted.
@@ -248,6 +247,7 @@ impl Job {
             input: &input,
             output: &output,
             dead_letters: &rejected,
+            ids: "",
         };
         let mut report = audit::audit(broker, topics, &orders, &dead_letters);
         // Other jobs of this broker go on.

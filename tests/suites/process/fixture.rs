@@ -19,6 +19,7 @@ const TOPICS: Topics<'static> = Topics {
     input: "orders",
     output: "processed-orders",
     dead_letters: "rejected-orders",
+    ids: "",
 };
 const PARTITIONS: i32 = 4;
 /// Processes that end by themselves are started again, as a cluster would, at most this often.

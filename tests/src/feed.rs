@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use millstream_tests::Broker;
-use millstream_tests::kafka::topics::produce;
-use millstream_tests::wait::pause;
-use millstream_tests::workload::Workload;
+use crate::kafka::Broker;
+use crate::kafka::topics::produce;
+use crate::wait::pause;
+use crate::workload::Workload;
 
 const SEED: u64 = 20_260_101;
 /// Few, so that every one of them has orders before and after a crash.
@@ -26,14 +26,19 @@ fn workload(records: u64) -> Workload {
 
 /// A thread that writes orders at an even pace.
 #[derive(Debug)]
-pub(crate) struct Feed {
+pub struct Feed {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<u64>,
 }
 
 impl Feed {
-    /// Begins to write to a topic.
-    pub(crate) fn start(broker: &Broker, topic: &str) -> Self {
+    /// Begins to write four thousand records per second to a topic.
+    pub fn start(broker: &Broker, topic: &str) -> Self {
+        Self::start_with_pause(broker, topic, PAUSE)
+    }
+
+    /// As [`start`](Self::start), a hundred records at a time.
+    pub fn start_with_pause(broker: &Broker, topic: &str, between: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
             let (stop, client, topic) = (Arc::clone(&stop), broker.client(), topic.to_owned());
@@ -42,7 +47,7 @@ impl Feed {
                     |number: &u64| !number.is_multiple_of(CHUNK) || !stop.load(Ordering::Relaxed);
                 let records = (0..).take_while(is_wanted).map(|number| {
                     if number % CHUNK == 0 {
-                        pause(PAUSE);
+                        pause(between);
                     }
                     workload(number + 1).record(number)
                 });
@@ -54,7 +59,7 @@ impl Feed {
 
     /// Ends it. Everything that was written is acknowledged.
     #[track_caller]
-    pub(crate) fn end(self) -> Workload {
+    pub fn end(self) -> Workload {
         self.stop.store(true, Ordering::Relaxed);
         workload(self.thread.join().expect("everything is acknowledged"))
     }

@@ -1,0 +1,145 @@
+//! Orders that flow through a job, and the audit of what became of them.
+
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+
+use super::stage::Stage;
+use crate::audit::observer::Observer;
+use crate::audit::store::Store;
+use crate::audit::{self, Report, Topics};
+use crate::cluster;
+use crate::feed::Feed;
+use crate::server::Launch;
+use crate::wait::{poll_until, wait_until};
+use crate::workload::Workload;
+
+/// Between two hundreds of records.
+const PACE: Duration = Duration::from_millis(250);
+const DEADLINE: Duration = Duration::from_mins(2);
+
+/// Records on their way through a job, seen by readers all the while.
+#[derive(Debug)]
+pub struct Flow {
+    feed: Feed,
+    orders: Observer,
+    dead_letters: Observer,
+    namespace: String,
+}
+
+impl Flow {
+    /// Begins to write orders to the stage's input and to watch its outputs.
+    #[track_caller]
+    pub fn start(stage: &Stage) -> Self {
+        let broker = &stage.world.broker;
+        let topic = |name: &str| stage.topic(name);
+        Self {
+            orders: Observer::start(broker, &topic("processed")),
+            dead_letters: Observer::start(broker, &topic("rejected")),
+            feed: Feed::start_with_pause(broker, &topic("orders"), PACE),
+            namespace: stage.namespace.clone(),
+        }
+    }
+
+    /// Records that readers have seen so far.
+    pub fn seen(&self) -> u64 {
+        self.orders.seen() + self.dead_letters.seen()
+    }
+
+    /// Waits until more is committed than now; how long that took.
+    #[track_caller]
+    pub fn wait_for_more(&self, what: &str) -> Duration {
+        let (before, started) = (self.seen(), Instant::now());
+        wait_until(&format!("output is committed {what}"), DEADLINE, || {
+            self.seen() > before
+        });
+        started.elapsed()
+    }
+
+    /// Stops writing and waits until everything is in the output.
+    #[track_caller]
+    pub fn drain(self) -> Drained {
+        let workload = self.feed.end();
+        let kept = workload.kept();
+        let seen = || self.orders.seen() + self.dead_letters.seen();
+        // Not reaching it is for the audit to explain.
+        if poll_until(DEADLINE, || (seen() >= kept).then_some(())).is_none() {
+            eprintln!(
+                "{}: only {} of {kept} records came out",
+                self.namespace,
+                seen()
+            );
+        }
+        Drained {
+            workload,
+            orders: self.orders,
+            dead_letters: self.dead_letters,
+        }
+    }
+}
+
+/// Everything is in the output; the job may still run.
+#[derive(Debug)]
+pub struct Drained {
+    workload: Workload,
+    orders: Observer,
+    dead_letters: Observer,
+}
+
+impl Drained {
+    /// Judges topics and store once the job has ended: every record exactly once. Prints and
+    /// returns the report.
+    #[track_caller]
+    pub fn audit(self, stage: &Stage, job: &str) -> Report {
+        let store = Store {
+            manifest: checkpoints(stage, "show", job),
+            verified: checkpoints(stage, "verify", job),
+        };
+        let workload = self.workload;
+        let mut report = self.audit_topics(stage);
+        report.add_store(&store);
+        println!("{}: {report}", stage.namespace);
+        assert_eq!(report.input, workload.records, "records of the input");
+        assert!(report.orders > 0 && report.dead_letters > 0, "{report}");
+        assert!(report.anomalies.is_clean(), "{report}");
+        report
+    }
+
+    /// As [`audit`](Self::audit), without the store and without a verdict.
+    #[track_caller]
+    pub fn audit_topics(self, stage: &Stage) -> Report {
+        let [input, output, dead_letters] =
+            ["orders", "processed", "rejected"].map(|topic| stage.topic(topic));
+        let topics = Topics {
+            input: &input,
+            output: &output,
+            dead_letters: &dead_letters,
+            ids: &stage.namespace,
+        };
+        let (orders, letters) = (self.orders.stop(), self.dead_letters.stop());
+        audit::audit(&stage.world.broker, topics, &orders, &letters)
+    }
+}
+
+/// What `millstream checkpoints` says of a job's chain.
+#[track_caller]
+pub fn checkpoints<T: DeserializeOwned>(stage: &Stage, what: &str, job: &str) -> T {
+    let output = checkpoints_text(stage, &[what, &stage.chain(job), "--output", "json"]);
+    let json = output.find('{').map(|start| &output[start..]);
+    serde_json::from_str(json.unwrap_or_default())
+        .unwrap_or_else(|error| panic!("checkpoints {what}: {error} in:\n{output}"))
+}
+
+/// What `millstream checkpoints` prints.
+#[track_caller]
+pub fn checkpoints_text(stage: &Stage, arguments: &[&str]) -> String {
+    let mut launch = Launch::new(cluster::binary())
+        .arg("checkpoints")
+        .args(arguments);
+    for (name, value) in stage.world.minio.environment() {
+        launch = launch.env(name, value);
+    }
+    let mut process = launch.start(&stage.log("checkpoints"));
+    process.wait(Duration::from_mins(1));
+    process.output()
+}

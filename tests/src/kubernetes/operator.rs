@@ -1,0 +1,142 @@
+//! The operator as a process beside the cluster, so that a test can kill, freeze and restart it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Kubernetes;
+use crate::server::{Launch, Server, free_port};
+use crate::tools;
+use crate::wait::wait_until;
+
+const READY: Duration = Duration::from_secs(30);
+
+/// The debug build of the operator, unless `MILLSTREAM_OPERATOR_BIN` names another.
+pub fn binary() -> PathBuf {
+    std::env::var_os("MILLSTREAM_OPERATOR_BIN").map_or_else(
+        || {
+            let target = std::env::var_os("CARGO_TARGET_DIR")
+                .map_or_else(|| tools::cache().join("target"), PathBuf::from);
+            target.join("debug/millstream-operator")
+        },
+        PathBuf::from,
+    )
+}
+
+/// An operator that looks after some namespaces.
+#[derive(Debug)]
+pub struct Operator {
+    launch: Launch,
+    log: PathBuf,
+    port: u16,
+    server: Option<Server>,
+    _gate: Option<Server>,
+}
+
+impl Operator {
+    /// Starts one with an administrator's rights that looks after `namespaces` and keeps its lease
+    /// in the first of them.
+    #[track_caller]
+    pub fn start(cluster: &Kubernetes, namespaces: &[&str], directory: &Path) -> Self {
+        let (gate, address) = cluster.gate(None);
+        let mut operator = Self::prepare(&address, namespaces, directory, "operator");
+        operator._gate = Some(gate);
+        operator.run();
+        operator
+    }
+
+    /// One that is not started yet and finds the API at `address`, without TLS. `name` is what its
+    /// files are called.
+    #[track_caller]
+    pub fn prepare(address: &str, namespaces: &[&str], directory: &Path, name: &str) -> Self {
+        let program = binary();
+        assert!(
+            program.exists(),
+            "{} is not there: cargo build -p millstream-operator",
+            program.display()
+        );
+        let kubeconfig = directory.join(format!("{name}.kubeconfig"));
+        std::fs::write(&kubeconfig, kubeconfig_text(address)).expect("a file of the scratch");
+        let port = free_port();
+        let mut launch = Launch::new(program)
+            .env("KUBECONFIG", &kubeconfig)
+            .env("MILLSTREAM_LOG", "info")
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(["--lease-namespace", namespaces[0]]);
+        for namespace in namespaces {
+            launch = launch.args(["--namespace", namespace]);
+        }
+        Self {
+            launch,
+            log: directory.join(format!("{name}.log")),
+            port,
+            server: None,
+            _gate: None,
+        }
+    }
+
+    /// Adds arguments for the next start.
+    pub fn with_arguments(mut self, arguments: &[&str]) -> Self {
+        self.launch = self.launch.args(arguments);
+        self
+    }
+
+    /// Starts it, without waiting.
+    #[track_caller]
+    pub fn run(&mut self) {
+        self.server = Some(self.launch.start(&self.log));
+    }
+
+    /// Waits until it says that it is ready.
+    #[track_caller]
+    pub fn wait_until_ready(&mut self) {
+        let url = format!("http://127.0.0.1:{}/readyz", self.port);
+        wait_until("the operator is ready", READY, || {
+            assert!(
+                self.is_running(),
+                "the operator has ended:\n{}",
+                self.output()
+            );
+            ureq::get(&url).call().is_ok()
+        });
+    }
+
+    /// What it exports.
+    #[track_caller]
+    pub fn metrics(&self) -> String {
+        let url = format!("http://127.0.0.1:{}/metrics", self.port);
+        let mut answer = ureq::get(&url).call().expect("the operator answers");
+        answer.body_mut().read_to_string().expect("text")
+    }
+
+    /// Whether its process runs.
+    pub fn is_running(&mut self) -> bool {
+        self.server.as_mut().is_some_and(Server::is_running)
+    }
+
+    /// Its process.
+    #[track_caller]
+    pub fn server(&mut self) -> &mut Server {
+        self.server.as_mut().expect("the operator was started")
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        if let Some(server) = &mut self.server {
+            server.kill();
+        }
+    }
+
+    /// What it has logged, over all its lives.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+fn kubeconfig_text(address: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: gate\n\
+         clusters: [{{name: gate, cluster: {{server: \"http://{address}\"}}}}]\n\
+         users: [{{name: gate, user: {{}}}}]\n\
+         contexts: [{{name: gate, context: {{cluster: gate, user: gate}}}}]\n"
+    )
+}

@@ -1,0 +1,80 @@
+//! The broker and the object store that pods reach, and the images that they run.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::HOST;
+use crate::kafka::{Broker, BrokerOptions, KafkaVersion};
+use crate::minio::Minio;
+use crate::server::Janitor;
+use crate::tools;
+
+/// Image of the runtime.
+pub const IMAGE: &str = "localhost/millstream:dev";
+/// The same image under another name: a new version without a change.
+pub const NEXT_IMAGE: &str = "localhost/millstream:next";
+
+/// What all jobs of a test process use.
+#[derive(Debug)]
+pub struct World {
+    /// A broker.
+    pub broker: Broker,
+    /// A store.
+    pub minio: Minio,
+    _janitors: [Janitor; 2],
+}
+
+impl World {
+    /// The one of this process, which ends with it.
+    #[track_caller]
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<World> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let broker = Broker::start(BrokerOptions {
+                host: Some(HOST),
+                ..BrokerOptions::version(KafkaVersion::V3_9)
+            });
+            let minio = Minio::start_on(HOST);
+            Self {
+                _janitors: [broker.janitor(), minio.janitor()],
+                broker,
+                minio,
+            }
+        })
+    }
+}
+
+fn home() -> PathBuf {
+    std::env::var_os("MILLSTREAM_CLUSTER").map_or_else(
+        || PathBuf::from("/var/lib/millstream-cluster"),
+        PathBuf::from,
+    )
+}
+
+/// Builds the runtime's image and imports it under both names.
+#[track_caller]
+pub(super) fn load_images() {
+    tools::install("images.sh", &["runtime"]);
+    let file = tools::cache().join("images/millstream.tar");
+    tools::install("cluster.sh", &["load", &file.to_string_lossy()]);
+    for node in ["node-1", "node-2"] {
+        let socket = home().join(node).join("containerd.sock");
+        if !socket.exists() {
+            continue;
+        }
+        let tagged = Command::new("ctr")
+            .arg("-a")
+            .arg(&socket)
+            .args([
+                "-n", "k8s.io", "images", "tag", "--force", IMAGE, NEXT_IMAGE,
+            ])
+            .output()
+            .expect("ctr is installed");
+        assert!(
+            tagged.status.success(),
+            "cannot tag the image: {}",
+            String::from_utf8_lossy(&tagged.stderr)
+        );
+    }
+}
