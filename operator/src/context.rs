@@ -69,7 +69,7 @@ impl Next {
 
 /// An error that ends a reconcile.
 pub trait Fault: std::error::Error + Send + Sync + 'static {
-    /// A short word for the metric `millstream_operator_errors_total`, such as `conflict`,
+    /// A short word for the metric `millstream_controller_errors_total`, such as `conflict`,
     /// `forbidden` or `unavailable`.
     fn kind(&self) -> &'static str;
 }

@@ -20,8 +20,9 @@ pub use api_calls::CountCalls;
 use collector::JobStates;
 
 /// Upper bounds of the buckets of reconcile durations, seconds.
-const DURATION_BUCKETS: [f64; 12] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+const DURATION_BUCKETS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+];
 
 /// A kind of resource that is reconciled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,38 +112,52 @@ impl Metrics {
             states: Arc::clone(&states),
         };
         metrics.register();
-        metrics.registry.register_collector(Box::new(JobStates::new(states)));
+        metrics
+            .registry
+            .register_collector(Box::new(JobStates::new(states)));
         metrics
     }
 
     fn register(&mut self) {
-        let operator = self.registry.sub_registry_with_prefix("operator");
-        operator.register("reconciles", "Reconciles by kind and result", self.reconciles.clone());
-        operator.register(
+        let controller = self.registry.sub_registry_with_prefix("controller");
+        controller.register(
+            "reconciles",
+            "Reconciles by kind and result",
+            self.reconciles.clone(),
+        );
+        controller.register(
             "reconcile_duration_seconds",
             "Time that a reconcile took",
             self.durations.clone(),
         );
-        operator.register("errors", "Failed reconciles by kind of error", self.errors.clone());
-        operator.register(
+        controller.register(
+            "errors",
+            "Failed reconciles by kind of error",
+            self.errors.clone(),
+        );
+        controller.register(
             "queue_depth",
             "Objects that something happened to and that wait for their reconcile",
             self.queue.clone(),
         );
-        operator.register(
+        controller.register(
             "watch_errors",
             "Watches of a namespace that could not be begun or broke; an empty namespace is the \
              whole cluster",
             self.watch_errors.clone(),
         );
-        operator.register(
+        controller.register(
             "namespace_watched",
             "1 while a namespace is watched, 0 while it cannot be; an empty namespace is the \
              whole cluster",
             self.watched.clone(),
         );
-        operator.register("leader", "1 while this operator acts, 0 while it stands by", self.leader.clone());
-        operator.register(
+        controller.register(
+            "leader",
+            "1 while this operator acts, 0 while it stands by",
+            self.leader.clone(),
+        );
+        controller.register(
             "api_calls",
             "Calls of the Kubernetes API by verb, resource and status",
             self.calls.family(),
@@ -157,30 +172,48 @@ impl Metrics {
     /// Takes note of a reconcile that ended with an error of that kind.
     pub fn failed(&self, kind: Kind, error: &'static str, took: Duration) {
         self.finished(kind, "error", took);
-        self.errors.get_or_create(&ErrorLabels { kind: kind.as_str(), error }).inc();
+        self.errors
+            .get_or_create(&ErrorLabels {
+                kind: kind.as_str(),
+                error,
+            })
+            .inc();
     }
 
     fn finished(&self, kind: Kind, result: &'static str, took: Duration) {
         let kind = kind.as_str();
-        self.reconciles.get_or_create(&ReconcileLabels { kind, result }).inc();
-        self.durations.get_or_create(&KindLabel { kind }).observe(took.as_secs_f64());
+        self.reconciles
+            .get_or_create(&ReconcileLabels { kind, result })
+            .inc();
+        self.durations
+            .get_or_create(&KindLabel { kind })
+            .observe(took.as_secs_f64());
     }
 
     /// The gauge of objects that wait for their reconcile.
     pub fn queue(&self, kind: Kind) -> Gauge {
-        self.queue.get_or_create(&KindLabel { kind: kind.as_str() }).clone()
+        self.queue
+            .get_or_create(&KindLabel {
+                kind: kind.as_str(),
+            })
+            .clone()
     }
 
     /// Takes note of a watch that could not be begun or broke.
     pub fn watch_failed(&self, namespace: &str, reason: &'static str) {
-        let labels = WatchLabels { namespace: namespace.to_owned(), reason };
+        let labels = WatchLabels {
+            namespace: namespace.to_owned(),
+            reason,
+        };
         self.watch_errors.get_or_create(&labels).inc();
         self.set_watched(namespace, false);
     }
 
     /// Says whether a namespace is watched.
     pub fn set_watched(&self, namespace: &str, watched: bool) {
-        let labels = NamespaceLabel { namespace: namespace.to_owned() };
+        let labels = NamespaceLabel {
+            namespace: namespace.to_owned(),
+        };
         self.watched.get_or_create(&labels).set(i64::from(watched));
     }
 
@@ -192,13 +225,19 @@ impl Metrics {
     /// Says what a job is doing: `millstream_streamjob_state{namespace,name,state} 1`.
     pub fn set_job_state(&self, namespace: &str, name: &str, state: JobPhase) {
         let key = (namespace.to_owned(), name.to_owned());
-        self.states.lock().unwrap_or_else(PoisonError::into_inner).insert(key, state);
+        self.states
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, state);
     }
 
     /// Forgets a job that is gone.
     pub fn forget_job(&self, namespace: &str, name: &str) {
         let key = (namespace.to_owned(), name.to_owned());
-        self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        self.states
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&key);
     }
 
     /// The layer that counts the calls of a Kubernetes client.

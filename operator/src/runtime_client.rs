@@ -143,7 +143,9 @@ impl RuntimeClient {
     /// # Errors
     /// See [`RuntimeError`].
     pub async fn savepoint(&self, ip: &str, name: &str) -> Result<RuntimeSavepoint, RuntimeError> {
-        let answer = self.post(ip, "/v1/savepoints", &json!({ "name": name })).await?;
+        let answer = self
+            .post(ip, "/v1/savepoints", &json!({ "name": name }))
+            .await?;
         self.parse(ip, &answer)
     }
 
@@ -194,7 +196,8 @@ impl RuntimeClient {
         path: &str,
         body: &serde_json::Value,
     ) -> Result<Bytes, RuntimeError> {
-        self.ask(ip, Method::POST, path, Bytes::from(body.to_string())).await
+        self.ask(ip, Method::POST, path, Bytes::from(body.to_string()))
+            .await
     }
 
     fn parse<T: DeserializeOwned>(&self, ip: &str, answer: &[u8]) -> Result<T, RuntimeError> {
@@ -218,8 +221,10 @@ impl RuntimeClient {
         path: &str,
         body: Bytes,
     ) -> Result<Bytes, RuntimeError> {
-        let unreachable =
-            |reason: String| RuntimeError::Unreachable { address: self.address(ip), reason };
+        let unreachable = |reason: String| RuntimeError::Unreachable {
+            address: self.address(ip),
+            reason,
+        };
         let request = Request::builder()
             .method(method)
             .uri(format!("http://{}{path}", self.address(ip)))
@@ -235,7 +240,11 @@ impl RuntimeClient {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), String> {
-        let response = self.http.request(request).await.map_err(|error| chain(&error))?;
+        let response = self
+            .http
+            .request(request)
+            .await
+            .map_err(|error| chain(&error))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
         let collected = body.collect().await.map_err(|error| error.to_string())?;
@@ -260,14 +269,21 @@ const RAW_MESSAGE_MAX: usize = 200;
 fn refusal(status: StatusCode, answer: &[u8]) -> RuntimeError {
     let refusal = serde_json::from_slice(answer).unwrap_or_else(|_| Refusal {
         code: None,
-        message: String::from_utf8_lossy(answer).chars().take(RAW_MESSAGE_MAX).collect(),
+        message: String::from_utf8_lossy(answer)
+            .chars()
+            .take(RAW_MESSAGE_MAX)
+            .collect(),
     });
     let Refusal { code, message } = refusal;
     match status {
         StatusCode::CONFLICT => RuntimeError::Conflict { code, message },
         StatusCode::GONE => RuntimeError::Gone { message },
         StatusCode::NOT_FOUND => RuntimeError::NotFound { message },
-        other => RuntimeError::Refused { status: other.as_u16(), code, message },
+        other => RuntimeError::Refused {
+            status: other.as_u16(),
+            code,
+            message,
+        },
     }
 }
 

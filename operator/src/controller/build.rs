@@ -1,6 +1,11 @@
-//! From a revision to Kubernetes objects. Pure.
+//! From a revision to Kubernetes objects. Pure: the same [`Blueprint`] always gives the same
+//! objects, so rendering again changes nothing.
+//!
+//! Every pod meets the restricted Pod Security Standard, has a read-only root, no token of the
+//! API, and leaves its last words where the operator can read them.
 
 pub mod coordinator;
+pub mod disposal;
 pub mod names;
 pub mod network;
 pub mod pod;
@@ -9,15 +14,17 @@ pub mod workers;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource as _;
+use kube::api::ObjectMeta;
 use millstream_crds::{StreamJob, StreamJobSpec};
 
-use names::Names;
+use names::{Names, Role};
 
 /// Port of the coordinator's gRPC interface.
 pub const PORT_GRPC: i32 = 6123;
 /// Port of the coordinator's REST interface, metrics and health.
 pub const PORT_REST: i32 = 8081;
-/// Port of a worker's metrics and health.
+/// Port of a worker's metrics and health. It has the coordinator's name, `rest`, so that one
+/// `PodMonitor` finds both.
 pub const PORT_WORKER: i32 = 8082;
 
 /// Everything that objects are built from.
@@ -31,22 +38,48 @@ pub struct Blueprint<'a> {
     pub revision: &'a str,
     /// Name of the revision's config map.
     pub config_map: &'a str,
-    /// Where state comes from: the value of `--restore`.
+    /// Where state comes from: `latest`, `fresh` or a path.
     pub restore: &'a str,
+    /// Whether state of operators that the dataflow no longer has may be dropped.
+    pub allow_dropped_state: bool,
     /// Names one deployment of the job: a coordinator that finds its chain released under the
     /// same one stays stopped.
-    pub deployment: &'a str,
+    pub deployment: u64,
 }
 
-impl Blueprint<'_> {
+impl<'a> Blueprint<'a> {
     /// Names of the job's objects.
     pub fn names(&self) -> Names {
         Names::of(self.job)
     }
 
+    /// What a pod around a container of the runtime needs.
+    pub fn runtime(&self) -> pod::Runtime<'a> {
+        pod::Runtime::of(self.spec)
+    }
+
+    /// Path of the job file in every pod.
+    fn job_file() -> String {
+        format!("{}/{}", pod::CONFIG_DIRECTORY, super::revision::JOB_FILE)
+    }
+
+    /// Metadata of an object of a role. Objects that belong to one revision say so.
+    fn metadata(&self, name: String, role: Role) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name),
+            namespace: self.job.metadata.namespace.clone(),
+            labels: Some(self.names().labels(role)),
+            owner_references: Some(owner(self.job)),
+            ..ObjectMeta::default()
+        }
+    }
+
     /// Number of worker pods: parallelism over slots, rounded up.
     pub fn worker_count(&self) -> i32 {
-        let workers = self.spec.parallelism.div_ceil(self.spec.workers.slots.max(1));
+        let workers = self
+            .spec
+            .parallelism
+            .div_ceil(self.spec.workers.slots.max(1));
         i32::try_from(workers).unwrap_or(i32::MAX)
     }
 }
@@ -55,3 +88,6 @@ impl Blueprint<'_> {
 pub fn owner(job: &StreamJob) -> Vec<OwnerReference> {
     job.controller_owner_ref(&()).into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,13 @@ impl CountCalls {
     }
 
     fn count(&self, verb: &'static str, resource: String, code: String) {
-        self.calls.get_or_create(&CallLabels { verb, resource, code }).inc();
+        self.calls
+            .get_or_create(&CallLabels {
+                verb,
+                resource,
+                code,
+            })
+            .inc();
     }
 }
 
@@ -38,7 +44,10 @@ impl<S> Layer<S> for CountCalls {
     type Service = Counted<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Counted { inner, calls: self.clone() }
+        Counted {
+            inner,
+            calls: self.clone(),
+        }
     }
 }
 
@@ -97,7 +106,11 @@ impl Target {
             Some("apis") => parts.next().is_some() && parts.next().is_some(),
             _ => false,
         };
-        let rest: Vec<&str> = if in_group { parts.collect() } else { Vec::new() };
+        let rest: Vec<&str> = if in_group {
+            parts.collect()
+        } else {
+            Vec::new()
+        };
         let rest = match rest.as_slice() {
             // The namespace itself is asked for, not something in it.
             ["namespaces"] | ["namespaces", _] => rest.as_slice(),
@@ -105,26 +118,41 @@ impl Target {
             _ => rest.as_slice(),
         };
         match rest {
-            [] => Self { resource: "other".to_owned(), named: false },
-            [plural] => Self { resource: (*plural).to_owned(), named: false },
-            [plural, _] => Self { resource: (*plural).to_owned(), named: true },
-            [plural, _, subresource, ..] => {
-                Self { resource: format!("{plural}/{subresource}"), named: true }
-            }
+            [] => Self {
+                resource: "other".to_owned(),
+                named: false,
+            },
+            [plural] => Self {
+                resource: (*plural).to_owned(),
+                named: false,
+            },
+            [plural, _] => Self {
+                resource: (*plural).to_owned(),
+                named: true,
+            },
+            [plural, _, subresource, ..] => Self {
+                resource: format!("{plural}/{subresource}"),
+                named: true,
+            },
         }
     }
 }
 
 fn verb(request: &Request<Body>, target: &Target) -> &'static str {
     let query = request.uri().query().unwrap_or_default();
-    let content = request.headers().get("content-type").map(hyper::header::HeaderValue::as_bytes);
+    let content = request
+        .headers()
+        .get("content-type")
+        .map(hyper::header::HeaderValue::as_bytes);
     match *request.method() {
         Method::GET if query.split('&').any(|pair| pair == "watch=true") => "watch",
         Method::GET if target.named => "get",
         Method::GET => "list",
         Method::POST => "create",
         Method::PUT => "update",
-        Method::PATCH if content.is_some_and(|kind| kind.starts_with(b"application/apply-patch")) => {
+        Method::PATCH
+            if content.is_some_and(|kind| kind.starts_with(b"application/apply-patch")) =>
+        {
             "apply"
         }
         Method::PATCH => "patch",
@@ -146,7 +174,11 @@ mod tests {
             ("/api/v1/namespaces/shop", "namespaces", true),
             ("/api/v1/namespaces", "namespaces", false),
             ("/apis/apps/v1/deployments", "deployments", false),
-            ("/apis/millstream.dev/v1alpha1/namespaces/shop/streamjobs/orders", "streamjobs", true),
+            (
+                "/apis/millstream.dev/v1alpha1/namespaces/shop/streamjobs/orders",
+                "streamjobs",
+                true,
+            ),
             (
                 "/apis/millstream.dev/v1alpha1/namespaces/shop/streamjobs/orders/status",
                 "streamjobs/status",
@@ -156,7 +188,10 @@ mod tests {
             ("/apis", "other", false),
             ("/apis/apps/v1", "other", false),
         ] {
-            let expected = Target { resource: resource.to_owned(), named };
+            let expected = Target {
+                resource: resource.to_owned(),
+                named,
+            };
             assert_eq!(Target::of(path), expected, "{path}");
         }
     }
@@ -174,10 +209,27 @@ mod tests {
         };
         let pods = "/api/v1/namespaces/a/pods";
         assert_eq!(verb_of(Method::GET, pods, ""), "list");
-        assert_eq!(verb_of(Method::GET, &format!("{pods}?limit=5&watch=true"), ""), "watch");
+        assert_eq!(
+            verb_of(Method::GET, &format!("{pods}?limit=5&watch=true"), ""),
+            "watch"
+        );
         assert_eq!(verb_of(Method::GET, &format!("{pods}/x"), ""), "get");
-        assert_eq!(verb_of(Method::PATCH, &format!("{pods}/x"), "application/apply-patch+yaml"), "apply");
-        assert_eq!(verb_of(Method::PATCH, &format!("{pods}/x"), "application/merge-patch+json"), "patch");
+        assert_eq!(
+            verb_of(
+                Method::PATCH,
+                &format!("{pods}/x"),
+                "application/apply-patch+yaml"
+            ),
+            "apply"
+        );
+        assert_eq!(
+            verb_of(
+                Method::PATCH,
+                &format!("{pods}/x"),
+                "application/merge-patch+json"
+            ),
+            "patch"
+        );
         assert_eq!(verb_of(Method::DELETE, &format!("{pods}/x"), ""), "delete");
         assert_eq!(verb_of(Method::DELETE, pods, ""), "deletecollection");
         assert_eq!(verb_of(Method::POST, pods, ""), "create");

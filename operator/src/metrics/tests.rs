@@ -8,10 +8,10 @@ fn reconciles_errors_and_durations_are_told_apart_by_kind() {
     metrics.failed(Kind::StreamSavepoint, "conflict", Duration::from_millis(1));
     let text = metrics.encode();
     for line in [
-        r#"millstream_operator_reconciles_total{kind="StreamJob",result="success"} 2"#,
-        r#"millstream_operator_reconciles_total{kind="StreamSavepoint",result="error"} 1"#,
-        r#"millstream_operator_errors_total{kind="StreamSavepoint",error="conflict"} 1"#,
-        r#"millstream_operator_reconcile_duration_seconds_count{kind="StreamJob"} 2"#,
+        r#"millstream_controller_reconciles_total{kind="StreamJob",result="success"} 2"#,
+        r#"millstream_controller_reconciles_total{kind="StreamSavepoint",result="error"} 1"#,
+        r#"millstream_controller_errors_total{kind="StreamSavepoint",error="conflict"} 1"#,
+        r#"millstream_controller_reconcile_duration_seconds_count{kind="StreamJob"} 2"#,
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
@@ -37,9 +37,9 @@ fn a_forbidden_namespace_shows() {
     metrics.watch_failed("closed", "forbidden");
     let text = metrics.encode();
     for line in [
-        r#"millstream_operator_namespace_watched{namespace="open"} 1"#,
-        r#"millstream_operator_namespace_watched{namespace="closed"} 0"#,
-        r#"millstream_operator_watch_errors_total{namespace="closed",reason="forbidden"} 1"#,
+        r#"millstream_controller_namespace_watched{namespace="open"} 1"#,
+        r#"millstream_controller_namespace_watched{namespace="closed"} 0"#,
+        r#"millstream_controller_watch_errors_total{namespace="closed",reason="forbidden"} 1"#,
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }

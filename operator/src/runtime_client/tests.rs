@@ -44,24 +44,39 @@ const STATUS: &str = r#"{
 fn a_status_is_read_whole() {
     let status: RuntimeStatus = serde_json::from_str(STATUS).unwrap();
     assert_eq!(status.state, RuntimeState::Running);
-    assert_eq!((status.attempt, status.restarts, status.parallelism), (3, 1, 2));
+    assert_eq!(
+        (status.attempt, status.restarts, status.parallelism),
+        (3, 1, 2)
+    );
     assert_eq!(status.deployment, Some(17));
     assert_eq!(
         status.restored_from.as_deref(),
         Some("file:///state/default/orders/checkpoints/7")
     );
     let checkpoint = status.last_checkpoint.unwrap();
-    assert_eq!((checkpoint.id, checkpoint.completed_at), (9, 1_780_000_005_120));
-    assert_eq!((checkpoint.duration_ms, checkpoint.size_bytes), (120, 4_096));
+    assert_eq!(
+        (checkpoint.id, checkpoint.completed_at),
+        (9, 1_780_000_005_120)
+    );
+    assert_eq!(
+        (checkpoint.duration_ms, checkpoint.size_bytes),
+        (120, 4_096)
+    );
     assert_eq!(status.last_failure.unwrap().code, "WorkerLost");
     assert_eq!(status.workers.len(), 1);
 }
 
 #[test]
 fn a_time_of_completion_that_is_sent_wins() {
-    let text = STATUS.replace("\"durationMs\"", "\"completedAt\": 1780000009999, \"durationMs\"");
+    let text = STATUS.replace(
+        "\"durationMs\"",
+        "\"completedAt\": 1780000009999, \"durationMs\"",
+    );
     let status: RuntimeStatus = serde_json::from_str(&text).unwrap();
-    assert_eq!(status.last_checkpoint.unwrap().completed_at, 1_780_000_009_999);
+    assert_eq!(
+        status.last_checkpoint.unwrap().completed_at,
+        1_780_000_009_999
+    );
 }
 
 #[test]
@@ -81,37 +96,61 @@ async fn a_running_coordinator_is_asked_over_http() {
 
 #[tokio::test]
 async fn refusals_keep_their_kind_and_text() {
-    let refuse = |status: StatusCode, body: &'static str| any(move || async move { (status, body) });
+    let refuse =
+        |status: StatusCode, body: &'static str| any(move || async move { (status, body) });
     let server = Server::start(
         Router::new()
             .route(
                 "/v1/savepoints",
-                refuse(StatusCode::CONFLICT, r#"{"code": "MS0307", "message": "exists"}"#),
+                refuse(
+                    StatusCode::CONFLICT,
+                    r#"{"code": "MS0307", "message": "exists"}"#,
+                ),
             )
             .route(
                 "/v1/savepoints/{name}",
-                refuse(StatusCode::NOT_FOUND, r#"{"code": null, "message": "nobody asked"}"#),
+                refuse(
+                    StatusCode::NOT_FOUND,
+                    r#"{"code": null, "message": "nobody asked"}"#,
+                ),
             )
-            .route("/v1/stop", refuse(StatusCode::GONE, r#"{"code": null, "message": "over"}"#))
-            .route("/v1/audit", refuse(StatusCode::BAD_GATEWAY, "upstream is down")),
+            .route(
+                "/v1/stop",
+                refuse(StatusCode::GONE, r#"{"code": null, "message": "over"}"#),
+            )
+            .route(
+                "/v1/audit",
+                refuse(StatusCode::BAD_GATEWAY, "upstream is down"),
+            ),
     )
     .await;
     let client = server.client();
     assert_eq!(
         client.savepoint("127.0.0.1", "a").await,
-        Err(RuntimeError::Conflict { code: Some("MS0307".into()), message: "exists".into() })
+        Err(RuntimeError::Conflict {
+            code: Some("MS0307".into()),
+            message: "exists".into()
+        })
     );
     assert_eq!(
         client.savepoint_status("127.0.0.1", "a").await,
-        Err(RuntimeError::NotFound { message: "nobody asked".into() })
+        Err(RuntimeError::NotFound {
+            message: "nobody asked".into()
+        })
     );
     assert_eq!(
         client.stop("127.0.0.1", None).await,
-        Err(RuntimeError::Gone { message: "over".into() })
+        Err(RuntimeError::Gone {
+            message: "over".into()
+        })
     );
     assert_eq!(
         client.audit("127.0.0.1").await,
-        Err(RuntimeError::Refused { status: 502, code: None, message: "upstream is down".into() })
+        Err(RuntimeError::Refused {
+            status: 502,
+            code: None,
+            message: "upstream is down".into()
+        })
     );
 }
 
@@ -162,9 +201,16 @@ async fn requests_carry_the_names_that_the_caller_chose() {
         format!(r#"{{"name": "{name}", "state": "InProgress", "id": 4, "path": null}}"#)
     });
     let server = Server::start(Router::new().route("/v1/savepoints", echo)).await;
-    let savepoint = server.client().savepoint("127.0.0.1", "ssp-1").await.unwrap();
+    let savepoint = server
+        .client()
+        .savepoint("127.0.0.1", "ssp-1")
+        .await
+        .unwrap();
     assert_eq!(savepoint.name, "ssp-1");
-    assert_eq!((savepoint.state, savepoint.id), (SavepointProgress::InProgress, Some(4)));
+    assert_eq!(
+        (savepoint.state, savepoint.id),
+        (SavepointProgress::InProgress, Some(4))
+    );
 }
 
 #[test]

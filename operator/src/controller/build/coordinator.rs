@@ -1,33 +1,27 @@
 //! The coordinator: one pod, replaced only after the old one is gone, and its service.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
-use k8s_openapi::api::core::v1::{
-    ContainerPort, HTTPGetAction, Probe, Service, ServicePort, ServiceSpec,
-};
+use k8s_openapi::api::core::v1::{ContainerPort, Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::api::ObjectMeta;
 
 use super::names::{LABEL_REVISION, Role};
-use super::{Blueprint, PORT_GRPC, PORT_REST, owner, pod};
+use super::{Blueprint, PORT_GRPC, PORT_REST, pod};
 
 /// The deployment of the coordinator.
 pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
     let names = blueprint.names();
     let options = &blueprint.spec.coordinator;
-    let mut container = pod::container(blueprint, Role::Coordinator, options, arguments(blueprint));
+    let runtime = blueprint.runtime();
+    let mut container = runtime.container(Role::Coordinator, options, arguments(blueprint));
     container.ports = Some(vec![port("grpc", PORT_GRPC), port("rest", PORT_REST)]);
-    container.liveness_probe = Some(probe("/healthz", 3));
-    let mut labels = names.labels(Role::Coordinator);
-    labels.insert(LABEL_REVISION.to_owned(), blueprint.revision.to_owned());
+    // Ready once it answers, whatever the job does: a job that waits or has failed is no reason
+    // to hide its coordinator, and `kubectl get pods` is not where a job's state is read.
+    pod::probe(&mut container, "/healthz");
+    let mut metadata = blueprint.metadata(names.coordinator(), Role::Coordinator);
+    pod::label(&mut metadata, LABEL_REVISION, blueprint.revision);
     Deployment {
-        metadata: ObjectMeta {
-            name: Some(names.coordinator()),
-            namespace: blueprint.job.metadata.namespace.clone(),
-            labels: Some(labels),
-            owner_references: Some(owner(blueprint.job)),
-            ..ObjectMeta::default()
-        },
+        metadata,
         spec: Some(DeploymentSpec {
             replicas: Some(1),
             revision_history_limit: Some(0),
@@ -39,7 +33,7 @@ pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
                 match_labels: Some(names.selector(Role::Coordinator)),
                 match_expressions: None,
             },
-            template: pod::template(blueprint, Role::Coordinator, options, container),
+            template: pod::of_job(blueprint, Role::Coordinator, options, container),
             ..DeploymentSpec::default()
         }),
         status: None,
@@ -47,10 +41,10 @@ pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
 }
 
 fn arguments(blueprint: &Blueprint<'_>) -> Vec<String> {
-    [
+    let mut arguments = [
         "coordinator",
         "--job",
-        &format!("{}/{}", pod::CONFIG_DIRECTORY, crate::controller::revision::JOB_FILE),
+        &Blueprint::job_file(),
         "--listen",
         &format!("0.0.0.0:{PORT_GRPC}"),
         "--rest",
@@ -60,10 +54,14 @@ fn arguments(blueprint: &Blueprint<'_>) -> Vec<String> {
         "--parallelism",
         &blueprint.spec.parallelism.to_string(),
         "--deployment",
-        blueprint.deployment,
+        &blueprint.deployment.to_string(),
     ]
     .map(str::to_owned)
-    .into()
+    .to_vec();
+    if blueprint.allow_dropped_state {
+        arguments.push("--allow-dropped-state".to_owned());
+    }
+    arguments
 }
 
 /// The headless service by which workers find the coordinator, ready or not.
@@ -76,13 +74,7 @@ pub fn service(blueprint: &Blueprint<'_>) -> Service {
         ..ServicePort::default()
     };
     Service {
-        metadata: ObjectMeta {
-            name: Some(names.coordinator()),
-            namespace: blueprint.job.metadata.namespace.clone(),
-            labels: Some(names.labels(Role::Coordinator)),
-            owner_references: Some(owner(blueprint.job)),
-            ..ObjectMeta::default()
-        },
+        metadata: blueprint.metadata(names.coordinator(), Role::Coordinator),
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".to_owned()),
             publish_not_ready_addresses: Some(true),
@@ -99,19 +91,5 @@ pub(super) fn port(name: &str, number: i32) -> ContainerPort {
         name: Some(name.to_owned()),
         container_port: number,
         ..ContainerPort::default()
-    }
-}
-
-pub(super) fn probe(path: &str, failures: i32) -> Probe {
-    Probe {
-        http_get: Some(HTTPGetAction {
-            path: Some(path.to_owned()),
-            port: IntOrString::String("rest".to_owned()),
-            ..HTTPGetAction::default()
-        }),
-        period_seconds: Some(10),
-        timeout_seconds: Some(5),
-        failure_threshold: Some(failures),
-        ..Probe::default()
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use millstream_crds::StreamJob;
+use sha2::{Digest as _, Sha256};
 
 /// Field manager of everything that the operator applies.
 pub const FIELD_MANAGER: &str = "millstream-operator";
@@ -13,8 +14,17 @@ pub const LABEL_JOB: &str = "millstream.dev/job";
 pub const LABEL_ROLE: &str = "millstream.dev/role";
 /// Label with the revision that an object was made from.
 pub const LABEL_REVISION: &str = "millstream.dev/revision";
+/// Label of a `StreamSavepoint` that was made by `spec.savepoints`.
+pub const LABEL_PERIODIC: &str = "millstream.dev/periodic";
+/// Label by which any pod may be let through to the REST interfaces of jobs.
+pub const LABEL_CLIENT: &str = "millstream.dev/client";
 /// Annotation by which a person approves a revision.
 pub const ANNOTATION_APPROVE: &str = "millstream.dev/approve";
+/// Annotation by which a person lets a resource go although something should still be done.
+pub const ANNOTATION_SKIP_FINALIZER: &str = "millstream.dev/skip-finalizer";
+
+/// Longest name of a service, a job, or the value of a label.
+const NAME_MAX: usize = 63;
 
 /// What a pod of a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,40 +60,56 @@ pub struct Names {
 impl Names {
     /// Of a job.
     pub fn of(job: &StreamJob) -> Self {
-        Self { job: job.metadata.name.clone().unwrap_or_default() }
+        Self::of_name(job.metadata.name.as_deref().unwrap_or_default())
+    }
+
+    /// Of a job of that name.
+    pub fn of_name(job: &str) -> Self {
+        Self {
+            job: job.to_owned(),
+        }
     }
 
     /// Deployment of the coordinator, and its headless service.
     pub fn coordinator(&self) -> String {
-        format!("{}-coordinator", self.job)
+        bounded(&self.job, "coordinator")
     }
 
     /// Deployment of the workers, and their disruption budget.
     pub fn workers(&self) -> String {
-        format!("{}-workers", self.job)
+        bounded(&self.job, "workers")
     }
 
     /// Network policy of all pods.
     pub fn network_policy(&self) -> String {
-        format!("{}-pods", self.job)
+        bounded(&self.job, "pods")
     }
 
     /// Immutable config map of a revision.
     pub fn revision(&self, hash: &str) -> String {
-        format!("{}-{hash}", self.job)
+        bounded(&self.job, hash)
     }
 
     /// Job that checks a revision.
     pub fn preflight(&self, hash: &str) -> String {
-        format!("{}-preflight-{hash}", self.job)
+        bounded(&self.job, &format!("preflight-{hash}"))
+    }
+
+    /// Job that deletes the checkpoints of the job.
+    pub fn disposal(&self) -> String {
+        bounded(&self.job, "disposal")
     }
 
     /// Labels that never change and select all pods of a role.
     pub fn selector(&self, role: Role) -> BTreeMap<String, String> {
-        BTreeMap::from([
-            (LABEL_JOB.to_owned(), self.job.clone()),
-            (LABEL_ROLE.to_owned(), role.as_str().to_owned()),
-        ])
+        let mut selector = self.all();
+        selector.insert(LABEL_ROLE.to_owned(), role.as_str().to_owned());
+        selector
+    }
+
+    /// Labels that select everything of the job.
+    pub fn all(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([(LABEL_JOB.to_owned(), self.job.clone())])
     }
 
     /// Labels of an object of a role.
@@ -103,8 +129,29 @@ impl Names {
     /// The selector of the workers as text, for the scale subresource.
     pub fn worker_selector_text(&self) -> String {
         let selector = self.selector(Role::Worker);
-        let parts: Vec<String> =
-            selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let parts: Vec<String> = selector
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         parts.join(",")
     }
+}
+
+/// `<name>-<suffix>`; a name that would make it too long is cut, and a hash of the whole name
+/// keeps it apart from others that begin alike.
+pub fn bounded(name: &str, suffix: &str) -> String {
+    let whole = format!("{name}-{suffix}");
+    if whole.len() <= NAME_MAX {
+        return whole;
+    }
+    let digest = Sha256::digest(name.as_bytes());
+    let hash: String = digest
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let room = NAME_MAX.saturating_sub(suffix.len() + hash.len() + 2);
+    let kept: String = name.chars().take(room).collect();
+    let kept = kept.trim_end_matches(['-', '.']);
+    format!("{kept}-{hash}-{suffix}")
 }

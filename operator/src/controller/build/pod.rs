@@ -4,185 +4,278 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar,
-    LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements,
-    SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, HTTPGetAction,
+    LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
+use millstream_crds::StreamJobSpec;
 use millstream_crds::pods::{PodOptions, PullPolicy, SecretMount};
 
 use super::Blueprint;
 use super::names::{LABEL_REVISION, Role};
 
-/// Directory of the job file in every pod.
+/// Directory of the job file in every pod of a job.
 pub const CONFIG_DIRECTORY: &str = "/etc/millstream/job";
 /// User that the runtime's image runs as.
 const USER: i64 = 65_532;
-/// Seconds that a pod may take to stop.
+/// Seconds that a pod may take to stop. A worker that is told to leave waits up to 15 s for a
+/// checkpoint.
 const GRACE_SECONDS: i64 = 30;
 
-/// A pod of a role around its container.
-pub fn template(
-    blueprint: &Blueprint<'_>,
-    role: Role,
-    options: &PodOptions,
-    container: Container,
-) -> PodTemplateSpec {
-    let mut labels: BTreeMap<String, String> = options
-        .labels
-        .iter()
-        .filter(|(key, _)| !is_ours(key))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    labels.extend(blueprint.names().labels(role));
-    labels.insert(LABEL_REVISION.to_owned(), blueprint.revision.to_owned());
-    PodTemplateSpec {
-        metadata: Some(ObjectMeta {
-            labels: Some(labels),
-            annotations: (!options.annotations.is_empty()).then(|| options.annotations.clone()),
-            ..ObjectMeta::default()
-        }),
-        spec: Some(pod_spec(blueprint, options, container)),
+/// What every container of the runtime needs, whatever it does.
+#[derive(Debug, Clone, Copy)]
+pub struct Runtime<'a> {
+    /// Its image.
+    pub image: &'a str,
+    /// Secrets that are mounted as files.
+    pub secrets: &'a [SecretMount],
+    /// Service account of the pod.
+    pub service_account_name: Option<&'a str>,
+}
+
+impl<'a> Runtime<'a> {
+    /// As a job's spec says.
+    pub fn of(spec: &'a StreamJobSpec) -> Self {
+        Self {
+            image: &spec.image,
+            secrets: &spec.secrets,
+            service_account_name: spec.service_account_name.as_deref(),
+        }
     }
-}
 
-fn is_ours(label: &str) -> bool {
-    label.starts_with("millstream.dev/") || label.starts_with("app.kubernetes.io/")
-}
-
-fn pod_spec(blueprint: &Blueprint<'_>, options: &PodOptions, container: Container) -> PodSpec {
-    let grace = options.termination_grace_period.map_or(GRACE_SECONDS, |grace| {
-        i64::try_from(grace.millis().div_ceil(1_000)).unwrap_or(GRACE_SECONDS)
-    });
-    let pull_secrets: Vec<LocalObjectReference> = options
-        .image_pull_secrets
-        .iter()
-        .map(|name| LocalObjectReference { name: name.clone() })
-        .collect();
-    PodSpec {
-        containers: vec![container],
-        service_account_name: blueprint.spec.service_account_name.clone(),
-        automount_service_account_token: Some(false),
-        enable_service_links: Some(false),
-        node_selector: (!options.node_selector.is_empty()).then(|| options.node_selector.clone()),
-        tolerations: (!options.tolerations.is_empty()).then(|| options.tolerations.clone()),
-        affinity: options.affinity.clone(),
-        priority_class_name: options.priority_class_name.clone(),
-        image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
-        termination_grace_period_seconds: Some(grace),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                ..SeccompProfile::default()
-            }),
-            ..PodSecurityContext::default()
-        }),
-        volumes: Some(volumes(blueprint)),
-        ..PodSpec::default()
+    /// The container, without ports and probes.
+    pub fn container(&self, role: Role, options: &PodOptions, arguments: Vec<String>) -> Container {
+        let env: Vec<EnvVar> = options
+            .env
+            .iter()
+            .map(|variable| EnvVar {
+                name: variable.name.clone(),
+                value: Some(variable.value.clone()),
+                ..EnvVar::default()
+            })
+            .collect();
+        Container {
+            name: role.as_str().to_owned(),
+            image: Some(self.image.to_owned()),
+            image_pull_policy: options
+                .image_pull_policy
+                .map(|policy| pull(policy).to_owned()),
+            args: Some(arguments),
+            env: (!env.is_empty()).then_some(env),
+            resources: Some(options.resources.clone().unwrap_or_else(default_resources)),
+            volume_mounts: Some(self.mounts()),
+            security_context: Some(container_security()),
+            termination_message_path: Some("/dev/termination-log".to_owned()),
+            // The last lines of the log are the reason that the user is shown.
+            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+            ..Container::default()
+        }
     }
-}
 
-fn volumes(blueprint: &Blueprint<'_>) -> Vec<Volume> {
-    let mut volumes = vec![
-        Volume {
-            name: "job".to_owned(),
-            config_map: Some(ConfigMapVolumeSource {
-                name: blueprint.config_map.to_owned(),
-                ..ConfigMapVolumeSource::default()
-            }),
-            ..Volume::default()
-        },
-        Volume {
+    /// A pod around a container.
+    pub fn pod(&self, options: &PodOptions, container: Container) -> PodSpec {
+        let grace = options
+            .termination_grace_period
+            .map_or(GRACE_SECONDS, |grace| {
+                i64::try_from(grace.millis().div_ceil(1_000)).unwrap_or(GRACE_SECONDS)
+            });
+        let pull_secrets: Vec<LocalObjectReference> = options
+            .image_pull_secrets
+            .iter()
+            .map(|name| LocalObjectReference { name: name.clone() })
+            .collect();
+        let selector = &options.node_selector;
+        PodSpec {
+            containers: vec![container],
+            service_account_name: self.service_account_name.map(str::to_owned),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            node_selector: (!selector.is_empty()).then(|| selector.clone()),
+            tolerations: (!options.tolerations.is_empty()).then(|| options.tolerations.clone()),
+            affinity: options.affinity.clone(),
+            priority_class_name: options.priority_class_name.clone(),
+            image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
+            // Zero would kill at once, without a checkpoint and without a released connection.
+            termination_grace_period_seconds: Some(grace.max(1)),
+            security_context: Some(pod_security()),
+            volumes: Some(self.volumes()),
+            ..PodSpec::default()
+        }
+    }
+
+    fn volumes(&self) -> Vec<Volume> {
+        let tmp = Volume {
             name: "tmp".to_owned(),
             empty_dir: Some(EmptyDirVolumeSource {
                 size_limit: Some(Quantity("256Mi".to_owned())),
                 ..EmptyDirVolumeSource::default()
             }),
             ..Volume::default()
-        },
-    ];
-    volumes.extend(blueprint.spec.secrets.iter().enumerate().map(|(index, secret)| Volume {
-        name: format!("secret-{index}"),
-        secret: Some(SecretVolumeSource {
-            secret_name: Some(secret.name.clone()),
-            ..SecretVolumeSource::default()
-        }),
-        ..Volume::default()
-    }));
-    volumes
+        };
+        let secrets = self
+            .secrets
+            .iter()
+            .enumerate()
+            .map(|(index, secret)| Volume {
+                name: format!("secret-{index}"),
+                secret: Some(SecretVolumeSource {
+                    secret_name: Some(secret.name.clone()),
+                    // The group is that of the runtime's user; nobody else reads them.
+                    default_mode: Some(0o440),
+                    ..SecretVolumeSource::default()
+                }),
+                ..Volume::default()
+            });
+        std::iter::once(tmp).chain(secrets).collect()
+    }
+
+    fn mounts(&self) -> Vec<VolumeMount> {
+        let secrets = self.secrets.iter().enumerate();
+        let secrets = secrets
+            .map(|(index, secret)| mount(format!("secret-{index}"), secret_path(secret), true));
+        std::iter::once(mount("tmp".to_owned(), "/tmp".to_owned(), false))
+            .chain(secrets)
+            .collect()
+    }
 }
 
-fn mounts(blueprint: &Blueprint<'_>) -> Vec<VolumeMount> {
-    let mount = |name: String, path: String, read_only: bool| VolumeMount {
+/// A pod of a job, with its job file.
+pub fn of_job(
+    blueprint: &Blueprint<'_>,
+    role: Role,
+    options: &PodOptions,
+    mut container: Container,
+) -> PodTemplateSpec {
+    container.volume_mounts.get_or_insert_default().push(mount(
+        "job".to_owned(),
+        CONFIG_DIRECTORY.to_owned(),
+        true,
+    ));
+    let mut spec = blueprint.runtime().pod(options, container);
+    spec.volumes.get_or_insert_default().push(Volume {
+        name: "job".to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: blueprint.config_map.to_owned(),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    });
+    let mut labels = pod_labels(options, blueprint.names().labels(role));
+    labels.insert(LABEL_REVISION.to_owned(), blueprint.revision.to_owned());
+    template(options, labels, spec)
+}
+
+/// A template of a pod with the user's annotations.
+pub(super) fn template(
+    options: &PodOptions,
+    labels: BTreeMap<String, String>,
+    spec: PodSpec,
+) -> PodTemplateSpec {
+    let annotations = &options.annotations;
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels),
+            annotations: (!annotations.is_empty()).then(|| annotations.clone()),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(spec),
+    }
+}
+
+/// The user's labels and ours; ours win.
+pub(super) fn pod_labels(
+    options: &PodOptions,
+    ours: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let is_ours =
+        |key: &str| key.starts_with("millstream.dev/") || key.starts_with("app.kubernetes.io/");
+    let theirs = options.labels.iter().filter(|(key, _)| !is_ours(key));
+    let mut labels: BTreeMap<String, String> = theirs
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    labels.extend(ours);
+    labels
+}
+
+/// Adds a label to an object.
+pub(super) fn label(metadata: &mut ObjectMeta, key: &str, value: &str) {
+    metadata
+        .labels
+        .get_or_insert_default()
+        .insert(key.to_owned(), value.to_owned());
+}
+
+/// Gives a container its probes on the port `rest`: time to start, restarted when it no longer
+/// answers, ready by `ready`.
+pub(super) fn probe(container: &mut Container, ready: &str) {
+    container.startup_probe = Some(http_probe("/healthz", 1, 60));
+    container.liveness_probe = Some(http_probe("/healthz", 10, 6));
+    container.readiness_probe = Some(http_probe(ready, 5, 2));
+}
+
+fn http_probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String("rest".to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            ..SeccompProfile::default()
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            add: None,
+        }),
+        ..SecurityContext::default()
+    }
+}
+
+const fn pull(policy: PullPolicy) -> &'static str {
+    match policy {
+        PullPolicy::Always => "Always",
+        PullPolicy::IfNotPresent => "IfNotPresent",
+        PullPolicy::Never => "Never",
+    }
+}
+
+fn mount(name: String, path: String, read_only: bool) -> VolumeMount {
+    VolumeMount {
         name,
         mount_path: path,
         read_only: read_only.then_some(true),
         ..VolumeMount::default()
-    };
-    let mut mounts = vec![
-        mount("job".to_owned(), CONFIG_DIRECTORY.to_owned(), true),
-        mount("tmp".to_owned(), "/tmp".to_owned(), false),
-    ];
-    mounts.extend(blueprint.spec.secrets.iter().enumerate().map(|(index, secret)| {
-        mount(format!("secret-{index}"), secret_path(secret), true)
-    }));
-    mounts
+    }
 }
 
 fn secret_path(secret: &SecretMount) -> String {
-    secret
-        .mount_path
-        .clone()
-        .unwrap_or_else(|| format!("/etc/millstream/secrets/{}", secret.name))
-}
-
-/// The container of a pod, without ports and probes.
-pub fn container(
-    blueprint: &Blueprint<'_>,
-    role: Role,
-    options: &PodOptions,
-    arguments: Vec<String>,
-) -> Container {
-    let env: Vec<EnvVar> = options
-        .env
-        .iter()
-        .map(|variable| EnvVar {
-            name: variable.name.clone(),
-            value: Some(variable.value.clone()),
-            ..EnvVar::default()
-        })
-        .collect();
-    Container {
-        name: role.as_str().to_owned(),
-        image: Some(blueprint.spec.image.clone()),
-        image_pull_policy: options.image_pull_policy.map(|policy| {
-            match policy {
-                PullPolicy::Always => "Always",
-                PullPolicy::IfNotPresent => "IfNotPresent",
-                PullPolicy::Never => "Never",
-            }
-            .to_owned()
-        }),
-        args: Some(arguments),
-        env: (!env.is_empty()).then_some(env),
-        resources: Some(options.resources.clone().unwrap_or_else(default_resources)),
-        volume_mounts: Some(mounts(blueprint)),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".to_owned()]),
-                add: None,
-            }),
-            ..SecurityContext::default()
-        }),
-        ..Container::default()
-    }
+    let default = || format!("/etc/millstream/secrets/{}", secret.name);
+    secret.mount_path.clone().unwrap_or_else(default)
 }
 
 /// What a container gets if the user says nothing: small enough for a laptop.

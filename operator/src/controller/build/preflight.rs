@@ -1,51 +1,78 @@
 //! The check of a new revision: its image, its job file, and whether it can read the job's state,
 //! while the old revision runs on.
 
-use k8s_openapi::api::batch::v1::{Job, JobSpec};
-use kube::api::ObjectMeta;
+use k8s_openapi::api::batch::v1::{
+    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule,
+};
 
 use super::names::{LABEL_REVISION, Role};
-use super::{Blueprint, owner, pod};
+use super::{Blueprint, pod};
 
 /// Seconds after which a check that has not ended has failed: time to pull an image.
 const DEADLINE_SECONDS: i64 = 300;
+/// Seconds for which an ended check can be looked at.
+const KEPT_SECONDS: i32 = 3_600;
+/// Exit code of `millstream validate` for a verdict: trying again gives the same one.
+const EXIT_INVALID: i32 = 2;
 
-/// The Kubernetes job that checks a revision.
+/// The Kubernetes job that checks a revision. Its verdict is the termination message of its pod.
 pub fn job(blueprint: &Blueprint<'_>) -> Job {
-    let names = blueprint.names();
     let options = &blueprint.spec.coordinator;
-    let arguments = [
-        "validate",
-        &format!("{}/{}", pod::CONFIG_DIRECTORY, crate::controller::revision::JOB_FILE),
-        "--restore",
-        blueprint.restore,
-    ]
-    .map(str::to_owned)
-    .into();
-    let mut container = pod::container(blueprint, Role::Preflight, options, arguments);
-    // The last lines of the log are the reason that the user is shown.
-    container.termination_message_policy = Some("FallbackToLogsOnError".to_owned());
-    let mut template = pod::template(blueprint, Role::Preflight, options, container);
+    let runtime = blueprint.runtime();
+    let container = runtime.container(Role::Preflight, options, arguments(blueprint));
+    let mut template = pod::of_job(blueprint, Role::Preflight, options, container);
     if let Some(spec) = &mut template.spec {
         spec.restart_policy = Some("Never".to_owned());
     }
-    let mut labels = names.labels(Role::Preflight);
-    labels.insert(LABEL_REVISION.to_owned(), blueprint.revision.to_owned());
+    let name = blueprint.names().preflight(blueprint.revision);
+    let mut metadata = blueprint.metadata(name, Role::Preflight);
+    pod::label(&mut metadata, LABEL_REVISION, blueprint.revision);
     Job {
-        metadata: ObjectMeta {
-            name: Some(names.preflight(blueprint.revision)),
-            namespace: blueprint.job.metadata.namespace.clone(),
-            labels: Some(labels),
-            owner_references: Some(owner(blueprint.job)),
-            ..ObjectMeta::default()
-        },
+        metadata,
         spec: Some(JobSpec {
-            backoff_limit: Some(0),
+            backoff_limit: Some(2),
             active_deadline_seconds: Some(DEADLINE_SECONDS),
-            ttl_seconds_after_finished: Some(3_600),
+            ttl_seconds_after_finished: Some(KEPT_SECONDS),
+            pod_failure_policy: Some(final_on(Role::Preflight, EXIT_INVALID)),
             template,
             ..JobSpec::default()
         }),
         status: None,
+    }
+}
+
+fn arguments(blueprint: &Blueprint<'_>) -> Vec<String> {
+    let mut arguments = vec!["validate".to_owned(), Blueprint::job_file()];
+    if blueprint.restore != "fresh" {
+        arguments.extend(["--restore".to_owned(), blueprint.restore.to_owned()]);
+    }
+    if blueprint.allow_dropped_state {
+        arguments.push("--allow-dropped-state".to_owned());
+    }
+    let parallelism = blueprint.spec.parallelism.to_string();
+    let rest = [
+        "--parallelism",
+        &parallelism,
+        "--output",
+        "json",
+        "--summary",
+        "/dev/termination-log",
+    ];
+    arguments.extend(rest.map(str::to_owned));
+    arguments
+}
+
+/// An exit code that ends the job at once.
+pub(super) fn final_on(role: Role, exit_code: i32) -> PodFailurePolicy {
+    PodFailurePolicy {
+        rules: vec![PodFailurePolicyRule {
+            action: "FailJob".to_owned(),
+            on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+                container_name: Some(role.as_str().to_owned()),
+                operator: "In".to_owned(),
+                values: vec![exit_code],
+            }),
+            on_pod_conditions: None,
+        }],
     }
 }

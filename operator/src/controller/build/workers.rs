@@ -5,31 +5,29 @@ use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::api::ObjectMeta;
 
+use super::coordinator::port;
 use super::names::{LABEL_REVISION, Role};
-use super::{Blueprint, PORT_GRPC, owner, pod};
+use super::{Blueprint, PORT_GRPC, PORT_WORKER, pod};
 
 /// The deployment of the workers. All are replaced at once: a job cannot run half on one revision
-/// and half on another.
+/// and half on another. Neither parallelism nor deployment stand in the template, so that a
+/// rescale leaves the pods that stay alone.
 pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
     let names = blueprint.names();
     let options = &blueprint.spec.workers.pod;
-    let container = pod::container(blueprint, Role::Worker, options, arguments(blueprint));
-    let mut template = pod::template(blueprint, Role::Worker, options, container);
+    let runtime = blueprint.runtime();
+    let mut container = runtime.container(Role::Worker, options, arguments(blueprint));
+    container.ports = Some(vec![port("rest", PORT_WORKER)]);
+    pod::probe(&mut container, "/readyz");
+    let mut template = pod::of_job(blueprint, Role::Worker, options, container);
     if let Some(spec) = &mut template.spec {
         spec.topology_spread_constraints = Some(vec![spread(blueprint)]);
     }
-    let mut labels = names.labels(Role::Worker);
-    labels.insert(LABEL_REVISION.to_owned(), blueprint.revision.to_owned());
+    let mut metadata = blueprint.metadata(names.workers(), Role::Worker);
+    pod::label(&mut metadata, LABEL_REVISION, blueprint.revision);
     Deployment {
-        metadata: ObjectMeta {
-            name: Some(names.workers()),
-            namespace: blueprint.job.metadata.namespace.clone(),
-            labels: Some(labels),
-            owner_references: Some(owner(blueprint.job)),
-            ..ObjectMeta::default()
-        },
+        metadata,
         spec: Some(DeploymentSpec {
             replicas: Some(blueprint.worker_count()),
             revision_history_limit: Some(0),
@@ -49,14 +47,30 @@ pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
 }
 
 fn arguments(blueprint: &Blueprint<'_>) -> Vec<String> {
-    let namespace = blueprint.job.metadata.namespace.as_deref().unwrap_or("default");
-    let coordinator =
-        format!("{}.{namespace}.svc:{PORT_GRPC}", blueprint.names().coordinator());
-    ["worker", "--coordinator", &coordinator, "--slots", &blueprint.spec.workers.slots.to_string()]
-        .map(str::to_owned)
-        .into()
+    let namespace = blueprint
+        .job
+        .metadata
+        .namespace
+        .as_deref()
+        .unwrap_or("default");
+    let coordinator = format!(
+        "{}.{namespace}.svc:{PORT_GRPC}",
+        blueprint.names().coordinator()
+    );
+    [
+        "worker",
+        "--coordinator",
+        &coordinator,
+        "--slots",
+        &blueprint.spec.workers.slots.to_string(),
+        "--rest",
+        &format!("0.0.0.0:{PORT_WORKER}"),
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
+/// Over nodes as evenly as they have room.
 fn spread(blueprint: &Blueprint<'_>) -> TopologySpreadConstraint {
     TopologySpreadConstraint {
         max_skew: 1,
@@ -74,19 +88,15 @@ fn spread(blueprint: &Blueprint<'_>) -> TopologySpreadConstraint {
 pub fn disruption_budget(blueprint: &Blueprint<'_>) -> PodDisruptionBudget {
     let names = blueprint.names();
     PodDisruptionBudget {
-        metadata: ObjectMeta {
-            name: Some(names.workers()),
-            namespace: blueprint.job.metadata.namespace.clone(),
-            labels: Some(names.labels(Role::Worker)),
-            owner_references: Some(owner(blueprint.job)),
-            ..ObjectMeta::default()
-        },
+        metadata: blueprint.metadata(names.workers(), Role::Worker),
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
             selector: Some(LabelSelector {
                 match_labels: Some(names.selector(Role::Worker)),
                 match_expressions: None,
             }),
+            // A worker that never gets ready must not keep its node from being drained.
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
             ..PodDisruptionBudgetSpec::default()
         }),
         status: None,
