@@ -2,7 +2,8 @@
 # Builds what a local Kubernetes is made of: the components (one program), CoreDNS and Helm, from
 # their Go modules, and installs the Debian packages beside them.
 #
-#   tools/kubernetes.sh
+#   tools/kubernetes.sh          everything
+#   tools/kubernetes.sh chart    only what looks at charts and manifests: Helm and Lua
 #
 # Programs go to <cache>/bin. Where they already lie, nothing is done.
 source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
@@ -10,12 +11,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 KUBERNETES=1.34.4
 COREDNS=1.12.4
 HELM=3.22.0
-PACKAGES=(containerd runc containernetworking-plugins etcd-server iptables conntrack iproute2
-  socat ebtables buildah busybox-static jq lua5.4)
+PACKAGES=(lua5.4)
+CLUSTER_PACKAGES=(containerd runc containernetworking-plugins etcd-server iptables conntrack iproute2
+  socat ebtables buildah busybox-static jq)
 
+# packages NAME...: installs those that are missing.
 packages() {
-  local missing=()
-  for package in "${PACKAGES[@]}"; do
+  local missing=() package
+  for package in "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
       missing+=("$package")
   done
@@ -39,22 +42,39 @@ build() {
   say "$1 ready after $SECONDS s"
 }
 
+cluster() {
+  local version=k8s.io/component-base/version
+  command -v kubectl >/dev/null || die "no kubectl: install kubectl 1.32 or newer"
+  build "kubernetes-$KUBERNETES" kubernetes \
+    "-X $version.gitVersion=v$KUBERNETES -X $version.gitMajor=1 -X $version.gitMinor=34"
+  build "coredns-$COREDNS" coredns ""
+  ln -sf "kubernetes-$KUBERNETES" "$CACHE/bin/kubernetes"
+  ln -sf "coredns-$COREDNS" "$CACHE/bin/coredns"
+}
+
+helm() {
+  if [ ! -x "$CACHE/bin/helm-$HELM" ]; then
+    say "building helm-$HELM"
+    GOBIN=$CACHE/helm-build CGO_ENABLED=0 GOCACHE=$CACHE/go-build GOFLAGS=-buildvcs=false \
+      go install -trimpath -ldflags "-s -w" "helm.sh/helm/v3/cmd/helm@v$HELM" >&2
+    mv "$CACHE/helm-build/helm" "$CACHE/bin/helm-$HELM"
+  fi
+  ln -sf "helm-$HELM" "$CACHE/bin/helm"
+}
+
 command -v go >/dev/null || die "no go: install Go 1.26 or newer"
-command -v kubectl >/dev/null || die "no kubectl: install kubectl 1.32 or newer"
 lock kubernetes
 mkdir -p "$CACHE/bin"
-packages
-version=k8s.io/component-base/version
-build "kubernetes-$KUBERNETES" kubernetes \
-  "-X $version.gitVersion=v$KUBERNETES -X $version.gitMajor=1 -X $version.gitMinor=34"
-build "coredns-$COREDNS" coredns ""
-if [ ! -x "$CACHE/bin/helm-$HELM" ]; then
-  say "building helm-$HELM"
-  GOBIN=$CACHE/helm-build CGO_ENABLED=0 GOCACHE=$CACHE/go-build GOFLAGS=-buildvcs=false \
-    go install -trimpath -ldflags "-s -w" "helm.sh/helm/v3/cmd/helm@v$HELM" >&2
-  mv "$CACHE/helm-build/helm" "$CACHE/bin/helm-$HELM"
-fi
-for program in "kubernetes-$KUBERNETES" "coredns-$COREDNS" "helm-$HELM"; do
-  ln -sf "$program" "$CACHE/bin/${program%-*}"
-done
+case ${1:-everything} in
+  everything)
+    packages "${PACKAGES[@]}" "${CLUSTER_PACKAGES[@]}"
+    cluster
+    helm
+    ;;
+  chart)
+    packages "${PACKAGES[@]}"
+    helm
+    ;;
+  *) die "usage: tools/kubernetes.sh [chart]" ;;
+esac
 say "ready after $SECONDS s"

@@ -1,0 +1,215 @@
+//! What the chart renders.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use millstream_tests::tools::{self, root};
+use serde_json::Value;
+
+use super::{check, documents, text, yaml};
+
+/// The version that the local cluster has; a Helm that was built from its module knows none.
+const KUBERNETES: &str = "1.34.4";
+
+/// The chart installed for the whole cluster, with everything that can be switched on.
+pub(super) const CLUSTER: &[&str] = &[
+    "--set=replicas=2",
+    "--set=metrics.podMonitor.enabled=true",
+    "--set=metrics.rules.enabled=true",
+    "--set=metrics.dashboard.enabled=true",
+];
+/// The chart installed for two namespaces, with nothing of the cluster.
+pub(super) const NAMESPACES: &[&str] = &[
+    "--set=namespaces={shop,bank}",
+    "--set=rbac.aggregateRoles=false",
+];
+
+fn chart() -> PathBuf {
+    root().join("charts/millstream-operator")
+}
+
+#[track_caller]
+fn helm(arguments: &[&str]) -> Output {
+    tools::install("kubernetes.sh", &["chart"]);
+    Command::new(tools::cache().join("bin/helm"))
+        .args(arguments)
+        .current_dir(chart())
+        .output()
+        .expect("helm starts")
+}
+
+/// The text of everything that the chart renders.
+#[track_caller]
+pub(super) fn rendered(options: &[&str]) -> String {
+    let start = [
+        "template",
+        "millstream",
+        ".",
+        "--namespace=millstream",
+        "--kube-version",
+    ];
+    let output = helm(&[&start[..], &[KUBERNETES], options].concat());
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// Everything that the chart renders, as objects.
+#[track_caller]
+pub(super) fn objects(options: &[&str]) -> Vec<Value> {
+    let objects = documents(&rendered(options));
+    assert!(objects.len() > 10, "the chart renders its objects");
+    objects
+}
+
+pub(super) fn described(object: &Value) -> String {
+    let field = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    format!(
+        "{}/{}",
+        field(&object["kind"]),
+        field(&object["metadata"]["name"])
+    )
+}
+
+#[test]
+fn helm_finds_nothing_to_complain_of() {
+    for options in [CLUSTER, NAMESPACES] {
+        let output = helm(&[&["lint", "--strict", "."], options].concat());
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+    }
+}
+
+#[test]
+fn the_chart_renders_what_it_rendered_before() {
+    let mut faults = Vec::new();
+    for (name, options) in [("cluster", CLUSTER), ("namespaces", NAMESPACES)] {
+        let options = [options, &["--set=crds.install=false"]].concat();
+        let now = rendered(&options);
+        let path = root().join(format!("tests/suites/platform/golden/{name}.yaml"));
+        if std::env::var_os("MILLSTREAM_GOLDEN").is_some_and(|value| value == "write") {
+            std::fs::write(&path, &now).expect("the golden file is written");
+        }
+        if let Some((line, (old, new))) = text(&path)
+            .lines()
+            .map(Some)
+            .chain(std::iter::repeat(None))
+            .zip(now.lines().map(Some).chain(std::iter::repeat(None)))
+            .take_while(|(old, new)| old.is_some() || new.is_some())
+            .enumerate()
+            .find(|(_, (old, new))| old != new)
+        {
+            faults.push(format!("{name}.yaml:{}: {old:?} is now {new:?}", line + 1));
+        }
+    }
+    check(
+        "golden files (MILLSTREAM_GOLDEN=write writes them)",
+        &faults,
+    );
+}
+
+#[test]
+fn values_that_do_not_exist_or_have_another_type_are_refused_by_name() {
+    for (option, named) in [
+        ("--set=replica=2", "replica"),
+        ("--set=replicas=two", "/replicas"),
+        ("--set=image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("--set=namespaces={Shop}", "/namespaces/0"),
+        ("--set=log.format=xml", "/log/format"),
+        ("--set=metrics.rules.enable=true", "enable"),
+    ] {
+        let output = helm(&["template", ".", "--kube-version", KUBERNETES, option]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{option} is taken");
+        assert!(said.contains(named), "{option}: {said}");
+    }
+}
+
+#[test]
+fn the_chart_brings_the_definitions_of_this_version_and_keeps_them() {
+    let names = [
+        "streamjobs.millstream.dev",
+        "streamsavepoints.millstream.dev",
+    ];
+    for name in names {
+        let file = format!("{name}.yaml");
+        let copy = text(&chart().join("files/crds").join(&file));
+        assert!(
+            copy == text(&root().join("crds").join(&file)),
+            "the chart's copy of crds/{file} is old: run tools/chart.sh"
+        );
+    }
+    let rendered = objects(&[]);
+    for name in names {
+        let file = format!("{name}.yaml");
+        let mut definition = rendered
+            .iter()
+            .find(|object| object["metadata"]["name"] == name)
+            .unwrap_or_else(|| panic!("{name} is not rendered"))
+            .clone();
+        assert_eq!(
+            definition["metadata"]["annotations"]["helm.sh/resource-policy"],
+            "keep"
+        );
+        let metadata = definition["metadata"].as_object_mut().expect("metadata");
+        metadata.remove("annotations");
+        let original = yaml(&root().join("crds").join(&file));
+        assert!(
+            definition == original,
+            "{name} is rendered with another content"
+        );
+    }
+}
+
+#[test]
+fn definitions_are_left_to_the_user_who_wants_to() {
+    let objects = objects(&["--set=crds.install=false"]);
+    assert!(
+        objects
+            .iter()
+            .all(|object| object["kind"] != "CustomResourceDefinition")
+    );
+}
+
+/// Names of metrics that a text uses.
+fn metrics(text: &str) -> BTreeSet<String> {
+    text.match_indices("millstream_")
+        .map(|(start, _)| {
+            text[start..]
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+                .collect()
+        })
+        .collect()
+}
+
+#[test]
+fn alerts_and_dashboard_ask_for_metrics_that_are_documented() {
+    let documented = metrics(&text(&root().join("docs/metrics.md")));
+    let mut faults = Vec::new();
+    for file in ["files/rules.yaml", "files/dashboards/millstream.json"] {
+        let used = metrics(&text(&chart().join(file)));
+        assert!(used.len() > 5, "{file} uses metrics");
+        for metric in used {
+            let series = metric.strip_suffix("_bucket").unwrap_or(&metric);
+            if !documented.contains(series) {
+                faults.push(format!("{file}: {metric}"));
+            }
+        }
+    }
+    check("metrics that docs/metrics.md does not know", &faults);
+    let dashboard = text(&chart().join("files/dashboards/millstream.json"));
+    let dashboard: Value = serde_json::from_str(&dashboard).expect("the dashboard is JSON");
+    assert!(
+        dashboard["panels"]
+            .as_array()
+            .is_some_and(|panels| panels.len() > 8)
+    );
+}
