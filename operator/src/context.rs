@@ -19,8 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
+use kube::runtime::events::{Recorder, Reporter};
 use millstream_types::Clock;
 
+use crate::controller::build::names::FIELD_MANAGER;
 use crate::controller::memory::Memory;
 use crate::metrics::Metrics;
 use crate::runtime_client::RuntimeClient;
@@ -38,8 +40,31 @@ pub struct Context {
     pub memory: Arc<Memory>,
     /// The only source of time.
     pub clock: Arc<dyn Clock>,
-    /// Name of this operator's pod, for events.
-    pub instance: Arc<str>,
+    /// Writes events in the name of this operator.
+    pub recorder: Recorder,
+}
+
+impl Context {
+    /// A context around a client. `instance` is the name of this operator's pod, for events.
+    pub fn new(
+        client: Client,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+        instance: &str,
+    ) -> Self {
+        let reporter = Reporter {
+            controller: FIELD_MANAGER.to_owned(),
+            instance: Some(instance.to_owned()),
+        };
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            runtime: RuntimeClient::new(),
+            client,
+            metrics,
+            clock,
+            memory: Arc::default(),
+        }
+    }
 }
 
 /// When to look at an object again if nothing happens before.
