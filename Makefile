@@ -7,13 +7,19 @@ export MILLSTREAM_CACHE ?= $(HOME)/.cache/millstream
 export CARGO_TARGET_DIR ?= $(MILLSTREAM_CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults lint format bench clean-run
+.PHONY: help run cluster cluster-down test test-faults lint format bench crds clean-run
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Run the demo: a million orders, validated and enriched, exactly once, on this machine
 	@tools/demo.sh
+
+cluster: ## Bring up a local Kubernetes with the operator, Kafka, S3 and the order job; as root
+	@tools/playground.sh up
+
+cluster-down: ## Stop and remove everything that `make cluster` made
+	@tools/playground.sh down
 
 test: ## Install what the tests need and run every suite; ends with "N passed, N failed"
 	@tools/test.sh
@@ -28,6 +34,10 @@ lint: ## Check formatting, lints and the house rules
 
 format: ## Format the code
 	cargo fmt --all
+
+crds: ## Generate the custom resource definitions, and the chart's copy of them
+	cargo run --locked -q -p millstream-crds --bin crdgen -- crds
+	@tools/chart.sh
 
 bench: ## Measure throughput beside the peers (long)
 	@benches/run.sh

@@ -1,16 +1,33 @@
 #!/usr/bin/env bash
-# Builds the optimised `millstream` with named crash points, which the process suite runs.
+# Builds the optimised programs: `millstream` with named crash points, which the process suite runs,
+# and what runs beside it on Kubernetes.
 #
-#   tools/binary.sh
+#   tools/binary.sh [runtime|operator|cli]...    runtime if none is named
 #
-# The binary goes to <cache>/bin/millstream, beside no other build's.
+# They go to <cache>/bin, beside no other build's.
 source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+
+# build PROGRAM CARGO-ARGUMENTS...: its last build stays where nothing has changed.
+build() {
+  local program=$1
+  shift
+  cargo build --release --locked "$@"
+  cmp -s "$CARGO_TARGET_DIR/release/$program" "$CACHE/bin/$program" ||
+    install "$CARGO_TARGET_DIR/release/$program" "$CACHE/bin/$program"
+  say "$CACHE/bin/$program is built (${SECONDS} s)"
+}
+
 cd "$ROOT"
+[ $# -gt 0 ] || set -- runtime
 lock binary
-cargo build --release --locked -p millstream --features failpoints
 mkdir -p "$CACHE/bin"
-cmp -s "$CARGO_TARGET_DIR/release/millstream" "$CACHE/bin/millstream" ||
-  install "$CARGO_TARGET_DIR/release/millstream" "$CACHE/bin/millstream"
-say "$CACHE/bin/millstream is built (${SECONDS} s)"
+for part in "$@"; do
+  case $part in
+    runtime) build millstream -p millstream --features failpoints ;;
+    operator) build millstream-operator -p millstream-operator ;;
+    cli) build kubectl-streamjob -p millstream-cli ;;
+    *) die "no such program: $part (runtime, operator or cli)" ;;
+  esac
+done

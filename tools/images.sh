@@ -3,7 +3,9 @@
 # They are put together as the last stage of images/*/Dockerfile is: what `root` collects, on
 # nothing.
 #
-#   tools/images.sh [runtime|operator]...    localhost/millstream:dev, localhost/millstream-operator:dev
+#   tools/images.sh [PART]...                runtime    localhost/millstream:dev
+#                                            operator   localhost/millstream-operator:dev
+#                                            busybox    localhost/busybox:dev, for `helm test`
 #   tools/images.sh root BINARY DIRECTORY    collects an image's files in DIRECTORY
 #
 # The binary is <cache>/bin/millstream or <cache>/bin/millstream-operator; where that is not built,
@@ -46,20 +48,33 @@ last_stage() {
   tac "$1" | sed '/^FROM scratch/q' | tac | sed 's|^COPY --from=build /image /|COPY image /|'
 }
 
+# Files and Dockerfile of each part, in a directory.
+lay_out() {
+  local part=$1 source=$2 into=$3
+  if [ "$part" = busybox ]; then
+    mkdir -p "$into/image/bin"
+    cp "$source" "$into/image/bin/busybox"
+    ln -s busybox "$into/image/bin/wget"
+    printf 'FROM scratch\nCOPY image /\nENV PATH=/bin\nUSER 65532:65532\n' >"$into/Dockerfile"
+    return
+  fi
+  root "$source" "$into/image"
+  last_stage "$ROOT/images/$part/Dockerfile" >"$into/Dockerfile"
+}
+
+# image PART PROGRAM SOURCE: an image of the program that SOURCE is.
 image() {
-  local part=$1 program=$2 name=localhost/$2:dev file=$IMAGES/$2.tar source hash work
-  source=$(binary "$program")
+  local part=$1 name=localhost/$2:dev file=$IMAGES/$2.tar source=$3 hash work
   hash=$({
     stat -L -c '%n %s %y' "$source"
-    cat "$ROOT/images/$part/Dockerfile" "$ROOT/tools/images.sh"
+    cat "$ROOT/images"/*/Dockerfile "$ROOT/tools/images.sh"
   } | sha256sum | cut -d ' ' -f 1)
   if [ -f "$file" ] && [ "$(cat "$file.hash" 2>/dev/null)" = "$hash" ]; then
     say "$name is there ($(cat "$file.size"))"
     return
   fi
   work=$(mktemp -d)
-  root "$source" "$work/image"
-  last_stage "$ROOT/images/$part/Dockerfile" >"$work/Dockerfile"
+  lay_out "$part" "$source" "$work"
   "$ROOT/tools/cluster.sh" image "$work" "$name" "$file.new"
   mv "$file.new" "$file"
   size "$file" >"$file.size"
@@ -83,8 +98,9 @@ mkdir -p "$IMAGES"
 lock images
 for part in "$@"; do
   case $part in
-    runtime) image runtime millstream ;;
-    operator) image operator millstream-operator ;;
-    *) die "no such image: $part (runtime or operator)" ;;
+    runtime) image runtime millstream "$(binary millstream)" ;;
+    operator) image operator millstream-operator "$(binary millstream-operator)" ;;
+    busybox) image busybox busybox "$(command -v busybox)" ;;
+    *) die "no such image: $part (runtime, operator or busybox)" ;;
   esac
 done

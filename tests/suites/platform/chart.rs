@@ -213,3 +213,16 @@ fn alerts_and_dashboard_ask_for_metrics_that_are_documented() {
             .is_some_and(|panels| panels.len() > 8)
     );
 }
+
+#[test]
+fn the_example_for_kubernetes_runs_the_dataflow_of_the_order_job() {
+    let example = yaml(&root().join("examples/orders-kubernetes/streamjob.yaml"));
+    let orders = yaml(&root().join("examples/orders/streamjob.yaml"));
+    assert_eq!(example["spec"]["dataflow"], orders["spec"]["dataflow"]);
+    let generator = yaml(&root().join("examples/orders-kubernetes/generator.yaml"));
+    let sink = &generator["spec"]["dataflow"]["sinks"][0]["kafka"]["topic"];
+    assert_eq!(
+        orders["spec"]["dataflow"]["sources"][0]["kafka"]["topics"][0],
+        *sink
+    );
+}
