@@ -4,13 +4,14 @@
 //! the broker and the object store that its pods reach; [`operator`] runs the operator as a
 //! process, whose way to the API may lead through a [`crate::proxy`]; [`manifest`] is the job,
 //! [`stage`] is where one test plays: a namespace, an operator, topics; [`flow`] moves records
-//! through a job and audits them.
+//! through a job and audits them; [`processes`] are what runs in pods.
 
 pub mod api;
 pub mod flow;
 pub mod kubectl;
 pub mod manifest;
 pub mod operator;
+pub mod processes;
 pub mod stage;
 pub mod world;
 

@@ -48,6 +48,12 @@ impl Launch {
         }
     }
 
+    /// Another program with the same arguments.
+    pub fn program(mut self, program: impl AsRef<OsStr>) -> Self {
+        program.as_ref().clone_into(&mut self.command[0]);
+        self
+    }
+
     /// Adds an argument.
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.command.push(argument.as_ref().to_owned());

@@ -1,5 +1,6 @@
 //! Orders that flow through a job, and the audit of what became of them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
@@ -11,7 +12,7 @@ use crate::audit::{self, Report, Topics};
 use crate::cluster;
 use crate::feed::Feed;
 use crate::server::Launch;
-use crate::wait::{poll_until, wait_until};
+use crate::wait::{pause, poll_until, wait_until};
 use crate::workload::Workload;
 
 /// Between two hundreds of records.
@@ -31,12 +32,24 @@ impl Flow {
     /// Begins to write orders to the stage's input and to watch its outputs.
     #[track_caller]
     pub fn start(stage: &Stage) -> Self {
+        Self::start_with_pause(stage, PACE)
+    }
+
+    /// As [`start`](Self::start), with ten times as many orders, so that pauses of the output
+    /// are the job's.
+    #[track_caller]
+    pub fn start_fast(stage: &Stage) -> Self {
+        Self::start_with_pause(stage, PACE / 10)
+    }
+
+    #[track_caller]
+    fn start_with_pause(stage: &Stage, pause: Duration) -> Self {
         let broker = &stage.world.broker;
         let topic = |name: &str| stage.topic(name);
         Self {
             orders: Observer::start(broker, &topic("processed")),
             dead_letters: Observer::start(broker, &topic("rejected")),
-            feed: Feed::start_with_pause(broker, &topic("orders"), PACE),
+            feed: Feed::start_with_pause(broker, &topic("orders"), pause),
             namespace: stage.namespace.clone(),
         }
     }
@@ -54,6 +67,28 @@ impl Flow {
             self.seen() > before
         });
         started.elapsed()
+    }
+
+    /// The longest time without newly committed output while `work` is done.
+    pub fn gap_during(&self, work: impl FnOnce()) -> Duration {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                let (mut longest, mut seen, mut since) =
+                    (Duration::ZERO, self.seen(), Instant::now());
+                while !done.load(Ordering::Relaxed) {
+                    pause(Duration::from_millis(5));
+                    if self.seen() != seen {
+                        longest = longest.max(since.elapsed());
+                        (seen, since) = (self.seen(), Instant::now());
+                    }
+                }
+                longest
+            });
+            work();
+            done.store(true, Ordering::Relaxed);
+            watcher.join().expect("the watcher ends")
+        })
     }
 
     /// Stops writing and waits until everything is in the output.

@@ -1,5 +1,6 @@
 //! The operator as a process beside the cluster, so that a test can kill, freeze and restart it.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -57,14 +58,14 @@ impl Operator {
         let kubeconfig = directory.join(format!("{name}.kubeconfig"));
         std::fs::write(&kubeconfig, kubeconfig_text(address)).expect("a file of the scratch");
         let port = free_port();
-        let mut launch = Launch::new(program)
+        let launch = Launch::new(program)
             .env("KUBECONFIG", &kubeconfig)
-            .env("MILLSTREAM_LOG", "info")
+            .env("POD_NAME", name)
+            .env("POD_NAMESPACE", namespaces[0])
+            .args(["--log", "info"])
             .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args(["--lease-namespace", namespaces[0]]);
-        for namespace in namespaces {
-            launch = launch.args(["--namespace", namespace]);
-        }
+            .args(["--lease", "millstream-operator"])
+            .args(["--namespaces", &namespaces.join(",")]);
         Self {
             launch,
             log: directory.join(format!("{name}.log")),
@@ -74,9 +75,9 @@ impl Operator {
         }
     }
 
-    /// Adds arguments for the next start.
-    pub fn with_arguments(mut self, arguments: &[&str]) -> Self {
-        self.launch = self.launch.args(arguments);
+    /// Another program from the next start on.
+    pub fn with_program(mut self, program: impl AsRef<OsStr>) -> Self {
+        self.launch = self.launch.program(program);
         self
     }
 

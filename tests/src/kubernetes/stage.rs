@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::Kubernetes;
@@ -12,6 +13,7 @@ use super::flow::Flow;
 use super::kubectl::{Kubectl, Ran};
 use super::manifest::{Manifest, SECRET};
 use super::operator::Operator;
+use super::processes;
 use super::world::World;
 use crate::minio::Minio;
 use crate::scratch::Scratch;
@@ -234,6 +236,17 @@ impl Stage {
         let mut uids: Vec<String> = pods.map(|pod| text(&pod["metadata"]["uid"])).collect();
         uids.sort();
         uids
+    }
+
+    /// `kill -9` of the processes of all pods of a role; their containers start again.
+    #[track_caller]
+    pub fn kill_processes(&self, job: &str, role: &str) {
+        let pods = self.pods(job, role);
+        let killed: usize = pods
+            .iter()
+            .map(|pod| processes::signal(pod, Signal::KILL))
+            .sum();
+        assert!(killed > 0, "no process of a {role} of {job} runs");
     }
 
     /// Deletes all pods of a role at once, without grace; how many.

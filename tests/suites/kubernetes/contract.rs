@@ -1,8 +1,311 @@
-//! The interface that people and tools see.
+//! What people and tools see of the kinds.
 
-use millstream_tests::kubernetes::Kubernetes;
+use std::time::Duration;
+
+use millstream_tests::kubernetes::flow::Flow;
+use millstream_tests::kubernetes::stage::{Stage, condition, holds, message, text};
+use millstream_tests::tools;
+use millstream_tests::wait::poll_until;
+use serde_json::{Value, json};
+
+use crate::shared;
+
+/// The definition of a kind as the API server has it.
+fn schema(stage: &Stage, plural: &str) -> Value {
+    let path =
+        format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.millstream.dev");
+    let crd = stage.api().get(&path).expect("the kind is installed");
+    crd["spec"]["versions"][0].clone()
+}
+
+/// Paths of all properties without a description.
+fn undescribed(schema: &Value, path: &str, found: &mut Vec<String>) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        if text(&property["description"]).is_empty() && path != ".metadata" {
+            found.push(path.clone());
+        }
+        undescribed(property, &path, found);
+    }
+    for inner in [&schema["items"], &schema["additionalProperties"]] {
+        undescribed(inner, &format!("{path}[]"), found);
+    }
+}
 
 #[test]
-fn a02_every_field_is_described() {
-    let _cluster = Kubernetes::shared();
+fn a01_a_job_that_is_applied_becomes_ready_and_every_order_arrives_exactly_once() {
+    let _shared = shared();
+    let stage = Stage::new("a01");
+    let flow = Flow::start(&stage);
+    stage.apply(&stage.orders());
+    let wait = [
+        "wait",
+        "streamjob/orders",
+        "--for=condition=Ready",
+        "--timeout=120s",
+    ];
+    stage.kubectl().run(&wait).expect_success();
+    flow.wait_for_more("by the ready job");
+
+    let job = stage.job("orders");
+    assert_eq!(job["status"]["state"], json!("Running"), "{job:#}");
+    assert_eq!(job["status"]["workers"]["summary"], json!("2/2"), "{job:#}");
+    assert_eq!(job["status"]["replicas"], json!(2), "{job:#}");
+    assert!(
+        holds(&job, "Valid", "True") && holds(&job, "CheckpointHealthy", "True"),
+        "{job:#}"
+    );
+    assert!(!holds(&job, "Stalled", "True"), "{job:#}");
+    stage.finish(flow, "orders");
+}
+
+#[test]
+fn a02_every_field_is_described_and_lists_show_what_counts() {
+    let _shared = shared();
+    let stage = Stage::new("a02");
+    for plural in ["streamjobs", "streamsavepoints"] {
+        let mut found = Vec::new();
+        let version = schema(&stage, plural);
+        undescribed(&version["schema"]["openAPIV3Schema"], "", &mut found);
+        assert!(found.is_empty(), "{plural}: no description of {found:?}");
+    }
+    let kubectl = stage.kubectl();
+    let explained = kubectl
+        .run(&["explain", "streamjob", "--recursive"])
+        .expect_success();
+    for field in [
+        "parallelism",
+        "dataflow",
+        "transactionTimeout",
+        "rollback",
+        "mountPath",
+    ] {
+        assert!(explained.contains(field), "{field} in {explained}");
+    }
+    let explained = kubectl
+        .run(&["explain", "sj.spec.upgrade.strategy"])
+        .expect_success();
+    assert!(explained.contains("Default: `Savepoint`"), "{explained}");
+
+    stage.apply(&stage.generated("counted", None));
+    stage.wait_ready("counted");
+    let listed = kubectl.run(&["get", "sj"]).expect_success();
+    let header = listed.lines().next().unwrap_or_default();
+    for column in [
+        "READY",
+        "STATE",
+        "PARALLELISM",
+        "WORKERS",
+        "LAST CHECKPOINT",
+        "AGE",
+    ] {
+        assert!(header.contains(column), "{listed}");
+    }
+    assert!(
+        listed.contains("Running") && listed.contains("1/1"),
+        "{listed}"
+    );
+    let listed = kubectl.run(&["get", "streaming"]).expect_success();
+    assert!(
+        listed.contains("streamjob.millstream.dev/counted"),
+        "{listed}"
+    );
+}
+
+/// What a hostile manifest says must become of it, in its second line.
+enum Fate {
+    Refused(String),
+    Invalid(String),
+}
+
+fn hostile() -> Vec<(String, String, Fate)> {
+    let directory = tools::root().join("tests/hostile");
+    let mut manifests = Vec::new();
+    for entry in std::fs::read_dir(directory).expect("the manifests are there") {
+        let path = entry.expect("a readable directory").path();
+        let name = path
+            .file_stem()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let manifest = std::fs::read_to_string(&path).expect("a text file");
+        let line = manifest.lines().nth(1).unwrap_or_default().to_owned();
+        let fate = if let Some(what) = line.strip_prefix("# refused: ") {
+            Fate::Refused(what.to_owned())
+        } else if let Some(what) = line.strip_prefix("# invalid: ") {
+            Fate::Invalid(what.to_owned())
+        } else {
+            panic!("{name}: the second line says nothing of its fate");
+        };
+        manifests.push((name, manifest, fate));
+    }
+    manifests.sort_by(|one, other| one.0.cmp(&other.0));
+    manifests
+}
+
+/// Applies them all; what did not meet its fate.
+fn apply_hostile(stage: &Stage) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut waiting = Vec::new();
+    for (name, manifest, fate) in hostile() {
+        let ran = stage.kubectl().run_with(&["apply", "-f", "-"], &manifest);
+        match fate {
+            Fate::Refused(what) if ran.ok || !ran.err.contains(&what) => {
+                faults.push(format!(
+                    "{name}: not refused for {what}: {}{}",
+                    ran.out, ran.err
+                ));
+            }
+            Fate::Refused(_) => {}
+            Fate::Invalid(what) if ran.ok => {
+                let object: Value = serde_yaml::from_str(&manifest).expect("YAML");
+                waiting.push((text(&object["metadata"]["name"]), what));
+            }
+            Fate::Invalid(_) => faults.push(format!("{name}: refused: {}", ran.err)),
+        }
+    }
+    for (job, what) in waiting {
+        let path = stage.job_path(&job);
+        let is_invalid = |object: &Value| {
+            holds(object, "Valid", "False") && message(object, "Valid").contains(&what)
+        };
+        let found = poll_until(Duration::from_secs(60), || {
+            stage.api().get(&path).filter(is_invalid)
+        });
+        if found.is_none() {
+            let object = stage.job(&job);
+            let valid = condition(&object, "Valid");
+            faults.push(format!("{job}: not Valid=False with {what}: {valid:?}"));
+        }
+    }
+    faults
+}
+
+#[test]
+fn a03_hostile_manifests_are_refused_with_their_place_and_disturb_no_job() {
+    let _shared = shared();
+    let stage = Stage::new("a03");
+    let flow = Flow::start(&stage);
+    stage.apply(&stage.orders());
+    stage.wait_ready("orders");
+    let uids = stage.pod_uids("orders");
+    let restarts = stage.job("orders")["status"]["attempt"].clone();
+
+    let faults = apply_hostile(&stage);
+    assert!(
+        faults.is_empty(),
+        "{} faults:\n{}",
+        faults.len(),
+        faults.join("\n")
+    );
+
+    flow.wait_for_more("beside hostile manifests");
+    assert_eq!(stage.pod_uids("orders"), uids);
+    assert_eq!(stage.job("orders")["status"]["attempt"], restarts);
+    stage.finish(flow, "orders");
+}
+
+#[test]
+fn a03_a_bad_change_leaves_the_valid_revision_running_until_it_is_corrected() {
+    let _shared = shared();
+    let stage = Stage::new("a03-change");
+    let flow = Flow::start(&stage);
+    stage.apply(&stage.orders());
+    let good = stage.wait_ready("orders");
+    let uids = stage.pod_uids("orders");
+
+    stage.apply(
+        &stage
+            .orders()
+            .set("/spec/dataflow/sinks/0/input", json!("enrichd")),
+    );
+    let bad = stage.wait_condition("orders", "Valid", "False");
+    assert!(
+        message(&bad, "Valid").contains("spec.dataflow.sinks[0].input"),
+        "{bad:#}"
+    );
+    assert!(
+        message(&bad, "Valid").contains("`enriched`"),
+        "the nearest name: {bad:#}"
+    );
+    flow.wait_for_more("by the last valid revision");
+    assert_eq!(stage.pod_uids("orders"), uids);
+    assert_eq!(
+        stage.job("orders")["status"]["revision"],
+        good["status"]["revision"]
+    );
+
+    stage.apply(&stage.orders());
+    stage.wait_ready("orders");
+    assert_eq!(
+        stage.pod_uids("orders"),
+        uids,
+        "nothing had to be restarted"
+    );
+    stage.finish(flow, "orders");
+}
+
+#[test]
+fn a03_another_restart_strategy_may_be_chosen_later_and_a_savepoint_never_changes() {
+    let _shared = shared();
+    let stage = Stage::new("a03-choice");
+    // Not started: the job is suspended from its creation.
+    let job = stage
+        .generated("choice", None)
+        .set("/spec/state", json!("Suspended"));
+    stage.apply(&job);
+    stage.apply(&job.set("/spec/restart", json!({"fixedDelay": {"delay": "2s"}})));
+
+    let savepoint = json!({"apiVersion": "millstream.dev/v1alpha1", "kind": "StreamSavepoint",
+        "metadata": {"name": "once"}, "spec": {"jobRef": {"name": "choice"}}});
+    stage.kubectl().apply(&savepoint).expect_success();
+    let patch = r#"{"spec": {"jobRef": {"name": "other"}}}"#;
+    let patched = stage
+        .kubectl()
+        .run(&["patch", "ssp", "once", "--type=merge", "-p", patch]);
+    assert!(patched.expect_failure().contains("cannot be changed"));
+}
+
+#[test]
+fn a50_the_status_stays_small_however_long_the_names_and_messages() {
+    let _shared = shared();
+    let stage = Stage::new("a50");
+    // Fifty faults with long texts in them.
+    let sinks: Vec<Value> = (0..50)
+        .map(|number| {
+            let input = format!("{}{number}", "n".repeat(120));
+            json!({"name": format!("sink-{number}"), "input": input, "blackhole": {}})
+        })
+        .collect();
+    stage.apply(
+        &stage
+            .generated("wordy", None)
+            .set("/spec/dataflow/sinks", json!(sinks)),
+    );
+    let job = stage.wait_condition("wordy", "Valid", "False");
+    let size = job["status"].to_string().len();
+    assert!(size < 32 * 1024, "the status has {size} bytes");
+
+    // A dozen revisions of one job.
+    let quick = stage
+        .generated("often", None)
+        .set("/spec/upgrade", json!({"strategy": "LastState"}));
+    stage.apply(&quick);
+    stage.wait_ready("often");
+    for retained in 4..9 {
+        stage.apply(
+            &quick
+                .clone()
+                .set("/spec/checkpoint/retained", json!(retained)),
+        );
+        stage.wait_ready("often");
+    }
+    let job = stage.job("often");
+    let size = job["status"].to_string().len();
+    assert!(size < 32 * 1024, "the status has {size} bytes");
+    let revisions = job["status"]["revisions"].as_array().map_or(0, Vec::len);
+    assert!(
+        (2..=10).contains(&revisions),
+        "{revisions} revisions: {job:#}"
+    );
 }

@@ -2,5 +2,36 @@
 //!
 //! Each test plays in a namespace of its own with an operator of its own. Names begin with the
 //! numbers of the table in `docs/testing.md`.
+//!
+//! [`contract`] is what people and tools see of the kinds, [`lifecycle`] a job from its first
+//! deployment to its deletion, [`upgrade`] how a change is brought in and how a bad one is kept
+//! out, [`faults`] what dies meanwhile, [`crash`] the operator that dies at every write,
+//! [`savepoints`] the second kind, [`tenancy`] several operators, namespaces and managers,
+//! [`figures`] what is measured.
 
 mod contract;
+mod crash;
+mod faults;
+mod figures;
+mod lifecycle;
+mod savepoints;
+mod tenancy;
+mod upgrade;
+
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Held by tests that share the machine with others.
+fn shared() -> RwLockReadGuard<'static, ()> {
+    MACHINE
+        .read()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Held by a test that measures, or disturbs what all use.
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE
+        .write()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

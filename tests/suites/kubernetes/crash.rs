@@ -1,0 +1,364 @@
+//! A16: the operator is killed before and after every write that it makes to the API.
+//!
+//! Its way to the API leads through a proxy that counts writes. A clean run says how many a
+//! scenario makes; then the scenario is run again for each of them and each side. A write before
+//! which the operator dies is never made; of one after which it dies, it never sees the answer.
+//! It is started again at once, and everything must converge: the same objects, the same end. All
+//! runs of a job are one life of its records, and they are audited at its end.
+//!
+//! Not counted: renewals of the lease, and events, which no decision depends on.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use millstream_tests::kubernetes::flow::Flow;
+use millstream_tests::kubernetes::operator::Operator;
+use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, text};
+use millstream_tests::proxy::{Action, Hook, Proxy, Request};
+use millstream_tests::server::Server;
+use millstream_tests::wait::pause;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::shared;
+
+/// On which side of a write the operator dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Before,
+    After,
+}
+
+/// What the proxy does: counts, and kills at one write.
+#[derive(Debug, Default)]
+struct Killer {
+    writes: AtomicUsize,
+    log: Mutex<Vec<String>>,
+    victim: Mutex<Option<i32>>,
+    died: AtomicBool,
+}
+
+impl Killer {
+    /// What to do with a request, given the write to kill at.
+    fn judge(self: &Arc<Self>, request: &Request, at: Option<(usize, Side)>) -> Action {
+        if !is_write(request) {
+            return Action::Forward;
+        }
+        let number = self.writes.fetch_add(1, Ordering::SeqCst);
+        let line = format!("{} {}", request.method, request.place());
+        self.log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(line);
+        let killer = Arc::clone(self);
+        let hook: Hook = Box::new(move || killer.kill());
+        match at {
+            Some((at, Side::Before)) if at == number => Action::CutBefore(hook),
+            Some((at, Side::After)) if at == number => Action::CutAfter(hook),
+            _ => Action::Forward,
+        }
+    }
+
+    fn kill(&self) {
+        let victim = *self.victim.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pid) = victim.and_then(Pid::from_raw) {
+            drop(kill_process(pid, Signal::KILL));
+        }
+        self.died.store(true, Ordering::SeqCst);
+    }
+
+    fn writes(&self) -> Vec<String> {
+        self.log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+fn is_write(request: &Request) -> bool {
+    let place = request.place();
+    request.method != "GET" && !place.contains("/leases") && !place.ends_with("/events")
+}
+
+/// A stage whose operator can be killed at a write.
+struct Theatre {
+    stage: Stage,
+    proxy: Proxy,
+    _gate: Server,
+    kills: usize,
+    runs: usize,
+}
+
+impl Theatre {
+    fn new(name: &str) -> Self {
+        let mut parts = None;
+        let stage = Stage::with_operator(name, |cluster, namespace, scratch| {
+            let (gate, address) = cluster.gate(None);
+            let proxy = Proxy::start("127.0.0.1", &address);
+            let address = proxy.address();
+            parts = Some((gate, proxy));
+            Operator::prepare(&address, &[namespace], scratch.path(), "operator")
+        });
+        let (gate, proxy) = parts.expect("the operator was prepared");
+        let mut theatre = Self {
+            stage,
+            proxy,
+            _gate: gate,
+            kills: 0,
+            runs: 0,
+        };
+        theatre.stage.operator.run();
+        theatre.stage.operator.wait_until_ready();
+        theatre
+    }
+
+    /// Makes a change and waits for its end, while the operator is killed at one write and started
+    /// again; the writes that were made.
+    fn run(
+        &mut self,
+        at: Option<(usize, Side)>,
+        change: &dyn Fn(&Stage),
+        is_done: &dyn Fn(&Stage) -> bool,
+    ) -> Vec<String> {
+        self.runs += 1;
+        let killer = Arc::new(Killer::default());
+        *killer.victim.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(self.stage.operator.server().pid());
+        let judge = Arc::clone(&killer);
+        self.proxy.set_rule(move |request| judge.judge(request, at));
+        change(&self.stage);
+        let started = Instant::now();
+        while !is_done(&self.stage) {
+            if killer.died.swap(false, Ordering::SeqCst) {
+                self.kills += 1;
+                self.stage.operator.kill();
+                self.stage.operator.run();
+            }
+            assert!(
+                started.elapsed() < DEADLINE,
+                "killed {at:?}, it does not converge:\n{}\nwrites:\n{}\n{}",
+                self.stage.describe("orders"),
+                killer.writes().join("\n"),
+                self.stage.operator.output()
+            );
+            pause(Duration::from_millis(100));
+        }
+        self.proxy.set_rule(|_| Action::Forward);
+        // It may have died at a write after the end that was waited for.
+        if !self.stage.operator.is_running() {
+            self.kills += usize::from(killer.died.load(Ordering::SeqCst));
+            self.stage.operator.run();
+        }
+        self.stage.operator.wait_until_ready();
+        killer.writes()
+    }
+}
+
+/// What must be alike after every run: names of objects without what is random in them, and what
+/// they ask for.
+fn objects(stage: &Stage) -> BTreeSet<String> {
+    let kinds = [
+        ("apis/apps/v1", "deployments"),
+        ("api/v1", "services"),
+        ("apis/policy/v1", "poddisruptionbudgets"),
+        ("apis/networking.k8s.io/v1", "networkpolicies"),
+    ];
+    let mut found = BTreeSet::new();
+    for (group, kind) in kinds {
+        for object in stage.api().list(&stage.path(group, kind)) {
+            let name = text(&object["metadata"]["name"]);
+            let replicas = &object["spec"]["replicas"];
+            found.insert(format!("{kind}/{name} {replicas}"));
+        }
+    }
+    found
+}
+
+fn job(stage: &Stage) -> Option<Value> {
+    stage.api().get(&stage.job_path("orders"))
+}
+
+fn is_ready(stage: &Stage) -> bool {
+    job(stage).is_some_and(|job| {
+        holds(&job, "Ready", "True")
+            && !holds(&job, "Reconciling", "True")
+            && job["status"]["upgrade"].is_null()
+    })
+}
+
+fn is_suspended(stage: &Stage) -> bool {
+    job(stage).is_some_and(|job| holds(&job, "Suspended", "True"))
+        && stage.pod_uids("orders").is_empty()
+}
+
+fn is_gone(stage: &Stage) -> bool {
+    job(stage).is_none() && objects(stage).is_empty() && stage.pod_uids("orders").is_empty()
+}
+
+/// Plays a change once without a kill, and then once for every write and side. `undo` is played
+/// after each, also under kills, so that the change can be made again.
+fn at_every_write(
+    theatre: &mut Theatre,
+    name: &str,
+    change: (&dyn Fn(&Stage), &dyn Fn(&Stage) -> bool),
+    undo: (&dyn Fn(&Stage), &dyn Fn(&Stage) -> bool),
+) {
+    let there = theatre.run(None, change.0, change.1);
+    let expected = objects(&theatre.stage);
+    let back = theatre.run(None, undo.0, undo.1);
+    let undone = objects(&theatre.stage);
+    println!(
+        "a16 {name}: {} writes there, {} back",
+        there.len(),
+        back.len()
+    );
+    for line in there.iter().chain(&back) {
+        println!("a16 {name}:   {line}");
+    }
+    assert!(!there.is_empty(), "a change makes the operator write");
+    for number in 0..there.len().max(back.len()) {
+        for side in [Side::Before, Side::After] {
+            theatre.run(Some((number, side)), change.0, change.1);
+            assert_eq!(
+                objects(&theatre.stage),
+                expected,
+                "{name} {number} {side:?}"
+            );
+            theatre.run(Some((number, side)), undo.0, undo.1);
+            assert_eq!(
+                objects(&theatre.stage),
+                undone,
+                "{name} {number} {side:?}, undone"
+            );
+        }
+    }
+    println!(
+        "a16 {name}: {} kills in {} runs",
+        theatre.kills, theatre.runs
+    );
+    assert!(
+        theatre.kills >= 2 * there.len(),
+        "the operator was killed at every write"
+    );
+}
+
+fn spec(stage: &Stage, spec: &Value) {
+    stage.change("orders", spec.clone());
+}
+
+/// Changes the dataflow without changing what comes out.
+fn upgrade(stage: &Stage, number: i64) {
+    spec(stage, &json!({"checkpoint": {"retained": number}}));
+}
+
+#[test]
+fn a16_apply_and_delete_converge_wherever_the_operator_dies() {
+    let _shared = shared();
+    let mut theatre = Theatre::new("a16-apply");
+    let flow = Flow::start(&theatre.stage);
+    let manifest = theatre
+        .stage
+        .orders()
+        .set("/spec/deletion", json!({"policy": "Savepoint"}));
+    let apply = |stage: &Stage| stage.apply(&manifest);
+    let delete = |stage: &Stage| {
+        stage.api().delete(&stage.job_path("orders"));
+    };
+    at_every_write(
+        &mut theatre,
+        "apply and delete",
+        (&apply, &is_ready),
+        (&delete, &is_gone),
+    );
+    theatre.run(None, &apply, &is_ready);
+    theatre.stage.finish(flow, "orders");
+}
+
+#[test]
+fn a16_an_upgrade_by_savepoint_converges_wherever_the_operator_dies() {
+    let _shared = shared();
+    let mut theatre = Theatre::new("a16-upgrade");
+    let flow = Flow::start(&theatre.stage);
+    let manifest = theatre.stage.orders();
+    theatre.run(None, &|stage| stage.apply(&manifest), &is_ready);
+    let there = |stage: &Stage| upgrade(stage, 5);
+    let back = |stage: &Stage| upgrade(stage, 4);
+    theatre.run(None, &back, &is_ready);
+    at_every_write(
+        &mut theatre,
+        "upgrade",
+        (&there, &is_ready),
+        (&back, &is_ready),
+    );
+    theatre.stage.finish(flow, "orders");
+}
+
+#[test]
+fn a16_a_rescale_converges_wherever_the_operator_dies() {
+    let _shared = shared();
+    let mut theatre = Theatre::new("a16-rescale");
+    let flow = Flow::start(&theatre.stage);
+    let manifest = theatre.stage.orders();
+    theatre.run(None, &|stage| stage.apply(&manifest), &is_ready);
+    let scale =
+        |parallelism: i64| move |stage: &Stage| spec(stage, &json!({"parallelism": parallelism}));
+    let runs_with = |parallelism: i64| {
+        move |stage: &Stage| {
+            is_ready(stage)
+                && job(stage).is_some_and(|job| job["status"]["parallelism"] == json!(parallelism))
+        }
+    };
+    let (up, down) = (scale(3), scale(2));
+    let (is_up, is_down) = (runs_with(3), runs_with(2));
+    at_every_write(&mut theatre, "rescale", (&up, &is_up), (&down, &is_down));
+    theatre.stage.finish(flow, "orders");
+}
+
+#[test]
+fn a16_suspension_and_resumption_converge_wherever_the_operator_dies() {
+    let _shared = shared();
+    let mut theatre = Theatre::new("a16-suspend");
+    let flow = Flow::start(&theatre.stage);
+    let manifest = theatre.stage.orders();
+    theatre.run(None, &|stage| stage.apply(&manifest), &is_ready);
+    let suspend = |stage: &Stage| spec(stage, &json!({"state": "Suspended"}));
+    let resume = |stage: &Stage| spec(stage, &json!({"state": "Running"}));
+    at_every_write(
+        &mut theatre,
+        "suspend",
+        (&suspend, &is_suspended),
+        (&resume, &is_ready),
+    );
+    theatre.stage.finish(flow, "orders");
+}
+
+#[test]
+fn what_is_not_about_a_job_is_no_write_to_die_at() {
+    let request = |method: &str, path: &str| Request {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        body: Vec::new(),
+    };
+    assert!(is_write(&request(
+        "PATCH",
+        "/apis/apps/v1/namespaces/n/deployments/d?force=true"
+    )));
+    assert!(is_write(&request(
+        "DELETE",
+        "/api/v1/namespaces/n/configmaps/c"
+    )));
+    assert!(!is_write(&request(
+        "GET",
+        "/api/v1/namespaces/n/pods?watch=true"
+    )));
+    assert!(!is_write(&request(
+        "PUT",
+        "/apis/coordination.k8s.io/v1/namespaces/n/leases/l"
+    )));
+    assert!(!is_write(&request(
+        "POST",
+        "/apis/events.k8s.io/v1/namespaces/n/events"
+    )));
+}

@@ -1,0 +1,150 @@
+//! What dies while the job goes on: coordinators, workers, all pods, the operator, the store.
+
+use std::time::{Duration, Instant};
+
+use millstream_tests::kubernetes::HOST;
+use millstream_tests::kubernetes::flow::Flow;
+use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds};
+use millstream_tests::proxy::{Action, Proxy};
+use millstream_tests::wait::{pause, wait_until};
+use serde_json::{Value, json};
+
+use crate::{alone, shared};
+
+/// A ready order job with orders flowing through it.
+fn running(name: &str) -> (Stage, Flow) {
+    let stage = Stage::new(name);
+    let flow = Flow::start(&stage);
+    stage.apply(&stage.orders());
+    stage.wait_ready("orders");
+    flow.wait_for_more("before any fault");
+    (stage, flow)
+}
+
+fn attempt(job: &Value) -> i64 {
+    job["status"]["attempt"].as_i64().unwrap_or_default()
+}
+
+#[test]
+fn a13_a_killed_coordinator_comes_back_and_goes_on() {
+    let _shared = shared();
+    let (stage, flow) = running("a13");
+    let before = attempt(&stage.job("orders"));
+    for _ in 0..3 {
+        stage.kill_processes("orders", "coordinator");
+        flow.wait_for_more("after the coordinator was killed");
+    }
+    let job = stage.wait_for_job("orders", "it is ready again", DEADLINE, |job| {
+        holds(job, "Ready", "True") && attempt(job) >= before + 3
+    });
+    assert!(!holds(&job, "Stalled", "True"), "{job:#}");
+    stage.finish(flow, "orders");
+}
+
+#[test]
+fn a14_killed_workers_come_back_and_the_job_goes_on() {
+    let _shared = shared();
+    let (stage, flow) = running("a14");
+    let before = attempt(&stage.job("orders"));
+    for _ in 0..3 {
+        stage.kill_processes("orders", "worker");
+        flow.wait_for_more("after the workers were killed");
+    }
+    stage.wait_for_job("orders", "it is ready again", DEADLINE, |job| {
+        holds(job, "Ready", "True") && attempt(job) > before
+    });
+    stage.finish(flow, "orders");
+}
+
+#[test]
+fn a15_a_job_whose_pods_are_all_deleted_comes_back() {
+    let _shared = shared();
+    let (stage, flow) = running("a15");
+    for _ in 0..2 {
+        assert_eq!(stage.kill_pods("orders", "worker"), 2);
+        assert_eq!(stage.kill_pods("orders", "coordinator"), 1);
+        flow.wait_for_more("after all pods were deleted");
+    }
+    // Also what makes pods: the operator builds it again.
+    let path = stage.path("apis/apps/v1", "deployments/");
+    for deployment in ["orders-workers", "orders-coordinator"] {
+        assert!(
+            stage.api().delete(&format!("{path}{deployment}")),
+            "{deployment} is there"
+        );
+    }
+    wait_until("the deployments are back", DEADLINE, || {
+        ["orders-workers", "orders-coordinator"].iter().all(|name| {
+            let found = stage.api().get(&format!("{path}{name}"));
+            found.is_some_and(|found| found["metadata"]["deletionTimestamp"].is_null())
+        })
+    });
+    flow.wait_for_more("after the deployments were deleted");
+    stage.wait_ready("orders");
+    stage.finish(flow, "orders");
+}
+
+#[test]
+fn a17_without_an_operator_for_five_minutes_a_job_survives_kills_by_itself() {
+    let _shared = shared();
+    let (mut stage, flow) = running("a17");
+    stage.operator.kill();
+    let (started, mut kills) = (Instant::now(), 0);
+    while started.elapsed() < Duration::from_mins(5) {
+        let role = if kills % 3 == 2 {
+            "coordinator"
+        } else {
+            "worker"
+        };
+        if kills % 2 == 0 {
+            stage.kill_processes("orders", role);
+        } else {
+            assert!(stage.kill_pods("orders", role) > 0, "a {role} runs");
+        }
+        kills += 1;
+        flow.wait_for_more("while there is no operator");
+        pause(Duration::from_secs(8));
+    }
+    assert!(kills > 10, "{kills} kills");
+    println!("a17: {kills} kills in five minutes without an operator");
+    stage.operator.run();
+    stage.operator.wait_until_ready();
+    let job = stage.wait_ready("orders");
+    assert!(attempt(&job) > 10, "{job:#}");
+    stage.finish(flow, "orders");
+}
+
+/// A job whose store is behind a proxy.
+#[test]
+fn a22_a_store_that_fails_is_slow_or_refuses_costs_time_and_no_record() {
+    let _alone = alone();
+    let stage = Stage::new("a22");
+    let endpoint = stage.world.minio.endpoint();
+    let proxy = Proxy::start(HOST, endpoint.trim_start_matches("http://"));
+    let flow = Flow::start(&stage);
+    let address = json!(format!("http://{}", proxy.address()));
+    let manifest = stage
+        .orders()
+        .set("/spec/coordinator/env/1/value", address.clone())
+        .set("/spec/workers/pod/env/1/value", address);
+    stage.apply(&manifest);
+    stage.wait_ready("orders");
+    for fault in ["503", "slow", "403", "503"] {
+        proxy.set_rule(move |_| match fault {
+            "slow" => Action::Delay(Duration::from_secs(3)),
+            status => Action::Answer(status.parse().expect("a number")),
+        });
+        stage.wait_for_job(
+            "orders",
+            "its checkpoints are no longer healthy",
+            DEADLINE,
+            |job| fault == "slow" || holds(job, "CheckpointHealthy", "False"),
+        );
+        pause(Duration::from_secs(10));
+        proxy.set_rule(|_| Action::Forward);
+        flow.wait_for_more(&format!("after the store was back from {fault}"));
+    }
+    let job = stage.wait_ready("orders");
+    assert!(holds(&job, "CheckpointHealthy", "True"), "{job:#}");
+    stage.finish(flow, "orders");
+}

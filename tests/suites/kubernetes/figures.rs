@@ -1,0 +1,80 @@
+//! What is measured, one figure per line, for README. Deadlines here only catch what is broken.
+
+use std::time::{Duration, Instant};
+
+use millstream_tests::kubernetes::flow::Flow;
+use millstream_tests::kubernetes::stage::Stage;
+use serde_json::json;
+
+use crate::alone;
+
+const ROUNDS: usize = 5;
+
+fn print(figure: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let middle = times[times.len() / 2];
+    println!("figure: {figure}: median {middle:.1?} of {times:.1?}");
+}
+
+/// Resident memory of a process, MiB.
+fn resident(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    kib.unwrap_or(0_u64) / 1024
+}
+
+#[test]
+fn figures_of_one_job() {
+    let _alone = alone();
+    let mut stage = Stage::new("figures");
+    let mut ready = Vec::new();
+    for round in 0..ROUNDS {
+        let job = stage.generated(&format!("round-{round}"), None);
+        let started = Instant::now();
+        stage.apply(&job);
+        stage.wait_ready(job.name());
+        ready.push(started.elapsed());
+        stage.api().delete(&stage.job_path(job.name()));
+    }
+    print("kubectl apply to Ready", ready);
+
+    let flow = Flow::start_fast(&stage);
+    stage.apply(&stage.orders());
+    stage.wait_ready("orders");
+    flow.wait_for_more("before the measurements");
+    let mut upgrades = Vec::new();
+    for round in 0..ROUNDS {
+        let gap = flow.gap_during(|| {
+            stage.change("orders", json!({"checkpoint": {"retained": 4 + round}}));
+            stage.wait_ready("orders");
+        });
+        upgrades.push(gap);
+    }
+    print(
+        "savepoint upgrade, longest time without committed output",
+        upgrades,
+    );
+    for role in ["worker", "coordinator"] {
+        let mut kills = Vec::new();
+        for _ in 0..ROUNDS {
+            let gap = flow.gap_during(|| {
+                stage.kill_pods("orders", role);
+                flow.wait_for_more("after a pod was deleted");
+                flow.wait_for_more("once more");
+            });
+            kills.push(gap);
+            stage.wait_ready("orders");
+        }
+        print(
+            &format!("{role} pods deleted, longest time without committed output"),
+            kills,
+        );
+    }
+    let pid = stage.operator.server().pid();
+    println!(
+        "figure: operator with one job, this build: {} MiB resident",
+        resident(pid)
+    );
+    stage.finish(flow, "orders");
+}
