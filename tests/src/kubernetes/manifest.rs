@@ -22,8 +22,8 @@ impl Manifest {
         let file = OrderJobFile::new(&world.broker.bootstrap(), &storage).into_text();
         let object: Value = serde_yaml::from_str(&file).expect("the example is YAML");
         let topic = |name: &str| json!(format!("{namespace}-{name}"));
-        let kafka = format!("/spec/dataflow/sinks/0/kafka");
-        let dead = format!("/spec/dataflow/sinks/1/kafka");
+        let kafka = "/spec/dataflow/sinks/0/kafka";
+        let dead = "/spec/dataflow/sinks/1/kafka";
         Self(object)
             .set("/metadata/name", json!("orders"))
             .set("/spec/image", json!(IMAGE))

@@ -30,7 +30,7 @@ pub struct Operator {
     log: PathBuf,
     port: u16,
     server: Option<Server>,
-    _gate: Option<Server>,
+    gate: Option<Server>,
 }
 
 impl Operator {
@@ -40,7 +40,7 @@ impl Operator {
     pub fn start(cluster: &Kubernetes, namespaces: &[&str], directory: &Path) -> Self {
         let (gate, address) = cluster.gate(None);
         let mut operator = Self::prepare(&address, namespaces, directory, "operator");
-        operator._gate = Some(gate);
+        operator.gate = Some(gate);
         operator.run();
         operator
     }
@@ -51,7 +51,7 @@ impl Operator {
     pub fn prepare(address: &str, namespaces: &[&str], directory: &Path, name: &str) -> Self {
         let program = binary();
         assert!(
-            program.exists(),
+            std::fs::exists(&program).unwrap_or(false),
             "{} is not there: cargo build -p millstream-operator",
             program.display()
         );
@@ -71,7 +71,7 @@ impl Operator {
             log: directory.join(format!("{name}.log")),
             port,
             server: None,
-            _gate: None,
+            gate: None,
         }
     }
 

@@ -175,7 +175,7 @@ impl Stage {
 
     /// Merges a change into the spec of a `StreamJob`.
     #[track_caller]
-    pub fn change(&self, name: &str, spec: Value) {
+    pub fn change(&self, name: &str, spec: &Value) {
         let change = json!({"spec": spec});
         self.api()
             .patch(&self.job_path(name), Patch::Merge, &change)
@@ -283,7 +283,7 @@ impl Stage {
     /// Suspends a job and waits until its pods are gone.
     #[track_caller]
     pub fn suspend(&self, job: &str) {
-        self.change(job, json!({"state": "Suspended"}));
+        self.change(job, &json!({"state": "Suspended"}));
         self.wait_condition(job, "Suspended", "True");
         wait_until("the pods of the suspended job are gone", DEADLINE, || {
             self.pod_uids(job).is_empty()
@@ -313,7 +313,9 @@ impl Stage {
         for pod in self.api().list(&self.path("api/v1", "pods")) {
             let name = super::stage::text(&pod["metadata"]["name"]);
             let logs = kubectl.run(&["logs", &name, "--tail=200"]).out;
-            text.push_str(&format!("---- logs of {name}\n{logs}\n"));
+            for part in ["---- logs of ", &name, "\n", &logs, "\n"] {
+                text.push_str(part);
+            }
         }
         drop(std::fs::write(self.scratch.join("evidence"), text));
     }

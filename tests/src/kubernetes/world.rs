@@ -60,7 +60,7 @@ pub(super) fn load_images() {
     tools::install("cluster.sh", &["load", &file.to_string_lossy()]);
     for node in ["node-1", "node-2"] {
         let socket = home().join(node).join("containerd.sock");
-        if !socket.exists() {
+        if !std::fs::exists(&socket).unwrap_or(false) {
             continue;
         }
         let tagged = Command::new("ctr")

@@ -169,7 +169,7 @@ fn apply_hostile(stage: &Stage) -> Vec<String> {
         let is_invalid = |object: &Value| {
             holds(object, "Valid", "False") && message(object, "Valid").contains(&what)
         };
-        let found = poll_until(Duration::from_secs(60), || {
+        let found = poll_until(Duration::from_mins(1), || {
             stage.api().get(&path).filter(is_invalid)
         });
         if found.is_none() {

@@ -64,7 +64,8 @@ impl Killer {
     fn kill(&self) {
         let victim = *self.victim.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pid) = victim.and_then(Pid::from_raw) {
-            drop(kill_process(pid, Signal::KILL));
+            // It may have ended by itself.
+            let _gone = kill_process(pid, Signal::KILL);
         }
         self.died.store(true, Ordering::SeqCst);
     }
@@ -116,21 +117,16 @@ impl Theatre {
 
     /// Makes a change and waits for its end, while the operator is killed at one write and started
     /// again; the writes that were made.
-    fn run(
-        &mut self,
-        at: Option<(usize, Side)>,
-        change: &dyn Fn(&Stage),
-        is_done: &dyn Fn(&Stage) -> bool,
-    ) -> Vec<String> {
+    fn run(&mut self, at: Option<(usize, Side)>, act: Act<'_>) -> Vec<String> {
         self.runs += 1;
         let killer = Arc::new(Killer::default());
         *killer.victim.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(self.stage.operator.server().pid());
         let judge = Arc::clone(&killer);
         self.proxy.set_rule(move |request| judge.judge(request, at));
-        change(&self.stage);
+        (act.change)(&self.stage);
         let started = Instant::now();
-        while !is_done(&self.stage) {
+        while !(act.is_done)(&self.stage) {
             if killer.died.swap(false, Ordering::SeqCst) {
                 self.kills += 1;
                 self.stage.operator.kill();
@@ -154,6 +150,13 @@ impl Theatre {
         self.stage.operator.wait_until_ready();
         killer.writes()
     }
+}
+
+/// A change, and when it has come to its end.
+#[derive(Clone, Copy)]
+struct Act<'a> {
+    change: &'a dyn Fn(&Stage),
+    is_done: &'a dyn Fn(&Stage) -> bool,
 }
 
 /// What must be alike after every run: names of objects without what is random in them, and what
@@ -199,15 +202,10 @@ fn is_gone(stage: &Stage) -> bool {
 
 /// Plays a change once without a kill, and then once for every write and side. `undo` is played
 /// after each, also under kills, so that the change can be made again.
-fn at_every_write(
-    theatre: &mut Theatre,
-    name: &str,
-    change: (&dyn Fn(&Stage), &dyn Fn(&Stage) -> bool),
-    undo: (&dyn Fn(&Stage), &dyn Fn(&Stage) -> bool),
-) {
-    let there = theatre.run(None, change.0, change.1);
+fn at_every_write(theatre: &mut Theatre, name: &str, change: Act<'_>, undo: Act<'_>) {
+    let there = theatre.run(None, change);
     let expected = objects(&theatre.stage);
-    let back = theatre.run(None, undo.0, undo.1);
+    let back = theatre.run(None, undo);
     let undone = objects(&theatre.stage);
     println!(
         "a16 {name}: {} writes there, {} back",
@@ -220,13 +218,13 @@ fn at_every_write(
     assert!(!there.is_empty(), "a change makes the operator write");
     for number in 0..there.len().max(back.len()) {
         for side in [Side::Before, Side::After] {
-            theatre.run(Some((number, side)), change.0, change.1);
+            theatre.run(Some((number, side)), change);
             assert_eq!(
                 objects(&theatre.stage),
                 expected,
                 "{name} {number} {side:?}"
             );
-            theatre.run(Some((number, side)), undo.0, undo.1);
+            theatre.run(Some((number, side)), undo);
             assert_eq!(
                 objects(&theatre.stage),
                 undone,
@@ -245,7 +243,7 @@ fn at_every_write(
 }
 
 fn spec(stage: &Stage, spec: &Value) {
-    stage.change("orders", spec.clone());
+    stage.change("orders", spec);
 }
 
 /// Changes the dataflow without changing what comes out.
@@ -266,13 +264,16 @@ fn a16_apply_and_delete_converge_wherever_the_operator_dies() {
     let delete = |stage: &Stage| {
         stage.api().delete(&stage.job_path("orders"));
     };
-    at_every_write(
-        &mut theatre,
-        "apply and delete",
-        (&apply, &is_ready),
-        (&delete, &is_gone),
-    );
-    theatre.run(None, &apply, &is_ready);
+    let there = Act {
+        change: &apply,
+        is_done: &is_ready,
+    };
+    let back = Act {
+        change: &delete,
+        is_done: &is_gone,
+    };
+    at_every_write(&mut theatre, "apply and delete", there, back);
+    theatre.run(None, there);
     theatre.stage.finish(flow, "orders");
 }
 
@@ -282,16 +283,23 @@ fn a16_an_upgrade_by_savepoint_converges_wherever_the_operator_dies() {
     let mut theatre = Theatre::new("a16-upgrade");
     let flow = Flow::start(&theatre.stage);
     let manifest = theatre.stage.orders();
-    theatre.run(None, &|stage| stage.apply(&manifest), &is_ready);
-    let there = |stage: &Stage| upgrade(stage, 5);
-    let back = |stage: &Stage| upgrade(stage, 4);
-    theatre.run(None, &back, &is_ready);
-    at_every_write(
-        &mut theatre,
-        "upgrade",
-        (&there, &is_ready),
-        (&back, &is_ready),
+    theatre.run(
+        None,
+        Act {
+            change: &|stage| stage.apply(&manifest),
+            is_done: &is_ready,
+        },
     );
+    let there = Act {
+        change: &|stage| upgrade(stage, 5),
+        is_done: &is_ready,
+    };
+    let back = Act {
+        change: &|stage| upgrade(stage, 4),
+        is_done: &is_ready,
+    };
+    theatre.run(None, back);
+    at_every_write(&mut theatre, "upgrade", there, back);
     theatre.stage.finish(flow, "orders");
 }
 
@@ -301,7 +309,13 @@ fn a16_a_rescale_converges_wherever_the_operator_dies() {
     let mut theatre = Theatre::new("a16-rescale");
     let flow = Flow::start(&theatre.stage);
     let manifest = theatre.stage.orders();
-    theatre.run(None, &|stage| stage.apply(&manifest), &is_ready);
+    theatre.run(
+        None,
+        Act {
+            change: &|stage| stage.apply(&manifest),
+            is_done: &is_ready,
+        },
+    );
     let scale =
         |parallelism: i64| move |stage: &Stage| spec(stage, &json!({"parallelism": parallelism}));
     let runs_with = |parallelism: i64| {
@@ -312,7 +326,15 @@ fn a16_a_rescale_converges_wherever_the_operator_dies() {
     };
     let (up, down) = (scale(3), scale(2));
     let (is_up, is_down) = (runs_with(3), runs_with(2));
-    at_every_write(&mut theatre, "rescale", (&up, &is_up), (&down, &is_down));
+    let there = Act {
+        change: &up,
+        is_done: &is_up,
+    };
+    let back = Act {
+        change: &down,
+        is_done: &is_down,
+    };
+    at_every_write(&mut theatre, "rescale", there, back);
     theatre.stage.finish(flow, "orders");
 }
 
@@ -322,15 +344,24 @@ fn a16_suspension_and_resumption_converge_wherever_the_operator_dies() {
     let mut theatre = Theatre::new("a16-suspend");
     let flow = Flow::start(&theatre.stage);
     let manifest = theatre.stage.orders();
-    theatre.run(None, &|stage| stage.apply(&manifest), &is_ready);
+    theatre.run(
+        None,
+        Act {
+            change: &|stage| stage.apply(&manifest),
+            is_done: &is_ready,
+        },
+    );
     let suspend = |stage: &Stage| spec(stage, &json!({"state": "Suspended"}));
     let resume = |stage: &Stage| spec(stage, &json!({"state": "Running"}));
-    at_every_write(
-        &mut theatre,
-        "suspend",
-        (&suspend, &is_suspended),
-        (&resume, &is_ready),
-    );
+    let there = Act {
+        change: &suspend,
+        is_done: &is_suspended,
+    };
+    let back = Act {
+        change: &resume,
+        is_done: &is_ready,
+    };
+    at_every_write(&mut theatre, "suspend", there, back);
     theatre.stage.finish(flow, "orders");
 }
 

@@ -46,7 +46,7 @@ fn figures_of_one_job() {
     let mut upgrades = Vec::new();
     for round in 0..ROUNDS {
         let gap = flow.gap_during(|| {
-            stage.change("orders", json!({"checkpoint": {"retained": 4 + round}}));
+            stage.change("orders", &json!({"checkpoint": {"retained": 4 + round}}));
             stage.wait_ready("orders");
         });
         upgrades.push(gap);

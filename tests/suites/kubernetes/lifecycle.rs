@@ -69,7 +69,7 @@ fn a09_a_suspended_job_has_no_pods_and_goes_on_from_its_savepoint() {
     pause(Duration::from_secs(2));
     assert_eq!(flow.seen(), seen);
 
-    stage.change("orders", json!({"state": "Running"}));
+    stage.change("orders", &json!({"state": "Running"}));
     let job = stage.wait_ready("orders");
     assert!(holds(&job, "RestoredFromState", "True"), "{job:#}");
     flow.wait_for_more("after the second resumption");
@@ -85,7 +85,7 @@ fn a10_a_new_restart_time_restarts_the_job_once() {
     stage.wait_ready("orders");
     let before = stage.pod_uids("orders");
 
-    stage.change("orders", json!({"restartAt": "2026-11-24T12:00:00Z"}));
+    stage.change("orders", &json!({"restartAt": "2026-11-24T12:00:00Z"}));
     stage.wait_ready("orders");
     let after = stage.pod_uids("orders");
     assert!(
@@ -94,7 +94,7 @@ fn a10_a_new_restart_time_restarts_the_job_once() {
     );
     flow.wait_for_more("after the restart");
     // The same value again restarts nothing.
-    stage.change("orders", json!({"restartAt": "2026-11-24T12:00:00Z"}));
+    stage.change("orders", &json!({"restartAt": "2026-11-24T12:00:00Z"}));
     flow.wait_for_more("after a change that is none");
     assert_eq!(stage.pod_uids("orders"), after);
     stage.finish(flow, "orders");
@@ -242,7 +242,7 @@ fn a31_a_deletion_that_cannot_succeed_ends_at_its_deadline_and_checkpoints_stay(
     stage.kill_pods("stuck", "worker");
     stage.kill_pods("stuck", "coordinator");
     let took = delete(&stage, "stuck");
-    assert!(took < Duration::from_secs(60), "{took:?}");
+    assert!(took < Duration::from_mins(1), "{took:?}");
     assert!(!stage.stored("stuck").is_empty(), "checkpoints stay");
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::shared;
 
-fn savepoint(name: &str, job: &str, more: Value) -> Value {
+fn savepoint(name: &str, job: &str, more: &Value) -> Value {
     let mut spec = json!({"jobRef": {"name": job}});
     for (key, value) in more.as_object().into_iter().flatten() {
         spec[key] = value.clone();
@@ -43,13 +43,13 @@ fn a29_a_savepoint_completes_outlives_its_job_and_is_disposed_of_while_the_job_i
 
     let kubectl = stage.kubectl();
     kubectl
-        .apply(&savepoint("kept", "orders", json!({})))
+        .apply(&savepoint("kept", "orders", &json!({})))
         .expect_success();
     kubectl
         .apply(&savepoint(
             "thrown-away",
             "orders",
-            json!({"retain": false}),
+            &json!({"retain": false}),
         ))
         .expect_success();
     let kept = wait_for_state(&stage, "kept", "Completed");
@@ -69,7 +69,7 @@ fn a29_a_savepoint_completes_outlives_its_job_and_is_disposed_of_while_the_job_i
         || objects(&stage, &thrown_away) == 0,
     );
     assert!(objects(&stage, &kept) > 0, "the other one stays");
-    stage.change("orders", json!({"state": "Running"}));
+    stage.change("orders", &json!({"state": "Running"}));
     stage.wait_ready("orders");
     stage.finish(flow, "orders");
 }
@@ -83,16 +83,16 @@ fn a29_a_savepoint_of_a_job_that_is_down_is_retried_until_its_deadline() {
     stage.wait_condition("sleeper", "Suspended", "True");
     let kubectl = stage.kubectl();
     kubectl
-        .apply(&savepoint("late", "sleeper", json!({"deadline": "12s"})))
+        .apply(&savepoint("late", "sleeper", &json!({"deadline": "12s"})))
         .expect_success();
     kubectl
-        .apply(&savepoint("patient", "sleeper", json!({})))
+        .apply(&savepoint("patient", "sleeper", &json!({})))
         .expect_success();
     kubectl
         .apply(&savepoint(
             "of-nobody",
             "nobody",
-            json!({"deadline": "12s"}),
+            &json!({"deadline": "12s"}),
         ))
         .expect_success();
     let late = wait_for_state(&stage, "late", "Abandoned");
@@ -125,7 +125,7 @@ fn a30_periodic_savepoints_are_taken_and_old_ones_go_but_none_that_is_referred_t
     let periods = json!({"interval": "1m", "keep": 1});
     stage.apply(&job.clone().set("/spec/savepoints", periods));
     stage.wait_ready("ticker");
-    let by_hand = savepoint("by-hand", "ticker", json!({}));
+    let by_hand = savepoint("by-hand", "ticker", &json!({}));
     stage.kubectl().apply(&by_hand).expect_success();
     let patience = Duration::from_mins(3);
     let first = wait_for("the first periodic savepoint is complete", patience, || {

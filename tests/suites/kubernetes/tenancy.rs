@@ -32,7 +32,7 @@ fn a36_another_operator_takes_over_and_restarts_no_pod() {
     next.run();
     next.wait_until_ready();
     // It has looked at the job: it answers a change of the spec.
-    stage.change("orders", json!({"upgrade": {"progressDeadline": "11m"}}));
+    stage.change("orders", &json!({"upgrade": {"progressDeadline": "11m"}}));
     stage.wait_ready("orders");
     flow.wait_for_more("under the next operator");
     assert_eq!(stage.pod_uids("orders"), pods);
@@ -55,7 +55,8 @@ fn account(stage: &Stage, namespace: &str) -> String {
         {"apiGroups": ["", "apps", "batch", "policy", "networking.k8s.io", "events.k8s.io",
                        "coordination.k8s.io"],
          "resources": ["configmaps", "services", "pods", "deployments", "jobs",
-                       "poddisruptionbudgets", "networkpolicies", "events", "leases"],
+                       "poddisruptionbudgets", "networkpolicies", "events", "leases",
+                       "namespaces"],
          "verbs": ["*"]},
     ]);
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
@@ -125,7 +126,7 @@ fn a39_another_operator_leads_within_half_a_minute_of_the_leaders_death() {
 
     stage.operator.kill();
     let started = Instant::now();
-    stage.change("orders", json!({"parallelism": 3}));
+    stage.change("orders", &json!({"parallelism": 3}));
     let adopted = poll_until(Duration::from_mins(1), || {
         let job = stage.job("orders");
         (job["status"]["observedGeneration"] == job["metadata"]["generation"]).then_some(())
@@ -247,14 +248,14 @@ fn a_paused_job_is_observed_and_left_alone() {
     stage.apply(&stage.orders());
     stage.wait_ready("orders");
     let pods = stage.pod_uids("orders");
-    stage.change("orders", json!({"paused": true}));
-    stage.change("orders", json!({"restartAt": "2026-11-24T12:00:00Z"}));
+    stage.change("orders", &json!({"paused": true}));
+    stage.change("orders", &json!({"restartAt": "2026-11-24T12:00:00Z"}));
     stage.wait_for_job("orders", "the change is observed", DEADLINE, |job| {
         job["status"]["observedGeneration"] == job["metadata"]["generation"]
     });
     flow.wait_for_more("while it is paused");
     assert_eq!(stage.pod_uids("orders"), pods);
-    stage.change("orders", json!({"paused": false}));
+    stage.change("orders", &json!({"paused": false}));
     wait_until("the change is brought in", DEADLINE, || {
         stage
             .pod_uids("orders")

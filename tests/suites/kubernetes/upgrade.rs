@@ -371,7 +371,7 @@ fn a27_a_job_that_fails_again_and_again_stalls_and_runs_again_when_told() {
     assert_eq!(reason(&job, "Stalled"), "JobFailed", "{}", said(&job));
     assert_eq!(job["status"]["state"], json!("Failed"), "{job:#}");
     broker.create_topic(&stage.topic("processed"), 4);
-    stage.change("orders", json!({"restartAt": "2026-11-24T12:00:00Z"}));
+    stage.change("orders", &json!({"restartAt": "2026-11-24T12:00:00Z"}));
     stage.wait_ready("orders");
     drop(flow);
 }
