@@ -7,10 +7,10 @@ export MILLSTREAM_CACHE ?= $(HOME)/.cache/millstream
 export CARGO_TARGET_DIR ?= $(MILLSTREAM_CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster cluster-down test test-faults lint format bench crds clean-run
+.PHONY: help run cluster cluster-down test test-faults test-kubernetes lint format bench crds clean-run
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Run the demo: a million orders, validated and enriched, exactly once, on this machine
 	@tools/demo.sh
@@ -26,6 +26,9 @@ test: ## Install what the tests need and run every suite; ends with "N passed, N
 
 test-faults: ## Kill and freeze processes of real jobs for a quarter of an hour
 	@tools/test.sh -p millstream-tests --features faults --test process --test crash
+
+test-kubernetes: ## Run jobs on a real Kubernetes for three quarters of an hour; as root
+	@tools/test-kubernetes.sh
 
 lint: ## Check formatting, lints and the house rules
 	cargo fmt --all --check

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Runs the suite `kubernetes` on a local cluster: the running one of tools/cluster.sh, or one that is
+# started for it and removed afterwards. Needs root.
+#
+#   tools/test-kubernetes.sh [part of a test's name]
+source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
+
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+# Each test has pods of its own; more of them at once only wait for each other.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-3}
+export KUBECONFIG=${MILLSTREAM_CLUSTER:-/var/lib/millstream-cluster}/admin.kubeconfig
+
+cd "$ROOT"
+tools/packages.sh
+tools/kubernetes.sh
+cargo build --locked -p millstream-operator
+if ! kubectl get --raw /readyz --request-timeout=5s >/dev/null 2>&1; then
+  trap 'tools/cluster.sh down' EXIT
+  tools/cluster.sh up 1
+fi
+arguments=(-p millstream-tests --features kubernetes --test kubernetes)
+[ $# -eq 0 ] || arguments+=("$1")
+tools/test.sh "${arguments[@]}"
