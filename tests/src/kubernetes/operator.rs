@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use super::Kubernetes;
@@ -10,6 +11,8 @@ use crate::tools;
 use crate::wait::wait_until;
 
 const READY: Duration = Duration::from_secs(30);
+/// Name of the release, of the lease, and of the account.
+const RELEASE: &str = "millstream-operator";
 
 /// The debug build of the operator, unless `MILLSTREAM_OPERATOR_BIN` names another.
 pub fn binary() -> PathBuf {
@@ -34,11 +37,12 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts one with an administrator's rights that looks after `namespaces` and keeps its lease
-    /// in the first of them.
+    /// Starts one with the rights that the chart gives it, which looks after a namespace and keeps
+    /// its lease there.
     #[track_caller]
     pub fn start(cluster: &Kubernetes, namespaces: &[&str], directory: &Path) -> Self {
-        let (gate, address) = cluster.gate(None);
+        let user = account(cluster, namespaces[0]);
+        let (gate, address) = cluster.gate(Some(&user));
         let mut operator = Self::prepare(&address, namespaces, directory, "operator");
         operator.gate = Some(gate);
         operator.run();
@@ -64,7 +68,7 @@ impl Operator {
             .env("POD_NAMESPACE", namespaces[0])
             .args(["--log", "info"])
             .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args(["--lease", "millstream-operator"])
+            .args(["--lease", RELEASE])
             .args(["--namespaces", &namespaces.join(",")]);
         Self {
             launch,
@@ -131,6 +135,37 @@ impl Operator {
     pub fn output(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// Makes the chart's service account and roles in a namespace; the account as a user.
+#[track_caller]
+pub fn account(cluster: &Kubernetes, namespace: &str) -> String {
+    let output = Command::new(tools::cache().join("bin/helm"))
+        .args([
+            "template",
+            RELEASE,
+            "charts/millstream-operator",
+            "--kube-version",
+            "1.34.0",
+        ])
+        .args(["--namespace", namespace, "--set"])
+        .arg(format!(
+            "namespaces={{{namespace}}},rbac.aggregateRoles=false"
+        ))
+        .args(["--show-only", "templates/rbac.yaml"])
+        .args(["--show-only", "templates/serviceaccount.yaml"])
+        .current_dir(tools::root())
+        .output()
+        .expect("helm is installed: tools/kubernetes.sh");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "helm: {errors}");
+    let objects = String::from_utf8_lossy(&output.stdout);
+    let apply = ["apply", "-f", "-"];
+    cluster
+        .kubectl(namespace)
+        .run_with(&apply, &objects)
+        .expect_success();
+    format!("system:serviceaccount:{namespace}:{RELEASE}")
 }
 
 fn kubeconfig_text(address: &str) -> String {

@@ -1,6 +1,6 @@
 //! The broker and the object store that pods reach, and the images that they run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -52,29 +52,38 @@ fn home() -> PathBuf {
     )
 }
 
-/// Builds the runtime's image and imports it under both names.
+/// Builds the runtime's image and imports it under both names, where a node does not have it yet.
 #[track_caller]
 pub(super) fn load_images() {
     tools::install("images.sh", &["runtime"]);
     let file = tools::cache().join("images/millstream.tar");
-    tools::install("cluster.sh", &["load", &file.to_string_lossy()]);
+    let hash = std::fs::read_to_string(file.with_extension("tar.hash")).unwrap_or_default();
     for node in ["node-1", "node-2"] {
-        let socket = home().join(node).join("containerd.sock");
-        if !std::fs::exists(&socket).unwrap_or(false) {
+        let directory = home().join(node);
+        let socket = directory.join("containerd.sock");
+        let mark = directory.join("millstream.tar.hash");
+        let is_there = std::fs::read_to_string(&mark).is_ok_and(|mark| mark == hash);
+        if is_there || !std::fs::exists(&socket).unwrap_or(false) {
             continue;
         }
-        let tagged = Command::new("ctr")
-            .arg("-a")
-            .arg(&socket)
-            .args([
-                "-n", "k8s.io", "images", "tag", "--force", IMAGE, NEXT_IMAGE,
-            ])
-            .output()
-            .expect("ctr is installed");
-        assert!(
-            tagged.status.success(),
-            "cannot tag the image: {}",
-            String::from_utf8_lossy(&tagged.stderr)
-        );
+        ctr(&socket, &["import", &file.to_string_lossy()]);
+        ctr(&socket, &["tag", "--force", IMAGE, NEXT_IMAGE]);
+        std::fs::write(&mark, &hash).expect("the cluster's directory is ours");
     }
+}
+
+#[track_caller]
+fn ctr(socket: &Path, arguments: &[&str]) {
+    let output = Command::new("ctr")
+        .arg("-a")
+        .arg(socket)
+        .args(["-n", "k8s.io", "images"])
+        .args(arguments)
+        .output()
+        .expect("ctr is installed");
+    assert!(
+        output.status.success(),
+        "ctr images {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millstream_tests::kubernetes::flow::Flow;
-use millstream_tests::kubernetes::operator::Operator;
+use millstream_tests::kubernetes::operator::{Operator, account};
 use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, text};
 use millstream_tests::proxy::{Action, Hook, Proxy, Request};
 use millstream_tests::server::Server;
@@ -96,7 +96,7 @@ impl Theatre {
     fn new(name: &str) -> Self {
         let mut parts = None;
         let stage = Stage::with_operator(name, |cluster, namespace, scratch| {
-            let (gate, address) = cluster.gate(None);
+            let (gate, address) = cluster.gate(Some(&account(cluster, namespace)));
             let proxy = Proxy::start("127.0.0.1", &address);
             let address = proxy.address();
             parts = Some((gate, proxy));

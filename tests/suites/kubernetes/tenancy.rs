@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_tests::kubernetes::Kubernetes;
 use millstream_tests::kubernetes::api::Patch;
 use millstream_tests::kubernetes::flow::Flow;
-use millstream_tests::kubernetes::operator::Operator;
+use millstream_tests::kubernetes::operator::{self, Operator};
 use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, text};
 use millstream_tests::wait::{poll_until, wait_until};
 use serde_json::{Value, json};
@@ -23,8 +22,9 @@ fn a36_another_operator_takes_over_and_restarts_no_pod() {
     let before = stage.api().list(&stage.path("apis/apps/v1", "deployments"));
     stage.operator.kill();
     // The next build: MILLSTREAM_NEXT_OPERATOR_BIN, or else this one again.
-    let (gate, address) = stage.cluster.gate(None);
     let namespace = stage.namespace.clone();
+    let user = operator::account(stage.cluster, &namespace);
+    let (gate, address) = stage.cluster.gate(Some(&user));
     let mut next = Operator::prepare(&address, &[&namespace], stage.scratch().path(), "next");
     if let Some(program) = std::env::var_os("MILLSTREAM_NEXT_OPERATOR_BIN") {
         next = next.with_program(program);
@@ -47,40 +47,13 @@ fn a36_another_operator_takes_over_and_restarts_no_pod() {
     drop(gate);
 }
 
-/// A service account that may do in `namespace` what the operator must, and nowhere else.
-fn account(stage: &Stage, namespace: &str) -> String {
-    let api = stage.api();
-    let rules = json!([
-        {"apiGroups": ["millstream.dev"], "resources": ["*"], "verbs": ["*"]},
-        {"apiGroups": ["", "apps", "batch", "policy", "networking.k8s.io", "events.k8s.io",
-                       "coordination.k8s.io"],
-         "resources": ["configmaps", "services", "pods", "deployments", "jobs",
-                       "poddisruptionbudgets", "networkpolicies", "events", "leases",
-                       "namespaces"],
-         "verbs": ["*"]},
-    ]);
-    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-        "metadata": {"name": "operator"}, "rules": rules});
-    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-        "metadata": {"name": "operator"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"},
-        "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": namespace}]});
-    let group = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}");
-    api.create(&format!("{group}/roles"), &role)
-        .expect("a role");
-    api.create(&format!("{group}/rolebindings"), &binding)
-        .expect("a binding");
-    format!("system:serviceaccount:{namespace}:operator")
-}
-
 #[test]
 fn a38_a_forbidden_namespace_does_not_stop_the_others() {
     let _shared = shared();
     let mut gate = None;
     let forbidden = "default";
-    let mut stage = Stage::with_operator("a38", |cluster: &Kubernetes, namespace, scratch| {
-        let user = format!("system:serviceaccount:{namespace}:operator");
-        let (server, address) = cluster.gate(Some(&user));
+    let mut stage = Stage::with_operator("a38", |cluster, namespace, scratch| {
+        let (server, address) = cluster.gate(Some(&operator::account(cluster, namespace)));
         gate = Some(server);
         Operator::prepare(
             &address,
@@ -89,9 +62,6 @@ fn a38_a_forbidden_namespace_does_not_stop_the_others() {
             "operator",
         )
     });
-    let namespace = stage.namespace.clone();
-    let user = account(&stage, &namespace);
-    println!("a38: {user} may use {namespace} only");
     stage.operator.run();
     stage.apply(&stage.generated("allowed", None));
     stage.wait_ready("allowed");
@@ -108,8 +78,9 @@ fn a38_a_forbidden_namespace_does_not_stop_the_others() {
 fn a39_another_operator_leads_within_half_a_minute_of_the_leaders_death() {
     let _shared = shared();
     let mut stage = Stage::new("a39");
-    let (gate, address) = stage.cluster.gate(None);
     let namespace = stage.namespace.clone();
+    let user = operator::account(stage.cluster, &namespace);
+    let (gate, address) = stage.cluster.gate(Some(&user));
     let mut second = Operator::prepare(&address, &[&namespace], stage.scratch().path(), "second");
     second.run();
     // Two at once: one acts, and the job's objects are written once.
