@@ -73,6 +73,8 @@ reasons! {
     TakingSavepoint,
     /// The new revision is being deployed.
     Deploying,
+    /// A revision or a parallelism runs and has completed its first checkpoints.
+    Deployed,
     /// The parallelism is being changed.
     Rescaling,
     /// The job was not healthy, so its newest checkpoint is used instead of a savepoint.

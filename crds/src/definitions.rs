@@ -28,9 +28,9 @@ fn stream_job() -> CustomResourceDefinition {
             .and_then(|schema| schema.open_api_v3_schema.as_mut());
         if let Some(schema) = schema {
             schema.x_kubernetes_validations = Some(vec![ValidationRule {
-                rule: "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')".to_owned(),
+                rule: "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')".to_owned(),
                 message: Some(
-                    "the name of a StreamJob must be at most 40 lower-case letters, digits and \
+                    "the name of a StreamJob must be at most 63 lower-case letters, digits and \
                      `-`, and begin with a letter: names of its services are made of it"
                         .to_owned(),
                 ),

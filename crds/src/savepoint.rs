@@ -1,5 +1,10 @@
 //! `StreamSavepoint`: a savepoint as a resource.
 
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "each printer column names its type"
+)]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use millstream_types::duration::KubeDuration;

@@ -207,9 +207,12 @@ pub struct UpgradeStatus {
     /// Name of the savepoint, chosen before it is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub savepoint: Option<String>,
-    /// State that the new revision starts from, once known.
+    /// State that the new revision starts from, once known: `latest`, `fresh` or a path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore_from: Option<String>,
+    /// Hash of the `spec.restore` that it applies, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_hash: Option<String>,
     /// What changes, as the preflight found it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes: Option<String>,

@@ -1,5 +1,10 @@
 //! `StreamJob`: what a user asks for.
 
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "each printer column names its type"
+)]
+
 use kube::CustomResource;
 use millstream_spec::{CheckpointSpec, Dataflow, RestartStrategy};
 use millstream_types::duration::KubeDuration;

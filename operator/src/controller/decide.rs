@@ -1,17 +1,46 @@
 //! What to do next: a pure function of the resource, its status, what is observed, and the time.
 //!
 //! The status is the machine's only memory. A decision is a new status, and what has to be done
-//! once it is written: objects and requests that follow from it and may be repeated.
+//! once it is written: objects and requests that follow from it and may be repeated. Which pods
+//! should run is not part of a decision, because it stands in the status: those of
+//! `status.revision` with `status.parallelism` and `status.deployment` if there is a
+//! `status.deployed`, none otherwise.
+//!
+//! Reading order: `settled` begins things, `upgrade` → `stop` → `deploy` → `verify` are the steps
+//! of an upgrade, the others what their names say.
+
+mod complete;
+mod delete;
+mod deploy;
+mod noted;
+mod rescale;
+mod settled;
+mod stop;
+mod suspend;
+mod upgrade;
+mod verify;
+
+pub(super) use noted::completed_while_running;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use millstream_crds::StreamJobStatus;
+use millstream_crds::status::{RevisionStatus, UpgradeStep};
+use millstream_crds::stream_job::{DeletionPolicy, DeletionSpec, DesiredState, RestorePolicy};
 
 use super::observe::Observed;
 use super::validate::{Faults, Wish};
 use crate::events::Notice;
+use crate::runtime_client::RuntimeStatus;
+
+/// A look at something that is awaited.
+const SOON: Duration = Duration::from_millis(500);
+/// A look at a job that runs.
+const STEADY: Duration = Duration::from_secs(5);
+/// A look at something that only a person changes.
+const SELDOM: Duration = Duration::from_mins(1);
 
 /// All that a decision depends on.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +49,8 @@ pub struct Inputs<'a> {
     pub meta: &'a ObjectMeta,
     /// Whether `spec.paused` is set, also in a spec with faults.
     pub paused: bool,
+    /// `spec.deletion`, also of a spec with faults.
+    pub deletion: &'a DeletionSpec,
     /// What the spec asks for, or what is wrong with it.
     pub wish: Result<&'a Wish, &'a Faults>,
     /// What was decided before.
@@ -35,7 +66,7 @@ pub struct Inputs<'a> {
 pub struct Decision {
     /// The new status, still with the old conditions. To be written before anything else is done.
     pub status: StreamJobStatus,
-    /// Whether objects are applied and pruned at all: not while paused.
+    /// Leave all objects as they are: while paused.
     pub hands_off: bool,
     /// The check of a revision that should exist.
     pub preflight: Option<PreflightWanted>,
@@ -73,3 +104,159 @@ pub enum RuntimeRequest {
         savepoint: Option<String>,
     },
 }
+
+/// Decides what to do next.
+pub fn decide(inputs: &Inputs<'_>) -> Decision {
+    let mut machine = Machine::new(inputs);
+    machine.note_runtime();
+    if inputs.meta.deletion_timestamp.is_some() {
+        machine.delete();
+    } else if !inputs.paused {
+        machine.forget_rejection();
+        machine.step();
+    }
+    machine.decision
+}
+
+/// A time as it stands in the status: RFC 3339 with milliseconds.
+pub fn written(time: Timestamp) -> String {
+    format!("{time:.3}")
+}
+
+/// One decision in the making.
+struct Machine<'a> {
+    inputs: &'a Inputs<'a>,
+    decision: Decision,
+}
+
+impl<'a> Machine<'a> {
+    fn new(inputs: &'a Inputs<'a>) -> Self {
+        Self {
+            inputs,
+            decision: Decision {
+                status: inputs.status.clone(),
+                hands_off: inputs.paused && inputs.meta.deletion_timestamp.is_none(),
+                preflight: None,
+                disposal: false,
+                request: None,
+                finalizer: inputs.deletion.policy != DeletionPolicy::Retain,
+                notices: Vec::new(),
+                requeue: STEADY,
+            },
+        }
+    }
+
+    fn step(&mut self) {
+        match self.status().upgrade.as_ref().map(|upgrade| upgrade.step) {
+            None => self.settled(),
+            Some(UpgradeStep::Preflight) => self.preflight(),
+            Some(UpgradeStep::WaitingForApproval) => self.approval(),
+            Some(UpgradeStep::Stopping) => self.stopping(),
+            Some(UpgradeStep::Deploying | UpgradeStep::Verifying) => self.verifying(),
+        }
+    }
+
+    const fn status(&self) -> &StreamJobStatus {
+        &self.decision.status
+    }
+
+    const fn status_mut(&mut self) -> &mut StreamJobStatus {
+        &mut self.decision.status
+    }
+
+    /// What the spec asks for, if it has no fault.
+    fn wish(&self) -> Option<&'a Wish> {
+        self.inputs.wish.ok()
+    }
+
+    /// What the coordinator of the newest deployment says.
+    fn runtime(&self) -> Option<&'a RuntimeStatus> {
+        self.inputs.observed.runtime.current()
+    }
+
+    fn now(&self) -> String {
+        written(self.inputs.now)
+    }
+
+    /// Milliseconds since 1970, for names and numbers that must grow.
+    fn millis(&self) -> i64 {
+        self.inputs.now.as_millisecond()
+    }
+
+    fn elapsed(&self, since: &str) -> Duration {
+        since.parse::<Timestamp>().map_or(Duration::ZERO, |since| {
+            Duration::try_from(self.inputs.now.duration_since(since)).unwrap_or_default()
+        })
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        self.decision.notices.push(notice);
+    }
+
+    const fn look_again(&mut self, after: Duration) {
+        self.decision.requeue = after;
+    }
+
+    fn generation(&self) -> i64 {
+        self.inputs.meta.generation.unwrap_or_default()
+    }
+
+    /// Whether the newest deployment has taken over.
+    fn claimed(&self) -> bool {
+        self.status()
+            .deployed
+            .as_ref()
+            .is_some_and(|deployed| deployed.claimed)
+    }
+
+    fn suspension_asked(&self) -> bool {
+        self.wish()
+            .is_some_and(|wish| wish.spec.state == DesiredState::Suspended)
+    }
+
+    /// Whether `spec.restore` names state that has not been applied yet. The newest checkpoint is
+    /// what a job starts from anyway.
+    fn restore_asked(&self, wish: &Wish) -> bool {
+        wish.spec.restore.policy != RestorePolicy::Latest
+            && self.status().restore_applied.as_deref() != Some(wish.restore_hash.as_str())
+    }
+
+    /// Whether the spec asks for something else than what is deployed.
+    fn change_asked(&self, wish: &Wish) -> bool {
+        self.status().revision.as_deref() != Some(wish.revision.name.as_str())
+            || self.restore_asked(wish)
+    }
+
+    /// Whether what the spec asks for has been found not to work.
+    fn is_rejected(&self, wish: &Wish) -> bool {
+        self.status().rejected.as_ref().is_some_and(|rejected| {
+            rejected.revision == wish.revision.name
+                && (rejected.generation == self.generation() || !self.restore_asked(wish))
+        })
+    }
+
+    /// Forgets a rejection once the spec asks for something else.
+    fn forget_rejection(&mut self) {
+        let Some(wish) = self.wish() else { return };
+        let Some(rejected) = &self.status().rejected else {
+            return;
+        };
+        let settled = self.status().upgrade.is_none()
+            && !self.change_asked(wish)
+            && rejected.generation != self.generation();
+        if rejected.revision != wish.revision.name || settled {
+            self.status_mut().rejected = None;
+        }
+    }
+
+    fn revision_entry(&mut self, name: &str) -> Option<&mut RevisionStatus> {
+        self.decision
+            .status
+            .revisions
+            .iter_mut()
+            .find(|revision| revision.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

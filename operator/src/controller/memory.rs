@@ -29,6 +29,8 @@ pub struct Applied {
     /// What the API server called that version: an object with another one has been changed by
     /// somebody else.
     pub version: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// Kubernetes refuses objects.
@@ -38,6 +40,10 @@ pub struct Trouble {
     pub message: String,
     /// Since when.
     pub since: Timestamp,
+    /// When it is tried again, unless the spec changes before.
+    pub next: Timestamp,
+    /// Generation of the spec that it is about.
+    pub generation: i64,
     /// How often it has been tried.
     pub tries: u32,
 }

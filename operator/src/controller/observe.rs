@@ -1,10 +1,20 @@
 //! What is there: pods, Kubernetes jobs, and what the coordinator says. No judgement.
 
 pub mod pods;
+mod tasks;
 
 use std::collections::BTreeSet;
 
-use crate::runtime_client::{AuditReport, RuntimeStatus};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use millstream_crds::status::UpgradeStep;
+
+use super::build::names::{LABEL_ROLE, Role};
+use super::dereference::Dereferenced;
+use crate::context::Context;
+use crate::runtime_client::{
+    AuditReport, RuntimeClient, RuntimeError, RuntimeState, RuntimeStatus, SavepointProgress,
+};
 use pods::Problem;
 
 /// Everything that a decision looks at, besides the resource itself.
@@ -85,6 +95,85 @@ pub enum TaskSeen {
     Succeeded(String),
     /// It has failed, with what it wrote at its end or why it was ended.
     Failed(String),
+}
+
+/// Looks at everything there is.
+pub(super) async fn observe(facts: &Dereferenced, context: &Context) -> Observed {
+    let names = facts.names();
+    let ip = coordinator_ip(&facts.pods);
+    let runtime = match &ip {
+        None => Runtime::NoPod,
+        Some(ip) => ask(&context.runtime, ip, facts.status.deployment).await,
+    };
+    let mut observed = Observed {
+        coordinator: pods::of(facts, &names.coordinator(), Role::Coordinator),
+        workers: pods::of(facts, &names.workers(), Role::Worker),
+        preflight: tasks::preflight(facts),
+        disposal: tasks::disposal(facts),
+        revisions: facts
+            .revisions
+            .iter()
+            .map(|kept| kept.name.clone())
+            .collect(),
+        namespace_terminating: facts.namespace_terminating,
+        runtime,
+        savepoint: SavepointSeen::Unknown,
+        audit: None,
+    };
+    if let (Some(ip), Some(status)) = (&ip, observed.runtime.current()) {
+        let running = status.state == RuntimeState::Running;
+        observed.savepoint = savepoint(facts, &context.runtime, ip).await;
+        if running {
+            // Without an answer the last one is kept.
+            observed.audit = context.runtime.audit(ip).await.ok();
+        }
+    }
+    observed
+}
+
+/// Asks the coordinator what the job is doing.
+async fn ask(client: &RuntimeClient, ip: &str, deployment: Option<i64>) -> Runtime {
+    match client.status(ip).await {
+        Ok(status) if status.deployment.and_then(|it| i64::try_from(it).ok()) == deployment => {
+            Runtime::Answers(status)
+        }
+        Ok(status) => Runtime::Outdated(status),
+        Err(error) => Runtime::Silent(error.to_string()),
+    }
+}
+
+/// The savepoint that the job is being stopped with.
+async fn savepoint(facts: &Dereferenced, client: &RuntimeClient, ip: &str) -> SavepointSeen {
+    let upgrade = facts.status.upgrade.as_ref();
+    let stopping = upgrade.filter(|upgrade| upgrade.step == UpgradeStep::Stopping);
+    let Some(name) = stopping.and_then(|upgrade| upgrade.savepoint.as_ref()) else {
+        return SavepointSeen::Unknown;
+    };
+    match client.savepoint_status(ip, name).await {
+        Err(RuntimeError::NotFound { .. }) => SavepointSeen::NotAsked,
+        Err(_) => SavepointSeen::Unknown,
+        Ok(savepoint) => match (savepoint.state, savepoint.path) {
+            (SavepointProgress::InProgress, _) => SavepointSeen::InProgress,
+            (SavepointProgress::Completed, Some(path)) => SavepointSeen::Completed(path),
+            (SavepointProgress::Completed, None) => {
+                SavepointSeen::Failed("the coordinator does not say where it lies".to_owned())
+            }
+            (SavepointProgress::Failed, _) => SavepointSeen::Failed(
+                savepoint
+                    .failure
+                    .map_or_else(|| "for no reason given".to_owned(), |one| one.message),
+            ),
+        },
+    }
+}
+
+/// Where the newest coordinator that is not being deleted can be asked.
+pub(super) fn coordinator_ip(pods: &[Pod]) -> Option<String> {
+    pods.iter()
+        .filter(|pod| pod.labels().get(LABEL_ROLE).map(String::as_str) == Some("coordinator"))
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .max_by_key(|pod| pod.creation_timestamp())
+        .and_then(|pod| pod.status.as_ref()?.pod_ip.clone())
 }
 
 impl Runtime {

@@ -164,11 +164,7 @@ fn covered(spec: &StreamJobSpec) -> Result<Value, serde_json::Error> {
 ///
 /// # Errors
 /// It cannot be written as YAML.
-pub fn job_file(
-    spec: &Value,
-    meta: &ObjectMeta,
-    owner: &str,
-) -> Result<String, serde_yaml::Error> {
+pub fn job_file(spec: &Value, meta: &ObjectMeta, owner: &str) -> Result<String, serde_yaml::Error> {
     let keys: Map<String, Value> = RUNTIME_KEYS
         .iter()
         .filter_map(|key| Some(((*key).to_owned(), spec.get(key)?.clone())))

@@ -1,4 +1,15 @@
-//! Why pods do not start.
+//! Pods: how many there are, and why they do not start.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use kube::ResourceExt as _;
+
+use super::Pods;
+use crate::controller::build::names::{LABEL_ROLE, Role};
+use crate::controller::dereference::Dereferenced;
+
+/// Exit code of the runtime for faults of the job file.
+const EXIT_INVALID: i32 = 2;
 
 /// Why a pod does not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,3 +46,122 @@ impl ProblemKind {
         matches!(self, Self::ImageUnusable | Self::InvalidJob)
     }
 }
+
+/// The pods of a role.
+pub(super) fn of(facts: &Dereferenced, deployment: &str, role: Role) -> Pods {
+    let own: Vec<&Pod> = facts
+        .pods
+        .iter()
+        .filter(|pod| pod.labels().get(LABEL_ROLE).map(String::as_str) == Some(role.as_str()))
+        .collect();
+    let deployment = facts.deployments.get(deployment);
+    let living = || {
+        own.iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+    };
+    let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+    Pods {
+        present: deployment.is_some(),
+        count: count(own.len()),
+        ready: count(living().filter(|pod| is_ready(pod)).count()),
+        problem: living()
+            .find_map(|pod| problem_of(pod, facts.warnings.get(&pod.name_any())))
+            .or_else(|| deployment.and_then(not_created)),
+    }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|(status, _)| status == "True")
+}
+
+fn condition<'a>(pod: &'a Pod, name: &str) -> Option<(&'a str, Option<&'a str>)> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let found = conditions.iter().find(|one| one.type_ == name)?;
+    Some((found.status.as_str(), found.message.as_deref()))
+}
+
+/// Why a pod does not start, if it does not.
+pub(super) fn problem_of(pod: &Pod, warning: Option<&String>) -> Option<Problem> {
+    let name = pod.name_any();
+    let problem = |kind: ProblemKind, message: &str| Problem {
+        kind,
+        message: format!("pod {name}: {message}"),
+    };
+    let status = pod.status.as_ref()?;
+    if let Some(("False", message)) = condition(pod, "PodScheduled") {
+        return Some(problem(
+            ProblemKind::NotScheduled,
+            message.unwrap_or("no node takes it"),
+        ));
+    }
+    let container = status
+        .container_statuses
+        .as_ref()
+        .and_then(|all| all.first());
+    if let Some((kind, message)) = container.and_then(problem_of_container) {
+        return Some(problem(kind, &message));
+    }
+    warning.map(|message| problem(ProblemKind::Container, message))
+}
+
+fn problem_of_container(container: &ContainerStatus) -> Option<(ProblemKind, String)> {
+    let state = container.state.as_ref()?;
+    if let Some(ended) = &state.terminated {
+        return (ended.exit_code != 0).then(|| last_words(ended));
+    }
+    let waiting = state.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref().unwrap_or_default();
+    let message = waiting.message.as_deref().unwrap_or_default();
+    let text = format!("{reason}: {message}");
+    match reason {
+        "ErrImageNeverPull" | "InvalidImageName" => Some((ProblemKind::ImageUnusable, text)),
+        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "ImageInspectError" => {
+            Some((ProblemKind::ImagePull, text))
+        }
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            Some((ProblemKind::Container, text))
+        }
+        "CrashLoopBackOff" => {
+            let last = container.last_state.as_ref();
+            let last = last.and_then(|last| last.terminated.as_ref());
+            Some(last.map_or((ProblemKind::Crash, text), last_words))
+        }
+        _ => None,
+    }
+}
+
+/// What a container said at its end.
+fn last_words(ended: &ContainerStateTerminated) -> (ProblemKind, String) {
+    let kind = if ended.exit_code == EXIT_INVALID {
+        ProblemKind::InvalidJob
+    } else {
+        ProblemKind::Crash
+    };
+    let reason = ended.reason.as_deref().unwrap_or("ended");
+    let words = ended.message.as_deref().unwrap_or_default().trim();
+    let words = if words.is_empty() {
+        String::new()
+    } else {
+        format!(": {words}")
+    };
+    (
+        kind,
+        format!("{reason} with exit code {}{words}", ended.exit_code),
+    )
+}
+
+/// Why a deployment has no pods.
+fn not_created(deployment: &Deployment) -> Option<Problem> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    let failure = conditions
+        .iter()
+        .find(|one| one.type_ == "ReplicaFailure" && one.status == "True")?;
+    let message = failure.message.clone().unwrap_or_default();
+    Some(Problem {
+        kind: ProblemKind::NotCreated,
+        message: format!("deployment {}: {message}", deployment.name_any()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! The objects of what the status says.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt as _;
+use kube::api::ObjectMeta;
+use millstream_crds::{StreamJob, StreamJobSpec};
+
+use super::put::{key, version};
+use super::{ANNOTATION_DEPLOYMENT, ANNOTATION_PARALLELISM, ANNOTATION_STEP, Applier};
+use crate::controller::ReconcileError;
+use crate::controller::build::{Blueprint, coordinator, disposal, network, preflight, workers};
+use crate::controller::decide::{Decision, PreflightWanted};
+use crate::controller::memory::Applied;
+use crate::controller::revision::Revision;
+
+impl Applier<'_> {
+    /// Applies everything that a decision asks for, and deletes what it no longer asks for.
+    /// `wanted` is the revision that the spec asks for.
+    pub(in crate::controller) async fn objects(
+        &mut self,
+        decision: &Decision,
+        wanted: Option<&Revision>,
+    ) -> Result<(), ReconcileError> {
+        let deleting = self.facts.meta.deletion_timestamp.is_some();
+        if !deleting {
+            self.running(decision, wanted).await?;
+            if let Some(check) = &decision.preflight {
+                self.preflight(check, wanted).await?;
+            }
+        }
+        if decision.disposal {
+            self.disposal(decision, wanted).await?;
+        }
+        self.prune(decision).await?;
+        Ok(())
+    }
+
+    fn known<'b>(&'b self, name: &str, wanted: Option<&'b Revision>) -> Option<&'b Revision> {
+        let wanted = wanted.filter(|wanted| wanted.name == name);
+        self.facts.revision(name).or(wanted)
+    }
+
+    /// The pods and what they need, if something is to run.
+    async fn running(
+        &mut self,
+        decision: &Decision,
+        wanted: Option<&Revision>,
+    ) -> Result<(), ReconcileError> {
+        let status = &decision.status;
+        let (Some(deployed), Some(name)) = (&status.deployed, &status.revision) else {
+            return Ok(());
+        };
+        let Some(revision) = self.known(name, wanted).cloned() else {
+            self.refusals.push(format!(
+                "the config map {name} of the running revision is missing or was changed; change \
+                 the spec to deploy another one"
+            ));
+            return Ok(());
+        };
+        let parallelism = status.parallelism.and_then(|all| u32::try_from(all).ok());
+        let spec = revision
+            .spec(parallelism.unwrap_or(1))
+            .map_err(ReconcileError::Revision)?;
+        let job = self.job(&spec);
+        let deployment = status
+            .deployment
+            .and_then(|number| u64::try_from(number).ok());
+        let blueprint = Blueprint {
+            job: &job,
+            spec: &spec,
+            revision: &revision.hash,
+            config_map: &revision.name,
+            restore: &deployed.restore,
+            allow_dropped_state: deployed.allow_dropped_state,
+            deployment: deployment.unwrap_or_default(),
+        };
+        self.put(coordinator::service(&blueprint), None).await?;
+        self.put(network::policy(&blueprint), None).await?;
+        self.put(workers::disruption_budget(&blueprint), None)
+            .await?;
+        self.pods(coordinator::deployment(&blueprint), &blueprint)
+            .await?;
+        self.pods(workers::deployment(&blueprint), &blueprint)
+            .await?;
+        Ok(())
+    }
+
+    fn job(&self, spec: &StreamJobSpec) -> StreamJob {
+        StreamJob {
+            metadata: self.facts.meta.clone(),
+            spec: spec.clone(),
+            status: None,
+        }
+    }
+
+    /// A deployment of pods, unless it stands there for what the status says.
+    async fn pods(
+        &mut self,
+        mut object: Deployment,
+        blueprint: &Blueprint<'_>,
+    ) -> Result<(), ReconcileError> {
+        let marks = [
+            (ANNOTATION_DEPLOYMENT, blueprint.deployment.to_string()),
+            (
+                ANNOTATION_PARALLELISM,
+                blueprint.spec.parallelism.to_string(),
+            ),
+        ];
+        for (name, value) in &marks {
+            annotate(&mut object.metadata, name, value);
+        }
+        let name = object.name_any();
+        let key = key::<Deployment>(&name);
+        let live = self.facts.deployments.get(&name);
+        if let Some(live) = live {
+            let version = version(live);
+            let meant = marks
+                .iter()
+                .all(|(name, value)| live.annotations().get(*name) == Some(value));
+            let applied = self.memory.applied.get(&key);
+            if meant && applied.is_none_or(|applied| applied.version == version) {
+                if applied.is_none() {
+                    let applied = Applied {
+                        digest: String::new(),
+                        version,
+                        at: self.now,
+                    };
+                    self.memory.applied.insert(key, applied);
+                }
+                return Ok(());
+            }
+        }
+        // Whatever it was, it is not there or not as it should be.
+        self.memory.applied.remove(&key);
+        self.put(object, None).await?;
+        Ok(())
+    }
+
+    /// The check of a revision. A job is never taken for another one of the same name.
+    async fn preflight(
+        &mut self,
+        check: &PreflightWanted,
+        wanted: Option<&Revision>,
+    ) -> Result<(), ReconcileError> {
+        let Some(revision) = self.known(&check.revision, wanted).cloned() else {
+            return Ok(());
+        };
+        let parallelism = self.facts.status.parallelism;
+        let parallelism = parallelism.and_then(|all| u32::try_from(all).ok());
+        let spec = revision
+            .spec(parallelism.unwrap_or(1))
+            .map_err(ReconcileError::Revision)?;
+        let job = self.job(&spec);
+        let mut object = preflight::job(&Blueprint {
+            job: &job,
+            spec: &spec,
+            revision: &revision.hash,
+            config_map: &revision.name,
+            restore: &check.restore,
+            allow_dropped_state: check.allow_dropped_state,
+            deployment: 0,
+        });
+        annotate(&mut object.metadata, ANNOTATION_STEP, &check.since);
+        self.task(object).await
+    }
+
+    /// Makes a Kubernetes job if there is none of its name; they cannot be changed.
+    async fn task(&mut self, object: Job) -> Result<(), ReconcileError> {
+        let name = object.name_any();
+        if self.facts.tasks.iter().any(|task| task.name_any() == name) {
+            return Ok(());
+        }
+        self.memory.applied.remove(&key::<Job>(&name));
+        self.put(object, None).await?;
+        Ok(())
+    }
+
+    async fn disposal(
+        &mut self,
+        decision: &Decision,
+        wanted: Option<&Revision>,
+    ) -> Result<(), ReconcileError> {
+        let current = decision.status.revision.as_deref();
+        let current = current.and_then(|name| self.known(name, wanted));
+        let Some(revision) = current.or(wanted).cloned() else {
+            return Ok(());
+        };
+        let spec = revision.spec(1).map_err(ReconcileError::Revision)?;
+        let object = disposal::of_job(&self.job(&spec));
+        self.task(object).await
+    }
+}
+
+fn annotate(meta: &mut ObjectMeta, name: &str, value: &str) {
+    let annotations = meta.annotations.get_or_insert_default();
+    annotations.insert(name.to_owned(), value.to_owned());
+}

@@ -1,0 +1,83 @@
+//! Nothing is under way: compare what is asked for with what is deployed.
+
+use millstream_crds::Reason;
+use millstream_crds::stream_job::RestorePolicy;
+
+use super::{Machine, SELDOM, SOON};
+use crate::controller::validate::Wish;
+use crate::events::Notice;
+use crate::runtime_client::RuntimeState;
+
+impl Machine<'_> {
+    pub(super) fn settled(&mut self) {
+        if self.status().deployed.is_none() {
+            return self.at_rest();
+        }
+        match self.runtime().map(|runtime| runtime.state) {
+            Some(RuntimeState::Completed) => return self.complete(),
+            Some(RuntimeState::Stopped) if !self.suspension_asked() => return self.revive(),
+            _ => {}
+        }
+        let Some(wish) = self.wish() else { return };
+        if self.suspension_asked() {
+            return self.begin_suspension();
+        }
+        if self.status().revision.as_deref() == Some(wish.revision.name.as_str())
+            && self.status().rolled_back_from.is_some()
+        {
+            self.status_mut().rolled_back_from = None;
+        }
+        if wish.spec.restore.policy == RestorePolicy::Latest {
+            // So that a policy that is set again later counts as a wish again.
+            self.status_mut().restore_applied = Some(wish.restore_hash.clone());
+        }
+        if self.change_asked(wish) && !self.is_rejected(wish) {
+            return self.begin_upgrade(wish);
+        }
+        self.rescale(wish);
+    }
+
+    /// Nothing is deployed: not yet, suspended, or complete.
+    fn at_rest(&mut self) {
+        self.look_again(SELDOM);
+        let Some(wish) = self.wish() else { return };
+        if self.suspension_asked() {
+            return;
+        }
+        if self.status().completed_at.is_some() && !self.change_asked(wish) {
+            return;
+        }
+        self.begin(wish);
+    }
+
+    /// The first deployment, a resumption, or another run of a job that was complete.
+    fn begin(&mut self, wish: &Wish) {
+        if self.restore_asked(wish)
+            && let Err(missing) = &wish.restore
+        {
+            // The conditions say what is missing.
+            tracing::debug!(missing, "not deployed");
+            return self.look_again(SOON * 4);
+        }
+        let restore = self.next_restore(wish);
+        self.tell(Notice::normal(
+            Reason::Deploying,
+            format!("deploys {} from {restore}", wish.revision.name),
+        ));
+        let applies = Some(wish.restore_hash.clone());
+        self.deploy(&wish.revision.name, restore, None, applies);
+    }
+
+    /// The job was stopped, but not by us, and should run.
+    fn revive(&mut self) {
+        let Some(revision) = self.status().revision.clone() else {
+            return;
+        };
+        self.tell(Notice::warning(
+            Reason::Deploying,
+            "the job was stopped over its REST interface, but `spec.state` is Running: it is \
+             deployed again. To stop it set `spec.state: Suspended`",
+        ));
+        self.deploy(&revision, "latest".to_owned(), None, None);
+    }
+}

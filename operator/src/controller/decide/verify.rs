@@ -1,0 +1,247 @@
+//! A deployment must prove itself: its first checkpoints, within the progress deadline.
+
+use millstream_crds::Reason;
+use millstream_crds::status::{RejectedStatus, UpgradeStatus, UpgradeStep};
+use millstream_crds::stream_job::UpgradeStrategy;
+
+use super::upgrade::name;
+use super::{Machine, SOON, STEADY, noted};
+use crate::controller::observe::pods::Problem;
+use crate::events::Notice;
+use crate::runtime_client::RuntimeState;
+
+impl Machine<'_> {
+    /// Deploying and verifying: the same look, the step says how far it is.
+    pub(super) fn verifying(&mut self) {
+        let Some(upgrade) = self.status().upgrade.clone() else {
+            return;
+        };
+        self.look_again(SOON);
+        match self.runtime().map(|runtime| runtime.state) {
+            Some(RuntimeState::Completed) => return self.complete(),
+            Some(RuntimeState::Stopped) if !self.suspension_asked() => {
+                self.status_mut().upgrade = None;
+                return self.settled();
+            }
+            _ => {}
+        }
+        if self.suspension_asked() {
+            return self.begin_suspension();
+        }
+        if let Some(wish) = self.wish() {
+            if self.change_asked(wish) && !self.is_rejected(wish) {
+                return self.begin_upgrade(wish);
+            }
+            self.rescale(wish);
+        }
+        if self.is_good() {
+            return self.finish(upgrade);
+        }
+        if self.gave_up() {
+            return self.look_again(STEADY);
+        }
+        if let Some((reason, message)) = self.failure() {
+            return self.fail(upgrade, reason, message);
+        }
+        if self.claimed() && upgrade.step == UpgradeStep::Deploying {
+            let since = self.now();
+            self.status_mut().upgrade = Some(UpgradeStatus {
+                step: UpgradeStep::Verifying,
+                since,
+                ..upgrade
+            });
+        }
+    }
+
+    fn is_good(&self) -> bool {
+        let needed = self
+            .wish()
+            .map_or(1, |wish| wish.spec.upgrade.rollback.after_checkpoints);
+        let seen = self
+            .status()
+            .deployed
+            .as_ref()
+            .map_or(0, |deployed| deployed.checkpoints);
+        u32::try_from(seen).unwrap_or(0) >= needed
+            && self.runtime().is_some_and(noted::completed_while_running)
+    }
+
+    fn finish(&mut self, upgrade: UpgradeStatus) {
+        let revision = self.status().revision.clone();
+        if let Some(revision) = &revision
+            && let Some(entry) = self.revision_entry(revision)
+        {
+            entry.good = true;
+        }
+        let rolled_back = self.rolling_back(&upgrade);
+        let status = self.status_mut();
+        status.upgrade = None;
+        if !rolled_back {
+            status.rolled_back_from = None;
+        }
+        let own = status
+            .rejected
+            .as_ref()
+            .is_some_and(|rejected| Some(&rejected.revision) == revision.as_ref());
+        if own {
+            status.rejected = None;
+        }
+        self.tell(Notice::normal(
+            Reason::Deployed,
+            format!("{} runs and has completed its checkpoints", name(&revision)),
+        ));
+        self.look_again(STEADY);
+    }
+
+    /// Whether what is deployed has been rejected already: a person must act, though it may still
+    /// come to life.
+    fn gave_up(&self) -> bool {
+        let status = self.status();
+        status
+            .rejected
+            .as_ref()
+            .is_some_and(|rejected| Some(&rejected.revision) == status.revision.as_ref())
+    }
+
+    fn rolling_back(&self, upgrade: &UpgradeStatus) -> bool {
+        self.status().rolled_back_from.is_some()
+            && self.status().rolled_back_from == upgrade.from
+            && upgrade.from != upgrade.to
+    }
+
+    /// Why the deployment does not work, if that is certain.
+    fn failure(&self) -> Option<(Reason, String)> {
+        if let Some(runtime) = self.runtime()
+            && runtime.state == RuntimeState::Failed
+        {
+            let message = runtime.last_failure.as_ref().map_or_else(
+                || runtime.message.clone(),
+                |failure| format!("{}: {}", failure.code, failure.message),
+            );
+            return Some((Reason::JobFailed, message));
+        }
+        if let Some(problem) = self.pod_problem().filter(|problem| problem.kind.is_final()) {
+            return Some((Reason::PodsFailing, problem.message.clone()));
+        }
+        let deployed = self.status().deployed.as_ref()?;
+        let waited = self.elapsed(&deployed.at);
+        (waited > self.progress_deadline()).then(|| {
+            let waiting = self.waiting_for();
+            let message = format!(
+                "no checkpoint within {}s of its deployment: {waiting}",
+                self.progress_deadline().as_secs()
+            );
+            (Reason::ProgressDeadlineExceeded, message)
+        })
+    }
+
+    fn pod_problem(&self) -> Option<&Problem> {
+        let observed = self.inputs.observed;
+        observed
+            .coordinator
+            .problem
+            .as_ref()
+            .or(observed.workers.problem.as_ref())
+    }
+
+    fn waiting_for(&self) -> String {
+        if let Some(problem) = self.pod_problem() {
+            return problem.message.clone();
+        }
+        match self.runtime() {
+            Some(runtime) if !runtime.message.is_empty() => runtime.message.clone(),
+            Some(runtime) => format!("the job is {:?}", runtime.state),
+            None => "the coordinator does not answer".to_owned(),
+        }
+    }
+
+    /// The deployment does not work: back to the last good revision if so wished, otherwise left
+    /// as it is for a person to look at.
+    fn fail(&mut self, upgrade: UpgradeStatus, reason: Reason, message: String) {
+        let target = self.rollback_target(&upgrade);
+        let Some(target) = target else {
+            return self.reject(&upgrade, reason, message);
+        };
+        let bad = upgrade.to.clone();
+        let restore = self.rollback_restore(&upgrade, &target);
+        self.status_mut().rejected = Some(RejectedStatus {
+            revision: name(&bad).to_owned(),
+            generation: self.generation(),
+            reason: reason.as_str().to_owned(),
+            message: message.clone(),
+            at: self.now(),
+        });
+        self.status_mut().rolled_back_from.clone_from(&bad);
+        self.tell(Notice::warning(
+            Reason::RolledBack,
+            format!(
+                "{} does not work: {message}. Goes back to {target} from {restore}",
+                name(&bad)
+            ),
+        ));
+        let back = UpgradeStatus {
+            from: bad,
+            to: Some(target.clone()),
+            restore_hash: None,
+            savepoint: None,
+            changes: None,
+            ..upgrade
+        };
+        self.deploy(&target, restore, Some(back), None);
+    }
+
+    fn rollback_target(&self, upgrade: &UpgradeStatus) -> Option<String> {
+        let wished = self
+            .wish()
+            .is_some_and(|wish| wish.spec.upgrade.rollback.enabled);
+        if !wished || self.rolling_back(upgrade) {
+            return None;
+        }
+        let kept = &self.inputs.observed.revisions;
+        let good = self.status().revisions.iter().find(|revision| {
+            revision.good
+                && Some(&revision.name) != upgrade.to.as_ref()
+                && kept.contains(&revision.name)
+        });
+        good.map(|revision| revision.name.clone())
+    }
+
+    /// The state that the last good revision was stopped with. If the new one has completed
+    /// checkpoints, or may have, its output is committed: going back further would commit it
+    /// twice.
+    fn rollback_restore(&self, upgrade: &UpgradeStatus, target: &str) -> String {
+        let status = self.status();
+        let pinned = status
+            .revisions
+            .iter()
+            .find(|revision| revision.name == target)
+            .and_then(|revision| revision.restore_point.clone());
+        let latest = "latest".to_owned();
+        if upgrade.strategy == UpgradeStrategy::Stateless {
+            return pinned.unwrap_or(latest);
+        }
+        let deployed = status.deployed.as_ref();
+        let untouched = deployed.is_some_and(|deployed| {
+            !deployed.claimed || deployed.checkpoints == 0 && self.no_checkpoint_seen()
+        });
+        match pinned {
+            Some(path) if untouched && upgrade.savepoint.is_some() => path,
+            _ => latest,
+        }
+    }
+
+    /// Whether the coordinator itself says that this deployment has completed no checkpoint.
+    fn no_checkpoint_seen(&self) -> bool {
+        let since = self
+            .status()
+            .deployed
+            .as_ref()
+            .and_then(|deployed| deployed.at.parse::<jiff::Timestamp>().ok())
+            .map_or(0, jiff::Timestamp::as_millisecond);
+        self.runtime().is_some_and(|runtime| {
+            runtime.last_checkpoint.as_ref().is_none_or(|checkpoint| {
+                i64::try_from(checkpoint.completed_at).is_ok_and(|at| at < since)
+            })
+        })
+    }
+}

@@ -1,0 +1,120 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn pod(status: &Value) -> Pod {
+    serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "orders-coordinator-1"},
+        "status": status,
+    }))
+    .unwrap()
+}
+
+fn container(state: &Value, last: &Value) -> Pod {
+    pod(&json!({"containerStatuses": [{
+        "name": "coordinator", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
+        "state": state, "lastState": last,
+    }]}))
+}
+
+fn kind(pod: &Pod) -> Option<ProblemKind> {
+    problem_of(pod, None).map(|problem| problem.kind)
+}
+
+fn waiting(reason: &str) -> Pod {
+    container(
+        &json!({"waiting": {"reason": reason, "message": "why"}}),
+        &json!({}),
+    )
+}
+
+#[test]
+fn an_image_that_must_be_there_and_is_not_is_final() {
+    assert_eq!(
+        kind(&waiting("ErrImageNeverPull")),
+        Some(ProblemKind::ImageUnusable)
+    );
+    assert_eq!(
+        kind(&waiting("InvalidImageName")),
+        Some(ProblemKind::ImageUnusable)
+    );
+    assert!(ProblemKind::ImageUnusable.is_final());
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_now_may_come() {
+    assert_eq!(
+        kind(&waiting("ImagePullBackOff")),
+        Some(ProblemKind::ImagePull)
+    );
+    assert!(!ProblemKind::ImagePull.is_final());
+}
+
+#[test]
+fn a_pod_that_is_being_made_has_no_problem_until_an_event_says_so() {
+    let pod = waiting("ContainerCreating");
+    assert_eq!(kind(&pod), None);
+    let warned = problem_of(&pod, Some(&"secret \"kafka\" not found".to_owned())).unwrap();
+    assert_eq!(warned.kind, ProblemKind::Container);
+    assert_eq!(
+        warned.message,
+        "pod orders-coordinator-1: secret \"kafka\" not found"
+    );
+}
+
+#[test]
+fn exit_code_2_means_faults_of_the_job_file_with_the_containers_last_words() {
+    let ended =
+        json!({"terminated": {"exitCode": 2, "reason": "Error", "message": "spec.x: bad\n"}});
+    let looping = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+    for pod in [container(&ended, &json!({})), container(&looping, &ended)] {
+        let problem = problem_of(&pod, None).unwrap();
+        assert_eq!(problem.kind, ProblemKind::InvalidJob);
+        assert!(
+            problem
+                .message
+                .ends_with("Error with exit code 2: spec.x: bad"),
+            "{problem:?}"
+        );
+    }
+}
+
+#[test]
+fn any_other_exit_code_is_a_crash() {
+    let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
+    assert_eq!(
+        kind(&container(&ended, &json!({}))),
+        Some(ProblemKind::Crash)
+    );
+}
+
+#[test]
+fn a_container_that_runs_again_has_no_problem() {
+    let ended = json!({"terminated": {"exitCode": 1}});
+    assert_eq!(kind(&container(&json!({"running": {}}), &ended)), None);
+}
+
+#[test]
+fn a_pod_without_a_node_is_not_scheduled() {
+    let pod = pod(&json!({"conditions": [
+        {"type": "PodScheduled", "status": "False", "message": "0/1 nodes: insufficient cpu"}
+    ]}));
+    assert_eq!(kind(&pod), Some(ProblemKind::NotScheduled));
+}
+
+#[test]
+fn a_deployment_whose_pods_are_refused_says_why() {
+    let deployment: Deployment = serde_json::from_value(json!({
+        "metadata": {"name": "orders-workers"},
+        "status": {"conditions": [
+            {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: small"}
+        ]},
+    }))
+    .unwrap();
+    let problem = not_created(&deployment).unwrap();
+    assert_eq!(problem.kind, ProblemKind::NotCreated);
+    assert_eq!(
+        problem.message,
+        "deployment orders-workers: exceeded quota: small"
+    );
+}
