@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use millstream_coordinator::Restore;
+use millstream_types::Deployment;
 use millstream_types::duration::{KubeDuration, ParseDurationError};
 
 /// Stream jobs with exactly-once state and output.
@@ -88,6 +89,9 @@ pub struct RunOptions {
     /// `fresh` (empty, whatever there is), or the path of a savepoint or checkpoint.
     #[arg(long, default_value = "latest", value_parser = restore, value_name = "FROM")]
     pub restore: Restore,
+    /// Go on without the state that the job has no place for any more, instead of failing.
+    #[arg(long)]
+    pub allow_dropped_state: bool,
     /// Address of the REST interface and metrics; not served if not given.
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
@@ -130,6 +134,18 @@ pub struct CoordinatorOptions {
     /// What the job starts from: `latest`, `fresh`, or the path of a savepoint or checkpoint.
     #[arg(long, default_value = "latest", value_parser = restore, value_name = "FROM")]
     pub restore: Restore,
+    /// How many subtasks run every step, instead of the job file's `parallelism`.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=32_768), value_name = "NUMBER")]
+    pub parallelism: Option<u32>,
+    /// Go on without the state that the job has no place for any more, instead of failing.
+    #[arg(long)]
+    pub allow_dropped_state: bool,
+    /// Which deployment of the job this is, for whoever restarts coordinators by itself: a number
+    /// that grows with each. A restart with the same number goes on from the newest checkpoint
+    /// and ignores `--restore`; an older number never takes over from a newer one; and the
+    /// process goes on answering after the job's end, until SIGTERM.
+    #[arg(long, value_parser = deployment, value_name = "NUMBER")]
+    pub deployment: Option<Deployment>,
     /// How often workers say that they are alive.
     #[arg(long, default_value = "1s", value_parser = duration, value_name = "DURATION")]
     pub heartbeat_interval: Duration,
@@ -217,6 +233,10 @@ pub enum Output {
     Text,
     /// JSON.
     Json,
+}
+
+fn deployment(text: &str) -> Result<Deployment, std::num::ParseIntError> {
+    text.parse().map(Deployment)
 }
 
 fn duration(text: &str) -> Result<Duration, ParseDurationError> {

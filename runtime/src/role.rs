@@ -12,7 +12,7 @@ use millstream_checkpoint::StorageOptions;
 use millstream_coordinator::{DEFAULT_CANCEL_TIMEOUT, Options, Restore};
 use millstream_types::clock::SystemClock;
 use millstream_types::protocol::Heartbeat;
-use millstream_types::{Clock, ErrorCode, ErrorKind, Failure, WorkerId};
+use millstream_types::{Clock, Deployment, ErrorCode, ErrorKind, Failure, WorkerId};
 use millstream_worker::Pinning;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -59,9 +59,17 @@ fn unique(name: &str, clock: &dyn Clock) -> String {
     format!("{name}-{}-{:x}", std::process::id(), clock.now().0)
 }
 
+/// How a job starts.
+#[derive(Debug, Clone)]
+struct Start {
+    restore: Restore,
+    allow_dropped_state: bool,
+    deployment: Option<Deployment>,
+}
+
 fn coordinator_options(
     loaded: LoadedJob,
-    restore: Restore,
+    start: Start,
     heartbeat: Heartbeat,
     clock: Arc<dyn Clock>,
 ) -> Result<Options, Failure> {
@@ -72,7 +80,9 @@ fn coordinator_options(
         graph: loaded.graph,
         sources,
         sinks,
-        restore,
+        restore: start.restore,
+        allow_dropped_state: start.allow_dropped_state,
+        deployment: start.deployment,
         heartbeat,
         cancel_timeout: DEFAULT_CANCEL_TIMEOUT,
         seed: clock.now().0 ^ u64::from(std::process::id()),

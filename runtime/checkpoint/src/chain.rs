@@ -6,7 +6,7 @@ pub(crate) mod slots;
 mod state;
 pub(crate) mod survey;
 
-use millstream_types::{Attempt, JobId, Timestamp};
+use millstream_types::{Attempt, Deployment, JobId, Timestamp};
 
 pub use claimed::{ClaimedChain, CommitPermit};
 pub use collection::Collected;
@@ -15,7 +15,7 @@ pub use state::{ChainState, CheckpointEntry, Claim};
 use crate::envelope;
 use crate::error::{Error, Result};
 use crate::nonce::nonce;
-use crate::protocol::claim::{Bid, Courtesy, Standing, bid, is_in_a_hole, standing};
+use crate::protocol::claim::{Bid, Courtesy, Refusal, Standing, bid, is_in_a_hole, standing};
 use crate::protocol::placing::Intent;
 use crate::protocol::view::View;
 use crate::protocol::{Mark, Record, Records};
@@ -69,8 +69,9 @@ impl Chain {
     ///
     /// # Errors
     /// [`Error::PathTaken`] while a job of another identity has not released the chain;
-    /// [`Error::Fenced`] if a newer claim came at once; [`Error::Corrupt`] if what must be
-    /// restored cannot be read.
+    /// [`Error::Fenced`] if a newer claim came at once; [`Error::Superseded`] if the chain has a
+    /// newer deployment than the holder's, [`Error::Over`] if the holder's has released it;
+    /// [`Error::Corrupt`] if what must be restored cannot be read.
     ///
     /// # Cancel safety
     /// A cancelled claim may have been made. It fences older attempts, nothing else.
@@ -93,6 +94,21 @@ impl Chain {
         now: Timestamp,
     ) -> Result<(ClaimedChain, ChainState)> {
         self.claim_with(holder, now, Courtesy::TakeOver).await
+    }
+
+    /// Claims the chain in order to [release](ClaimedChain::release) it as
+    /// [deleted](crate::ReleaseReason::Deleted), also after the job has ended. A holder with a
+    /// deployment does so only if the chain has no newer one, a holder with an identity only if no
+    /// job of another identity holds the chain.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim), except for [`Error::Over`].
+    pub(crate) async fn claim_to_delete(
+        &self,
+        holder: Holder,
+        now: Timestamp,
+    ) -> Result<(ClaimedChain, ChainState)> {
+        self.claim_with(holder, now, Courtesy::Delete).await
     }
 
     async fn claim_with(
@@ -163,7 +179,7 @@ impl Chain {
     ) -> Result<Bid> {
         for _ in 0..MAX_BIDS {
             let view = self.slots.view(survey).await?;
-            let next = bid(&view, holder, courtesy).map_err(|claim| self.taken(holder, &claim))?;
+            let next = bid(&view, holder, courtesy).map_err(|why| self.refused(holder, &why))?;
             let claim = ClaimEntry {
                 nonce: nonce(),
                 holder: holder.clone(),
@@ -172,7 +188,8 @@ impl Chain {
             let intent = Intent::Claim {
                 nonce: claim.nonce.clone(),
             };
-            let slot = self.slot(&view, next, Entry::Claim(claim));
+            let deployment = holder.deployment.or(view.deployment);
+            let slot = self.slot(&view, next, deployment, Entry::Claim(claim));
             let sealed = envelope::seal(&slot)?;
             let placed = self
                 .slots
@@ -192,14 +209,33 @@ impl Chain {
         ))
     }
 
-    fn slot(&self, view: &View, bid: Bid, entry: Entry) -> Slot {
+    fn slot(&self, view: &View, bid: Bid, deployment: Option<Deployment>, entry: Entry) -> Slot {
         Slot {
             job: self.job.clone(),
             number: bid.slot,
             attempt: bid.attempt,
             newest: view.newest.as_ref().map(|newest| newest.0),
             next_checkpoint: view.next_checkpoint,
+            deployment,
             entry,
+        }
+    }
+
+    fn refused(&self, holder: &Holder, refusal: &Refusal) -> Error {
+        let deployment = holder.deployment.unwrap_or_default();
+        match refusal {
+            Refusal::Taken(claim) => self.taken(holder, claim),
+            Refusal::Superseded { newest } => Error::Superseded {
+                job: self.job.clone(),
+                deployment,
+                newest: *newest,
+                chain: self.slots.chain_address(),
+            },
+            Refusal::Over => Error::Over {
+                job: self.job.clone(),
+                deployment,
+                chain: self.slots.chain_address(),
+            },
         }
     }
 
@@ -262,7 +298,9 @@ impl Chain {
                 .map(|newest| self.slots.address(newest.0)),
             committed: view.committed,
             claims: claims(records),
-            released: view.released,
+            release: view.released.clone(),
+            deployment: view.deployment,
+            begun: view.begun,
             swept_through: view.swept_through,
             next_checkpoint: view.next_checkpoint,
             checkpoints: checkpoints(&self.slots, records),

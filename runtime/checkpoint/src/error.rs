@@ -1,6 +1,6 @@
 //! What can go wrong between a job and its checkpoint store.
 
-use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure, JobId};
+use millstream_types::{Attempt, Deployment, ErrorCode, ErrorKind, Failure, JobId};
 
 /// Cause of an [`Error::Unavailable`], as the operating system or the S3 client gives it.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -63,6 +63,32 @@ pub enum Error {
         /// Address of the chain.
         chain: String,
     },
+    /// A newer deployment of the job has claimed the chain.
+    #[error(
+        "deployment {deployment} of {job} is fenced: the newer deployment {newest} has claimed {chain}; this coordinator must stop and touch nothing"
+    )]
+    Superseded {
+        /// Which job.
+        job: JobId,
+        /// The older deployment.
+        deployment: Deployment,
+        /// The newer one.
+        newest: Deployment,
+        /// Address of the chain.
+        chain: String,
+    },
+    /// The deployment of the job has ended by itself and is not run on.
+    #[error(
+        "deployment {deployment} of {job} has ended and has released {chain}; only a newer deployment runs the job on"
+    )]
+    Over {
+        /// Which job.
+        job: JobId,
+        /// The deployment that has ended.
+        deployment: Deployment,
+        /// Address of the chain.
+        chain: String,
+    },
     /// The storage path belongs to another job.
     #[error("{path} is taken: {reason}")]
     PathTaken {
@@ -104,7 +130,7 @@ impl Error {
             Self::NotConditional { .. } => ErrorCode::StoreNotConditional,
             Self::Corrupt { .. } => ErrorCode::CorruptObject,
             Self::Rule(_) => ErrorCode::ChainRuleBroken,
-            Self::Fenced { .. } => ErrorCode::Fenced,
+            Self::Fenced { .. } | Self::Superseded { .. } | Self::Over { .. } => ErrorCode::Fenced,
             Self::PathTaken { .. } => ErrorCode::PathTaken,
             Self::Missing { .. } => ErrorCode::CheckpointMissing,
             Self::SavepointExists { .. } => ErrorCode::SavepointExists,
@@ -121,7 +147,7 @@ impl Error {
             | Self::Missing { .. }
             | Self::SavepointExists { .. } => ErrorKind::InvalidJob,
             Self::Corrupt { .. } => ErrorKind::CorruptData,
-            Self::Fenced { .. } => ErrorKind::Fenced,
+            Self::Fenced { .. } | Self::Superseded { .. } | Self::Over { .. } => ErrorKind::Fenced,
             Self::Rule(_) => ErrorKind::Internal,
         }
     }

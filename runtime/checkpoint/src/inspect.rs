@@ -2,7 +2,7 @@
 
 mod verify;
 
-use millstream_types::{Attempt, CheckpointId};
+use millstream_types::{Attempt, CheckpointId, Deployment};
 use serde::Serialize;
 
 pub use verify::{Finding, Verified, verify};
@@ -14,8 +14,9 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::manifest::Manifest;
 use crate::protocol::view::View;
+use crate::release::ReleaseReason;
 use crate::savepoint::read_savepoint;
-use crate::slot::{ReleaseReason, SlotNumber};
+use crate::slot::SlotNumber;
 use crate::storage::{Storage, StorageOptions};
 
 /// The chain of one job, in short.
@@ -28,6 +29,8 @@ pub struct JobListing {
     pub claim: Option<Claim>,
     /// Why its attempt has ended, if it has said so.
     pub released: Option<ReleaseReason>,
+    /// The newest deployment of the job, where an operator has named any.
+    pub deployment: Option<Deployment>,
     /// Transactions of attempts up to this one are all resolved.
     pub swept_through: Attempt,
     /// Decided checkpoints that are still there, oldest first.
@@ -136,7 +139,10 @@ async fn listing(slots: &Slots) -> Result<JobListing> {
     Ok(JobListing {
         path: slots.storage.address(&slots.folder),
         claim: claims(&survey.records).pop(),
-        released: view.as_ref().and_then(|view| view.released),
+        released: view
+            .as_ref()
+            .and_then(|view| Some(view.released.as_ref()?.reason)),
+        deployment: view.as_ref().and_then(|view| view.deployment),
         swept_through: view.map(|view| view.swept_through).unwrap_or_default(),
         checkpoints: checkpoints(slots, &survey.records),
         savepoints: savepoint_folders(slots)

@@ -18,6 +18,9 @@
 //!    ([`Storage::probe`](crate::Storage::probe)).
 //! 9. A claim under another job identity is refused while an older one is not released
 //!    ([`claim`]).
+//! 10. Every slot says which is the newest deployment of the job. A claim for an older one is
+//!     refused, and so is one for a deployment that has ended by itself; what a deployment is to
+//!     start from counts until a checkpoint was decided under it ([`claim`]).
 //!
 //! `protocol/interleavings.rs` runs these very functions in every order that two and three
 //! coordinators, crashes, lost replies, late writes and deletions can produce.
@@ -31,11 +34,10 @@ pub(crate) mod view;
 
 use std::collections::BTreeMap;
 
-use millstream_types::{Attempt, CheckpointId, CheckpointKind, Timestamp};
+use millstream_types::{Attempt, CheckpointId, CheckpointKind, Deployment, Timestamp};
 
-use crate::slot::{
-    ClaimEntry, CommittedEntry, Entry, ObjectRef, ReleaseReason, Slot, SlotNumber, Stored,
-};
+use crate::release::Release;
+use crate::slot::{ClaimEntry, CommittedEntry, Entry, ObjectRef, Slot, SlotNumber, Stored};
 
 /// A slot as far as the rules need to know it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +48,8 @@ pub(crate) struct Record {
     pub(crate) newest: Option<SlotNumber>,
     /// No checkpoint before it has this number or a larger one.
     pub(crate) next_checkpoint: CheckpointId,
+    /// The newest deployment of the job up to here.
+    pub(crate) deployment: Option<Deployment>,
     /// What it says.
     pub(crate) mark: Mark,
 }
@@ -60,7 +64,7 @@ pub(crate) enum Mark {
     /// See [`Entry::Committed`].
     Committed(CommittedEntry),
     /// See [`Entry::Released`].
-    Released(ReleaseReason),
+    Released(Release),
 }
 
 /// A decided checkpoint without its state.
@@ -125,13 +129,14 @@ impl Record {
         let mark = match &slot.entry {
             Entry::Claim(claim) => Mark::Claim(claim.clone()),
             Entry::Committed(committed) => Mark::Committed(*committed),
-            Entry::Released { reason } => Mark::Released(*reason),
+            Entry::Released(release) => Mark::Released(release.clone()),
             Entry::Checkpoint(stored) => Mark::Checkpoint(mark_of(stored, sha256, bytes)),
         };
         Self {
             attempt: slot.attempt,
             newest: slot.newest,
             next_checkpoint: slot.next_checkpoint,
+            deployment: slot.deployment,
             mark,
         }
     }

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use millstream_types::{Attempt, CheckpointId, CheckpointKind, JobId, Timestamp};
+use millstream_types::{Attempt, CheckpointId, CheckpointKind, Deployment, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::manifest::{MANIFEST_VERSION, Manifest};
+use crate::release::Release;
 
 /// Position of a slot in its chain, from 1.
 #[derive(
@@ -58,6 +59,9 @@ pub(crate) struct Slot {
     pub(crate) newest: Option<SlotNumber>,
     /// No checkpoint before it has this number or a larger one.
     pub(crate) next_checkpoint: CheckpointId,
+    /// The newest deployment of the job up to here, where an operator has named any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) deployment: Option<Deployment>,
     /// What it says.
     pub(crate) entry: Entry,
 }
@@ -73,10 +77,7 @@ pub(crate) enum Entry {
     /// Everything that a decided checkpoint lists is committed.
     Committed(CommittedEntry),
     /// The attempt has ended by itself; anybody may claim.
-    Released {
-        /// Why.
-        reason: ReleaseReason,
-    },
+    Released(Release),
 }
 
 /// A claim as it is stored.
@@ -108,6 +109,10 @@ pub struct Holder {
     /// Parallelism of the attempt: with the attempt it says which transactional ids the attempt
     /// may open.
     pub parallelism: u32,
+    /// The deployment of the job that it was started for, where an operator has started it. A
+    /// chain that has a newer one refuses it, and so does a chain that this one has released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<Deployment>,
 }
 
 /// A confirmation as it is stored.
@@ -137,20 +142,6 @@ impl DecidedCheckpoint {
     pub(crate) fn is(&self, manifest: &Manifest) -> bool {
         (self.id, self.attempt) == (manifest.checkpoint, manifest.attempt)
     }
-}
-
-/// Why an attempt has ended by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum ReleaseReason {
-    /// Stopped by request; to be continued.
-    Stopped,
-    /// Bounded sources have ended and everything is committed.
-    Completed,
-    /// Given up; a person must act.
-    Failed,
-    /// The job is deleted and so are its checkpoints: the next claim starts from nothing.
-    Deleted,
 }
 
 /// A manifest in its slot, or where it lies if it is large.

@@ -30,10 +30,10 @@ use std::time::Duration;
 
 use millstream_spec::ValidJob;
 use millstream_types::protocol::ToWorker;
-use millstream_types::{Attempt, ErrorKind, Failure, JobId, Timestamp, WorkerId};
+use millstream_types::{Attempt, Deployment, ErrorKind, Failure, JobId, Timestamp, WorkerId};
 
 pub use command::Command;
-pub use event::{Event, NotFinalized, Now, Prepared, Written};
+pub use event::{Event, NotFinalized, Now, Over, Prepared, Written};
 
 use crate::audit::{Audit, Totals};
 use crate::placement::Placement;
@@ -50,6 +50,8 @@ use state::Phase;
 pub struct Settings {
     /// Which job.
     pub job: JobId,
+    /// Which deployment of it.
+    pub deployment: Option<Deployment>,
     /// The job file.
     pub job_text: String,
     /// Fingerprint of its graph.
@@ -72,12 +74,14 @@ impl Settings {
     /// From a job and its plan.
     pub fn new(
         job: &ValidJob,
+        deployment: Option<Deployment>,
         job_text: String,
         graph: &millstream_plan::JobGraph,
         cancel_timeout: Duration,
     ) -> Self {
         Self {
             job: job.id.clone(),
+            deployment,
             job_text,
             fingerprint: graph.fingerprint.clone(),
             parallelism: job.parallelism,
@@ -112,9 +116,11 @@ pub struct Job {
     audit: Audit,
     /// Totals of the newest manifest.
     totals: Totals,
-    restored_from: Option<millstream_types::CheckpointId>,
+    restored_from: Option<String>,
     last_failure: Option<Failure>,
     since: Timestamp,
+    /// When the job had ended, if that was before this coordinator began.
+    ended_at: Option<Timestamp>,
     shown: millstream_types::api::JobState,
     commands: Vec<Command>,
 }
@@ -140,6 +146,7 @@ impl Job {
             restored_from: None,
             last_failure: None,
             since: now,
+            ended_at: None,
             shown: millstream_types::api::JobState::Restoring,
             commands: vec![Command::Prepare],
         }
@@ -148,11 +155,13 @@ impl Job {
     /// Takes a fact.
     pub fn handle(&mut self, event: Event, now: Now) {
         if matches!(self.phase, Phase::Ended(_)) {
+            self.handle_ended(event);
             return;
         }
         match event {
             Event::Prepared(prepared) => self.prepared(*prepared),
             Event::AlreadyCompleted(manifest) => self.already_completed(manifest.as_deref()),
+            Event::Over(over) => self.over(*over),
             Event::PrepareFailed(failure) => self.prepare_failed(failure, now),
             Event::Preparing(text) => {
                 if let Phase::Preparing { note } = &mut self.phase {

@@ -10,7 +10,7 @@ use millstream_operators::{SinkConnector, SourceConnector};
 use millstream_plan::JobGraph;
 use millstream_spec::ValidJob;
 use millstream_types::protocol::Heartbeat;
-use millstream_types::{Clock, OperatorUid};
+use millstream_types::{Clock, Deployment, OperatorUid};
 
 /// What a coordinator is made from.
 pub struct Options {
@@ -28,6 +28,14 @@ pub struct Options {
     pub storage: StorageOptions,
     /// Where the job starts from.
     pub restore: Restore,
+    /// Go on without the state of a checkpoint that the graph has no place for, instead of
+    /// failing.
+    pub allow_dropped_state: bool,
+    /// The deployment of the job that this coordinator is started for, where an operator starts
+    /// it. `restore` then counts until a checkpoint was decided under the deployment, a deployment
+    /// that has ended is not run on, and the coordinator goes on answering after the job's end,
+    /// until it is told to end.
+    pub deployment: Option<Deployment>,
     /// Heartbeats of workers.
     pub heartbeat: Heartbeat,
     /// How long the tasks of a failed attempt may take to stop before their worker is dropped.

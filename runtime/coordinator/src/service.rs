@@ -48,6 +48,7 @@ impl Coordinator {
     pub fn new(options: Options, workers: mpsc::Receiver<WorkerConnection>) -> (Self, Handle) {
         let settings = Settings::new(
             &options.job,
+            options.deployment,
             options.job_text.clone(),
             &options.graph,
             options.cancel_timeout,

@@ -203,7 +203,9 @@ impl Incompatibility {
         let lines: Vec<String> = found.iter().map(|one| format!("\n  {one}")).collect();
         let message = format!(
             "the job graph has no place for state of the checkpoint:{}\nGive the nodes their old \
-             names back, or start without any state with `--restore fresh`",
+             names back (state is found by the name of its node), or give exactly this state up \
+             with `--allow-dropped-state` (`restore.allowDroppedState: true` in a StreamJob), or \
+             start without any state with `--restore fresh`",
             lines.concat()
         );
         Some(Failure::new(

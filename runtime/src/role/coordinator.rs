@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{bind, clock, coordinator_options, runtime, serve_rest, system};
+use super::{Start, bind, clock, coordinator_options, runtime, serve_rest, system};
 use crate::cli::{CoordinatorOptions, Logging};
 use crate::exit::Exit;
 use crate::job::LoadedJob;
@@ -25,7 +25,10 @@ pub(crate) fn main(options: CoordinatorOptions, logging: &Logging) -> Exit {
 fn try_main(options: CoordinatorOptions, logging: &Logging) -> Result<Exit, Failure> {
     crate::telemetry::start(logging, "info", std::io::stderr)?;
     let heartbeat = heartbeat(&options)?;
-    let loaded = LoadedJob::read(&options.job)?;
+    let mut loaded = LoadedJob::read(&options.job)?;
+    if let Some(parallelism) = options.parallelism {
+        loaded.job.parallelism = parallelism;
+    }
     let runtime = runtime()?;
     let exit = runtime.block_on(run(options, loaded, heartbeat))?;
     runtime.shutdown_background();
@@ -62,7 +65,12 @@ async fn run(
         None => None,
     };
     let (connections, workers) = mpsc::channel(CONNECTIONS_CAPACITY);
-    let coordinator = coordinator_options(loaded, options.restore, heartbeat, clock())?;
+    let start = Start {
+        restore: options.restore,
+        allow_dropped_state: options.allow_dropped_state,
+        deployment: options.deployment,
+    };
+    let coordinator = coordinator_options(loaded, start, heartbeat, clock())?;
     let (coordinator, handle) = Coordinator::new(coordinator, workers);
     announce(&grpc, rest.as_ref(), options.ready_file.as_deref())?;
     let ended = CancellationToken::new();

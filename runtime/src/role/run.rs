@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    bind, clock, coordinator_options, runtime, serve_rest, system, unique, worker_options,
+    Start, bind, clock, coordinator_options, runtime, serve_rest, system, unique, worker_options,
 };
 use crate::cli::{Logging, RunOptions};
 use crate::display::{Display, Style};
@@ -59,7 +59,12 @@ async fn run(options: RunOptions, loaded: LoadedJob, display: Display) -> Result
         .slots
         .unwrap_or_else(|| parallelism.div_ceil(options.workers));
     let (connections, workers) = mpsc::channel(CONNECTIONS_CAPACITY);
-    let coordinator = coordinator_options(loaded, options.restore, HEARTBEAT, Arc::clone(&clock))?;
+    let start = Start {
+        restore: options.restore,
+        allow_dropped_state: options.allow_dropped_state,
+        deployment: None,
+    };
+    let coordinator = coordinator_options(loaded, start, HEARTBEAT, Arc::clone(&clock))?;
     let (coordinator, handle) = Coordinator::new(coordinator, workers);
     let ended = CancellationToken::new();
     let mut parts = JoinSet::new();

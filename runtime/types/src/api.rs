@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::Counters;
-use crate::{Attempt, CheckpointId, CheckpointKind, Failure, JobId, OperatorUid, Timestamp};
+use crate::{
+    Attempt, CheckpointId, CheckpointKind, Deployment, Failure, JobId, OperatorUid, Timestamp,
+};
 
 /// What the job is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +50,10 @@ pub struct JobStatus {
     pub state: JobState,
     /// Since when.
     pub since: Timestamp,
+    /// The deployment of the job that this coordinator was started for, where an operator has
+    /// started it.
+    #[serde(default)]
+    pub deployment: Option<Deployment>,
     /// The current or last attempt.
     pub attempt: Attempt,
     /// Restarts since this coordinator began.
@@ -56,8 +62,11 @@ pub struct JobStatus {
     pub parallelism: u32,
     /// Registered workers and their slots.
     pub workers: Vec<WorkerStatus>,
-    /// What the current attempt was restored from.
-    pub restored_from: Option<CheckpointId>,
+    /// Path of the checkpoint or savepoint that the current or last attempt was restored from.
+    pub restored_from: Option<String>,
+    /// Path of the savepoint that the job was stopped with.
+    #[serde(default)]
+    pub savepoint: Option<String>,
     /// The newest completed checkpoint.
     pub last_checkpoint: Option<CheckpointSummary>,
     /// Totals per operator over all subtasks, as last reported.
@@ -105,6 +114,9 @@ pub struct CheckpointSummary {
     pub attempt: Attempt,
     /// When it was triggered.
     pub triggered_at: Timestamp,
+    /// When it was decided and committed.
+    #[serde(default)]
+    pub completed_at: Option<Timestamp>,
     /// From trigger to decision, milliseconds.
     pub duration_ms: Option<u64>,
     /// Bytes of everything its manifest names, and of the manifest.
@@ -173,6 +185,9 @@ pub struct SavepointStatus {
     pub id: Option<CheckpointId>,
     /// Where it lies, once completed.
     pub path: Option<String>,
+    /// Bytes of it, once completed.
+    #[serde(default)]
+    pub size_bytes: Option<u64>,
     /// Why it failed.
     pub failure: Option<Failure>,
 }

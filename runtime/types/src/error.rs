@@ -10,7 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What to do about an error. All that restart and retry logic may look at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub enum ErrorKind {
     /// May go away by itself: restart the attempt.
     Retryable,
@@ -156,7 +158,19 @@ impl fmt::Display for ErrorCode {
 }
 
 /// An error as it leaves its crate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
+#[derive(
+    Debug,
+    Clone,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    thiserror::Error,
+)]
 #[error("{} {}: {message}", code.code(), code.name())]
 pub struct Failure {
     /// Which error; names its page.

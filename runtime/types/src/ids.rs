@@ -74,6 +74,11 @@ number! {
     CheckpointId(u64)
 }
 number! {
+    /// One deployment of a job by an operator. Grows with each; a restart of the same pods is the
+    /// same deployment. An older one never takes a job over from a newer one.
+    Deployment(u64)
+}
+number! {
     /// Position of a subtask among the parallel copies of its vertex, from 0.
     SubtaskIndex(u32)
 }

@@ -1,6 +1,6 @@
 //! A chain that one attempt owns, until a newer one claims it.
 
-use millstream_types::Attempt;
+use millstream_types::{Attempt, Deployment};
 
 use bytes::Bytes;
 
@@ -14,8 +14,9 @@ use crate::protocol::Record;
 use crate::protocol::claim::Bid;
 use crate::protocol::placing::Intent;
 use crate::protocol::view::View;
+use crate::release::{Release, ReleaseReason};
 use crate::savepoint;
-use crate::slot::{CommittedEntry, DecidedCheckpoint, Entry, ReleaseReason, Slot, SlotNumber};
+use crate::slot::{CommittedEntry, DecidedCheckpoint, Entry, Slot, SlotNumber};
 use crate::stored::store;
 
 /// Leave to commit what one decided checkpoint lists. Only a decided checkpoint gives it.
@@ -48,6 +49,8 @@ struct Write {
 pub struct ClaimedChain {
     pub(super) chain: Chain,
     pub(super) attempt: Attempt,
+    /// The newest deployment of the job.
+    deployment: Option<Deployment>,
     /// Where the claim lies.
     pub(super) claim: SlotNumber,
     /// What is known of the chain: all slots that still matter, and all that this attempt wrote.
@@ -72,9 +75,11 @@ impl ClaimedChain {
     pub(super) fn new(chain: Chain, taken: Bid, view: &View, mut survey: Survey) -> Self {
         survey.newest = None;
         let newest = view.newest.as_ref();
+        let own = survey.records.get(&taken.slot);
         Self {
             chain,
             attempt: taken.attempt,
+            deployment: own.and_then(|claim| claim.deployment),
             claim: taken.slot,
             survey,
             next: taken.slot.next(),
@@ -230,8 +235,10 @@ impl ClaimedChain {
     ///
     /// # Errors
     /// As [`decide`](Self::decide).
-    pub async fn release(&mut self, reason: ReleaseReason) -> Result<()> {
-        self.place(Intent::Released, Entry::Released { reason })
+    pub async fn release(&mut self, release: impl Into<Release>) -> Result<()> {
+        let release = release.into();
+        let reason = release.reason;
+        self.place(Intent::Released, Entry::Released(release))
             .await?;
         self.released = Some(reason);
         Ok(())
@@ -284,6 +291,7 @@ impl ClaimedChain {
             attempt: self.attempt,
             newest: self.newest.map(|newest| newest.slot),
             next_checkpoint: self.next_checkpoint,
+            deployment: self.deployment,
             entry,
         };
         let sealed = envelope::seal(&slot)?;

@@ -8,7 +8,8 @@ use crate::chain::ClaimedChain;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::protocol::garbage::{garbage, listing_start, mark};
-use crate::slot::{ReleaseReason, SlotNumber};
+use crate::release::ReleaseReason;
+use crate::slot::SlotNumber;
 
 /// What a collection has deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

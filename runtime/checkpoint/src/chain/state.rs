@@ -1,11 +1,13 @@
 //! What a chain looks like to its user.
 
-use millstream_types::{Attempt, CheckpointId, CheckpointKind, Timestamp};
+use millstream_types::{Attempt, CheckpointId, CheckpointKind, Deployment, Timestamp};
 
 use serde::Serialize;
 
 use crate::manifest::Manifest;
-use crate::slot::{DecidedCheckpoint, Holder, ReleaseReason, SlotNumber};
+use crate::protocol::claim::{Admission, admit};
+use crate::release::{Release, ReleaseReason};
+use crate::slot::{DecidedCheckpoint, Holder, SlotNumber};
 
 /// What a chain says. From [`claim`](crate::Chain::claim): what lies below the claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +21,12 @@ pub struct ChainState {
     /// Claims, oldest first: at least those of all attempts after
     /// [`swept_through`](Self::swept_through), and the newest.
     pub claims: Vec<Claim>,
-    /// Why the newest attempt has ended, if it has said so.
-    pub released: Option<ReleaseReason>,
+    /// How the newest attempt has ended, if it has said so.
+    pub release: Option<Release>,
+    /// The newest deployment of the job, where an operator has named any.
+    pub deployment: Option<Deployment>,
+    /// The deployment under which [`newest`](Self::newest) was decided.
+    pub begun: Option<Deployment>,
     /// Transactions of attempts up to this one are all resolved.
     pub swept_through: Attempt,
     /// Number for the next checkpoint: larger than every decided one's.
@@ -30,6 +36,21 @@ pub struct ChainState {
 }
 
 impl ChainState {
+    /// Why the newest attempt has ended, if it has said so.
+    pub fn released(&self) -> Option<ReleaseReason> {
+        self.release.as_ref().map(|release| release.reason)
+    }
+
+    /// What a process may do with the chain that was started for this deployment of the job.
+    pub fn admits(&self, deployment: Option<Deployment>) -> Admission {
+        admit(
+            deployment,
+            self.deployment,
+            self.begun,
+            self.release.is_some(),
+        )
+    }
+
     /// Whether everything that [`newest`](Self::newest) lists is confirmed to be committed; true
     /// if there is no checkpoint.
     pub fn newest_is_committed(&self) -> bool {

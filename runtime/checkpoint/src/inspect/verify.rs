@@ -13,9 +13,10 @@ use crate::key::Key;
 use crate::manifest::Manifest;
 use crate::protocol::view::View;
 use crate::protocol::{Mark, Records};
+use crate::release::ReleaseReason;
 use crate::reservation::{self, Reservation};
 use crate::savepoint::read_folder;
-use crate::slot::{ReleaseReason, SlotNumber};
+use crate::slot::SlotNumber;
 use crate::storage::{Listed, Storage, StorageOptions};
 
 /// What a verification has read and found.
@@ -174,9 +175,11 @@ impl Verified {
                     format!("it does not know the checkpoint in slot {overlooked} before it"),
                 );
             }
-            match record.mark {
+            match &record.mark {
                 Mark::Checkpoint(_) => newest = Some(*number),
-                Mark::Released(ReleaseReason::Deleted) => newest = None,
+                Mark::Released(release) if release.reason == ReleaseReason::Deleted => {
+                    newest = None
+                }
                 Mark::Claim(_) | Mark::Committed(_) | Mark::Released(_) => {}
             }
         }

@@ -1,6 +1,6 @@
 //! Who may claim a chain, and as what.
 
-use millstream_types::Attempt;
+use millstream_types::{Attempt, Deployment};
 
 use crate::protocol::Records;
 use crate::protocol::view::View;
@@ -15,34 +15,88 @@ pub(crate) struct Bid {
     pub(crate) attempt: Attempt,
 }
 
-/// How a claim treats another job's.
+/// How a claim treats another job's, and the end of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Courtesy {
-    /// Refuse to depose a job of another identity.
+    /// Refuse to depose a job of another identity, and to run a deployment on that has ended.
     Respect,
     /// A person has said that the other job is gone.
     TakeOver,
+    /// The job is to be deleted, which its own end does not prevent.
+    Delete,
+}
+
+/// Why a chain may not be claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The claim of another job is still in force.
+    Taken(ClaimEntry),
+    /// The chain has a newer deployment of the job.
+    Superseded {
+        /// The newer one.
+        newest: Deployment,
+    },
+    /// The deployment has ended by itself.
+    Over,
+}
+
+/// What a process may do with a chain that was started for a deployment of the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Admission {
+    /// Claim it, and start from where the deployment is to start.
+    Begin,
+    /// Claim it, and go on from the newest checkpoint: a checkpoint was decided under this
+    /// deployment, so that its start is part of the chain.
+    Resume,
+    /// Nothing: the deployment has stopped, completed or failed, and stays so.
+    Over,
+    /// Nothing: a newer deployment of the job has come.
+    Superseded(Deployment),
+}
+
+/// Judges a deployment by the newest one of a chain, the one under which the newest checkpoint was
+/// decided, and whether the newest attempt has ended by itself. A process without a deployment
+/// was started by a person, and begins.
+pub fn admit(
+    deployment: Option<Deployment>,
+    newest: Option<Deployment>,
+    begun: Option<Deployment>,
+    is_released: bool,
+) -> Admission {
+    let Some(deployment) = deployment else {
+        return Admission::Begin;
+    };
+    match newest {
+        Some(newest) if newest > deployment => Admission::Superseded(newest),
+        Some(newest) if newest == deployment && is_released => Admission::Over,
+        _ if begun == Some(deployment) => Admission::Resume,
+        _ => Admission::Begin,
+    }
 }
 
 /// The next claim of a chain.
 ///
 /// # Errors
-/// The claim of another job that is still in force.
-pub(crate) fn bid(view: &View, holder: &Holder, courtesy: Courtesy) -> Result<Bid, ClaimEntry> {
+/// Why there is none.
+pub(crate) fn bid(view: &View, holder: &Holder, courtesy: Courtesy) -> Result<Bid, Refusal> {
     let in_force = view
         .claim
         .as_ref()
-        .filter(|_| view.released.is_none() && courtesy == Courtesy::Respect);
+        .filter(|_| view.released.is_none() && courtesy != Courtesy::TakeOver);
     if let Some((_, claim)) = in_force
         && let (Some(theirs), Some(ours)) = (&claim.holder.identity, &holder.identity)
         && theirs != ours
     {
-        return Err(claim.clone());
+        return Err(Refusal::Taken(claim.clone()));
     }
-    Ok(Bid {
-        slot: view.tail.next(),
-        attempt: view.attempt.next(),
-    })
+    match view.admits(holder.deployment) {
+        Admission::Superseded(newest) => Err(Refusal::Superseded { newest }),
+        Admission::Over if courtesy != Courtesy::Delete => Err(Refusal::Over),
+        Admission::Begin | Admission::Resume | Admission::Over => Ok(Bid {
+            slot: view.tail.next(),
+            attempt: view.attempt.next(),
+        }),
+    }
 }
 
 /// Whether the claim was made in a slot that had been taken before and was deleted as garbage
@@ -79,5 +133,48 @@ pub(crate) fn standing(records: &Records, bid: Bid) -> Standing {
         Standing::InAHole
     } else {
         Standing::Holds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Option<Deployment> = None;
+
+    const fn some(deployment: u64) -> Option<Deployment> {
+        Some(Deployment(deployment))
+    }
+
+    #[test]
+    fn a_deployment_begins_where_it_is_new_and_resumes_once_a_checkpoint_was_decided_under_it() {
+        for released in [false, true] {
+            assert_eq!(admit(some(5), NONE, NONE, released), Admission::Begin);
+            assert_eq!(admit(some(5), some(4), some(4), released), Admission::Begin);
+        }
+        // Claimed, and nothing decided: what it is to start from is not in the chain yet.
+        assert_eq!(admit(some(5), some(5), NONE, false), Admission::Begin);
+        assert_eq!(admit(some(5), some(5), some(4), false), Admission::Begin);
+        assert_eq!(admit(some(5), some(5), some(5), false), Admission::Resume);
+    }
+
+    #[test]
+    fn a_deployment_that_has_ended_stays_so_and_an_older_one_never_comes_back() {
+        for begun in [NONE, some(4), some(5)] {
+            assert_eq!(admit(some(5), some(5), begun, true), Admission::Over);
+        }
+        for released in [false, true] {
+            let superseded = Admission::Superseded(Deployment(6));
+            assert_eq!(admit(some(5), some(6), some(5), released), superseded);
+            assert_eq!(admit(some(5), some(6), some(6), released), superseded);
+        }
+    }
+
+    #[test]
+    fn a_person_may_always_start_a_job() {
+        for released in [false, true] {
+            assert_eq!(admit(NONE, some(6), some(6), released), Admission::Begin);
+            assert_eq!(admit(NONE, NONE, NONE, released), Admission::Begin);
+        }
     }
 }

@@ -64,7 +64,8 @@ mod tests {
 
     use super::*;
     use crate::protocol::{CheckpointMark, Kind, Record};
-    use crate::slot::{ClaimEntry, CommittedEntry, DecidedCheckpoint, Holder, ReleaseReason};
+    use crate::release::ReleaseReason;
+    use crate::slot::{ClaimEntry, CommittedEntry, DecidedCheckpoint, Holder};
 
     /// What a slot says; a confirmation points this many checkpoints back.
     #[derive(Debug, Clone)]
@@ -108,7 +109,7 @@ mod tests {
                 Said::Checkpoint => checkpoint(slot),
                 Said::Committed { back } => confirmed(checkpoints.iter().rev().nth(*back).copied()),
                 Said::Recovered => confirmed(None),
-                Said::Released(reason) => Mark::Released(*reason),
+                Said::Released(reason) => Mark::Released((*reason).into()),
             };
             if matches!(mark, Mark::Checkpoint(_)) {
                 checkpoints.push(slot);
@@ -117,6 +118,7 @@ mod tests {
                 attempt: Attempt(1),
                 newest: None,
                 next_checkpoint: CheckpointId(1),
+                deployment: None,
                 mark,
             };
             records.insert(slot, record);
@@ -132,6 +134,7 @@ mod tests {
                 build: String::new(),
                 identity: None,
                 parallelism: 1,
+                deployment: None,
             },
             time: Timestamp(0),
         })
@@ -151,7 +154,7 @@ mod tests {
 
     /// The same in the simplest way: what stays, one reason after the other.
     fn stays(records: &Records, retained: usize) -> BTreeSet<SlotNumber> {
-        let deleted = Mark::Released(ReleaseReason::Deleted);
+        let deleted = Mark::Released(ReleaseReason::Deleted.into());
         let wipes = records.iter().filter(|(_, record)| record.mark == deleted);
         let wiped = wipes.map(|(slot, _)| *slot).max().unwrap_or_default();
         let mut checkpoints: Vec<SlotNumber> = Vec::new();

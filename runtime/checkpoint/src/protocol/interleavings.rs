@@ -23,15 +23,23 @@ use world::{Event, World};
 /// How much an exploration plays with.
 #[derive(Debug, Clone, Copy)]
 struct Size {
-    coordinators: usize,
+    /// What each coordinator was started for.
+    deployments: &'static [Option<u64>],
     /// Claims that each of them tries.
     bids: u8,
     faults: u8,
 }
 
-const fn size(coordinators: usize, bids: u8, faults: u8) -> Size {
+/// Coordinators that persons have started.
+fn size(coordinators: usize, bids: u8, faults: u8) -> Size {
+    let deployments = &[None; 3];
+    deployed(deployments.get(..coordinators).unwrap(), bids, faults)
+}
+
+/// Coordinators that an operator has started, each for one of these deployments.
+const fn deployed(deployments: &'static [Option<u64>], bids: u8, faults: u8) -> Size {
     Size {
-        coordinators,
+        deployments,
         bids,
         faults,
     }
@@ -51,7 +59,7 @@ fn explore(of: Size, plan: &'static [Action], rules: Rules) -> Explored {
         violation: None,
     };
     let mut seen = HashSet::new();
-    let empty = World::new(of.coordinators, of.bids, of.faults);
+    let empty = World::new(of.deployments, of.bids, of.faults);
     let steps = empty.steps(plan, rules).into_iter();
     let mut path = vec![(Event::Step, empty, steps)];
     while let Some((_, _, steps)) = path.last_mut() {
@@ -206,4 +214,49 @@ fn restoring_from_what_was_read_before_the_claim_would_forget_decisions() {
 fn deleting_without_a_mark_would_let_a_claim_fall_into_a_hole_unseen() {
     let rules = Rules::NothingIsMarked;
     bites(size(3, 2, 0), &[Decide, Decide, Collect], rules);
+}
+
+#[test]
+fn a_restarted_coordinator_goes_on_and_one_of_an_older_deployment_never_takes_over() {
+    holds(
+        deployed(&[Some(1), Some(2)], 2, 2),
+        &[Decide, Collect],
+        &[Event::Decided, Event::Fenced, Event::Superseded],
+    );
+    holds(
+        deployed(&[Some(1), Some(1), Some(2)], 1, 1),
+        &[Decide],
+        &[Event::Decided, Event::Fenced, Event::Superseded],
+    );
+}
+
+#[test]
+fn a_deployment_that_has_ended_is_not_run_on_by_its_other_coordinators() {
+    holds(
+        deployed(&[Some(1), Some(1)], 2, 2),
+        &[Decide, Release],
+        &[Event::Decided, Event::Fenced, Event::FoundOver],
+    );
+}
+
+#[test]
+fn ignoring_deployments_would_let_an_older_one_take_over() {
+    let rules = Rules::DeploymentsAreIgnored;
+    bites(deployed(&[Some(1), Some(2)], 2, 0), &[Decide], rules);
+}
+
+#[test]
+fn ignoring_the_end_of_a_deployment_would_run_it_on() {
+    let rules = Rules::EndsAreIgnored;
+    bites(
+        deployed(&[Some(1), Some(1)], 2, 0),
+        &[Decide, Release],
+        rules,
+    );
+}
+
+#[test]
+fn taking_a_claim_for_the_start_of_a_deployment_would_skip_what_it_is_to_start_from() {
+    let rules = Rules::ClaimsCountAsStarts;
+    bites(deployed(&[Some(1), Some(1)], 2, 0), &[Decide], rules);
 }

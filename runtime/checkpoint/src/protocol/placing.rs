@@ -106,11 +106,13 @@ mod tests {
             build: String::new(),
             identity: None,
             parallelism: 1,
+            deployment: None,
         };
         Record {
             attempt: Attempt(attempt),
             newest: None,
             next_checkpoint: CheckpointId(1),
+            deployment: None,
             mark: Mark::Claim(ClaimEntry {
                 nonce: nonce.to_owned(),
                 holder,

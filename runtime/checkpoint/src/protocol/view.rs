@@ -1,9 +1,11 @@
 //! What the slots of a chain say together.
 
-use millstream_types::{Attempt, CheckpointId};
+use millstream_types::{Attempt, CheckpointId, Deployment};
 
+use crate::protocol::claim::{Admission, admit};
 use crate::protocol::{CheckpointMark, Mark, Record, Records};
-use crate::slot::{ClaimEntry, DecidedCheckpoint, ReleaseReason, SlotNumber};
+use crate::release::{Release, ReleaseReason};
+use crate::slot::{ClaimEntry, DecidedCheckpoint, SlotNumber};
 
 /// What a chain says, as seen in one reading.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,9 +17,13 @@ pub(crate) struct View {
     /// Its claim.
     pub(crate) claim: Option<(SlotNumber, ClaimEntry)>,
     /// Why it has ended, if it has said so.
-    pub(crate) released: Option<ReleaseReason>,
+    pub(crate) released: Option<Release>,
     /// What to restore from.
     pub(crate) newest: Option<(SlotNumber, CheckpointMark, Attempt)>,
+    /// The newest deployment of the job.
+    pub(crate) deployment: Option<Deployment>,
+    /// The deployment under which the newest checkpoint was decided.
+    pub(crate) begun: Option<Deployment>,
     /// The newest checkpoint that is confirmed to be committed.
     pub(crate) committed: Option<DecidedCheckpoint>,
     /// Transactions of attempts up to this one are all resolved.
@@ -58,6 +64,13 @@ impl View {
             attempt: claim.as_ref().map(|claim| claim.1).unwrap_or_default(),
             released: claim.as_ref().and_then(|claim| release(records, claim.0)),
             claim: claim.map(|(slot, _, claim)| (slot, claim)),
+            deployment: records
+                .values()
+                .filter_map(|record| record.deployment)
+                .max(),
+            begun: newest
+                .as_ref()
+                .and_then(|newest| records.get(&newest.0)?.deployment),
             committed: alive().rev().find_map(|(_, record)| confirmed(record)),
             swept_through: records.values().map(swept).max().unwrap_or_default(),
             next_checkpoint: next_checkpoint(records),
@@ -96,6 +109,12 @@ impl View {
             None => Ok(view),
             Some(named) => Err(missing_checkpoint(named, claim)),
         }
+    }
+
+    /// What a process may do with the chain that was started for this deployment.
+    pub(crate) fn admits(&self, deployment: Option<Deployment>) -> Admission {
+        let released = self.released.is_some();
+        admit(deployment, self.deployment, self.begun, released)
     }
 
     /// Whether everything that the newest checkpoint lists is confirmed to be committed.
@@ -154,7 +173,7 @@ fn missing_checkpoint(slot: SlotNumber, by: SlotNumber) -> Gap {
 
 /// The release after which the chain counts as new; 0 if there is none.
 pub(crate) fn last_wipe(records: &Records) -> SlotNumber {
-    let wipe = |record: &Record| record.mark == Mark::Released(ReleaseReason::Deleted);
+    let wipe = |record: &Record| matches!(&record.mark, Mark::Released(release) if release.reason == ReleaseReason::Deleted);
     records
         .iter()
         .rev()
@@ -170,11 +189,11 @@ fn is_claimed(records: &Records, attempt: Attempt) -> bool {
         .any(|record| record.attempt == attempt && record.claim().is_some())
 }
 
-fn release(records: &Records, claim: SlotNumber) -> Option<ReleaseReason> {
+fn release(records: &Records, claim: SlotNumber) -> Option<Release> {
     records
         .range(claim..)
-        .find_map(|(_, record)| match record.mark {
-            Mark::Released(reason) => Some(reason),
+        .find_map(|(_, record)| match &record.mark {
+            Mark::Released(release) => Some(release.clone()),
             _ => None,
         })
 }

@@ -105,7 +105,7 @@ async fn another_job_of_the_same_name_is_refused_until_the_chain_is_released() {
         .await
         .unwrap();
     assert_eq!(second.attempt(), Attempt(2));
-    assert_eq!(state.released, Some(ReleaseReason::Stopped));
+    assert_eq!(state.released(), Some(ReleaseReason::Stopped));
     let (third, _) = chain(&storage)
         .take_over(holder_of("uid-3"), NOW)
         .await

@@ -8,6 +8,7 @@
 )]
 
 mod chain;
+mod deployments;
 mod faults;
 mod garbage;
 mod inspect;

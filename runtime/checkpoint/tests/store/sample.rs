@@ -22,6 +22,7 @@ pub(crate) fn holder(name: &str) -> Holder {
         build: "test".to_owned(),
         identity: None,
         parallelism: 2,
+        deployment: None,
     }
 }
 

@@ -1,12 +1,13 @@
 //! How a job ends: completed, stopped, or given up.
 
-use millstream_checkpoint::{Manifest, ReleaseReason};
+use millstream_checkpoint::{Manifest, Release, ReleaseReason};
+use millstream_types::protocol::ToWorker;
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 
 use crate::Outcome;
 use crate::job::Job;
 use crate::job::command::Command;
-use crate::job::event::{Now, Prepared};
+use crate::job::event::{Event, Now, Over, Prepared};
 use crate::job::state::{Closing, Execution, Next, Phase};
 use crate::trigger::Stop;
 
@@ -16,10 +17,54 @@ impl Job {
         self.refuse_savepoints();
         if let Some(manifest) = manifest {
             self.attempt = manifest.attempt;
-            self.restored_from = Some(manifest.checkpoint);
             self.start_from(manifest);
         }
         self.end(Outcome::Completed);
+    }
+
+    /// The chain says that the deployment has ended before: all that is left is to say how.
+    pub(super) fn over(&mut self, over: Over) {
+        self.refuse_savepoints();
+        let Over {
+            attempt,
+            release,
+            manifest,
+            checkpoints,
+        } = over;
+        self.attempt = attempt;
+        self.stop = None;
+        self.ended_at = release.time;
+        self.restored_from = release.restored_from;
+        self.last_failure.clone_from(&release.failure);
+        if let Some(manifest) = &manifest {
+            self.start_from(manifest);
+        }
+        self.records.remember(&checkpoints, manifest.as_ref());
+        self.end(match release.reason {
+            ReleaseReason::Completed => Outcome::Completed,
+            ReleaseReason::Stopped | ReleaseReason::Deleted => Outcome::Stopped {
+                savepoint: release.savepoint,
+            },
+            ReleaseReason::Failed => Outcome::Failed(release.failure.unwrap_or_else(unexplained)),
+        });
+    }
+
+    /// After the end there is nothing to do but to send workers home.
+    pub(super) fn handle_ended(&mut self, event: Event) {
+        let is_over = self.state().is_terminal() && !self.is_fenced();
+        match event {
+            Event::WorkerJoined { worker, slots } if is_over => {
+                self.commands.push(Command::Send {
+                    worker: worker.clone(),
+                    message: ToWorker::Shutdown,
+                });
+                self.workers.insert(worker, slots);
+            }
+            Event::WorkerLost { worker, .. } => {
+                self.workers.remove(&worker);
+            }
+            _ => {}
+        }
     }
 
     /// The final checkpoint is committed.
@@ -35,8 +80,7 @@ impl Job {
         }
         self.refuse_savepoints();
         self.close(ReleaseReason::Completed, Outcome::Completed, execution);
-        self.commands
-            .push(Command::Release(ReleaseReason::Completed));
+        self.release(ReleaseReason::Completed);
     }
 
     /// The checkpoint that the job stops with is committed.
@@ -79,7 +123,7 @@ impl Job {
                 name,
                 manifest: Box::new(manifest.without_committables()),
             }),
-            None => self.commands.push(Command::Release(ReleaseReason::Stopped)),
+            None => self.release(ReleaseReason::Stopped),
         }
     }
 
@@ -118,7 +162,7 @@ impl Job {
             closing.outcome = Outcome::Stopped {
                 savepoint: Some(path),
             };
-            self.commands.push(Command::Release(ReleaseReason::Stopped));
+            self.release(ReleaseReason::Stopped);
         }
     }
 
@@ -154,6 +198,28 @@ impl Job {
         closing && self.stop.as_ref().is_some_and(stops)
     }
 
+    const fn is_fenced(&self) -> bool {
+        matches!(self.phase, Phase::Ended(Outcome::Fenced(_)))
+    }
+
+    /// Releases the chain, with all that is to be known about the end.
+    pub(super) fn release(&mut self, reason: ReleaseReason) {
+        let outcome = match &self.phase {
+            Phase::Closing(closing) => Some(&closing.outcome),
+            _ => None,
+        };
+        let mut release = Release {
+            restored_from: self.restored_from.clone(),
+            ..reason.into()
+        };
+        match outcome {
+            Some(Outcome::Stopped { savepoint }) => release.savepoint.clone_from(savepoint),
+            Some(Outcome::Failed(failure)) => release = release.with_failure(Some(failure)),
+            _ => {}
+        }
+        self.commands.push(Command::Release(Box::new(release)));
+    }
+
     /// The chain is released, or could not be: nothing is lost either way, because everything was
     /// committed before (or the job was given up).
     pub(super) fn released(&mut self, result: Result<(), Failure>) {
@@ -182,4 +248,12 @@ impl Job {
             self.records.savepoint_failed(&name, failure.clone());
         }
     }
+}
+
+fn unexplained() -> Failure {
+    Failure::new(
+        ErrorCode::RestartsExhausted,
+        ErrorKind::Internal,
+        "the job was given up, and its chain does not say why; the logs of that coordinator do",
+    )
 }

@@ -1,6 +1,6 @@
 //! What the job's state machine wants done.
 
-use millstream_checkpoint::{Manifest, ReleaseReason};
+use millstream_checkpoint::{Manifest, Release};
 use millstream_types::protocol::ToWorker;
 use millstream_types::{Attempt, CheckpointId, WorkerId};
 
@@ -45,7 +45,7 @@ pub enum Command {
         manifest: Box<Manifest>,
     },
     /// Release the chain. Answered by `Released`.
-    Release(ReleaseReason),
+    Release(Box<Release>),
     /// Tell the observers.
     News(Progress),
     /// The run is over.

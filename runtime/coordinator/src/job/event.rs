@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use millstream_checkpoint::Manifest;
+use millstream_checkpoint::{CheckpointEntry, Manifest, Release};
 use millstream_operators::Discovery;
 use millstream_types::protocol::ToCoordinator;
 use millstream_types::{
@@ -29,6 +29,8 @@ pub enum Event {
     /// The chain says that the job has completed before, with this checkpoint; nothing was
     /// claimed.
     AlreadyCompleted(Option<Box<Manifest>>),
+    /// The chain says that the deployment has ended before; nothing was claimed.
+    Over(Box<Over>),
     /// Preparing an attempt failed.
     PrepareFailed(Failure),
     /// What preparing waits for, for people.
@@ -116,6 +118,19 @@ pub enum NotFinalized {
     NotDecided(Failure),
     /// It is decided, and not everything it lists is committed.
     NotCommitted(Written, Failure),
+}
+
+/// How a deployment has ended, as its chain says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Over {
+    /// Its last attempt.
+    pub attempt: Attempt,
+    /// How that has ended.
+    pub release: Release,
+    /// The newest checkpoint.
+    pub manifest: Option<Manifest>,
+    /// Checkpoints that are still there, oldest first.
+    pub checkpoints: Vec<CheckpointEntry>,
 }
 
 /// What an attempt starts from.

@@ -22,7 +22,9 @@ use crate::trigger::{FailureCounter, FailureReason, Purpose, Trigger};
 impl Job {
     pub(super) fn prepared(&mut self, prepared: Prepared) {
         self.attempt = prepared.attempt;
-        self.restored_from = prepared.restored.then_some(prepared.manifest.checkpoint);
+        let origin = prepared.manifest.imported_from.as_ref();
+        let path = origin.unwrap_or(&prepared.path);
+        self.restored_from = prepared.restored.then(|| path.clone());
         self.start_from(&prepared.manifest);
         if prepared.is_ended() {
             self.close_completed(None);

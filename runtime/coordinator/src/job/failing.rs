@@ -211,11 +211,11 @@ impl Job {
         if let Some(name) = self.stop.take().and_then(|stop| stop.savepoint) {
             self.records.savepoint_failed(&name, failure.clone());
         }
-        self.commands.push(Command::Release(ReleaseReason::Failed));
         self.phase = Phase::Closing(Closing {
             reason: ReleaseReason::Failed,
             outcome: Outcome::Failed(failure),
             execution: None,
         });
+        self.release(ReleaseReason::Failed);
     }
 }

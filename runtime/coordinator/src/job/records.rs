@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use millstream_checkpoint::{CheckpointEntry, Manifest};
 use millstream_types::api::{
     CheckpointCounts, CheckpointDetail, CheckpointState, CheckpointSummary, SavepointStatus,
 };
@@ -35,6 +36,7 @@ impl Records {
                 state: CheckpointState::InProgress,
                 attempt,
                 triggered_at: pending.triggered_at,
+                completed_at: None,
                 duration_ms: None,
                 size_bytes: None,
                 path: None,
@@ -77,6 +79,7 @@ impl Records {
         let detail = self.find(attempt, id)?;
         let summary = &mut detail.summary;
         summary.state = CheckpointState::Completed;
+        summary.completed_at = Some(now);
         summary.duration_ms = Some(now.millis_since(summary.triggered_at));
         summary.path = Some(written.path.clone());
         summary.size_bytes = Some(written.bytes);
@@ -112,6 +115,7 @@ impl Records {
             state: CheckpointState::InProgress,
             id: None,
             path: None,
+            size_bytes: None,
             failure: None,
         };
         self.savepoints.insert(name.to_owned(), status.clone());
@@ -128,6 +132,7 @@ impl Records {
         if let Some(status) = self.savepoints.get_mut(name) {
             status.state = CheckpointState::Completed;
             status.path = Some(written.path.clone());
+            status.size_bytes = Some(written.bytes);
             status.failure = None;
         }
     }
@@ -137,6 +142,35 @@ impl Records {
             status.state = CheckpointState::Failed;
             status.failure = Some(failure);
         }
+    }
+
+    /// What a chain still has of a job that ended before this coordinator began.
+    pub(crate) fn remember(&mut self, entries: &[CheckpointEntry], newest: Option<&Manifest>) {
+        for entry in entries {
+            let manifest = newest
+                .filter(|newest| (newest.checkpoint, newest.attempt) == (entry.id, entry.attempt));
+            let triggered_at = manifest.map_or(entry.decided_at, |manifest| manifest.triggered_at);
+            self.checkpoints.push_front(CheckpointDetail {
+                summary: CheckpointSummary {
+                    id: entry.id,
+                    kind: entry.kind,
+                    state: CheckpointState::Completed,
+                    attempt: entry.attempt,
+                    triggered_at,
+                    completed_at: Some(entry.decided_at),
+                    duration_ms: manifest.map(|_| entry.decided_at.millis_since(triggered_at)),
+                    size_bytes: Some(entry.size_bytes),
+                    path: Some(entry.path.clone()),
+                    failure: None,
+                },
+                acknowledged: 0,
+                tasks: 0,
+                operators: manifest.map(Manifest::totals).unwrap_or_default(),
+            });
+        }
+        self.checkpoints.truncate(REMEMBERED);
+        let newest = self.checkpoints.front();
+        self.last_completed = newest.map(|detail| detail.summary.clone());
     }
 
     fn find(&mut self, attempt: Attempt, id: CheckpointId) -> Option<&mut CheckpointDetail> {

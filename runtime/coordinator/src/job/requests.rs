@@ -2,11 +2,11 @@
 
 use millstream_types::api::{CheckpointState, SavepointStatus, StopRequest};
 
-use crate::RequestError;
 use crate::job::Job;
 use crate::job::event::Now;
 use crate::job::state::Phase;
 use crate::trigger::Stop;
+use crate::{Outcome, RequestError};
 
 impl Job {
     /// Asks for a savepoint. The same name again is the same request, unless it has failed.
@@ -53,6 +53,9 @@ impl Job {
         if let Some(name) = &stop.savepoint {
             check_name(name)?;
         }
+        if self.is_stopped_as(&stop) {
+            return Ok(());
+        }
         match &self.stop {
             Some(under_way) if *under_way == stop => return Ok(()),
             Some(_) => {
@@ -84,6 +87,36 @@ impl Job {
         }
         self.advance(now);
         Ok(())
+    }
+
+    /// Whether the job has been stopped just as this request wants.
+    fn is_stopped_as(&self, stop: &Stop) -> bool {
+        let is_stopped = matches!(self.phase, Phase::Ended(Outcome::Stopped { .. }));
+        let with = self.stopped_with().and_then(|path| path.rsplit('/').next());
+        is_stopped
+            && stop
+                .savepoint
+                .as_deref()
+                .is_none_or(|name| with == Some(name))
+    }
+
+    /// As [`request_stop`](Self::request_stop), for a savepoint that lies in the store although
+    /// this coordinator was not asked for it.
+    ///
+    /// # Errors
+    /// It was not the job's stop that wrote it.
+    pub fn request_stop_again(&self, request: &StopRequest) -> Result<(), RequestError> {
+        let stop = Stop {
+            savepoint: request.savepoint.clone(),
+            drain: request.drain,
+        };
+        if self.is_stopped_as(&stop) {
+            return Ok(());
+        }
+        let name = stop.savepoint.unwrap_or_default();
+        Err(RequestError::Conflict(format!(
+            "savepoint `{name}` exists already; choose another name"
+        )))
     }
 
     /// Whether a stop is asked for that needs no running tasks.

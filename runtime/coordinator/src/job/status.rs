@@ -41,7 +41,7 @@ impl Job {
         let state = self.state();
         if state != self.shown {
             self.shown = state;
-            self.since = now.wall;
+            self.since = self.ended_at.unwrap_or(now.wall);
             tracing::info!(attempt = %self.attempt, ?state, "job state");
             let news = Progress::State {
                 state,
@@ -67,11 +67,13 @@ impl Job {
                 job: self.settings.job.clone(),
                 state: self.state(),
                 since: self.since,
+                deployment: self.settings.deployment,
                 attempt: self.attempt,
                 restarts: self.begun - 1,
                 parallelism: self.settings.parallelism,
                 workers: self.worker_statuses(),
-                restored_from: self.restored_from,
+                restored_from: self.restored_from.clone(),
+                savepoint: self.stopped_with().cloned(),
                 last_checkpoint: self.records.last_completed.clone(),
                 operators,
                 last_failure: self.last_failure.clone(),
@@ -81,6 +83,14 @@ impl Job {
             checkpoints: self.records.checkpoints.iter().cloned().collect(),
             savepoints: self.records.savepoints.clone(),
             audit: self.audit.clone(),
+        }
+    }
+
+    /// Path of the savepoint that the job has been stopped with.
+    pub(super) const fn stopped_with(&self) -> Option<&String> {
+        match &self.phase {
+            Phase::Ended(Outcome::Stopped { savepoint }) => savepoint.as_ref(),
+            _ => None,
         }
     }
 

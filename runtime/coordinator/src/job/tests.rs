@@ -8,7 +8,7 @@ mod starting;
 
 use std::collections::BTreeMap;
 
-use millstream_checkpoint::{MANIFEST_VERSION, Manifest};
+use millstream_checkpoint::{MANIFEST_VERSION, Manifest, ReleaseReason};
 use millstream_spec::RestartStrategy;
 use millstream_spec::restart::{ExponentialDelay, FixedDelay};
 use millstream_types::api::JobState;
@@ -84,6 +84,7 @@ fn settings() -> Settings {
             namespace: "default".to_owned(),
             name: "orders".to_owned(),
         },
+        deployment: None,
         job_text: "the job file".to_owned(),
         fingerprint: "abc".to_owned(),
         parallelism: 2,
@@ -372,6 +373,10 @@ impl Rig {
         self.sent()
             .any(|(worker, sent)| worker.as_str() == name && sent == message)
     }
+}
+
+fn released_as(command: &Command, reason: ReleaseReason) -> bool {
+    matches!(command, Command::Release(release) if release.reason == reason)
 }
 
 fn written() -> Written {

@@ -51,7 +51,12 @@ async fn commit_sink(
     mut left: Vec<Committable>,
 ) -> Result<(), Failure> {
     let Some(committer) = keeper.committers.get(uid).cloned() else {
-        return Err(nobody_commits(checkpoint, uid, left.len()));
+        let failure = nobody_commits(checkpoint, uid, left.len());
+        if keeper.allow_dropped_state {
+            tracing::warn!(%failure, "output is dropped, as is allowed");
+            return Ok(());
+        }
+        return Err(failure);
     };
     let patience = keeper.job.checkpoint.timeout.0;
     let deadline = keeper.clock.monotonic().saturating_add(patience);
@@ -170,7 +175,8 @@ fn nobody_commits(checkpoint: CheckpointId, uid: &OperatorUid, count: usize) -> 
         format!(
             "checkpoint {checkpoint} holds {count} prepared transactions of sink {uid}, which the \
              job does not have any more, so that nobody can commit them: start the job once with \
-             that sink and stop it, then remove the sink"
+             that sink and stop it, then remove the sink; or give this output up with \
+             `--allow-dropped-state` (`restore.allowDroppedState` of a StreamJob)"
         ),
     )
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_checkpoint::{
-    Chain, ClaimedChain, Collected, Manifest, ReleaseReason, SlotNumber, Storage, StorageOptions,
+    Chain, ClaimedChain, Collected, Manifest, Release, SlotNumber, Storage, StorageOptions,
 };
 use millstream_operators::{SinkCommitter, SourceConnector};
 use millstream_plan::JobGraph;
 use millstream_spec::ValidJob;
-use millstream_types::{Attempt, CheckpointId, Clock, ErrorCode, ErrorKind, Failure, OperatorUid};
+use millstream_types::{
+    Attempt, CheckpointId, Clock, Deployment, ErrorCode, ErrorKind, Failure, OperatorUid,
+};
 use tokio::sync::mpsc;
 
 use crate::job::{Event, NotFinalized, Written};
@@ -37,7 +39,7 @@ pub(super) enum Operation {
         manifest: Box<Manifest>,
     },
     /// Release the chain.
-    Release(ReleaseReason),
+    Release(Box<Release>),
     /// Delete what is not retained.
     CollectGarbage,
 }
@@ -51,13 +53,17 @@ pub(super) struct Keeper {
     pub(super) committers: BTreeMap<OperatorUid, Arc<dyn SinkCommitter>>,
     /// Where the next attempt starts from.
     pub(super) restore: Restore,
+    pub(super) allow_dropped_state: bool,
+    pub(super) deployment: Option<Deployment>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) holder: String,
     pub(super) build: String,
     /// What preparing waits for, for people.
     pub(super) notes: mpsc::Sender<String>,
-    /// The storage, once it has passed its probe and the sinks their preflight.
+    /// The storage, once it has passed its probe.
     pub(super) storage: Option<Storage>,
+    /// Whether the sinks have passed their preflight.
+    pub(super) sinks_are_checked: bool,
     pub(super) claimed: Option<ClaimedChain>,
     /// Older attempts that are looked at again while this one runs.
     pub(super) revisit: Revisit,
@@ -89,11 +95,14 @@ impl Keeper {
             sources: options.sources.clone(),
             committers,
             restore: options.restore.clone(),
+            allow_dropped_state: options.allow_dropped_state,
+            deployment: options.deployment,
             clock: Arc::clone(&options.clock),
             holder: options.holder.clone(),
             build: options.build.clone(),
             notes,
             storage: None,
+            sinks_are_checked: false,
             claimed: None,
             revisit: Revisit::default(),
         })
@@ -204,7 +213,8 @@ impl Keeper {
         }
     }
 
-    pub(super) async fn release(&mut self, reason: ReleaseReason) -> Event {
+    pub(super) async fn release(&mut self, mut release: Release) -> Event {
+        release.time = Some(self.clock.now());
         let Some(claimed) = self.claimed.as_mut() else {
             // Given up before anything was claimed.
             return Event::Released(Ok(()));
@@ -213,7 +223,11 @@ impl Keeper {
         let mut pause = Duration::from_millis(500);
         let mut tries = 1;
         let result = loop {
-            match claimed.release(reason).await.map_err(Failure::from) {
+            match claimed
+                .release(release.clone())
+                .await
+                .map_err(Failure::from)
+            {
                 Err(failure) if failure.kind == ErrorKind::Retryable && tries < RELEASE_TRIES => {
                     tracing::warn!(%failure, "the chain is not released yet");
                     tokio::time::sleep(pause).await;
@@ -257,6 +271,6 @@ fn no_connector(uid: &OperatorUid) -> Failure {
 }
 
 /// Bytes of a manifest as it is stored.
-fn size(manifest: &Manifest) -> u64 {
+pub(super) fn size(manifest: &Manifest) -> u64 {
     serde_json::to_vec(manifest).map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX))
 }

@@ -10,16 +10,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millstream_checkpoint::{
-    ChainState, CommitPermit, Holder, Manifest, ReleaseReason, Storage, read_savepoint, reserve,
+    Admission, ChainState, CommitPermit, Holder, Manifest, ReleaseReason, Storage, read_savepoint,
+    reserve,
 };
 use millstream_operators::{Lingering, SplitEnumerator};
-use millstream_types::{Attempt, Committable, ErrorKind, Failure, OperatorUid};
+use millstream_types::{Attempt, Committable, Deployment, ErrorKind, Failure, OperatorUid};
 
 use crate::Restore;
-use crate::job::{Event, Prepared};
+use crate::job::{Event, Over, Prepared};
 use crate::service::commit::{Commits, commit_all, ensure_held};
 use crate::service::keeper::Keeper;
-use state::{Beginning, Import, check_compatible, own_checkpoint};
+use state::{Beginning, Import, fitting, own_checkpoint};
 
 /// Between two looks at what older attempts have open.
 const REVISIT_INTERVAL: Duration = Duration::from_secs(10);
@@ -34,6 +35,7 @@ pub(super) type Enumerators = BTreeMap<OperatorUid, (Box<dyn SplitEnumerator>, B
 pub(super) async fn prepare(keeper: &mut Keeper) -> (Event, Enumerators) {
     match try_prepare(keeper).await {
         Ok(Start::Attempt(prepared, enumerators)) => (Event::Prepared(prepared), enumerators),
+        Ok(Start::Over(over)) => (Event::Over(over), Enumerators::new()),
         Ok(Start::Completed(manifest)) => (Event::AlreadyCompleted(manifest), Enumerators::new()),
         Err(failure) => (Event::PrepareFailed(failure), Enumerators::new()),
     }
@@ -45,15 +47,26 @@ enum Start {
     Attempt(Box<Prepared>, Enumerators),
     /// Nothing: the chain says that the job has completed, with this checkpoint.
     Completed(Option<Box<Manifest>>),
+    /// Nothing: the chain says that the deployment has ended.
+    Over(Box<Over>),
 }
 
 async fn try_prepare(keeper: &mut Keeper) -> Result<Start, Failure> {
     let storage = open(keeper).await?;
-    if let Some(state) = completed(keeper, &storage).await? {
-        return Ok(Start::Completed(state.newest.map(Box::new)));
+    if let Some(start) = nothing_to_do(keeper, &storage).await? {
+        return Ok(start);
     }
-    let import = read_import(keeper).await?;
-    let state = claim(keeper, &storage).await?;
+    check_sinks(keeper, &storage).await?;
+    let mut import = read_import(keeper).await?;
+    let state = match claim(keeper, &storage).await? {
+        Claimed::Mine(state) => *state,
+        Claimed::Over(over) => return Ok(Start::Over(over)),
+    };
+    if state.admits(keeper.deployment) == Admission::Resume {
+        // Another coordinator of this deployment has begun it meanwhile.
+        keeper.restore = Restore::Latest;
+        import = None;
+    }
     resolve(keeper, &state, import.as_ref()).await?;
     let mut beginning = begin(keeper, &state, import).await?;
     let mut enumerators = Enumerators::new();
@@ -66,7 +79,7 @@ async fn try_prepare(keeper: &mut Keeper) -> Result<Start, Failure> {
     Ok(Start::Attempt(Box::new(prepared), enumerators))
 }
 
-/// Opens and checks storage and sinks, once per process.
+/// Opens and checks the storage, once per process.
 async fn open(keeper: &mut Keeper) -> Result<Storage, Failure> {
     if let Some(storage) = &keeper.storage {
         return Ok(storage.clone());
@@ -75,27 +88,71 @@ async fn open(keeper: &mut Keeper) -> Result<Storage, Failure> {
     keeper.note(format!("opens {uri}"));
     let storage = Storage::open(&uri, &keeper.storage_options).await?;
     storage.probe().await?;
+    keeper.storage = Some(storage.clone());
+    Ok(storage)
+}
+
+/// Checks the sinks and reserves the names that they need, once per process.
+async fn check_sinks(keeper: &mut Keeper, storage: &Storage) -> Result<(), Failure> {
+    if keeper.sinks_are_checked {
+        return Ok(());
+    }
     for (uid, committer) in &keeper.committers {
         keeper.note(format!("checks sink {uid}"));
         committer.preflight().await?;
         for name in committer.reservations().await? {
             let identity = keeper.job.identity.as_deref();
-            reserve(&storage, &name, &keeper.job.id, identity).await?;
+            reserve(storage, &name, &keeper.job.id, identity).await?;
         }
     }
-    keeper.storage = Some(storage.clone());
-    Ok(storage)
+    keeper.sinks_are_checked = true;
+    Ok(())
 }
 
-/// The chain, if it says that the job has completed and nobody wants it anew.
-async fn completed(keeper: &Keeper, storage: &Storage) -> Result<Option<ChainState>, Failure> {
-    if keeper.claimed.is_some() || keeper.restore != Restore::Latest {
+/// Looks at the chain before anything is touched: whether the job has completed and nobody wants
+/// it anew, and what this deployment may do.
+///
+/// # Errors
+/// A newer deployment has come.
+async fn nothing_to_do(keeper: &mut Keeper, storage: &Storage) -> Result<Option<Start>, Failure> {
+    let by_hand = keeper.deployment.is_none();
+    if keeper.claimed.is_some() || (by_hand && keeper.restore != Restore::Latest) {
         return Ok(None);
     }
     keeper.note("reads the chain");
     let state = keeper.chain(storage).observe().await?;
-    let completed = state.released == Some(ReleaseReason::Completed) && state.newest_is_committed();
-    Ok(completed.then_some(state))
+    match state.admits(keeper.deployment) {
+        Admission::Begin => {
+            let completed = by_hand
+                && state.released() == Some(ReleaseReason::Completed)
+                && state.newest_is_committed();
+            Ok(completed.then(|| Start::Completed(state.newest.map(Box::new))))
+        }
+        Admission::Resume => {
+            keeper.restore = Restore::Latest;
+            Ok(None)
+        }
+        Admission::Over => Ok(over(state).map(Start::Over)),
+        Admission::Superseded(newest) => Err(superseded(keeper, storage, newest)),
+    }
+}
+
+fn superseded(keeper: &Keeper, storage: &Storage, newest: Deployment) -> Failure {
+    Failure::from(millstream_checkpoint::Error::Superseded {
+        job: keeper.job.id.clone(),
+        deployment: keeper.deployment.unwrap_or_default(),
+        newest,
+        chain: keeper.chain(storage).path(),
+    })
+}
+
+fn over(state: ChainState) -> Option<Box<Over>> {
+    Some(Box::new(Over {
+        attempt: state.claims.last().map(|claim| claim.attempt)?,
+        release: state.release?,
+        manifest: state.newest,
+        checkpoints: state.checkpoints,
+    }))
 }
 
 /// Reads what the job is to be started from, before anything is changed: it may not be there.
@@ -105,16 +162,23 @@ async fn read_import(keeper: &Keeper) -> Result<Option<Import>, Failure> {
     };
     keeper.note(format!("reads {path}"));
     let manifest = read_savepoint(path, &keeper.storage_options).await?;
-    check_compatible(&keeper.graph, &manifest)?;
     Ok(Some(Import {
         path: path.clone(),
-        manifest,
+        manifest: fitting(keeper, manifest)?,
     }))
+}
+
+/// What an attempt to claim comes to.
+enum Claimed {
+    /// The chain is this attempt's; this lies below the claim.
+    Mine(Box<ChainState>),
+    /// The deployment has ended.
+    Over(Box<Over>),
 }
 
 /// Claims the chain for the next attempt. A coordinator that was deposed does not come back by
 /// claiming: whoever claimed after it goes on.
-async fn claim(keeper: &mut Keeper, storage: &Storage) -> Result<ChainState, Failure> {
+async fn claim(keeper: &mut Keeper, storage: &Storage) -> Result<Claimed, Failure> {
     if keeper.claimed.is_some() {
         ensure_held(keeper).await?;
     }
@@ -124,14 +188,27 @@ async fn claim(keeper: &mut Keeper, storage: &Storage) -> Result<ChainState, Fai
         build: keeper.build.clone(),
         identity: keeper.job.identity.clone(),
         parallelism: keeper.job.parallelism,
+        deployment: keeper.deployment,
     };
     fail::fail_point!("coordinator::before-claim", |_| std::process::abort());
     let now = keeper.clock.now();
-    let (claimed, state) = keeper.chain(storage).claim(holder, now).await?;
+    let chain = keeper.chain(storage);
+    let (claimed, state) = match chain.claim(holder, now).await {
+        Ok(claimed) => claimed,
+        Err(error @ millstream_checkpoint::Error::Over { .. }) => {
+            // Another coordinator of this deployment has ended it a moment ago.
+            let state = chain.observe().await?;
+            return match (state.admits(keeper.deployment), over(state)) {
+                (Admission::Over, Some(over)) => Ok(Claimed::Over(over)),
+                _ => Err(error.into()),
+            };
+        }
+        Err(error) => return Err(error.into()),
+    };
     fail::fail_point!("coordinator::after-claim", |_| std::process::abort());
     tracing::info!(attempt = %claimed.attempt(), newest = ?state.newest_path, "chain claimed");
     keeper.claimed = Some(claimed);
-    Ok(state)
+    Ok(Claimed::Mine(Box::new(state)))
 }
 
 /// Commits what the newest checkpoint lists and aborts everything else that older attempts have
@@ -265,9 +342,9 @@ async fn begin(
     }
     match &state.newest {
         Some(newest) if keeper.restore == Restore::Latest => {
-            check_compatible(&keeper.graph, newest)?;
             let path = state.newest_path.clone().unwrap_or_default();
-            Ok(Beginning::restored(newest.clone(), path, place))
+            let manifest = fitting(keeper, newest.clone())?;
+            Ok(Beginning::restored(manifest, path, place))
         }
         _ => Ok(Beginning::empty(keeper, place)),
     }

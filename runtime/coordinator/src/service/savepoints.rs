@@ -33,6 +33,7 @@ pub(super) async fn look_up(
             state: CheckpointState::Completed,
             id: Some(manifest.checkpoint),
             path: Some(path),
+            size_bytes: Some(super::keeper::size(&manifest)),
             failure: None,
         })),
         Err(error) => {

@@ -57,6 +57,8 @@ pub(super) struct Shell {
     snapshot: watch::Sender<Arc<Snapshot>>,
     progress: broadcast::Sender<Progress>,
     metrics: Arc<Metrics>,
+    /// Whether to go on answering after the job's end.
+    lingers: bool,
 }
 
 /// An operation on the chain that has ended.
@@ -118,21 +120,39 @@ impl Shell {
             snapshot,
             progress,
             metrics,
+            lingers: options.deployment.is_some(),
             clock: options.clock,
         })
     }
 
     pub(super) async fn run(mut self, shutdown: CancellationToken) -> Outcome {
+        let mut ended = None;
         loop {
-            let outcome = self.carry_out();
-            self.start_operation();
+            ended = self.carry_out().or(ended);
+            if ended.is_none() {
+                self.start_operation();
+            }
             self.snapshot.send_replace(Arc::new(self.job.snapshot()));
-            if let Some(outcome) = outcome {
+            if let Some(outcome) = ended.take_if(|outcome| !self.lingers_after(outcome)) {
                 return outcome;
             }
-            let woken = self.wait(&shutdown).await;
-            self.react(woken);
+            match (self.wait(&shutdown).await, ended.take()) {
+                (Woken::Interrupted, Some(outcome)) => return outcome,
+                (woken, outcome) => {
+                    ended = outcome;
+                    self.react(woken);
+                }
+            }
         }
+    }
+
+    /// Whether somebody may still want to know how the job has ended.
+    const fn lingers_after(&self, outcome: &Outcome) -> bool {
+        let told = matches!(
+            outcome,
+            Outcome::Completed | Outcome::Stopped { .. } | Outcome::Failed(_)
+        );
+        self.lingers && told
     }
 
     fn now(&mut self) -> Now {
@@ -242,8 +262,8 @@ impl Shell {
                         name,
                         manifest,
                     }),
-                    Command::Release(reason) => {
-                        self.backlog.push_back(Operation::Release(reason));
+                    Command::Release(release) => {
+                        self.backlog.push_back(Operation::Release(release));
                     }
                     Command::StartDiscovery { attempt } => {
                         let enumerators = std::mem::take(&mut self.enumerators);
@@ -345,10 +365,7 @@ impl Shell {
             }
             Request::Stop { request, answer } => {
                 drop(answer.send(match found {
-                    Ok(Some(status)) => Err(RequestError::Conflict(format!(
-                        "savepoint `{}` exists already; choose another name",
-                        status.name
-                    ))),
+                    Ok(Some(_)) => self.job.request_stop_again(&request),
                     Ok(None) => self.job.request_stop(request, now),
                     Err(error) => Err(error),
                 }));
@@ -397,7 +414,7 @@ async fn operate(mut keeper: Keeper, operation: Operation) -> Box<Done> {
                 .write_savepoint((attempt, checkpoint), name, *manifest)
                 .await,
         ),
-        Operation::Release(reason) => Some(keeper.release(reason).await),
+        Operation::Release(release) => Some(keeper.release(*release).await),
         Operation::CollectGarbage => {
             keeper.collect_garbage().await;
             None

@@ -25,7 +25,7 @@ async fn a_bounded_job_completes_and_a_later_start_ends_at_once() {
     })
     .await;
     let state = scenario.chain().await;
-    assert_eq!(state.released, Some(ReleaseReason::Completed));
+    assert_eq!(state.released(), Some(ReleaseReason::Completed));
     assert!(state.newest.unwrap().ended);
     assert_eq!(
         scenario.ledger().that_stand(Stand::Open),
@@ -61,11 +61,11 @@ async fn a_job_that_died_after_its_final_checkpoint_completes_without_workers() 
     drop(worker);
     // A claim that nobody continued hides the release.
     scenario.claim("died").await;
-    assert_eq!(scenario.chain().await.released, None);
+    assert_eq!(scenario.chain().await.released(), None);
     let again = scenario.start(Restore::Latest);
     assert_eq!(again.outcome().await, Outcome::Completed);
     assert_eq!(
-        scenario.chain().await.released,
+        scenario.chain().await.released(),
         Some(ReleaseReason::Completed)
     );
 }
@@ -89,7 +89,7 @@ async fn a_stopped_job_has_committed_everything_and_goes_on_when_it_is_started_a
     })
     .await;
     let state = scenario.chain().await;
-    assert_eq!(state.released, Some(ReleaseReason::Stopped));
+    assert_eq!(state.released(), Some(ReleaseReason::Stopped));
     assert!(state.newest_is_committed());
     assert_eq!(
         scenario.ledger().that_stand(Stand::Open),
@@ -100,10 +100,7 @@ async fn a_stopped_job_has_committed_everything_and_goes_on_when_it_is_started_a
     let running = scenario.start(Restore::Latest);
     let _worker = scenario.worker("a", 2, &running).await;
     let snapshot = running.wait_for_checkpoints(1).await;
-    assert_eq!(
-        snapshot.job.restored_from,
-        Some(state.newest.unwrap().checkpoint)
-    );
+    assert_eq!(snapshot.job.restored_from, state.newest_path);
     assert_eq!(snapshot.audit.gaps, Vec::<String>::new());
 }
 

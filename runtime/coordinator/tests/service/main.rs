@@ -6,6 +6,7 @@
     reason = "what tests share fails as they do"
 )]
 
+mod deployments;
 mod endings;
 mod outside;
 mod recovery;

@@ -15,7 +15,8 @@ async fn a_new_coordinator_goes_on_from_the_newest_checkpoint() {
     running.wait_for_checkpoints(3).await;
     running.crash().await;
     drop(worker);
-    let newest = scenario.chain().await.newest.unwrap();
+    let state = scenario.chain().await;
+    let (newest, newest_path) = (state.newest.unwrap(), state.newest_path);
     let running = scenario.start(Restore::Latest);
     let worker = scenario.worker("a", 2, &running).await;
     running.wait_for_checkpoints(1).await;
@@ -35,10 +36,7 @@ async fn a_new_coordinator_goes_on_from_the_newest_checkpoint() {
     assert_eq!(restored.len(), kept.len());
     kept.retain(|split| !restored.contains(split));
     assert_eq!(kept, []);
-    assert_eq!(
-        running.handle.snapshot().job.restored_from,
-        Some(newest.checkpoint)
-    );
+    assert_eq!(running.handle.snapshot().job.restored_from, newest_path);
     assert_eq!(running.handle.snapshot().audit.gaps, Vec::<String>::new());
 }
 

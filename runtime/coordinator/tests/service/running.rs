@@ -186,6 +186,6 @@ async fn an_interrupted_coordinator_neither_stops_the_job_nor_releases_the_chain
     running.wait_for_checkpoints(1).await;
     running.shutdown.cancel();
     assert_eq!(running.outcome().await, Outcome::Interrupted);
-    assert_eq!(scenario.chain().await.released, None);
+    assert_eq!(scenario.chain().await.released(), None);
     assert!(!worker.was_told(|message| *message == ToWorker::Shutdown));
 }

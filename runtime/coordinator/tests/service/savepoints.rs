@@ -142,7 +142,7 @@ async fn a_job_stopped_with_a_savepoint_is_continued_from_it() {
     drop(worker);
     let state = scenario.chain().await;
     assert_eq!(
-        state.released,
+        state.released(),
         Some(millstream_checkpoint::ReleaseReason::Stopped)
     );
     assert!(state.newest_is_committed());

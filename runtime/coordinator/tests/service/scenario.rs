@@ -13,7 +13,7 @@ use millstream_coordinator::{
 use millstream_types::api::JobState;
 use millstream_types::clock::SystemClock;
 use millstream_types::protocol::Heartbeat;
-use millstream_types::{Clock, JobId, Timestamp};
+use millstream_types::{Clock, Deployment, JobId, Timestamp};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -37,6 +37,10 @@ pub(crate) struct Scenario {
     pub(crate) checkpoint: String,
     /// Name of the source in the job file.
     pub(crate) source_name: String,
+    /// What coordinators are started for.
+    pub(crate) deployment: Option<u64>,
+    pub(crate) parallelism: u32,
+    pub(crate) allow_dropped_state: bool,
 }
 
 impl Default for Scenario {
@@ -48,6 +52,9 @@ impl Default for Scenario {
             name: "orders".to_owned(),
             checkpoint: "interval: 50ms, timeout: 5s, tolerableFailures: 3".to_owned(),
             source_name: "orders".to_owned(),
+            deployment: None,
+            parallelism: 2,
+            allow_dropped_state: false,
         };
         scenario.topic().splits = ["p0", "p1", "p2", "p3"].map(str::to_owned).to_vec();
         "cluster-a".clone_into(&mut scenario.topic().identity);
@@ -88,13 +95,14 @@ impl Scenario {
              kind: StreamJob\n\
              metadata: {{name: {name}}}\n\
              spec:\n  \
-             parallelism: 2\n  \
+             parallelism: {parallelism}\n  \
              checkpoint: {{storage: \"file://{storage}\", {checkpoint}}}\n  \
              restart: {{exponentialDelay: {{initial: 10ms, max: 50ms}}}}\n  \
              dataflow:\n    \
              sources: [{{name: {source}, generator: {{}}}}]\n    \
              sinks: [{{name: out, input: {source}, blackhole: {{}}}}]\n",
             name = self.name,
+            parallelism = self.parallelism,
             storage = self.storage_path().display(),
             checkpoint = self.checkpoint,
             source = self.source_name,
@@ -119,9 +127,11 @@ impl Scenario {
             sinks: [("out".into(), Arc::new(self.sink.clone()) as _)].into(),
             storage: StorageOptions::default(),
             restore,
+            allow_dropped_state: self.allow_dropped_state,
+            deployment: self.deployment.map(Deployment),
             heartbeat: Heartbeat {
                 interval_ms: 20,
-                timeout_ms: 1_000,
+                timeout_ms: 4_000,
             },
             cancel_timeout: Duration::from_secs(5),
             clock,
@@ -196,6 +206,7 @@ impl Scenario {
             build: "test".to_owned(),
             identity: None,
             parallelism: 2,
+            deployment: None,
         };
         async move { drop(chain.claim(holder, Timestamp(1)).await.unwrap()) }
     }

@@ -20,6 +20,8 @@ pub(crate) struct Topic {
     pub(crate) identity: String,
     /// How often to look for more.
     pub(crate) interval: Option<Duration>,
+    /// What it answers instead of its splits.
+    pub(crate) failure: Option<Failure>,
     /// How often it was asked for the first time.
     pub(crate) first_discoveries: u32,
 }
@@ -46,6 +48,9 @@ impl SplitEnumerator for TestSource {
     ) -> BoxFuture<'a, Result<Discovery>> {
         Box::pin(async move {
             let mut topic = self.0.lock().unwrap();
+            if let Some(failure) = &topic.failure {
+                return Err(failure.clone());
+            }
             topic.first_discoveries += u32::from(first);
             let start = if first { topic.end } else { 0 };
             let splits = topic

@@ -236,10 +236,8 @@ impl Life {
 }
 
 fn read(snapshot: &mut TaskSnapshot, ends: bool) -> u64 {
-    let source = snapshot
-        .operators
-        .get_mut(&OperatorUid::from("orders"))
-        .unwrap();
+    let mut operators = snapshot.operators.iter_mut();
+    let (_, source) = operators.find(|(uid, _)| uid.as_str() != "out").unwrap();
     for split in &mut source.splits {
         let position: u64 = split.position.0.parse().unwrap();
         split.position = Opaque((position + STEP).to_string());

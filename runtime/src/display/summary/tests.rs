@@ -36,11 +36,13 @@ fn snapshot(checkpoint: Option<u64>, written: u64, gaps: Vec<String>) -> Snapsho
             },
             state: JobState::Completed,
             since: Timestamp(0),
+            deployment: None,
             attempt: Attempt(2),
             restarts: 1,
             parallelism: 1,
             workers: Vec::new(),
             restored_from: None,
+            savepoint: None,
             last_checkpoint: None,
             operators: BTreeMap::from([
                 ("made".into(), counters(1_000, 1_000)),

@@ -46,6 +46,7 @@ impl Writer {
             attempt: self.attempt,
             newest: None,
             next_checkpoint: CheckpointId(1),
+            deployment: None,
             entry: Entry::Committed(self.entry()),
         };
         envelope::seal(&slot).unwrap()

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use millstream_types::{Attempt, CheckpointId, Timestamp};
+use millstream_types::{Attempt, CheckpointId, Deployment, Timestamp};
 
-use super::world::{Event, World};
-use crate::protocol::claim::{Bid, Courtesy, Standing, bid, is_in_a_hole, standing};
+use super::world::{Event, Owner, World};
+use crate::protocol::claim::{
+    Admission, Bid, Courtesy, Refusal, Standing, bid, is_in_a_hole, standing,
+};
 use crate::protocol::garbage::{garbage, mark};
 use crate::protocol::placing::{Intent, Next, Put, after_look, after_put, after_read};
 use crate::protocol::view::View;
 use crate::protocol::{CheckpointMark, Kind, Mark, Record, Records};
-use crate::slot::{
-    ClaimEntry, CommittedEntry, DecidedCheckpoint, Holder, ReleaseReason, SlotNumber,
-};
+use crate::release::ReleaseReason;
+use crate::slot::{ClaimEntry, CommittedEntry, DecidedCheckpoint, Holder, SlotNumber};
 
 /// What a coordinator does once it owns the chain, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,9 @@ pub(super) enum Rules {
     UnknownIsBelieved,
     NothingIsReadAfterTheClaim,
     NothingIsMarked,
+    DeploymentsAreIgnored,
+    EndsAreIgnored,
+    ClaimsCountAsStarts,
 }
 
 impl Rules {
@@ -74,6 +78,8 @@ impl Rules {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Coordinator {
     name: usize,
+    /// The deployment that it was started for.
+    deployment: Option<Deployment>,
     bids: u8,
     state: State,
 }
@@ -117,6 +123,7 @@ struct Write {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Work {
     attempt: Attempt,
+    deployment: Option<Deployment>,
     known: Records,
     next: SlotNumber,
     next_checkpoint: CheckpointId,
@@ -134,9 +141,10 @@ struct Work {
 type Steps = Vec<(Event, Coordinator, World)>;
 
 impl Coordinator {
-    pub(super) const fn new(name: usize) -> Self {
+    pub(super) const fn new(name: usize, deployment: Option<Deployment>) -> Self {
         Self {
             name,
+            deployment,
             bids: 0,
             state: State::Outside,
         }
@@ -186,7 +194,7 @@ impl Coordinator {
                 let looking = self.to(State::Looking { began: began() });
                 vec![(Event::Step, looking, world.clone())]
             }
-            State::Looking { began } => self.look(world, began),
+            State::Looking { began } => self.look(world, began, rules),
             State::Claiming { bid, read, write } => self.claim(world, *bid, read, write, rules),
             State::Claimed { bid } => {
                 let mark = world.marks.get(&Attempt(bid.attempt.0 - 1)).copied();
@@ -206,32 +214,47 @@ impl Coordinator {
             State::Reading { bid, began } => {
                 let listings = world.listings(began).into_iter();
                 listings
-                    .map(|records| self.judge(world, *bid, records))
+                    .map(|records| self.judge(world, *bid, records, rules))
                     .collect()
             }
             State::Working(work) => self.work(work, world, plan, rules),
         }
     }
 
-    fn look(&self, world: &World, began: &BTreeSet<SlotNumber>) -> Steps {
+    fn look(&self, world: &World, began: &BTreeSet<SlotNumber>, rules: Rules) -> Steps {
+        let ignored = rules == Rules::DeploymentsAreIgnored;
         let holder = Holder {
             name: String::new(),
             build: String::new(),
             identity: None,
             parallelism: 1,
+            deployment: self.deployment.filter(|_| !ignored),
+        };
+        let courtesy = match rules {
+            Rules::EndsAreIgnored => Courtesy::Delete,
+            _ => Courtesy::Respect,
         };
         let looked = |records: Records| {
             let Ok(view) = View::of(&records, &[]) else {
-                return self.to(State::Outside);
+                return (Event::Step, self.to(State::Outside));
             };
-            let Ok(bid) = bid(&view, &holder, Courtesy::Respect) else {
-                return self.to(State::Stopped);
+            let bid = match bid(&view, &holder, courtesy) {
+                Ok(bid) => bid,
+                Err(refusal) => {
+                    let event = match refusal {
+                        Refusal::Over => Event::FoundOver,
+                        Refusal::Superseded { .. } => Event::Superseded,
+                        Refusal::Taken(_) => Event::Fenced,
+                    };
+                    return (event, self.to(State::Stopped));
+                }
             };
             let nonce = format!("{}.{}", self.name, self.bids);
             let record = Record {
                 attempt: bid.attempt,
                 newest: view.newest.as_ref().map(|newest| newest.0),
                 next_checkpoint: view.next_checkpoint,
+                deployment: self.deployment.or(view.deployment),
                 mark: Mark::Claim(ClaimEntry {
                     nonce: nonce.clone(),
                     holder: holder.clone(),
@@ -244,18 +267,22 @@ impl Coordinator {
                 record,
                 next: Next::PutAgain,
             };
-            Self {
+            let claiming = Self {
                 bids: self.bids + 1,
                 ..self.to(State::Claiming {
                     bid,
                     read: records,
                     write,
                 })
-            }
+            };
+            (Event::Step, claiming)
         };
         let listings = world.listings(began).into_iter();
         listings
-            .map(|records| (Event::Step, looked(records), world.clone()))
+            .map(|records| {
+                let (event, looked) = looked(records);
+                (event, looked, world.clone())
+            })
             .collect()
     }
 
@@ -270,7 +297,7 @@ impl Coordinator {
                 Next::Placed => {
                     let mut read = read;
                     read.insert(bid.slot, write.record.clone());
-                    self.judge(&world, bid, read)
+                    self.judge(&world, bid, read, rules)
                 }
                 Next::Overtaken => (event, self.to(State::Outside), world),
                 _ => (event, self.to(State::Claiming { bid, read, write }), world),
@@ -281,7 +308,13 @@ impl Coordinator {
     }
 
     /// Judges the claim by what was read.
-    fn judge(&self, world: &World, bid: Bid, records: Records) -> (Event, Self, World) {
+    fn judge(
+        &self,
+        world: &World,
+        bid: Bid,
+        records: Records,
+        rules: Rules,
+    ) -> (Event, Self, World) {
         let mut world = world.clone();
         match standing(&records, bid) {
             Standing::Deposed => (Event::Fenced, self.to(State::Stopped), world),
@@ -291,9 +324,28 @@ impl Coordinator {
                     return (Event::Step, self.to(State::Unmarked { bid }), world);
                 };
                 let restored = view.newest.as_ref().map(|newest| newest.0);
-                world.believe_owned(bid.slot, bid.attempt, restored);
+                let admission = match view.admits(self.deployment) {
+                    Admission::Begin
+                        if rules == Rules::ClaimsCountAsStarts
+                            && view.deployment == self.deployment =>
+                    {
+                        Admission::Resume
+                    }
+                    admission => admission,
+                };
+                world.believe_owned(
+                    bid.slot,
+                    Owner {
+                        attempt: bid.attempt,
+                        restored,
+                        deployment: self.deployment,
+                        begins: admission == Admission::Begin,
+                    },
+                );
+                let own = records.get(&bid.slot);
                 let work = Work {
                     attempt: bid.attempt,
+                    deployment: own.and_then(|claim| claim.deployment),
                     known: records,
                     next: bid.slot.next(),
                     next_checkpoint: view.next_checkpoint,
@@ -399,7 +451,7 @@ impl Work {
                 (Intent::Checkpoint { id }, checkpoint(id, self.attempt))
             }
             Action::Release => {
-                let mark = Mark::Released(ReleaseReason::Stopped);
+                let mark = Mark::Released(ReleaseReason::Stopped.into());
                 (Intent::Released, mark)
             }
             Action::Collect => return None,
@@ -423,6 +475,7 @@ impl Work {
                 attempt: self.attempt,
                 newest,
                 next_checkpoint: self.next_checkpoint,
+                deployment: self.deployment,
                 mark,
             },
             next: Next::PutAgain,

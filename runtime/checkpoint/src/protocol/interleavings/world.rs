@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_types::{Attempt, CheckpointId};
+use millstream_types::{Attempt, CheckpointId, Deployment};
 
 use super::coordinator::{Action, Coordinator, Rules};
 use crate::protocol::placing::Put;
@@ -25,6 +25,8 @@ pub(super) enum Event {
     MarkedHole,
     Decided,
     Fenced,
+    FoundOver,
+    Superseded,
     Collected,
 }
 
@@ -37,6 +39,8 @@ pub(super) struct World {
     /// Writes that may still arrive.
     late: BTreeSet<(SlotNumber, Record)>,
     coordinators: Vec<Coordinator>,
+    /// Whether it matters which coordinator comes first.
+    differ: bool,
     pub(super) faults: u8,
     /// Claims that each coordinator tries before it gives up.
     pub(super) bids: u8,
@@ -63,17 +67,38 @@ struct History {
     first: BTreeMap<SlotNumber, (Attempt, Option<CheckpointId>)>,
     /// Checkpoints whose coordinator believes that they are decided.
     decided: BTreeMap<SlotNumber, Attempt>,
-    /// Claims whose coordinator believes that it owns the chain, and what it restores from.
-    owned: BTreeMap<SlotNumber, (Attempt, Option<SlotNumber>)>,
+    /// Claims whose coordinator believes that it owns the chain.
+    owned: BTreeMap<SlotNumber, Owner>,
+    /// Deployments that have ended, and where they said so.
+    ended: BTreeMap<SlotNumber, Deployment>,
+}
+
+/// What a coordinator believes that owns the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Owner {
+    pub(super) attempt: Attempt,
+    /// The checkpoint that it restores from, unless its start is to be applied.
+    pub(super) restored: Option<SlotNumber>,
+    /// What it was started for.
+    pub(super) deployment: Option<Deployment>,
+    /// Whether it applies what its deployment is to start from.
+    pub(super) begins: bool,
 }
 
 impl World {
-    pub(super) fn new(coordinators: usize, bids: u8, faults: u8) -> Self {
+    /// As many coordinators as deployments, each started for its own.
+    pub(super) fn new(deployments: &[Option<u64>], bids: u8, faults: u8) -> Self {
+        let named = deployments.iter().enumerate();
         Self {
             store: Records::new(),
             marks: BTreeMap::new(),
             late: BTreeSet::new(),
-            coordinators: (0..coordinators).map(Coordinator::new).collect(),
+            coordinators: named
+                .map(|(name, deployment)| Coordinator::new(name, deployment.map(Deployment)))
+                .collect(),
+            differ: deployments
+                .iter()
+                .any(|one| Some(one) != deployments.first()),
             faults,
             bids,
             history: History::default(),
@@ -106,7 +131,11 @@ impl World {
         }
         // Coordinators are alike: they come in the order of their names.
         let outside = |coordinator: &&Coordinator| !coordinator.is_new();
-        let come = self.coordinators.iter().take_while(outside).count() + 1;
+        let come = if self.differ {
+            self.coordinators.len()
+        } else {
+            self.coordinators.iter().take_while(outside).count() + 1
+        };
         for (index, coordinator) in self.coordinators.iter().enumerate().take(come) {
             for (event, moved, mut world) in coordinator.steps(self, plan, rules) {
                 if let Some(place) = world.coordinators.get_mut(index) {
@@ -154,6 +183,9 @@ impl World {
         }
         let content = (record.attempt, record.checkpoint().map(|mark| mark.id));
         self.history.first.entry(slot).or_insert(content);
+        if let (Mark::Released(_), Some(deployment)) = (&record.mark, record.deployment) {
+            self.history.ended.insert(slot, deployment);
+        }
         self.store.insert(slot, record.clone());
         true
     }
@@ -193,32 +225,67 @@ impl World {
     }
 
     /// A coordinator believes that it owns the chain.
-    pub(super) fn believe_owned(
-        &mut self,
-        slot: SlotNumber,
-        attempt: Attempt,
-        restored: Option<SlotNumber>,
-    ) {
-        self.history.owned.insert(slot, (attempt, restored));
+    pub(super) fn believe_owned(&mut self, slot: SlotNumber, owner: Owner) {
+        self.history.owned.insert(slot, owner);
         self.check();
+        self.check_deployments();
+    }
+
+    /// A deployment neither comes back after a newer one or after its own end, nor starts anew
+    /// after it has decided something, nor goes on before.
+    fn check_deployments(&mut self) {
+        let history = self.history.clone();
+        for (claim, owner) in &history.owned {
+            let Some(deployment) = owner.deployment else {
+                continue;
+            };
+            let mut earlier = history.owned.range(..claim).map(|(_, owner)| owner);
+            if earlier.any(|earlier| earlier.deployment > Some(deployment)) {
+                self.violate(format!(
+                    "deployment {deployment} takes over in slot {claim} from a newer one"
+                ));
+            }
+            let mut ended = history.ended.range(..claim);
+            if ended.any(|(_, ended)| *ended == deployment) {
+                self.violate(format!(
+                    "deployment {deployment} runs on in slot {claim} after it has ended"
+                ));
+            }
+            let own: Vec<Attempt> = history
+                .owned
+                .range(..claim)
+                .filter(|(_, earlier)| earlier.deployment == Some(deployment))
+                .map(|(_, earlier)| earlier.attempt)
+                .collect();
+            let mut first = history.first.range(..claim);
+            let has_begun = first.any(|(_, (attempt, id))| id.is_some() && own.contains(attempt));
+            if has_begun == owner.begins {
+                self.violate(format!(
+                    "deployment {deployment} in slot {claim}: it has decided {has_begun}, and begins {}",
+                    owner.begins
+                ));
+            }
+        }
     }
 
     fn check(&mut self) {
         let history = self.history.clone();
-        for (claim, (owner, restored)) in &history.owned {
+        for (claim, owner) in &history.owned {
+            let (restored, owner) = (&owner.restored, owner.attempt);
             for (slot, attempt) in &history.decided {
                 if slot < claim && *restored < Some(*slot) {
                     self.violate(format!(
                         "attempt {owner} restores from {restored:?} and forgets the decision in slot {slot}"
                     ));
                 }
-                if slot > claim && attempt < owner {
+                if slot > claim && *attempt < owner {
                     self.violate(format!(
                         "attempt {attempt} decides slot {slot} although attempt {owner} has claimed slot {claim}"
                     ));
                 }
             }
-            for (later, (successor, restored_later)) in history.owned.range(claim.next()..) {
+            for (later, successor) in history.owned.range(claim.next()..) {
+                let (restored_later, successor) = (&successor.restored, successor.attempt);
                 if successor <= owner || restored_later < restored {
                     self.violate(format!(
                         "attempt {successor} in slot {later} goes back behind attempt {owner} in slot {claim}"

@@ -43,10 +43,7 @@ fn a_bounded_job_completes_after_a_final_checkpoint() {
     assert!(rig.finalizing().last().unwrap().ended);
     assert_eq!(rig.count(|c| matches!(c, Command::Release(_))), 0);
     rig.finalized(12);
-    assert_eq!(
-        rig.count(|c| *c == Command::Release(ReleaseReason::Completed)),
-        1
-    );
+    assert_eq!(rig.count(|c| released_as(c, ReleaseReason::Completed)), 1);
     assert_eq!(rig.outcome(), None);
     rig.tell(Event::Released(Ok(())));
     assert_eq!(rig.outcome(), Some(&Outcome::Completed));
@@ -123,10 +120,7 @@ fn a_stop_takes_a_last_checkpoint_after_which_sources_emit_nothing() {
     );
     rig.complete(12);
     assert!(rig.written_savepoints().is_empty());
-    assert_eq!(
-        rig.count(|c| *c == Command::Release(ReleaseReason::Stopped)),
-        1
-    );
+    assert_eq!(rig.count(|c| released_as(c, ReleaseReason::Stopped)), 1);
     rig.tell(Event::Released(Ok(())));
     assert_eq!(rig.outcome(), Some(&Outcome::Stopped { savepoint: None }));
     assert!(rig.was_sent("a", &ToWorker::Shutdown) && rig.was_sent("b", &ToWorker::Shutdown));

@@ -69,10 +69,7 @@ fn a_failure_that_a_restart_cannot_help_gives_the_job_up() {
         assert!(rig.was_sent("a", &CANCEL) && rig.was_sent("b", &CANCEL));
         rig.cancelled("a");
         rig.cancelled("b");
-        assert_eq!(
-            rig.count(|c| *c == Command::Release(ReleaseReason::Failed)),
-            1
-        );
+        assert_eq!(rig.count(|c| released_as(c, ReleaseReason::Failed)), 1);
         rig.tell(Event::Released(Ok(())));
         let Some(Outcome::Failed(failure)) = rig.outcome() else {
             panic!("{kind:?}: {:?}", rig.outcome());

@@ -204,12 +204,27 @@ pub(super) fn own_checkpoint(state: &ChainState, import: &Import) -> bool {
         })
 }
 
-/// Refuses to drop the position of a source silently. Prepared output is looked after where it is
-/// committed.
+/// What a manifest holds that the job's graph has a place for. Prepared output is looked after
+/// where it is committed.
 ///
 /// # Errors
-/// The job's graph has no place for state of the manifest.
-pub(super) fn check_compatible(graph: &JobGraph, manifest: &Manifest) -> Result<(), Failure> {
+/// There is more in it, and nobody has said that it may be dropped.
+pub(super) fn fitting(keeper: &Keeper, mut manifest: Manifest) -> Result<Manifest, Failure> {
+    let found = misfits(&keeper.graph, &manifest);
+    if !keeper.allow_dropped_state
+        && let Some(failure) = Incompatibility::failure(&found)
+    {
+        return Err(failure);
+    }
+    for misfit in &found {
+        tracing::warn!(operator = %misfit.uid(), %misfit, "state is dropped, as is allowed");
+        manifest.operators.remove(misfit.uid());
+        manifest.identities.remove(misfit.uid());
+    }
+    Ok(manifest)
+}
+
+fn misfits(graph: &JobGraph, manifest: &Manifest) -> Vec<Incompatibility> {
     let state = manifest
         .operators
         .iter()
@@ -219,8 +234,5 @@ pub(super) fn check_compatible(graph: &JobGraph, manifest: &Manifest) -> Result<
             (uid.clone(), state)
         })
         .collect();
-    match Incompatibility::failure(&compatibility(graph, &state)) {
-        Some(failure) => Err(failure),
-        None => Ok(()),
-    }
+    compatibility(graph, &state)
 }
