@@ -15,6 +15,7 @@ tools/packages.sh
 tools/kafka.sh
 tools/minio.sh
 tools/moto.sh
+tools/kubernetes.sh chart
 say "everything is installed after ${SECONDS} s"
 
 cargo test --locked --no-run "$@"
