@@ -15,7 +15,7 @@ pub mod processes;
 pub mod stage;
 pub mod world;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -102,6 +102,11 @@ impl Kubernetes {
         Kubectl::new(&self.kubeconfig, namespace)
     }
 
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
     /// The API.
     pub fn api(&self) -> &Api {
         &self.api
@@ -119,7 +124,7 @@ impl Kubernetes {
 
 /// Runs `kubectl proxy` on a free port.
 #[track_caller]
-fn proxy(kubeconfig: &std::path::Path, arguments: &[&str]) -> (Server, String) {
+fn proxy(kubeconfig: &Path, arguments: &[&str]) -> (Server, String) {
     let scratch = Scratch::new("kubectl-proxy");
     let mut server = Launch::new("kubectl")
         .arg("--kubeconfig")

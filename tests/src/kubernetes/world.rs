@@ -52,24 +52,35 @@ fn home() -> PathBuf {
     )
 }
 
-/// Builds the runtime's image and imports it under both names, where a node does not have it yet.
+/// Builds the runtime's image and imports it under both names.
 #[track_caller]
 pub(super) fn load_images() {
-    tools::install("images.sh", &["runtime"]);
-    let file = tools::cache().join("images/millstream.tar");
+    for socket in load_image("runtime", "millstream") {
+        ctr(&socket, &["tag", "--force", IMAGE, NEXT_IMAGE]);
+    }
+}
+
+/// Builds an image of `tools/images.sh` and imports it where a node does not have it yet; sockets of
+/// the nodes that did not.
+#[track_caller]
+pub fn load_image(part: &str, name: &str) -> Vec<PathBuf> {
+    tools::install("images.sh", &[part]);
+    let file = tools::cache().join(format!("images/{name}.tar"));
     let hash = std::fs::read_to_string(file.with_extension("tar.hash")).unwrap_or_default();
+    let mut sockets = Vec::new();
     for node in ["node-1", "node-2"] {
         let directory = home().join(node);
         let socket = directory.join("containerd.sock");
-        let mark = directory.join("millstream.tar.hash");
+        let mark = directory.join(format!("{name}.hash"));
         let is_there = std::fs::read_to_string(&mark).is_ok_and(|mark| mark == hash);
         if is_there || !std::fs::exists(&socket).unwrap_or(false) {
             continue;
         }
         ctr(&socket, &["import", &file.to_string_lossy()]);
-        ctr(&socket, &["tag", "--force", IMAGE, NEXT_IMAGE]);
         std::fs::write(&mark, &hash).expect("the cluster's directory is ours");
+        sockets.push(socket);
     }
+    sockets
 }
 
 #[track_caller]

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use millstream_tests::kubernetes::GROUP;
 use millstream_tests::kubernetes::flow::Flow;
 use millstream_tests::kubernetes::stage::Stage;
+use millstream_tests::wait::pause;
 use serde_json::json;
 
 use crate::alone;
@@ -77,4 +79,72 @@ fn figures_of_one_job() {
         resident(pid)
     );
     stage.finish(flow, "orders");
+}
+
+/// CPU that a process has used, ticks of a hundredth of a second.
+fn ticks(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let field = |index: usize| {
+        fields
+            .get(index)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0)
+    };
+    // utime and stime, counted from the state that follows the name.
+    field(11) + field(12)
+}
+
+/// Memory and CPU of the operator over a minute in which nothing is asked of it.
+fn idle(stage: &mut Stage, what: &str) {
+    let pid = stage.operator.server().pid();
+    let before = ticks(pid);
+    pause(Duration::from_mins(1));
+    let used = ticks(pid) - before;
+    println!(
+        "figure: operator {what}, this build: {} MiB resident, {}.{:02} s of CPU per minute",
+        resident(pid),
+        used / 100,
+        used % 100
+    );
+}
+
+#[test]
+fn figures_of_many_jobs() {
+    let _alone = alone();
+    let mut stage = Stage::new("many");
+    idle(&mut stage, "without a job");
+    let suspended = stage
+        .generated("s", None)
+        .set("/spec/state", json!("Suspended"));
+    let path = stage.path(&format!("apis/{GROUP}"), "streamjobs");
+    for number in 0..1_000 {
+        let job = suspended.clone().named(&format!("suspended-{number}"));
+        stage.api().create(&path, job.json()).expect("a new job");
+    }
+    let last = "suspended-999";
+    stage.wait_condition(last, "Suspended", "True");
+    idle(&mut stage, "with 1,000 suspended jobs");
+    for number in 0..20 {
+        let few = json!({"rowsPerSecond": 10});
+        let job = stage.generated(&format!("running-{number}"), None);
+        stage.apply(&job.set("/spec/dataflow/sources/0/generator", few));
+    }
+    for number in 0..20 {
+        stage.wait_ready(&format!("running-{number}"));
+    }
+    idle(&mut stage, "with 1,000 suspended and 20 running jobs");
+    stage.operator.kill();
+    stage.operator.run();
+    let started = Instant::now();
+    stage.operator.wait_until_ready();
+    println!(
+        "figure: operator start to ready with all of them: {:.1?}",
+        started.elapsed()
+    );
 }

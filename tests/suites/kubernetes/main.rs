@@ -7,8 +7,9 @@
 //! deployment to its deletion, [`upgrade`] how a change is brought in and how a bad one is kept
 //! out, [`faults`] what dies meanwhile, [`crash`] the operator that dies at every write,
 //! [`savepoints`] the second kind, [`tenancy`] several operators, namespaces and managers,
-//! [`figures`] what is measured.
+//! [`chart`] the operator as the chart installs it, [`figures`] what is measured.
 
+mod chart;
 mod contract;
 mod crash;
 mod faults;
