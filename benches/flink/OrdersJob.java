@@ -5,6 +5,7 @@ import java.math.BigDecimal;
 import java.util.Properties;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.functions.RichFlatMapFunction;
+import org.apache.flink.api.common.serialization.SerializationSchema;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.connector.base.DeliveryGuarantee;
 import org.apache.flink.connector.kafka.sink.KafkaRecordSerializationSchema;
@@ -44,6 +45,14 @@ public final class OrdersJob {
     }
   }
 
+  /** A class and not a lambda: Flink 2.2 asks for its type. */
+  static final class AsTheyAre implements SerializationSchema<byte[]> {
+    @Override
+    public byte[] serialize(byte[] bytes) {
+      return bytes;
+    }
+  }
+
   public static void main(String[] args) throws Exception {
     StreamExecutionEnvironment env = StreamExecutionEnvironment.getExecutionEnvironment();
     env.setParallelism(Integer.parseInt(args[6]));
@@ -69,7 +78,7 @@ public final class OrdersJob {
             .setRecordSerializer(
                 KafkaRecordSerializationSchema.<byte[]>builder()
                     .setTopic(args[2])
-                    .setValueSerializationSchema(bytes -> bytes)
+                    .setValueSerializationSchema(new AsTheyAre())
                     .build())
             .build();
     env.fromSource(source, WatermarkStrategy.noWatermarks(), "orders")

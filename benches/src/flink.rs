@@ -38,7 +38,10 @@ fn java(home: &Path, directory: &Path) -> Command {
     command
         .args(OPENS)
         .arg("-Djava.net.preferIPv4Stack=true")
-        .arg(format!("-Dlog4j2.configurationFile={}", directory.join("log4j2.properties").display()))
+        .arg(format!(
+            "-Dlog4j2.configurationFile={}",
+            directory.join("log4j2.properties").display()
+        ))
         .arg("-cp")
         .arg(format!("{}/lib/*", home.display()))
         .env("FLINK_CONF_DIR", directory);
@@ -69,7 +72,13 @@ impl Flink {
             .args(&dynamic);
         let task_manager = Process::start(&mut task_manager, &directory.join("taskmanager.log"))?;
         let (home, directory) = (home.to_owned(), directory.to_owned());
-        let flink = Self { home, directory, rest_port, job_manager, task_manager };
+        let flink = Self {
+            home,
+            directory,
+            rest_port,
+            job_manager,
+            task_manager,
+        };
         flink.wait_for("/overview", |body| body.contains(r#""slots-available":2"#))?;
         Ok(flink)
     }
@@ -98,9 +107,16 @@ impl Flink {
             .args(arguments)
             .output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let id = text.split("JobID ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let id = text
+            .split("JobID ")
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next());
         id.map(str::to_owned).ok_or_else(|| {
-            format!("flink run: {text}{}", String::from_utf8_lossy(&output.stderr)).into()
+            format!(
+                "flink run: {text}{}",
+                String::from_utf8_lossy(&output.stderr)
+            )
+            .into()
         })
     }
 
@@ -171,12 +187,21 @@ fn task_manager_resources(home: &Path, directory: &Path) -> Result<(Vec<String>,
         .arg(directory)
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut lines = text
-        .lines()
-        .filter_map(|line| line.split_once("BASH_JAVA_UTILS_EXEC_RESULT:").map(|(_, flags)| flags));
-    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let mut lines = text.lines().filter_map(|line| {
+        line.split_once("BASH_JAVA_UTILS_EXEC_RESULT:")
+            .map(|(_, flags)| flags)
+    });
+    let words = |line: &str| {
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     match (lines.next(), lines.next()) {
         (Some(jvm), Some(dynamic)) => Ok((words(jvm), words(dynamic))),
-        _ => Err(format!("BashJavaUtils: {text}{}", String::from_utf8_lossy(&output.stderr)).into()),
+        _ => Err(format!(
+            "BashJavaUtils: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        )
+        .into()),
     }
 }

@@ -8,7 +8,11 @@ pub fn write_order(index: u64, out: &mut Vec<u8>) {
     use std::io::Write as _;
     let mixed = index.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
     let customer = mixed % 10_000;
-    let quantity = if index.is_multiple_of(INVALID_EVERY) { 0 } else { 1 + mixed % 9 };
+    let quantity = if index.is_multiple_of(INVALID_EVERY) {
+        0
+    } else {
+        1 + mixed % 9
+    };
     let (units, cents) = (1 + mixed % 500, mixed % 100);
     let millis = 1_767_225_600_000 + index;
     out.clear();

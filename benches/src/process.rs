@@ -41,12 +41,12 @@ impl Process {
 
     /// Largest resident set so far, bytes.
     pub fn peak_rss_bytes(&self) -> Result<u64> {
-        status_bytes(self.pid(), "VmHWM:")
+        peak_rss_bytes(self.pid())
     }
 
     /// Resident set now, bytes.
     pub fn rss_bytes(&self) -> Result<u64> {
-        status_bytes(self.pid(), "VmRSS:")
+        rss_bytes(self.pid())
     }
 
     /// Asks the process to stop and waits for it.
@@ -83,9 +83,22 @@ pub fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok(ticks as f64 / 100.0)
 }
 
+/// Largest resident set of a process so far, bytes.
+pub fn peak_rss_bytes(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+/// Resident set of a process now, bytes.
+pub fn rss_bytes(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
 fn status_bytes(pid: u32, field: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with(field)).ok_or("no such field")?;
+    let line = status
+        .lines()
+        .find(|line| line.starts_with(field))
+        .ok_or("no such field")?;
     let kilobytes: u64 = line.split_whitespace().nth(1).ok_or("no number")?.parse()?;
     Ok(kilobytes * 1024)
 }

@@ -24,7 +24,10 @@ pub struct Topics {
 impl Topics {
     /// For one broker.
     pub fn new(bootstrap: &str, partitions: i32) -> Self {
-        Self { bootstrap: bootstrap.to_owned(), partitions }
+        Self {
+            bootstrap: bootstrap.to_owned(),
+            partitions,
+        }
     }
 
     fn config(&self) -> ClientConfig {
@@ -39,7 +42,22 @@ impl Topics {
         let new = NewTopic::new(topic, self.partitions, TopicReplication::Fixed(1));
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
         let made = block_on(admin.create_topics(&[new], &options))?;
-        made.into_iter().next().ok_or("no answer")?.map_err(|(topic, code)| format!("{topic}: {code}"))?;
+        made.into_iter()
+            .next()
+            .ok_or("no answer")?
+            .map_err(|(topic, code)| format!("{topic}: {code}"))?;
+        Ok(())
+    }
+
+    /// Removes a topic; the broker frees its space a minute later.
+    pub fn delete(&self, topic: &str) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.config().create()?;
+        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+        let gone = block_on(admin.delete_topics(&[topic], &options))?;
+        gone.into_iter()
+            .next()
+            .ok_or("no answer")?
+            .map_err(|(topic, code)| format!("{topic}: {code}"))?;
         Ok(())
     }
 
@@ -87,7 +105,10 @@ impl Topics {
         };
         for partition in 0..self.partitions {
             let (_, end) = consumer.fetch_watermarks(topic, partition, TIMEOUT)?;
-            let at = committed.find_partition(topic, partition).ok_or("no partition")?.offset();
+            let at = committed
+                .find_partition(topic, partition)
+                .ok_or("no partition")?
+                .offset();
             if at != Offset::Offset(end) {
                 return Ok(false);
             }

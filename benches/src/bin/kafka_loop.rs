@@ -96,7 +96,11 @@ fn run(arguments: &Arguments) -> Result<u64, KafkaError> {
     while ended < arguments.partitions {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
-                send(&producer, &arguments.output, message.payload().unwrap_or_default())?;
+                send(
+                    &producer,
+                    &arguments.output,
+                    message.payload().unwrap_or_default(),
+                )?;
                 rows += 1;
                 if rows.is_multiple_of(1024) {
                     producer.poll(Duration::ZERO);

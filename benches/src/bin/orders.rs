@@ -48,31 +48,54 @@ struct Arguments {
 
 fn contenders(arguments: &Arguments, directory: &Path) -> Result<Vec<Contender>> {
     let mut contenders = vec![
-        Contender::Millstream { binary: arguments.millstream.clone() },
-        Contender::Loop { binary: arguments.client_loop.clone() },
+        Contender::Millstream {
+            binary: arguments.millstream.clone(),
+        },
+        Contender::Loop {
+            binary: arguments.client_loop.clone(),
+        },
     ];
     for flink in &arguments.flink {
         let (name, home) = flink.split_once('=').ok_or("--flink name=directory")?;
         let cluster = Flink::start(Path::new(home), &directory.join(name))?;
         let name = format!("flink {name}");
-        contenders.push(Contender::Flink { name, cluster: Box::new(cluster) });
+        contenders.push(Contender::Flink {
+            name,
+            cluster: Box::new(cluster),
+        });
     }
     Ok(contenders)
 }
 
 fn start_broker(version: &str) -> Result<Broker> {
-    let version = KafkaVersion::ALL.into_iter().find(|known| known.text() == version);
+    let version = KafkaVersion::ALL
+        .into_iter()
+        .find(|known| known.text() == version);
     let version = version.ok_or("--kafka must be a version that tools/kafka.sh knows")?;
-    let options = BrokerOptions::version(version).property("group.initial.rebalance.delay.ms", "0");
+    let options = BrokerOptions::version(version)
+        .property("group.initial.rebalance.delay.ms", "0")
+        .property("log.segment.delete.delay.ms", "1000");
     Ok(Broker::start(options))
 }
 
 fn settings(arguments: &Arguments) -> Vec<Settings> {
-    let guarantees: &[bool] = if arguments.at_least_once { &[true, false] } else { &[true] };
-    let of_interval = |interval_ms: u64| {
-        guarantees.iter().map(move |&exactly_once| Settings { interval_ms, exactly_once })
+    let guarantees: &[bool] = if arguments.at_least_once {
+        &[true, false]
+    } else {
+        &[true]
     };
-    arguments.intervals.iter().copied().flat_map(of_interval).collect()
+    let of_interval = |interval_ms: u64| {
+        guarantees.iter().map(move |&exactly_once| Settings {
+            interval_ms,
+            exactly_once,
+        })
+    };
+    arguments
+        .intervals
+        .iter()
+        .copied()
+        .flat_map(of_interval)
+        .collect()
 }
 
 fn main() -> Result<()> {
@@ -92,20 +115,30 @@ fn main() -> Result<()> {
         directory: directory.path(),
     };
     let contenders = contenders(&arguments, directory.path())?;
-    let warm = Settings { interval_ms: 10_000, exactly_once: true };
-    for contender in contenders.iter().filter(|one| matches!(one, Contender::Flink { .. })) {
+    let warm = Settings {
+        interval_ms: 10_000,
+        exactly_once: true,
+    };
+    for contender in contenders
+        .iter()
+        .filter(|one| matches!(one, Contender::Flink { .. }))
+    {
         for turn in 0..arguments.warmup {
             let run = format!("warm-{}-{turn}", contender.name().replace([' ', '.'], "-"));
             let measured = contender.run(&field, warm, &run)?;
             eprintln!("warm-up: {}", serde_json::to_string(&measured)?);
         }
     }
-    let mut results = std::fs::File::options().create(true).append(true).open(&arguments.results)?;
+    let mut results = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&arguments.results)?;
     for round in 0..arguments.rounds {
         for (number, settings) in settings(&arguments).into_iter().enumerate() {
             for contender in &contenders {
                 let name = contender.name().replace([' ', '.'], "-");
-                let measured = contender.run(&field, settings, &format!("{name}-{number}-{round}"))?;
+                let measured =
+                    contender.run(&field, settings, &format!("{name}-{number}-{round}"))?;
                 let line = serde_json::to_string(&measured)?;
                 println!("{line}");
                 writeln!(results, "{line}")?;
