@@ -36,6 +36,10 @@ kubelet mounts them.
 - apiGroups: [""]
   resources: [namespaces]
   verbs: [get]
+# Why a pod does not start is sometimes only told by events.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
