@@ -24,7 +24,7 @@ cluster-down: ## Stop and remove everything that `make cluster` made
 test: ## Install what the tests need and run every suite; ends with "N passed, N failed"
 	@tools/test.sh
 
-test-faults: ## Kill and freeze processes of real jobs for a quarter of an hour
+test-faults: ## Only the suites that kill and freeze processes of real jobs; seven minutes
 	@tools/test.sh -p millstream-tests --features faults --test process --test crash
 
 test-kubernetes: ## Run jobs on a real Kubernetes for three quarters of an hour; as root

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Installs what the suites need, runs them all, and adds up the results.
 #
-#   tools/test.sh [arguments of `cargo test`, instead of --workspace]
+#   tools/test.sh [arguments of `cargo test`, instead of the whole workspace]
 #
 # The last line is "N passed, N failed". Fails on any failure, and where nothing was run.
 source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
 command -v cargo >/dev/null || die "no cargo: install Rust 1.95 or newer"
-[ $# -gt 0 ] || set -- --workspace
+[ $# -gt 0 ] || set -- --workspace --features millstream-tests/faults
 
 cd "$ROOT"
 tools/packages.sh
