@@ -40,6 +40,8 @@ pub struct Context {
     pub memory: Arc<Memory>,
     /// The only source of time.
     pub clock: Arc<dyn Clock>,
+    /// Namespaces that are looked after; empty for the whole cluster.
+    pub namespaces: Arc<[String]>,
     /// Writes events in the name of this operator.
     pub recorder: Recorder,
 }
@@ -63,6 +65,7 @@ impl Context {
             metrics,
             clock,
             memory: Arc::default(),
+            namespaces: Arc::default(),
         }
     }
 }

@@ -10,12 +10,20 @@
 //! - `spec` belongs to the user: the operator never writes it.
 //!
 //! Reading order: [`controller`] is one reconcile of a `StreamJob`, read top to bottom;
-//! `savepoint` the same for a `StreamSavepoint`; [`runtime_client`] how a coordinator is asked.
-//! [`context`] is what every reconcile is given. Around them: `cli`, `leader`, `namespaces`,
-//! `server`, [`metrics`], [`events`].
+//! [`savepoint`] the same for a `StreamSavepoint`; [`runtime_client`] how a coordinator is asked.
+//! [`context`] is what every reconcile is given. Around them: [`run`] is the
+//! life of one operator, [`cli`] its options, [`leader`] which of several acts, [`namespaces`] and
+//! [`kinds`] what makes reconciles happen, [`server`], [`metrics`] and [`events`] what it tells.
 
+pub mod cli;
 pub mod context;
 pub mod controller;
 pub mod events;
+pub mod kinds;
+pub mod leader;
 pub mod metrics;
+pub mod namespaces;
+pub mod run;
 pub mod runtime_client;
+pub mod savepoint;
+pub mod server;

@@ -63,12 +63,14 @@ struct ErrorLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WatchLabels {
     namespace: String,
+    kind: String,
     reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct NamespaceLabel {
+struct WatchedLabels {
     namespace: String,
+    kind: String,
 }
 
 /// State of a job, by namespace and name.
@@ -83,7 +85,7 @@ pub struct Metrics {
     errors: Family<ErrorLabels, Counter>,
     queue: Family<KindLabel, Gauge>,
     watch_errors: Family<WatchLabels, Counter>,
-    watched: Family<NamespaceLabel, Gauge>,
+    watched: Family<WatchedLabels, Gauge>,
     leader: Gauge,
     calls: CountCalls,
     states: States,
@@ -142,13 +144,13 @@ impl Metrics {
         );
         controller.register(
             "watch_errors",
-            "Watches of a namespace that could not be begun or broke; an empty namespace is the \
+            "Watches that could not be begun or broke; an empty namespace is the \
              whole cluster",
             self.watch_errors.clone(),
         );
         controller.register(
-            "namespace_watched",
-            "1 while a namespace is watched, 0 while it cannot be; an empty namespace is the \
+            "watched",
+            "1 while a kind is watched in a namespace, 0 while it cannot be; an empty namespace is the \
              whole cluster",
             self.watched.clone(),
         );
@@ -200,19 +202,21 @@ impl Metrics {
     }
 
     /// Takes note of a watch that could not be begun or broke.
-    pub fn watch_failed(&self, namespace: &str, reason: &'static str) {
+    pub fn watch_failed(&self, namespace: &str, kind: &str, reason: &'static str) {
         let labels = WatchLabels {
             namespace: namespace.to_owned(),
+            kind: kind.to_owned(),
             reason,
         };
         self.watch_errors.get_or_create(&labels).inc();
-        self.set_watched(namespace, false);
+        self.set_watched(namespace, kind, false);
     }
 
-    /// Says whether a namespace is watched.
-    pub fn set_watched(&self, namespace: &str, watched: bool) {
-        let labels = NamespaceLabel {
+    /// Says whether a kind is watched in a namespace.
+    pub fn set_watched(&self, namespace: &str, kind: &str, watched: bool) {
+        let labels = WatchedLabels {
             namespace: namespace.to_owned(),
+            kind: kind.to_owned(),
         };
         self.watched.get_or_create(&labels).set(i64::from(watched));
     }
@@ -222,7 +226,7 @@ impl Metrics {
         self.leader.set(i64::from(leader));
     }
 
-    /// Says what a job is doing: `millstream_streamjob_state{namespace,name,state} 1`.
+    /// Says what a job is doing: `millstream_streamjob_state{namespace,streamjob,state} 1`.
     pub fn set_job_state(&self, namespace: &str, name: &str, state: JobPhase) {
         let key = (namespace.to_owned(), name.to_owned());
         self.states
@@ -238,6 +242,12 @@ impl Metrics {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&key);
+    }
+
+    /// Forgets all jobs but those that are to be kept, by namespace and name.
+    pub fn retain_jobs(&self, keep: &dyn Fn(&str, &str) -> bool) {
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        states.retain(|(namespace, name), _| keep(namespace, name));
     }
 
     /// The layer that counts the calls of a Kubernetes client.

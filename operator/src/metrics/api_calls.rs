@@ -29,7 +29,7 @@ impl CountCalls {
         self.calls.clone()
     }
 
-    fn count(&self, verb: &'static str, resource: String, code: String) {
+    pub(super) fn count(&self, verb: &'static str, resource: String, code: String) {
         self.calls
             .get_or_create(&CallLabels {
                 verb,

@@ -34,7 +34,11 @@ impl Collector for JobStates {
         let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         for ((namespace, name), state) in states.iter() {
             let state = format!("{state:?}");
-            let labels = [("namespace", namespace), ("name", name), ("state", &state)];
+            let labels = [
+                ("namespace", namespace),
+                ("streamjob", name),
+                ("state", &state),
+            ];
             ConstGauge::new(1_i64).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())

@@ -1,0 +1,162 @@
+//! Every read that a reconcile of a savepoint needs. No judgement.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{ApiResource, ListParams};
+use kube::core::DynamicObject;
+use millstream_crds::{StreamJob, StreamSavepoint};
+use serde::Deserialize as _;
+
+use super::decide::{DisposalSeen, JobSeen, RuntimeSeen, Seen, needs_disposal, needs_runtime};
+use super::template::Template;
+use super::{SavepointError, runtime_name};
+use crate::context::Context;
+use crate::controller::build::names::{Names, Role, bounded};
+use crate::runtime_client::{RuntimeError, SavepointProgress};
+
+/// Name of the Kubernetes job that deletes the data of a savepoint.
+pub(super) fn disposal_name(savepoint: &StreamSavepoint) -> String {
+    bounded(
+        savepoint.metadata.name.as_deref().unwrap_or_default(),
+        "disposal",
+    )
+}
+
+/// Namespace of a savepoint.
+pub(super) fn namespace(savepoint: &StreamSavepoint) -> &str {
+    savepoint.metadata.namespace.as_deref().unwrap_or_default()
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Dereferenced {
+    /// What a decision looks at.
+    pub(super) seen: Seen,
+    /// Address of the coordinator, if one runs.
+    pub(super) coordinator: Option<String>,
+}
+
+/// Reads what a decision needs, and nothing for a savepoint that has ended.
+pub(super) async fn read(
+    savepoint: &StreamSavepoint,
+    context: &Context,
+) -> Result<Dereferenced, SavepointError> {
+    let (runtime, disposal) = (needs_runtime(savepoint), needs_disposal(savepoint));
+    let mut read = Dereferenced::default();
+    let seen = &mut read.seen;
+    if runtime || disposal {
+        seen.job = job(savepoint, context).await?;
+    }
+    if runtime && seen.job.is_some() {
+        read.coordinator = coordinator(savepoint, context).await?;
+        if let Some(ip) = &read.coordinator {
+            seen.runtime = ask(savepoint, ip, context).await;
+        }
+    }
+    if disposal {
+        let jobs: Api<Job> = Api::namespaced(context.client.clone(), namespace(savepoint));
+        let job = jobs.get_opt(&disposal_name(savepoint)).await;
+        let job = job.map_err(SavepointError::api("reading the disposal"))?;
+        seen.disposal = job.as_ref().map_or(DisposalSeen::Absent, disposal_seen);
+    }
+    Ok(read)
+}
+
+async fn job(
+    savepoint: &StreamSavepoint,
+    context: &Context,
+) -> Result<Option<JobSeen>, SavepointError> {
+    let kind = ApiResource::erase::<StreamJob>(&());
+    let client = context.client.clone();
+    let jobs: Api<DynamicObject> = Api::namespaced_with(client, namespace(savepoint), &kind);
+    let job = jobs.get_opt(&savepoint.spec.job_ref.name).await;
+    let job = job.map_err(SavepointError::api("reading the StreamJob"))?;
+    Ok(job.map(|job| JobSeen {
+        phase: job
+            .data
+            .pointer("/status/state")
+            .and_then(|state| millstream_crds::JobPhase::deserialize(state).ok()),
+        template: job.data.get("spec").and_then(Template::of_spec),
+    }))
+}
+
+/// Address of the coordinator's pod, if one runs.
+async fn coordinator(
+    savepoint: &StreamSavepoint,
+    context: &Context,
+) -> Result<Option<String>, SavepointError> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace(savepoint));
+    let selector = Names::of_name(&savepoint.spec.job_ref.name).selector(Role::Coordinator);
+    let selector: Vec<String> = selector
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let list = pods
+        .list(&ListParams::default().labels(&selector.join(",")))
+        .await;
+    let list = list.map_err(SavepointError::api("listing the coordinator's pods"))?;
+    Ok(list.items.into_iter().find_map(|pod| {
+        let status = pod.status?;
+        let runs =
+            pod.metadata.deletion_timestamp.is_none() && status.phase.as_deref() == Some("Running");
+        status.pod_ip.filter(|_| runs)
+    }))
+}
+
+async fn ask(savepoint: &StreamSavepoint, ip: &str, context: &Context) -> RuntimeSeen {
+    let name = runtime_name(savepoint);
+    let status = match context.runtime.savepoint_status(ip, &name).await {
+        Ok(status) => status,
+        Err(RuntimeError::NotFound { .. }) => return RuntimeSeen::NotAsked,
+        Err(error) => return RuntimeSeen::Silent(error.to_string()),
+    };
+    match status.state {
+        SavepointProgress::InProgress => RuntimeSeen::InProgress,
+        SavepointProgress::Failed => RuntimeSeen::Failed(
+            status
+                .failure
+                .map_or_else(|| "no reason given".to_owned(), |one| one.message),
+        ),
+        SavepointProgress::Completed => {
+            let size = match status.size_bytes {
+                Some(size) => Some(size),
+                // Only the coordinator that took it remembers; the size is not worth an error.
+                None => context
+                    .runtime
+                    .savepoint_size(ip, &name)
+                    .await
+                    .ok()
+                    .flatten(),
+            };
+            RuntimeSeen::Completed {
+                path: status.path.unwrap_or_default(),
+                id: status.id.and_then(|id| i64::try_from(id).ok()),
+                size_bytes: size.and_then(|size| i64::try_from(size).ok()),
+            }
+        }
+    }
+}
+
+fn disposal_seen(job: &Job) -> DisposalSeen {
+    let conditions = job
+        .status
+        .iter()
+        .filter_map(|status| status.conditions.as_ref())
+        .flatten();
+    for condition in conditions.filter(|condition| condition.status == "True") {
+        match condition.type_.as_str() {
+            "Complete" | "SuccessCriteriaMet" => return DisposalSeen::Succeeded,
+            "Failed" => {
+                let name = job.metadata.name.as_deref().unwrap_or_default();
+                let why = condition.message.as_deref().unwrap_or("no reason given");
+                return DisposalSeen::Failed {
+                    message: format!("{why} (kubectl logs job/{name} says more)"),
+                    at: condition.last_transition_time.as_ref().map(|time| time.0),
+                };
+            }
+            _ => {}
+        }
+    }
+    DisposalSeen::Running
+}
