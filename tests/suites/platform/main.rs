@@ -1,4 +1,4 @@
-//! What stands around the operator: the chart, the images, and what tells GitOps tools how a job is.
+//! What stands around the operator: the chart, the images, and what tells other tools how a job is.
 //!
 //! [`chart`] what it renders, [`privileges`] what its roles and pods may do, [`argocd`] health and
 //! actions run by Lua, [`kstatus`] what Flux and `kubectl` wait for.
