@@ -87,6 +87,19 @@ fn helm_finds_nothing_to_complain_of() {
     }
 }
 
+/// The first line in which two texts differ.
+fn difference(old: &str, new: &str) -> Option<String> {
+    let (mut old, mut new) = (old.lines(), new.lines());
+    let mut line = 1;
+    loop {
+        match (old.next(), new.next()) {
+            (None, None) => return None,
+            (old, new) if old == new => line += 1,
+            (old, new) => return Some(format!("{line}: {old:?} is now {new:?}")),
+        }
+    }
+}
+
 #[test]
 fn the_chart_renders_what_it_rendered_before() {
     let mut faults = Vec::new();
@@ -97,17 +110,7 @@ fn the_chart_renders_what_it_rendered_before() {
         if std::env::var_os("MILLSTREAM_GOLDEN").is_some_and(|value| value == "write") {
             std::fs::write(&path, &now).expect("the golden file is written");
         }
-        if let Some((line, (old, new))) = text(&path)
-            .lines()
-            .map(Some)
-            .chain(std::iter::repeat(None))
-            .zip(now.lines().map(Some).chain(std::iter::repeat(None)))
-            .take_while(|(old, new)| old.is_some() || new.is_some())
-            .enumerate()
-            .find(|(_, (old, new))| old != new)
-        {
-            faults.push(format!("{name}.yaml:{}: {old:?} is now {new:?}", line + 1));
-        }
+        faults.extend(difference(&text(&path), &now).map(|what| format!("{name}.yaml:{what}")));
     }
     check(
         "golden files (MILLSTREAM_GOLDEN=write writes them)",
