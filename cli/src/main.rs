@@ -1,3 +1,7 @@
 //! The `kubectl-streamjob` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    millstream_cli::main()
+}

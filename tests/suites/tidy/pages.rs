@@ -11,9 +11,10 @@ use super::{check, crates, files, files_ending};
 const ARCHITECTURE_LINES: usize = 250;
 const SECTIONS: [&str; 3] = ["What happened", "Why", "What to do"];
 /// What is generated and committed; the crates that generate it check that it is current.
-const GENERATED: [&str; 4] = [
+const GENERATED: [&str; 5] = [
     "crds/streamjobs.millstream.dev.yaml",
     "crds/streamsavepoints.millstream.dev.yaml",
+    "docs/reference/kubectl-streamjob.1",
     "docs/reference/openapi.json",
     "docs/reference/streamjob.schema.json",
 ];
