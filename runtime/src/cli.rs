@@ -70,12 +70,19 @@ pub enum Command {
     /// Run a worker: slots in which a coordinator runs tasks
     ///
     /// Connects again when the connection is lost, and exits with 0 when the job is over.
+    ///
+    /// SIGTERM (or Ctrl-C) asks the coordinator for leave: it takes a checkpoint at once and goes
+    /// on from it without this worker, which then exits with 0. After 15 seconds, or at a second
+    /// signal, it exits in any case.
     Worker(WorkerOptions),
     /// Check a job file completely, without running anything
+    ///
+    /// With `--restore` also whether the job can go on from there: the checkpoint or savepoint is
+    /// read and compared with the plan. Nothing is claimed and nothing is changed.
     Validate(ValidateOptions),
     /// Show the plan of a job file
     Explain(ExplainOptions),
-    /// Look at the checkpoints of a storage
+    /// Look at the checkpoints of a storage, or delete them
     #[command(subcommand)]
     Checkpoints(CheckpointsCommand),
 }
@@ -169,6 +176,9 @@ pub struct WorkerOptions {
     /// Name of the worker; the host's name if not given. A suffix makes it unique per start.
     #[arg(long, value_name = "NAME")]
     pub id: Option<String>,
+    /// Address of health checks (`/healthz`, `/readyz`) and metrics; not served if not given.
+    #[arg(long, value_name = "ADDRESS")]
+    pub rest: Option<SocketAddr>,
     /// How long to try to reach the coordinator, at the start and after a lost connection.
     #[arg(long, default_value = "5m", value_parser = duration, value_name = "DURATION")]
     pub connect_timeout: Duration,
@@ -180,6 +190,22 @@ pub struct ValidateOptions {
     /// The job files.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// Check whether the job can go on from here: `latest`, `fresh`, or the path of a savepoint or
+    /// checkpoint.
+    #[arg(long, value_parser = restore, value_name = "FROM")]
+    pub restore: Option<Restore>,
+    /// State that the job has no place for any more may be dropped.
+    #[arg(long)]
+    pub allow_dropped_state: bool,
+    /// How many subtasks run every step, instead of the job file's `parallelism`.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=32_768), value_name = "NUMBER")]
+    pub parallelism: Option<u32>,
+    /// How the answer looks; as JSON it is one line for each file.
+    #[arg(long, default_value = "text")]
+    pub output: Output,
+    /// Write the answer to this file as well, as JSON of at most 4 KiB; for one job file.
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
 }
 
 /// Options of `explain`.
@@ -201,6 +227,37 @@ pub enum CheckpointsCommand {
     Show(ShowOptions),
     /// Read everything that a chain holds and check it
     Verify(ListOptions),
+    /// Delete a savepoint, or all of a job
+    ///
+    /// What is already gone is no error, so that the command can be repeated.
+    Delete(DeleteOptions),
+}
+
+/// Options of `checkpoints delete`.
+#[derive(Debug, Args)]
+pub struct DeleteOptions {
+    /// The path of a savepoint. Anything else is refused.
+    #[arg(required_unless_present = "job")]
+    pub path: Option<String>,
+    /// Delete all of this job: its checkpoints, its savepoints and its reservations. A coordinator
+    /// that still runs is fenced. About 400 bytes for each start of the job stay, which keep
+    /// older coordinators out.
+    #[arg(
+        long,
+        num_args = 3,
+        value_names = ["STORAGE", "NAMESPACE", "NAME"],
+        conflicts_with = "path"
+    )]
+    pub job: Option<Vec<String>>,
+    /// Leave the savepoints of the job.
+    #[arg(long, requires = "job")]
+    pub keep_savepoints: bool,
+    /// Refuse if the chain has a newer deployment of the job than this one.
+    #[arg(long, requires = "job", value_parser = deployment, value_name = "NUMBER")]
+    pub deployment: Option<Deployment>,
+    /// Refuse if a job of another identity (`metadata.uid`) holds the chain.
+    #[arg(long, requires = "job", value_name = "UID")]
+    pub identity: Option<String>,
 }
 
 /// Options of `checkpoints list` and `checkpoints verify`.

@@ -7,7 +7,7 @@ use millstream_coordinator::Outcome;
 use millstream_types::{ErrorKind, Failure};
 
 /// How the process ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
     /// What was asked for is done.
     Done,

@@ -1,13 +1,13 @@
 //! Reads a job file and plans it.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
-use millstream_plan::JobGraph;
-use millstream_spec::ValidJob;
+use millstream_plan::{JobGraph, PlanError};
+use millstream_spec::read::yaml::MAX_BYTES;
+use millstream_spec::{JobFileError, ValidJob};
 use millstream_types::{ErrorCode, ErrorKind, Failure};
-
-/// Most bytes of a job file; a Kubernetes object cannot be larger.
-const JOB_FILE_BYTES_MAX: u64 = 1_024 * 1_024;
 
 /// A job file, read, checked and planned.
 #[derive(Debug, Clone)]
@@ -20,37 +20,76 @@ pub struct LoadedJob {
     pub graph: JobGraph,
 }
 
+/// Why a job file cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It cannot be read from disk.
+    #[error("{origin}: {error}")]
+    Io {
+        /// Its name.
+        origin: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It is not YAML, or breaks rules.
+    #[error(transparent)]
+    File(#[from] JobFileError),
+    /// What it says cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Io { .. } => Self::new(
+                ErrorCode::UnreadableJobFile,
+                ErrorKind::InvalidJob,
+                error.to_string(),
+            ),
+            LoadError::File(error) => error.into(),
+            LoadError::Plan(error) => error.into(),
+        }
+    }
+}
+
 impl LoadedJob {
     /// Reads a job file from disk.
     ///
     /// # Errors
     /// The file cannot be read, or what it says cannot run.
-    pub fn read(path: &Path) -> Result<Self, Failure> {
+    pub fn read(path: &Path) -> Result<Self, LoadError> {
         let origin = path.display().to_string();
-        let text = read_text(path).map_err(|error| {
-            let message = format!("{origin}: {error}");
-            Failure::new(ErrorCode::UnreadableJobFile, ErrorKind::InvalidJob, message)
+        let bytes = read_bytes(path).map_err(|error| LoadError::Io {
+            origin: origin.clone(),
+            error,
         })?;
-        Self::parse(text, &origin)
+        let job = millstream_spec::read_bytes(&bytes, &origin)?;
+        // They have just been read as text.
+        Self::plan(String::from_utf8_lossy(&bytes).into_owned(), job)
     }
 
     /// Checks and plans the text of a job file; `origin` names it in messages.
     ///
     /// # Errors
     /// What it says cannot run.
-    pub fn parse(text: String, origin: &str) -> Result<Self, Failure> {
+    pub fn parse(text: String, origin: &str) -> Result<Self, LoadError> {
         let job = millstream_spec::read(&text, origin)?;
+        Self::plan(text, job)
+    }
+
+    fn plan(text: String, job: ValidJob) -> Result<Self, LoadError> {
         let graph = millstream_plan::plan(&job)?;
         Ok(Self { text, job, graph })
     }
 }
 
-fn read_text(path: &Path) -> std::io::Result<String> {
-    let bytes = std::fs::metadata(path)?.len();
-    if bytes > JOB_FILE_BYTES_MAX {
-        return Err(std::io::Error::other(format!(
-            "the file has {bytes} bytes; a job file has at most {JOB_FILE_BYTES_MAX}"
-        )));
-    }
-    std::fs::read_to_string(path)
+/// Reads no more than what tells that a file is too long.
+fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    let most = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(most.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

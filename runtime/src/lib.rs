@@ -44,7 +44,7 @@ fn dispatch(arguments: Arguments) -> Exit {
         Command::Run(options) => role::run::main(options, &logging),
         Command::Coordinator(options) => role::coordinator::main(options, &logging),
         Command::Worker(options) => role::worker::main(&options, &logging),
-        Command::Validate(options) => command::validate::main(&options),
+        Command::Validate(options) => command::validate::main(&options, &logging),
         Command::Explain(options) => command::explain::main(&options),
         Command::Checkpoints(command) => command::checkpoints::main(&command, &logging),
     }

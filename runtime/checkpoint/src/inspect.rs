@@ -154,7 +154,7 @@ async fn listing(slots: &Slots) -> Result<JobListing> {
     })
 }
 
-async fn savepoint_folders(slots: &Slots) -> Result<Vec<Key>> {
+pub(crate) async fn savepoint_folders(slots: &Slots) -> Result<Vec<Key>> {
     let all = slots.folder.child("savepoints");
     let names = slots.storage.door().folders(&all).await?;
     let key =

@@ -22,9 +22,10 @@
 //!
 //! Reading order: [`protocol`] has the rules, without I/O; [`chain`] carries them out;
 //! [`manifest`] is what is kept; [`storage`] is where; [`savepoint`] and [`reservation`] lie
-//! beside the chain; [`inspect`] looks at it all from outside; [`error`] is what goes wrong.
+//! beside the chain; [`inspect`] looks at it all from outside, and [`disposal`] deletes it; [`error`] is what goes wrong.
 
 pub mod chain;
+pub mod disposal;
 mod envelope;
 pub mod error;
 pub mod inspect;

@@ -37,6 +37,10 @@ pub struct Manifest {
     pub decided_at: Timestamp,
     /// What each source and sink is pinned to, such as a Kafka cluster and topic id.
     pub identities: BTreeMap<OperatorUid, Opaque>,
+    /// Kind of every source's and sink's connector, such as `kafka`: positions and prepared
+    /// transactions mean nothing to another kind.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub connectors: BTreeMap<OperatorUid, String>,
     /// State by operator uid and subtask.
     pub operators: BTreeMap<OperatorUid, BTreeMap<SubtaskIndex, OperatorSnapshot>>,
     /// Transactions of attempts up to this one are all resolved: committed, aborted or listed

@@ -17,6 +17,13 @@ pub(crate) struct Reservation {
     identity: Option<String>,
 }
 
+impl Reservation {
+    /// Whether it is this job's.
+    pub(crate) fn is_of(&self, job: &JobId) -> bool {
+        self.owner == *job
+    }
+}
+
 /// Where reservations lie below the storage root.
 pub(crate) fn folder() -> Key {
     Key::new(&["reservations"])

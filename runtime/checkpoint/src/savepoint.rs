@@ -12,7 +12,18 @@ use crate::slot::{SlotNumber, Stored};
 use crate::storage::{Settled, Storage, StorageOptions, split_last};
 use crate::stored::{load, store};
 
-const MANIFEST: &str = "manifest.json";
+/// Name of a savepoint's object in its folder.
+pub(crate) const MANIFEST: &str = "manifest.json";
+
+/// Whether an object of this name in a savepoint's folder belongs to it.
+pub(crate) fn is_part(name: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let state = || {
+        let numbers = name.strip_prefix("state-")?.strip_suffix(".json")?;
+        numbers.split_once('-')
+    };
+    name == MANIFEST || state().is_some_and(|(attempt, id)| digits(attempt) && digits(id))
+}
 
 /// Body of a savepoint's object. Paths in it are below its folder, so that the folder can be
 /// moved.

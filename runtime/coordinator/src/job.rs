@@ -19,18 +19,21 @@ pub mod event;
 mod executing;
 mod failing;
 mod finalizing;
+mod leaving;
 mod messages;
 mod records;
 mod requests;
 mod state;
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millstream_spec::ValidJob;
 use millstream_types::protocol::ToWorker;
-use millstream_types::{Attempt, Deployment, ErrorKind, Failure, JobId, Timestamp, WorkerId};
+use millstream_types::{
+    Attempt, Deployment, ErrorKind, Failure, JobId, OperatorUid, Timestamp, WorkerId,
+};
 
 pub use command::Command;
 pub use event::{Event, NotFinalized, Now, Over, Prepared, Written};
@@ -56,6 +59,8 @@ pub struct Settings {
     pub job_text: String,
     /// Fingerprint of its graph.
     pub fingerprint: String,
+    /// Kind of every source's and sink's connector.
+    pub connectors: BTreeMap<OperatorUid, String>,
     /// How many subtasks every vertex has.
     pub parallelism: u32,
     /// Its vertices and edges.
@@ -84,6 +89,7 @@ impl Settings {
             deployment,
             job_text,
             fingerprint: graph.fingerprint.clone(),
+            connectors: graph.connectors(),
             parallelism: job.parallelism,
             topology: Topology::from(graph),
             checkpoint: TriggerSettings::from(&job.checkpoint),
@@ -102,6 +108,8 @@ pub struct Job {
     phase: Phase,
     /// Registered workers and their slots.
     workers: BTreeMap<WorkerId, u32>,
+    /// Those of them that want to go.
+    leaving: BTreeSet<WorkerId>,
     /// Where subtasks ran last.
     placement: Placement,
     /// The newest claimed attempt.
@@ -135,6 +143,7 @@ impl Job {
                 note: String::new(),
             },
             workers: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             placement: Placement::new(),
             attempt: Attempt(0),
             begun: 1,
@@ -228,7 +237,9 @@ impl Job {
 
     /// Does what time or a change of the surroundings allows, until nothing more is to be done.
     fn advance(&mut self, now: Now) {
+        self.let_go();
         while self.step(now) {}
+        self.let_go();
         self.show(now);
     }
 
@@ -277,6 +288,7 @@ impl Job {
     }
 
     fn worker_lost(&mut self, worker: &WorkerId, failure: Failure, now: Now) {
+        self.leaving.remove(worker);
         if self.workers.remove(worker).is_none() {
             return;
         }

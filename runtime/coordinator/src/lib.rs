@@ -24,8 +24,8 @@
 //!   coordinator that does not hold the chain.
 //! - A savepoint lists no transactions: it is written when a later checkpoint has committed them.
 //!
-//! Reading order: [`restart`], [`placement`], [`pending`], [`trigger`] and [`audit`] are pure
-//! rules; [`topology`] is what they know of a job graph; [`job`] is the state machine made of
+//! Reading order: [`restart`], [`placement`], [`pending`], [`trigger`], [`fitting`] and [`audit`]
+//! are pure rules; [`topology`] is what they know of a job graph; [`job`] is the state machine made of
 //! them; [`service`] drives it; [`handle`], [`rest`] and [`metrics`] show it; [`connection`],
 //! [`options`] and [`outcome`] are what the process that runs a coordinator deals with.
 //!
@@ -49,6 +49,7 @@
 
 pub mod audit;
 pub mod connection;
+pub mod fitting;
 pub mod handle;
 pub mod job;
 pub mod metrics;

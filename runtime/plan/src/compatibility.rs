@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use millstream_spec::valid::SourceConnector;
+use millstream_spec::valid::{SinkConnector, SourceConnector};
 use millstream_types::{ErrorCode, ErrorKind, Failure, OperatorSnapshot, OperatorUid};
 
 use crate::error::nearest;
@@ -43,6 +43,16 @@ pub const fn connector_kind(connector: &SourceConnector) -> &'static str {
         SourceConnector::Kafka(_) => "kafka",
         SourceConnector::Files(_) => "files",
         SourceConnector::Generator(_) => "generator",
+    }
+}
+
+/// The kind of a sink's connector: `kafka`, `files`, `print` or `blackhole`.
+pub const fn sink_connector_kind(connector: &SinkConnector) -> &'static str {
+    match connector {
+        SinkConnector::Kafka(_) => "kafka",
+        SinkConnector::Files(_) => "files",
+        SinkConnector::Print(_) => "print",
+        SinkConnector::Blackhole(_) => "blackhole",
     }
 }
 

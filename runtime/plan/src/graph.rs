@@ -1,11 +1,14 @@
 //! The job graph: vertices of chained nodes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
 use millstream_spec::{ValidSink, ValidSource};
 use millstream_types::{OperatorUid, VertexId};
+
+use crate::compatibility::{connector_kind, sink_connector_kind};
 
 /// A planned job. Every worker makes its own from the job file; [`fingerprint`](Self::fingerprint)
 /// shows that they are equal.
@@ -17,6 +20,21 @@ pub struct JobGraph {
     pub vertices: Vec<Vertex>,
     /// Hash over everything that must be equal in all processes of a job.
     pub fingerprint: String,
+}
+
+impl JobGraph {
+    /// Kind of every source's and sink's connector.
+    pub fn connectors(&self) -> BTreeMap<OperatorUid, String> {
+        let kind = |node: &Node| match &node.kind {
+            NodeKind::Source(source) => Some(connector_kind(&source.connector)),
+            NodeKind::Sink(sink) => Some(sink_connector_kind(&sink.connector)),
+            NodeKind::Sql(_) => None,
+        };
+        let nodes = self.nodes.iter();
+        nodes
+            .filter_map(|node| Some((node.uid.clone(), kind(node)?.to_owned())))
+            .collect()
+    }
 }
 
 /// Position of a node in [`JobGraph::nodes`].

@@ -1,5 +1,7 @@
 //! `millstream checkpoints`.
 
+mod delete;
+
 use millstream_checkpoint::inspect::{self, JobListing, Verified};
 use millstream_checkpoint::{CheckpointEntry, Manifest, StorageOptions};
 use millstream_types::snapshot::{Counters, OperatorSnapshot};
@@ -18,18 +20,13 @@ pub(crate) fn main(command: &CheckpointsCommand, logging: &Logging) -> Exit {
 
 fn try_main(command: &CheckpointsCommand, logging: &Logging) -> Result<Exit, Failure> {
     crate::telemetry::start(logging, "warn", std::io::stderr)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            let message = format!("the runtime for input and output does not start: {error}");
-            Failure::new(ErrorCode::OperatingSystem, ErrorKind::Internal, message)
-        })?;
+    let runtime = super::runtime()?;
     runtime.block_on(async {
         match command {
             CheckpointsCommand::List(options) => list(options).await,
             CheckpointsCommand::Show(options) => show(options).await,
             CheckpointsCommand::Verify(options) => verify(options).await,
+            CheckpointsCommand::Delete(options) => delete::main(options).await,
         }
     })
 }

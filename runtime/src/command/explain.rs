@@ -16,6 +16,6 @@ pub(crate) fn main(options: &ExplainOptions) -> Exit {
             });
             Exit::Done
         }
-        Err(failure) => Exit::failed(&failure),
+        Err(error) => Exit::failed(&error.into()),
     }
 }

@@ -1,36 +1,167 @@
 //! `millstream validate`.
 
+mod report;
+
+use std::path::Path;
+
+use millstream_checkpoint::{Chain, Manifest, Storage, StorageOptions, read_savepoint};
+use millstream_coordinator::{Restore, fitting};
+use millstream_plan::Incompatibility;
+use millstream_types::{ErrorCode, ErrorKind, Failure};
+
 use super::print;
-use crate::cli::ValidateOptions;
+use crate::cli::{Logging, Output, ValidateOptions};
 use crate::exit::Exit;
-use crate::job::LoadedJob;
+use crate::job::{LoadError, LoadedJob};
 use crate::registry::Connectors;
+use report::{Fault, Report};
 
 /// Checks every file; all of them are looked at, whatever the first one says.
-pub(crate) fn main(options: &ValidateOptions) -> Exit {
+pub(crate) fn main(options: &ValidateOptions, logging: &Logging) -> Exit {
+    try_main(options, logging).unwrap_or_else(|failure| Exit::failed(&failure))
+}
+
+fn try_main(options: &ValidateOptions, logging: &Logging) -> Result<Exit, Failure> {
+    crate::telemetry::start(logging, "warn", std::io::stderr)?;
+    if options.files.len() > 1 && (options.restore.is_some() || options.summary.is_some()) {
+        return Err(Failure::new(
+            ErrorCode::InvalidJob,
+            ErrorKind::InvalidJob,
+            "--restore and --summary are for one job file",
+        ));
+    }
     let mut exit = Exit::Done;
     for file in &options.files {
-        let checked =
-            LoadedJob::read(file).and_then(|loaded| Connectors::of(&loaded.graph).map(|_| loaded));
-        match checked {
-            Ok(loaded) => print(&summary(&file.display().to_string(), &loaded)),
-            Err(failure) => exit = Exit::failed(&failure),
+        let report = check(file, options)?;
+        if let Some(path) = &options.summary {
+            write_summary(path, &report)?;
         }
+        exit = exit.max(show(file, options.output, &report));
+    }
+    Ok(exit)
+}
+
+/// Checks one file. What is wrong with it is in the report.
+///
+/// # Errors
+/// The check itself cannot be made.
+fn check(file: &Path, options: &ValidateOptions) -> Result<Report, Failure> {
+    let mut loaded = match LoadedJob::read(file) {
+        Ok(loaded) => loaded,
+        Err(error) => return Ok(Report::refused(&error)),
+    };
+    if let Some(parallelism) = options.parallelism {
+        loaded.job.parallelism = parallelism;
+    }
+    if let Err(failure) = Connectors::of(&loaded.graph) {
+        return Ok(Report::failed(Some(&loaded), failure));
+    }
+    let mut report = Report::valid(&loaded);
+    if let Some(restore) = &options.restore {
+        let runtime = super::runtime()?;
+        match runtime.block_on(restore_point(&loaded, restore)) {
+            Err(failure) => report = Report::failed(Some(&loaded), failure),
+            Ok(None) => {}
+            Ok(Some((path, manifest))) => {
+                compare(&mut report, &loaded, path, &manifest, options);
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// What the job would start from.
+async fn restore_point(
+    loaded: &LoadedJob,
+    restore: &Restore,
+) -> Result<Option<(String, Manifest)>, Failure> {
+    let options = StorageOptions::from_env();
+    match restore {
+        Restore::Fresh => Ok(None),
+        Restore::Path(path) => {
+            let manifest = read_savepoint(path, &options).await?;
+            Ok(Some((path.clone(), manifest)))
+        }
+        Restore::Latest => {
+            let storage = Storage::open(&loaded.job.checkpoint.storage, &options).await?;
+            let state = Chain::new(storage, loaded.job.id.clone()).observe().await?;
+            let is_committed = state.newest_is_committed();
+            let newest = state.newest.map(|newest| match is_committed {
+                true => newest.without_committables(),
+                false => newest,
+            });
+            Ok(state.newest_path.zip(newest))
+        }
+    }
+}
+
+fn compare(
+    report: &mut Report,
+    loaded: &LoadedJob,
+    path: String,
+    manifest: &Manifest,
+    options: &ValidateOptions,
+) {
+    report.restore_point = Some(path);
+    report.changes = fitting::changes(&loaded.graph, loaded.job.parallelism, manifest);
+    if !options.allow_dropped_state {
+        let misfits = fitting::misfits(&loaded.graph, manifest);
+        report.misfits(&misfits, Incompatibility::failure(&misfits));
+    }
+}
+
+/// Says what came out.
+fn show(file: &Path, output: Output, report: &Report) -> Exit {
+    let exit = match &report.failure {
+        None => Exit::Done,
+        Some(failure) => Exit::failed(failure),
+    };
+    match output {
+        Output::Json => print(&format!("{}\n", report.json())),
+        Output::Text if report.failure.is_none() => {
+            print(&report.text(&file.display().to_string()));
+        }
+        Output::Text => {}
     }
     exit
 }
 
-fn summary(file: &str, loaded: &LoadedJob) -> String {
-    let job = &loaded.job;
-    let count = |count: usize, noun: &str| {
-        let plural = if count == 1 { "" } else { "s" };
-        format!("{count} {noun}{plural}")
-    };
-    format!(
-        "{file}: job {} is valid: {}, {}, {}\n",
-        job.id,
-        count(job.sources.len(), "source"),
-        count(job.transforms.len(), "transform"),
-        count(job.sinks.len(), "sink")
-    )
+fn write_summary(path: &Path, report: &Report) -> Result<(), Failure> {
+    std::fs::write(path, report.summary()).map_err(|error| {
+        let message = format!("--summary {}: {error}", path.display());
+        Failure::new(ErrorCode::OperatingSystem, ErrorKind::Internal, message)
+    })
+}
+
+impl Report {
+    /// The report of a file that cannot run.
+    fn refused(error: &LoadError) -> Self {
+        let faults = match error {
+            LoadError::Io { .. } => Vec::new(),
+            LoadError::File(error) => error
+                .faults()
+                .iter()
+                .map(|fault| Fault {
+                    path: fault.path.clone(),
+                    message: format!("{} ({})", fault.message, fault.place),
+                    code: error.code().code().to_owned(),
+                })
+                .collect(),
+            LoadError::Plan(error) => error.faults().iter().map(Fault::from).collect(),
+        };
+        let failure = match error {
+            LoadError::Io { .. } => Failure::new(
+                ErrorCode::UnreadableJobFile,
+                ErrorKind::InvalidJob,
+                error.to_string(),
+            ),
+            LoadError::File(error) => error.clone().into(),
+            LoadError::Plan(error) => error.clone().into(),
+        };
+        let mut report = Self::failed(None, failure);
+        if !faults.is_empty() {
+            report.faults = faults;
+        }
+        report
+    }
 }

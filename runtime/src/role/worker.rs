@@ -1,14 +1,16 @@
 //! `millstream worker`: slots for a coordinator that runs elsewhere.
 
+mod rest;
+
 use std::time::Duration;
 
 use millstream_types::{ErrorCode, ErrorKind, Failure};
-use millstream_worker::{CoordinatorConnection, Ended, Worker};
+use millstream_worker::{CoordinatorConnection, Departure, Ended, Worker};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{clock, hostname, runtime, system, unique, worker_options};
+use super::{bind, clock, hostname, runtime, system, unique, worker_options};
 use crate::cli::{Logging, WorkerOptions};
 use crate::exit::Exit;
 use crate::rpc::client;
@@ -18,6 +20,10 @@ use crate::signals::Signals;
 /// coordinator that was restarted waits for its workers.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long a worker that wants to leave waits for the checkpoint that is taken with it. Shorter
+/// than what Kubernetes gives a pod (30 s), so that its tasks can still be stopped in order.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(15);
 
 pub(crate) fn main(options: &WorkerOptions, logging: &Logging) -> Exit {
     try_main(options, logging).unwrap_or_else(|failure| Exit::failed(&failure))
@@ -37,15 +43,40 @@ async fn run(options: &WorkerOptions) -> Result<Exit, Failure> {
     let base = options.id.clone().unwrap_or_else(hostname);
     let name = unique(&base, clock.as_ref());
     let worker = Worker::new(worker_options(&name, options.slots, clock));
-    let shutdown = CancellationToken::new();
-    let mut serving = Box::pin(serve(options, &name, &worker, &shutdown));
-    tokio::select! {
+    let departure = Departure::default();
+    let ended = CancellationToken::new();
+    let mut parts = JoinSet::new();
+    if let Some(address) = options.rest {
+        let listener = bind("--rest", address).await?;
+        let routes = rest::router(rest::Watched::new(options.slots, worker.activity()));
+        parts.spawn(rest::serve(listener, routes, ended.clone()));
+    }
+    let mut serving = Box::pin(serve(options, &name, &worker, &departure));
+    let exit = tokio::select! {
         exit = &mut serving => exit,
         () = signals.next() => {
-            tracing::info!("signal: tasks are stopped");
-            shutdown.cancel();
-            serving.await
+            tracing::info!("signal: asks the coordinator for leave");
+            departure.leave.cancel();
+            tokio::select! {
+                exit = &mut serving => exit,
+                () = no_longer(&mut signals) => {
+                    tracing::warn!("leaves without waiting any longer; tasks are stopped");
+                    departure.end.cancel();
+                    serving.await
+                }
+            }
         }
+    };
+    ended.cancel();
+    while parts.join_next().await.is_some() {}
+    exit
+}
+
+/// Until a worker that wants to leave does so in any case.
+async fn no_longer(signals: &mut Signals) {
+    tokio::select! {
+        () = tokio::time::sleep(LEAVE_PATIENCE) => {}
+        () = signals.next() => {}
     }
 }
 
@@ -53,22 +84,22 @@ async fn serve(
     options: &WorkerOptions,
     name: &str,
     worker: &Worker,
-    shutdown: &CancellationToken,
+    departure: &Departure,
 ) -> Result<Exit, Failure> {
     let mut pumps = JoinSet::new();
     loop {
         let connection = tokio::select! {
             connection = connect(options, &mut pumps) => connection?,
-            () = shutdown.cancelled() => return Ok(Exit::Interrupted),
+            () = departure.leave.cancelled() => return Ok(Exit::Interrupted),
         };
         tracing::info!(
             worker = name,
             coordinator = options.coordinator,
             "connected"
         );
-        match worker.run(connection, shutdown.clone()).await {
+        match worker.run(connection, departure.clone()).await {
             Ended::Shutdown => {
-                tracing::info!("the job is over");
+                tracing::info!("the job needs this worker no longer");
                 return Ok(Exit::Done);
             }
             Ended::Stopped => return Ok(Exit::Interrupted),

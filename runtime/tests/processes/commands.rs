@@ -124,3 +124,191 @@ fn a_storage_without_a_job_is_an_error_that_names_it() {
     assert!(answer.errors.contains("MS0306"), "{}", answer.errors);
     assert!(answer.errors.contains(&job.storage()), "{}", answer.errors);
 }
+
+/// What `validate` prints for programs.
+fn report(answer: &Answer) -> serde_json::Value {
+    let last = answer.output.lines().last();
+    serde_json::from_str(last.expect(&answer.errors)).unwrap()
+}
+
+#[test]
+fn a_change_is_compared_with_the_newest_checkpoint_before_it_is_made() {
+    let job = Job::new(None);
+    let arguments = [
+        "validate",
+        "job.yaml",
+        "--restore",
+        "latest",
+        "--output",
+        "json",
+    ];
+    let answer = job.ask(&arguments);
+    assert!(answer.status.success(), "{}", answer.errors);
+    assert_eq!(report(&answer)["restorePoint"], serde_json::Value::Null);
+    Process::run(&job).succeeds();
+
+    job.edit(
+        "name: processed, input: enriched",
+        "name: renamed, input: enriched",
+    );
+    let rescaled = [arguments.as_slice(), &["--parallelism", "3"]].concat();
+    let answer = job.ask(&rescaled);
+    assert!(answer.status.success(), "{}", answer.errors);
+    let good = report(&answer);
+    let path = good["restorePoint"].as_str().unwrap().to_owned();
+    assert!(path.contains("/chain/"), "{path}");
+    assert_eq!(
+        good["changes"],
+        serde_json::json!([
+            "parallelism changes from 2 to 3",
+            "operator renamed is new",
+            "operator processed is dropped"
+        ])
+    );
+
+    job.edit(
+        "- name: orders\n      generator",
+        "- name: bestellungen\n      generator",
+    );
+    job.edit("input: orders, sql", "input: bestellungen, sql");
+    job.edit("FROM orders", "FROM bestellungen");
+    let summary = [arguments.as_slice(), &["--summary", "summary.json"]].concat();
+    let answer = job.ask(&summary);
+    assert_eq!(answer.status.code(), Some(2), "{}", answer.errors);
+    assert!(answer.errors.contains("MS0104"), "{}", answer.errors);
+    let bad = report(&answer);
+    assert_eq!(
+        (&bad["valid"], bad["restorePoint"].as_str()),
+        (&false.into(), Some(&*path))
+    );
+    let fault = &bad["faults"][0];
+    assert_eq!(fault["code"], "MS0104");
+    for part in ["`orders`", "`bestellungen`", "allowDroppedState"] {
+        assert!(fault["message"].as_str().unwrap().contains(part), "{fault}");
+    }
+    let changes = bad["changes"].as_array().unwrap();
+    assert!(
+        changes.contains(&"operator orders is dropped: 4 splits".into()),
+        "{changes:?}"
+    );
+    let written = fs::read_to_string(job.path().join("summary.json")).unwrap();
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&written).unwrap(),
+        bad
+    );
+
+    let allowed = [arguments.as_slice(), &["--allow-dropped-state"]].concat();
+    assert!(job.ask(&allowed).status.success());
+    let chain = job.path().join("checkpoints/default/orders/chain");
+    let before = fs::read_dir(&chain).unwrap().count();
+    job.ask(&arguments);
+    assert_eq!(
+        fs::read_dir(&chain).unwrap().count(),
+        before,
+        "nothing is claimed"
+    );
+}
+
+#[test]
+fn a_source_with_another_connector_does_not_go_on_from_positions_of_the_old_one() {
+    let job = Job::new(None);
+    Process::run(&job).succeeds();
+    let text = fs::read_to_string(job.file()).unwrap();
+    let generator = text
+        .lines()
+        .find(|line| line.contains("generator:"))
+        .unwrap();
+    job.edit(generator, "      files: {path: \"/nowhere\"}");
+    job.edit("      watermark: {column: ts, maxOutOfOrderness: 5s}\n", "      schema: [{name: order_id, type: string}, {name: customer_id, type: string}, {name: quantity, type: int64}, {name: price, type: \"decimal(12,2)\"}, {name: ts, type: timestamp}]\n");
+    let folder = format!("{}/default/orders", job.storage());
+    for arguments in [
+        ["validate", "job.yaml", "--restore", "latest"].as_slice(),
+        &[
+            "run",
+            "job.yaml",
+            "--progress",
+            "none",
+            "--restore",
+            &folder,
+        ],
+    ] {
+        let answer = job.ask(arguments);
+        assert_eq!(answer.status.code(), Some(2), "{}", answer.errors);
+        for part in ["MS0104", "generator", "files"] {
+            assert!(answer.errors.contains(part), "{}", answer.errors);
+        }
+    }
+}
+
+#[test]
+fn faults_of_a_job_file_are_told_to_programs_with_their_places() {
+    let job = Job::new(None);
+    job.edit("parallelism: 2", "parallelism: 0");
+    job.edit("interval: 100ms", "interval: soon");
+    let answer = job.ask(&["validate", "job.yaml", "--output", "json"]);
+    assert_eq!(answer.status.code(), Some(2));
+    let report = report(&answer);
+    let paths: Vec<&str> = report["faults"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|fault| fault["path"].as_str().unwrap())
+        .collect();
+    assert_eq!(paths, ["spec.parallelism", "spec.checkpoint.interval"]);
+    job.edit("parallelism: 0", "parallelism: 2");
+    job.edit("interval: soon", "interval: 1s");
+    job.edit("quantity * price", "quantity * priec");
+    let answer = job.ask(&["validate", "job.yaml", "--output", "json"]);
+    let fault = &self::report(&answer)["faults"][0];
+    assert_eq!(fault["path"], "spec.dataflow.transforms[enriched].sql");
+    assert_eq!(fault["code"], "MS0102");
+}
+
+#[test]
+fn savepoints_and_jobs_are_deleted_and_nothing_else() {
+    let job = Job::new(None);
+    Process::run(&job).succeeds();
+    let storage = job.storage();
+    let folder = format!("{storage}/default/orders");
+    let refused = job.ask(&["checkpoints", "delete", &folder]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        refused.errors.contains("nothing was deleted"),
+        "{}",
+        refused.errors
+    );
+    let gone = job.ask(&[
+        "checkpoints",
+        "delete",
+        &format!("{folder}/savepoints/never"),
+    ]);
+    assert!(
+        gone.status.success() && gone.output.contains("already gone"),
+        "{}",
+        gone.errors
+    );
+    let delete = [
+        "checkpoints",
+        "delete",
+        "--job",
+        &storage,
+        "default",
+        "orders",
+    ];
+    let deleted = job.ask(&delete);
+    assert!(deleted.status.success(), "{}", deleted.errors);
+    assert!(
+        deleted.output.contains("deleted 3 checkpoints"),
+        "{}",
+        deleted.output
+    );
+    assert!(!deleted.errors.contains("lost"), "{}", deleted.errors);
+    let again = job.ask(&delete);
+    assert!(
+        again.status.success() && again.output.contains("already gone"),
+        "{}",
+        again.output
+    );
+    let nothing = job.ask(&["checkpoints", "delete"]);
+    assert_eq!(nothing.status.code(), Some(2));
+}

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod commands;
+mod deployed;
 mod job;
 mod local;
 mod process;

@@ -114,10 +114,20 @@ impl Drop for Process {
 
 /// Sends a request to a REST interface; the status line and body of the answer.
 pub(crate) fn post(port: u16, path: &str, body: &str) -> String {
+    request(port, "POST", path, body)
+}
+
+/// Asks a REST interface, which may not be there yet; the status line and body of the answer.
+pub(crate) fn get(port: u16, path: &str) -> Option<String> {
+    TcpStream::connect(("127.0.0.1", port)).ok()?;
+    Some(request(port, "GET", path, ""))
+}
+
+fn request(port: u16, method: &str, path: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let length = body.len();
     let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).unwrap();

@@ -12,7 +12,7 @@ use crate::snapshot::{OperatorSnapshot, SplitState, TaskSnapshot};
 use crate::{Attempt, Barrier, CheckpointId, Failure, OperatorUid, WorkerId};
 
 /// Version of this protocol. Both sides refuse another one.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// From a worker to the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,9 @@ pub enum ToCoordinator {
         /// Why.
         failure: Failure,
     },
+    /// The worker is to go, and waits for [`ToWorker::Shutdown`]. Its tasks run on until then, so
+    /// that a checkpoint can be taken with them.
+    Leaving,
     /// Every task of the attempt has stopped after [`ToWorker::Cancel`].
     Cancelled {
         /// The attempt.
@@ -154,7 +157,7 @@ pub enum ToWorker {
         /// The attempt.
         attempt: Attempt,
     },
-    /// The job is over; the worker may exit.
+    /// The job is over, or goes on without the worker that wanted to leave: it may exit.
     Shutdown,
 }
 

@@ -49,4 +49,4 @@ pub use plan::{
     ForwardEdge, JobTasks, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step, TaskFactory,
     TaskPlan, WatermarkPlan,
 };
-pub use service::{CoordinatorConnection, Ended, Options, Worker};
+pub use service::{Activity, CoordinatorConnection, Departure, Ended, Options, Worker};

@@ -4,6 +4,7 @@
 //! come in: what is to be said waits in an outbox, and while the outbox is long, events of tasks
 //! are left where they are.
 
+mod activity;
 mod attempt;
 mod session;
 
@@ -12,11 +13,12 @@ use std::time::Duration;
 
 use millstream_types::protocol::{ToCoordinator, ToWorker};
 use millstream_types::{Clock, Failure, WorkerId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::affinity::Pinning;
 use crate::plan::TaskFactory;
+pub use activity::Activity;
 use session::Session;
 
 /// Settings of a worker.
@@ -48,10 +50,30 @@ pub struct CoordinatorConnection {
     pub incoming: mpsc::Receiver<ToWorker>,
 }
 
+/// How a worker is told to end.
+#[derive(Debug, Clone, Default)]
+pub struct Departure {
+    /// Ask the coordinator for leave and go on until it is given, so that a checkpoint can be
+    /// taken with the tasks that run here.
+    pub leave: CancellationToken,
+    /// End at once.
+    pub end: CancellationToken,
+}
+
+impl From<CancellationToken> for Departure {
+    /// Only the end at once.
+    fn from(end: CancellationToken) -> Self {
+        Self {
+            leave: CancellationToken::new(),
+            end,
+        }
+    }
+}
+
 /// Why a worker's run ended. All its tasks have stopped, except for [`Stuck`](Self::Stuck).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// The coordinator says that the job is over.
+    /// The coordinator says that the job is over, or has given leave.
     Shutdown,
     /// The caller asked.
     Stopped,
@@ -66,12 +88,21 @@ pub enum Ended {
 /// A worker: slots in which tasks of one coordinator run.
 pub struct Worker {
     options: Options,
+    activity: watch::Sender<Activity>,
 }
 
 impl Worker {
     /// A worker that has no tasks yet.
-    pub const fn new(options: Options) -> Self {
-        Self { options }
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            activity: watch::Sender::default(),
+        }
+    }
+
+    /// Follows what it is doing.
+    pub fn activity(&self) -> watch::Receiver<Activity> {
+        self.activity.subscribe()
     }
 
     /// Serves one connection until it ends. Tasks do not outlive it.
@@ -81,12 +112,15 @@ impl Worker {
     pub async fn run(
         &self,
         connection: CoordinatorConnection,
-        shutdown: CancellationToken,
+        departure: impl Into<Departure>,
     ) -> Ended {
+        let departure = departure.into();
         let CoordinatorConnection { outgoing, incoming } = connection;
-        let mut session = Session::new(&self.options);
-        let ended = session.serve(&outgoing, incoming, &shutdown).await;
-        match session.stop().await {
+        let mut session = Session::new(&self.options, &self.activity);
+        let ended = session.serve(&outgoing, incoming, &departure).await;
+        let stopped = session.stop().await;
+        self.activity.send_replace(Activity::default());
+        match stopped {
             Ok(()) => ended,
             Err(failure) => Ended::Stuck(failure),
         }

@@ -9,6 +9,7 @@
 
 mod chain;
 mod deployments;
+mod disposal;
 mod faults;
 mod garbage;
 mod inspect;

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use millstream_checkpoint::disposal::{JobDisposal, delete_job, delete_savepoint};
 use millstream_checkpoint::{
     Chain, ClaimedChain, Error, S3Credentials, S3Options, Storage, StorageOptions, read_savepoint,
     reserve,
@@ -12,7 +13,7 @@ use millstream_tests::server::{Launch, Server, free_port};
 use millstream_tests::{Minio, Scratch, tools, wait_until};
 use millstream_types::{Attempt, CheckpointId};
 
-use crate::sample::{NOW, chain, holder, job, manifest};
+use crate::sample::{NOW, chain, holder, job, large, manifest};
 
 /// Options that reach a server at `endpoint`.
 pub(crate) fn options(endpoint: String) -> StorageOptions {
@@ -176,5 +177,37 @@ async fn a_store_that_ignores_the_condition_is_refused() {
     assert!(
         error.to_string().contains("s3://checkpoints/checkpoints"),
         "{error}"
+    );
+}
+
+#[tokio::test]
+async fn savepoints_and_jobs_are_deleted_in_s3_as_in_a_directory() {
+    let minio = Minio::start();
+    let options = options(minio.endpoint());
+    let storage = open(&options).await;
+    let (mut claimed, _) = chain(&storage).claim(holder("a"), NOW).await.unwrap();
+    decide(&mut claimed, 1).await;
+    let path = claimed.savepoint("one", &large(Attempt(1), 2)).await;
+    let other = claimed.savepoint("two", &manifest(Attempt(1), 2)).await;
+    let chain = path.as_ref().unwrap().replace("/savepoints/one", "");
+    let refused = delete_savepoint(&chain, &options).await;
+    assert!(matches!(refused, Err(Error::Missing { .. })), "{refused:?}");
+    let deleted = delete_savepoint(&path.unwrap(), &options).await;
+    assert_eq!(deleted.unwrap().savepoints, 1);
+    read_savepoint(&other.unwrap(), &options).await.unwrap();
+    let disposal = JobDisposal {
+        job: job("orders"),
+        holder: holder("disposal"),
+        keep_savepoints: false,
+    };
+    let deleted = delete_job(&storage, &disposal, NOW).await.unwrap();
+    assert_eq!((deleted.checkpoints, deleted.savepoints), (1, 1));
+    let again = delete_job(&storage, &disposal, NOW).await.unwrap();
+    assert!(again.is_nothing());
+    let left = minio.keys("checkpoints/default/orders/");
+    assert!(
+        left.iter()
+            .all(|key| !key.contains("/savepoints/") && !key.contains("/data/")),
+        "{left:?}"
     );
 }

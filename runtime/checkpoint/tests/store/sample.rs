@@ -87,6 +87,7 @@ pub(crate) fn manifest(attempt: Attempt, checkpoint: u64) -> Manifest {
         triggered_at: Timestamp(1_000),
         decided_at: Timestamp(2_000),
         identities: BTreeMap::new(),
+        connectors: BTreeMap::new(),
         operators: BTreeMap::from([
             (OperatorUid::from("orders"), subtasks(&source)),
             (OperatorUid::from("processed"), subtasks(&sink)),
@@ -95,6 +96,14 @@ pub(crate) fn manifest(attempt: Attempt, checkpoint: u64) -> Manifest {
         imported_from: None,
         previous: None,
         ended: false,
+    }
+}
+
+/// A manifest that is too large for a slot.
+pub(crate) fn large(attempt: Attempt, checkpoint: u64) -> Manifest {
+    Manifest {
+        fingerprint: "x".repeat(9 * 1_024 * 1_024),
+        ..manifest(attempt, checkpoint)
     }
 }
 

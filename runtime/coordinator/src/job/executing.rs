@@ -372,6 +372,7 @@ impl Deployment {
             pending: BTreeMap::new(),
             finalizing: BTreeMap::new(),
             uncommitted_savepoints: Vec::new(),
+            leave_after: None,
             late_failure: None,
             progress,
         }

@@ -73,9 +73,24 @@ impl Job {
 
     /// Ends the running attempt.
     pub(super) fn fail_attempt(&mut self, failure: Failure, now: Now) {
-        if self.end_if_fenced(&failure) {
+        if self.end_if_fenced(&failure) || !self.runs_tasks() {
             return;
         }
+        tracing::warn!(attempt = %self.attempt, %failure, "attempt failed");
+        let next = self.after_failure(failure.clone(), now);
+        self.stop_attempt(&failure, next, now);
+    }
+
+    const fn runs_tasks(&self) -> bool {
+        match &self.phase {
+            Phase::Executing(_) => true,
+            Phase::Closing(closing) => closing.execution.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Stops the tasks of the attempt, for a reason, and says what follows.
+    pub(super) fn stop_attempt(&mut self, reason: &Failure, next: Next, now: Now) {
         let execution = match std::mem::replace(
             &mut self.phase,
             Phase::Delaying {
@@ -92,8 +107,7 @@ impl Job {
                 return;
             }
         };
-        tracing::warn!(attempt = %execution.attempt, %failure, "attempt failed");
-        self.abandon_checkpoints(&execution, &failure, now);
+        self.abandon_checkpoints(&execution, reason, now);
         self.commands.push(Command::StopDiscovery);
         let attempt = execution.attempt;
         let waiting: BTreeSet<WorkerId> = execution
@@ -108,7 +122,6 @@ impl Job {
                 message: ToWorker::Cancel { attempt },
             });
         }
-        let next = self.after_failure(failure, now);
         self.phase = Phase::Cancelling(Cancelling {
             attempt,
             waiting,
@@ -122,7 +135,7 @@ impl Job {
     fn abandon_checkpoints(&mut self, execution: &Execution, failure: &Failure, now: Now) {
         let attempt = execution.attempt;
         let reason = Failure {
-            message: format!("attempt {attempt} failed: {}", failure.message),
+            message: format!("attempt {attempt} has ended: {}", failure.message),
             ..failure.clone()
         };
         let mut ids: BTreeSet<CheckpointId> = execution.pending.keys().copied().collect();

@@ -102,6 +102,7 @@ impl Job {
         let in_a_row = execution.counter.in_a_row();
         let late_failure = execution.late_failure.take();
         match purpose {
+            Purpose::Periodic if execution.leave_after.is_some() => execution.trigger.hurry(),
             Purpose::Periodic => {}
             Purpose::Final => execution.trigger.reopen(),
             Purpose::Savepoint(name) => self.records.savepoint_failed(&name, failure.clone()),
@@ -214,7 +215,7 @@ impl Job {
         match finalizing.purpose {
             Purpose::Final => self.close_completed_attempt(),
             Purpose::Stop(stop) => self.close_stopped(stop, finalizing.manifest),
-            Purpose::Periodic | Purpose::Savepoint(_) => {}
+            Purpose::Periodic | Purpose::Savepoint(_) => self.leave_after(id, now),
         }
     }
 
@@ -309,6 +310,7 @@ fn manifest(settings: &Settings, attempt: Attempt, parts: Parts, now: Now) -> Ma
         triggered_at: parts.triggered_at,
         decided_at: now.wall,
         identities: parts.identities,
+        connectors: settings.connectors.clone(),
         operators: parts.operators,
         // The chain knows; it raises this on the decision.
         swept_through: Attempt(0),

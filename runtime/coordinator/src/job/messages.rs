@@ -55,6 +55,7 @@ impl Job {
                 task,
                 failure,
             } => self.task_failed(worker, attempt, task, failure, now),
+            ToCoordinator::Leaving => self.worker_leaves(worker, now),
             ToCoordinator::Cancelled { attempt } => {
                 if let Phase::Cancelling(cancelling) = &mut self.phase
                     && cancelling.attempt == attempt

@@ -64,6 +64,8 @@ pub(crate) struct Execution {
     pub(crate) finalizing: BTreeMap<CheckpointId, Finalizing>,
     /// Savepoints that every task has acknowledged and whose transactions are not yet committed.
     pub(crate) uncommitted_savepoints: Vec<(String, Parts)>,
+    /// Workers leave once this checkpoint or a later one is committed.
+    pub(crate) leave_after: Option<CheckpointId>,
     /// What went wrong with a task after the last acknowledgement of the last checkpoint. It
     /// matters only if that checkpoint is not decided.
     pub(crate) late_failure: Option<Failure>,

@@ -4,6 +4,7 @@ mod checkpoints;
 mod endings;
 mod failures;
 mod invariants;
+mod leaving;
 mod starting;
 
 use std::collections::BTreeMap;
@@ -87,6 +88,7 @@ fn settings() -> Settings {
         deployment: None,
         job_text: "the job file".to_owned(),
         fingerprint: "abc".to_owned(),
+        connectors: BTreeMap::new(),
         parallelism: 2,
         topology: topology(),
         checkpoint: TriggerSettings {
@@ -431,6 +433,7 @@ fn manifest(attempt: u64) -> Manifest {
         triggered_at: Timestamp(0),
         decided_at: Timestamp(0),
         identities: BTreeMap::from([("orders".into(), Opaque("\"cluster\"".to_owned()))]),
+        connectors: BTreeMap::new(),
         operators: BTreeMap::from([(
             OperatorUid::from("orders"),
             (0..).map(SubtaskIndex).zip(snapshots).collect(),

@@ -18,6 +18,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Commits {
     pub(super) checkpoint: CheckpointId,
     pub(super) by_sink: BTreeMap<OperatorUid, Vec<Committable>>,
+    /// Kinds of the connectors that have prepared it.
+    connectors: BTreeMap<OperatorUid, String>,
 }
 
 impl Commits {
@@ -29,6 +31,7 @@ impl Commits {
                 .committing_operators()
                 .map(|uid| (uid.clone(), manifest.committables(uid)))
                 .collect(),
+            connectors: manifest.connectors.clone(),
         }
     }
 }
@@ -37,7 +40,16 @@ impl Commits {
 /// `checkpoint.timeout` has passed; nothing is ever skipped.
 pub(super) async fn commit_all(keeper: &mut Keeper, commits: Commits) -> Result<(), Failure> {
     fail::fail_point!("coordinator::before-commit", |_| std::process::abort());
+    let kinds = keeper.graph.connectors();
     for (uid, committables) in commits.by_sink {
+        let before = commits.connectors.get(&uid);
+        if let (Some(before), Some(now)) = (before, kinds.get(&uid))
+            && before != now
+        {
+            let failure = another_kind(commits.checkpoint, &uid, before, now);
+            drop_output(keeper, failure)?;
+            continue;
+        }
         commit_sink(keeper, commits.checkpoint, &uid, committables).await?;
     }
     fail::fail_point!("coordinator::after-commit", |_| std::process::abort());
@@ -51,12 +63,7 @@ async fn commit_sink(
     mut left: Vec<Committable>,
 ) -> Result<(), Failure> {
     let Some(committer) = keeper.committers.get(uid).cloned() else {
-        let failure = nobody_commits(checkpoint, uid, left.len());
-        if keeper.allow_dropped_state {
-            tracing::warn!(%failure, "output is dropped, as is allowed");
-            return Ok(());
-        }
-        return Err(failure);
+        return drop_output(keeper, nobody_commits(checkpoint, uid, left.len()));
     };
     let patience = keeper.job.checkpoint.timeout.0;
     let deadline = keeper.clock.monotonic().saturating_add(patience);
@@ -166,6 +173,28 @@ pub(super) async fn ensure_held(keeper: &mut Keeper) -> Result<(), Failure> {
         ErrorKind::Fenced,
         format!("attempt {attempt} of {job} is fenced: a newer attempt has claimed the chain"),
     ))
+}
+
+/// Drops prepared output that nobody can commit, if that is allowed.
+fn drop_output(keeper: &Keeper, failure: Failure) -> Result<(), Failure> {
+    if !keeper.allow_dropped_state {
+        return Err(failure);
+    }
+    tracing::warn!(%failure, "output is dropped, as is allowed");
+    Ok(())
+}
+
+fn another_kind(checkpoint: CheckpointId, uid: &OperatorUid, before: &str, now: &str) -> Failure {
+    Failure::new(
+        ErrorCode::IncompatibleState,
+        ErrorKind::InvalidJob,
+        format!(
+            "checkpoint {checkpoint} holds prepared output of sink {uid}, which wrote to {before} \
+             and now writes to {now}, so that nobody can commit it: start the job once with the \
+             sink as it was and stop it, then change the sink; or give this output up with \
+             `--allow-dropped-state` (`restore.allowDroppedState` of a StreamJob)"
+        ),
+    )
 }
 
 fn nobody_commits(checkpoint: CheckpointId, uid: &OperatorUid, count: usize) -> Failure {

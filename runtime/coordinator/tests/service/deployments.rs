@@ -322,3 +322,30 @@ async fn state_that_has_no_place_is_dropped_when_that_is_allowed() {
     let newest = scenario.chain().await.newest.unwrap();
     assert!(!newest.operators.contains_key(&"orders".into()));
 }
+
+#[tokio::test]
+async fn a_worker_that_leaves_takes_nothing_with_it() {
+    let mut scenario = deployed(7);
+    // Only the worker that leaves gives a reason for a checkpoint.
+    "interval: 1h, timeout: 5s".clone_into(&mut scenario.checkpoint);
+    let running = scenario.start(Restore::Latest);
+    let first = scenario.worker("a", 2, &running).await;
+    running.wait_for_checkpoints(1).await;
+    let _reserve = scenario.worker("b", 2, &running).await;
+    first.leave();
+    until("it may go", || {
+        first.was_told(|message| *message == ToWorker::Shutdown)
+    })
+    .await;
+    let snapshot = running
+        .wait_for("the job goes on elsewhere", |snapshot| {
+            snapshot.job.state == JobState::Running && snapshot.job.restarts == 1
+        })
+        .await;
+    assert_eq!(snapshot.job.last_failure, None);
+    assert_eq!(snapshot.audit.gaps, Vec::<String>::new());
+    let completed = snapshot.checkpoints.iter().filter(|detail| {
+        detail.summary.state == CheckpointState::Completed && detail.summary.attempt.0 == 1
+    });
+    assert_eq!(completed.count(), 2);
+}

@@ -14,7 +14,7 @@ use millstream_types::{
     Attempt, Barrier, CheckpointId, Committable, Opaque, OperatorSnapshot, OperatorUid,
     TaskSnapshot, WorkerId,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::sink::{Stand, TestSink};
 
@@ -41,6 +41,7 @@ pub(crate) struct Manners {
 pub(crate) struct TestWorker {
     /// What it was told.
     pub(crate) log: Log,
+    leave: Arc<Notify>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -68,19 +69,26 @@ impl TestWorker {
         let connection = WorkerConnection { outgoing, incoming };
         connections.send(connection).await.unwrap();
         let log = Log::default();
+        let leave = Arc::new(Notify::new());
         let life = Life {
             name: name.to_owned(),
             slots,
             manners,
             sink: sink.clone(),
             log: Arc::clone(&log),
+            leave: Arc::clone(&leave),
             attempt: Attempt(0),
             tasks: BTreeMap::new(),
             barriers: 0,
             outgoing: to_coordinator,
         };
         let task = tokio::spawn(life.run(from_coordinator));
-        Self { log, task }
+        Self { log, leave, task }
+    }
+
+    /// Tells the coordinator that it wants to go.
+    pub(crate) fn leave(&self) {
+        self.leave.notify_one();
     }
 
     /// Whether it was told anything like this.
@@ -104,6 +112,7 @@ struct Life {
     manners: Manners,
     sink: TestSink,
     log: Log,
+    leave: Arc<Notify>,
     attempt: Attempt,
     tasks: BTreeMap<TaskId, TaskSnapshot>,
     barriers: u64,
@@ -128,6 +137,7 @@ impl Life {
                     self.obey(message).await;
                 }
                 _ = beat.tick(), if !self.manners.silent => self.beat().await,
+                () = self.leave.notified() => self.say(ToCoordinator::Leaving).await,
             }
         }
     }

@@ -7,13 +7,12 @@ use millstream_types::protocol::{
     Deploy, Heartbeat, PROTOCOL_VERSION, Register, TaskProgress, ToCoordinator, ToWorker,
 };
 use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant, Interval, MissedTickBehavior};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::attempt::{Planned, Planning, RunningAttempt};
-use super::{Ended, Options};
+use super::{Activity, Departure, Ended, Options};
 use crate::task::{Command, Event, Unreachable};
 
 /// Messages that may wait to be sent before events of tasks are held back.
@@ -21,6 +20,7 @@ const OUTBOX: usize = 256;
 
 pub(super) struct Session<'a> {
     options: &'a Options,
+    activity: &'a watch::Sender<Activity>,
     outbox: VecDeque<ToCoordinator>,
     heartbeat: Option<Interval>,
     /// The newest attempt heard of; older ones are not listened to.
@@ -30,6 +30,8 @@ pub(super) struct Session<'a> {
     next: Option<Deploy>,
     /// What is being planned, beside this loop, so that heartbeats go on.
     planning: Option<Planning>,
+    /// Whether the coordinator has been asked for leave.
+    leaving: bool,
 }
 
 struct Current {
@@ -52,13 +54,14 @@ enum Happening {
     TasksStopped,
     TasksStuck,
     Planned(Planned),
+    LeaveAsked,
     ShutdownAsked,
     OutgoingClosed,
 }
 
 impl<'a> Session<'a> {
     /// A session that begins with its registration.
-    pub(super) fn new(options: &'a Options) -> Self {
+    pub(super) fn new(options: &'a Options, activity: &'a watch::Sender<Activity>) -> Self {
         let register = Register {
             protocol: PROTOCOL_VERSION,
             worker: options.worker.clone(),
@@ -67,12 +70,14 @@ impl<'a> Session<'a> {
         };
         Self {
             options,
+            activity,
             outbox: VecDeque::from([ToCoordinator::Register(register)]),
             heartbeat: None,
             newest: Attempt(0),
             current: None,
             next: None,
             planning: None,
+            leaving: false,
         }
     }
 
@@ -81,11 +86,16 @@ impl<'a> Session<'a> {
         &mut self,
         outgoing: &mpsc::Sender<ToCoordinator>,
         mut incoming: mpsc::Receiver<ToWorker>,
-        shutdown: &CancellationToken,
+        departure: &Departure,
     ) -> Ended {
         loop {
-            let ended = match self.wait(outgoing, &mut incoming, shutdown).await {
+            let ended = match self.wait(outgoing, &mut incoming, departure).await {
                 Happening::Sent => None,
+                Happening::LeaveAsked => {
+                    self.leaving = true;
+                    self.outbox.push_back(ToCoordinator::Leaving);
+                    None
+                }
                 Happening::ShutdownAsked => Some(Ended::Stopped),
                 Happening::OutgoingClosed | Happening::Message(None) => Some(Ended::ConnectionLost),
                 Happening::Message(Some(message)) => self.receive(message),
@@ -107,6 +117,7 @@ impl<'a> Session<'a> {
                 }
                 Happening::TasksStuck => self.stuck().map(Ended::Stuck),
             };
+            self.show();
             if let Some(ended) = ended {
                 return ended;
             }
@@ -118,7 +129,7 @@ impl<'a> Session<'a> {
         &mut self,
         outgoing: &mpsc::Sender<ToCoordinator>,
         incoming: &mut mpsc::Receiver<ToWorker>,
-        shutdown: &CancellationToken,
+        departure: &Departure,
     ) -> Happening {
         let roomy = self.outbox.len() < OUTBOX;
         let cancelling = self.current.as_ref().and_then(|current| current.cancelling);
@@ -131,7 +142,8 @@ impl<'a> Session<'a> {
         };
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => Happening::ShutdownAsked,
+            () = departure.end.cancelled() => Happening::ShutdownAsked,
+            () = departure.leave.cancelled(), if !self.leaving => Happening::LeaveAsked,
             permit = outgoing.reserve(), if !self.outbox.is_empty() => {
                 let Ok(permit) = permit else { return Happening::OutgoingClosed };
                 if let Some(message) = self.outbox.pop_front() {
@@ -148,6 +160,22 @@ impl<'a> Session<'a> {
             () = until(cancelling), if cancelling.is_some() => Happening::TasksStuck,
             () = beat(&mut self.heartbeat), if roomy => Happening::Beat,
         }
+    }
+
+    /// Tells those who watch what is going on now.
+    fn show(&self) {
+        let running = self.current.as_ref().map(|current| &current.running);
+        let activity = Activity {
+            registered: self.heartbeat.is_some(),
+            leaving: self.leaving,
+            attempt: running.map(RunningAttempt::attempt),
+            tasks: running.map_or(0, |running| running.tasks().len()),
+        };
+        self.activity.send_if_modified(|shown| {
+            let news = *shown != activity;
+            *shown = activity;
+            news
+        });
     }
 
     fn receive(&mut self, message: ToWorker) -> Option<Ended> {

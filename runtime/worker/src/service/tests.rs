@@ -313,3 +313,27 @@ async fn a_worker_that_plans_a_job_is_alive_and_may_be_told_to_stop() {
     coordinator.ended().await;
     coordinator.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_worker_that_is_to_leave_runs_on_until_it_may() {
+    let job = Job::counting_to(ENDLESS);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    let activity = coordinator.activity();
+    assert_eq!(
+        *activity.borrow(),
+        Activity {
+            registered: true,
+            leaving: false,
+            attempt: Some(millstream_types::Attempt(1)),
+            tasks: 1,
+        }
+    );
+    coordinator.told_to_leave().await;
+    assert!(activity.borrow().leaving);
+    coordinator.more_written(&job).await;
+    coordinator.trigger(1, CheckpointKind::Checkpoint).await;
+    coordinator.acknowledged(1).await;
+    coordinator.cancel(1).await;
+    coordinator.shut_down().await;
+    assert_eq!(*activity.borrow(), Activity::default());
+}

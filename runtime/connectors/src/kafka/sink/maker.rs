@@ -23,6 +23,9 @@ use crate::kafka::ffi::{ErrorCode, Events, NativeError, Producer};
 const REQUESTS: usize = 64;
 /// How long one wait inside librdkafka is, so that a writer that ends is not kept waiting.
 const SLICE: Duration = Duration::from_millis(200);
+/// How many times the patience for connecting a broker gets that answers and is still loading what
+/// it knows of transactions: a cluster that is new makes the topic for it first.
+const LOADING_PATIENCE: u32 = 6;
 
 /// A name for the transaction of a producer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -250,7 +253,8 @@ impl Workshop {
 
     fn initialise(&self, producer: &Producer) -> Result<()> {
         let started = Instant::now();
-        let patience = self.client.access().connect_timeout;
+        let connecting = self.client.access().connect_timeout;
+        let loading = connecting.saturating_mul(LOADING_PATIENCE);
         loop {
             let error = match producer.init_transactions(SLICE) {
                 Ok(()) => return Ok(()),
@@ -261,7 +265,9 @@ impl Workshop {
                 return Err(stopped());
             }
             // librdkafka goes on trying by itself; what it returns meanwhile is the last answer.
-            if !error.is_retriable || started.elapsed() >= patience {
+            let is_loading = is_loading(error.code);
+            let patience = if is_loading { loading } else { connecting };
+            if !(error.is_retriable || is_loading) || started.elapsed() >= patience {
                 return Err(self.not_initialised(&error, producer.events()));
             }
         }
@@ -352,6 +358,17 @@ impl Workshop {
     fn is_stopped(&self) -> bool {
         self.stop.is_set.load(Ordering::Acquire)
     }
+}
+
+/// Whether a broker answers, and says that the coordinator of the id is not ready yet.
+const fn is_loading(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::CoordinatorLoadInProgress
+            | ErrorCode::CoordinatorNotAvailable
+            | ErrorCode::NotCoordinator
+            | ErrorCode::ConcurrentTransactions
+    )
 }
 
 fn stopped() -> Failure {

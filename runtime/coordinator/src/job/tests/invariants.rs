@@ -11,6 +11,7 @@ enum Step {
     Pass(u64),
     Join(u8),
     Lose(u8),
+    Leave(u8),
     PrepareAnswer(bool),
     Run,
     Acknowledge,
@@ -30,6 +31,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => prop_oneof![1_u64..50, 400_u64..3_000, Just(12_000)].prop_map(Step::Pass),
         4 => (0_u8..4).prop_map(Step::Join),
         1 => (0_u8..4).prop_map(Step::Lose),
+        1 => (0_u8..4).prop_map(Step::Leave),
         6 => prop::bool::weighted(0.85).prop_map(Step::PrepareAnswer),
         6 => Just(Step::Run),
         8 => Just(Step::Acknowledge),
@@ -104,6 +106,7 @@ impl Life {
                 self.busy.retain(|(busy, _)| *busy != worker(&name(index)));
                 self.rig.lose(&name(index));
             }
+            Step::Leave(index) => self.rig.say(&name(index), ToCoordinator::Leaving),
             Step::PrepareAnswer(works) => self.answer_prepare(works),
             Step::Run => self.rig.all_run(),
             Step::Acknowledge => {
@@ -233,6 +236,8 @@ impl Life {
     /// Checks every command that has come up, and takes note of what it asks for.
     fn check(&mut self) -> Result<(), TestCaseError> {
         let commands = std::mem::take(&mut self.rig.commands);
+        let is_end = |command: &Command| matches!(command, Command::Finish(_));
+        let ends = commands.iter().any(is_end);
         for command in &commands[self.seen..] {
             let sends_home = matches!(
                 command,
@@ -273,7 +278,7 @@ impl Life {
                 }
                 Command::Disconnect { worker } => self.busy.retain(|(busy, _)| busy != worker),
                 Command::Finish(_) => self.finished = true,
-                Command::Send { worker, message } => self.check_message(worker, message)?,
+                Command::Send { worker, message } => self.check_message(worker, message, ends)?,
                 Command::StartDiscovery { .. } | Command::StopDiscovery | Command::News(_) => {}
             }
         }
@@ -286,11 +291,16 @@ impl Life {
         &mut self,
         worker: &WorkerId,
         message: &ToWorker,
+        ends: bool,
     ) -> Result<(), TestCaseError> {
         match message {
             ToWorker::Deploy(deploy) => {
                 prop_assert_eq!(deploy.attempt.0, self.attempts);
                 self.busy.insert((worker.clone(), deploy.attempt));
+            }
+            ToWorker::Shutdown if !ends => {
+                let may_run = self.busy.iter().any(|(busy, _)| busy == worker);
+                prop_assert!(!may_run, "{worker} may go and still runs tasks");
             }
             ToWorker::Trigger { attempt, barrier } => {
                 let this = (*attempt, barrier.checkpoint);

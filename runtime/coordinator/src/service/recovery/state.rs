@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_checkpoint::{ChainState, MANIFEST_VERSION, Manifest};
 use millstream_operators::Discovery;
-use millstream_plan::{Incompatibility, JobGraph, OperatorState, compatibility};
+use millstream_plan::Incompatibility;
 use millstream_types::{
     Attempt, CheckpointId, CheckpointKind, Failure, OperatorUid, SplitState, SubtaskIndex,
 };
 
+use crate::fitting::misfits;
 use crate::job::Prepared;
 use crate::pending::Identities;
 use crate::placement::deal;
@@ -55,6 +56,7 @@ impl Beginning {
             triggered_at: now,
             decided_at: now,
             identities: Identities::new(),
+            connectors: keeper.graph.connectors(),
             operators: BTreeMap::new(),
             swept_through: Attempt(0),
             imported_from: None,
@@ -159,6 +161,7 @@ impl Beginning {
         manifest.attempt = self.attempt;
         manifest.checkpoint = self.next;
         manifest.kind = CheckpointKind::Checkpoint;
+        manifest.connectors = keeper.graph.connectors();
         manifest.fingerprint.clone_from(&keeper.graph.fingerprint);
         manifest.parallelism = keeper.job.parallelism;
         manifest.triggered_at = now;
@@ -222,17 +225,4 @@ pub(super) fn fitting(keeper: &Keeper, mut manifest: Manifest) -> Result<Manifes
         manifest.identities.remove(misfit.uid());
     }
     Ok(manifest)
-}
-
-fn misfits(graph: &JobGraph, manifest: &Manifest) -> Vec<Incompatibility> {
-    let state = manifest
-        .operators
-        .iter()
-        .map(|(uid, subtasks)| {
-            let mut state = OperatorState::of(subtasks.values());
-            state.committables = 0;
-            (uid.clone(), state)
-        })
-        .collect();
-    compatibility(graph, &state)
 }

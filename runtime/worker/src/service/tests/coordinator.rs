@@ -189,6 +189,8 @@ pub(super) struct Coordinator {
     outgoing: Option<mpsc::Sender<ToWorker>>,
     incoming: mpsc::Receiver<ToCoordinator>,
     worker: JoinSet<Ended>,
+    departure: Departure,
+    activity: watch::Receiver<Activity>,
     job: Arc<Mutex<Job>>,
     attempt: Attempt,
 }
@@ -212,11 +214,16 @@ impl Coordinator {
             incoming: to_worker,
         };
         let mut running = JoinSet::new();
-        running.spawn(async move { worker.run(connection, CancellationToken::new()).await });
+        let departure = Departure::default();
+        let activity = worker.activity();
+        let told = departure.clone();
+        running.spawn(async move { worker.run(connection, told).await });
         let mut coordinator = Self {
             outgoing: Some(outgoing),
             incoming,
             worker: running,
+            departure,
+            activity,
             job: current,
             attempt: Attempt(0),
         };
@@ -349,6 +356,17 @@ impl Coordinator {
             unreachable!()
         };
         progress
+    }
+
+    /// Tells the worker to leave, and waits until it asks for that.
+    pub(super) async fn told_to_leave(&mut self) {
+        self.departure.leave.cancel();
+        self.until(|message| *message == ToCoordinator::Leaving)
+            .await;
+    }
+
+    pub(super) fn activity(&self) -> watch::Receiver<Activity> {
+        self.activity.clone()
     }
 
     pub(super) async fn cancel(&mut self, attempt: u64) {

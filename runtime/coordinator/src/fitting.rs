@@ -1,0 +1,78 @@
+//! What of a checkpoint a job's graph has a place for, and what would become of the rest. Pure.
+
+use std::collections::BTreeMap;
+
+use millstream_checkpoint::Manifest;
+use millstream_plan::{Incompatibility, JobGraph, OperatorState, compatibility};
+use millstream_types::OperatorUid;
+
+/// State of a manifest that a graph has no place for. Prepared output is not looked at: it is
+/// committed before the job runs.
+pub fn misfits(graph: &JobGraph, manifest: &Manifest) -> Vec<Incompatibility> {
+    let mut states = states(manifest);
+    for state in states.values_mut() {
+        state.committables = 0;
+    }
+    compatibility(graph, &states)
+}
+
+/// What would be different if the job of this graph went on from a manifest, one line each, for
+/// people. Nothing if only options of nodes or their SQL differ.
+pub fn changes(graph: &JobGraph, parallelism: u32, manifest: &Manifest) -> Vec<String> {
+    let mut lines = Vec::new();
+    if manifest.parallelism != parallelism {
+        lines.push(format!(
+            "parallelism changes from {} to {parallelism}",
+            manifest.parallelism
+        ));
+    }
+    let now = graph.connectors();
+    // The checkpoint that a job begins with holds its sources only, and names its sinks.
+    let mut connectors = manifest.connectors.keys();
+    let is_whole = connectors.all(|uid| manifest.operators.contains_key(uid));
+    for node in &graph.nodes {
+        let known = manifest.operators.contains_key(&node.uid)
+            || manifest.connectors.contains_key(&node.uid);
+        if !known && (is_whole || now.contains_key(&node.uid)) {
+            lines.push(format!("operator {} is new", node.uid));
+        }
+    }
+    for (uid, state) in states(manifest) {
+        let is_there = graph.nodes.iter().any(|node| node.uid == uid);
+        let kinds = (&state.connector, now.get(&uid));
+        if !is_there {
+            lines.push(format!("operator {uid} is dropped{}", lost(&state)));
+        } else if let (Some(before), Some(now)) = kinds
+            && before != now
+        {
+            lines.push(format!("operator {uid} changes from {before} to {now}"));
+        }
+    }
+    lines
+}
+
+/// What goes with an operator.
+fn lost(state: &OperatorState) -> String {
+    match (state.splits, state.committables) {
+        (0, 0) => String::new(),
+        (splits, 0) => format!(": {splits} splits"),
+        (0, committables) => format!(": {committables} uncommitted transactions"),
+        (splits, committables) => {
+            format!(": {splits} splits, {committables} uncommitted transactions")
+        }
+    }
+}
+
+fn states(manifest: &Manifest) -> BTreeMap<OperatorUid, OperatorState> {
+    manifest
+        .operators
+        .iter()
+        .map(|(uid, subtasks)| {
+            let state = OperatorState {
+                connector: manifest.connectors.get(uid).cloned(),
+                ..OperatorState::of(subtasks.values())
+            };
+            (uid.clone(), state)
+        })
+        .collect()
+}

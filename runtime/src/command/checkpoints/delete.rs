@@ -1,0 +1,69 @@
+//! `millstream checkpoints delete`.
+
+use millstream_checkpoint::disposal::{Disposed, JobDisposal, delete_job, delete_savepoint};
+use millstream_checkpoint::{Holder, Storage, StorageOptions};
+use millstream_types::clock::SystemClock;
+use millstream_types::{Clock, Failure, JobId};
+
+use crate::cli::DeleteOptions;
+use crate::command::print;
+use crate::exit::Exit;
+
+/// Deletes a savepoint, or all of a job.
+pub(super) async fn main(options: &DeleteOptions) -> Result<Exit, Failure> {
+    let storage_options = StorageOptions::from_env();
+    if let Some(path) = &options.path {
+        let disposed = delete_savepoint(path, &storage_options).await?;
+        print(&if disposed.is_nothing() {
+            format!("{path}: already gone\n")
+        } else {
+            format!("{path}: savepoint deleted\n")
+        });
+        return Ok(Exit::Done);
+    }
+    // Nothing else than these three can have been typed.
+    let [storage, namespace, name] = options.job.as_deref().unwrap_or_default() else {
+        return Ok(Exit::Invalid);
+    };
+    let job = JobId {
+        namespace: namespace.clone(),
+        name: name.clone(),
+    };
+    let disposal = JobDisposal {
+        holder: holder(options),
+        job: job.clone(),
+        keep_savepoints: options.keep_savepoints,
+    };
+    let storage = Storage::open(storage, &storage_options).await?;
+    let now = SystemClock::default().now();
+    let disposed = delete_job(&storage, &disposal, now).await?;
+    if disposed.uncommitted > 0 {
+        tracing::warn!(
+            %job,
+            transactions = disposed.uncommitted,
+            "output that was prepared and not known to be committed is lost: the job was not stopped before"
+        );
+    }
+    print(&said(&job, &disposed));
+    Ok(Exit::Done)
+}
+
+fn holder(options: &DeleteOptions) -> Holder {
+    Holder {
+        name: format!("deletion by process {}", std::process::id()),
+        build: crate::BUILD.to_owned(),
+        identity: options.identity.clone(),
+        parallelism: 1,
+        deployment: options.deployment,
+    }
+}
+
+fn said(job: &JobId, disposed: &Disposed) -> String {
+    if disposed.is_nothing() {
+        return format!("{job}: already gone\n");
+    }
+    format!(
+        "{job}: deleted {} checkpoints, {} savepoints and {} reserved names\n",
+        disposed.checkpoints, disposed.savepoints, disposed.reservations
+    )
+}

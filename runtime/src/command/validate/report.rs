@@ -1,0 +1,218 @@
+//! What a check came to, for people and for programs.
+
+use millstream_plan::Incompatibility;
+use millstream_types::{ErrorCode, Failure};
+use serde::Serialize;
+
+use crate::job::LoadedJob;
+
+/// Most bytes of a summary: what Kubernetes keeps of a container's termination message.
+const SUMMARY_BYTES_MAX: usize = 4_096;
+
+/// What a check came to.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Report {
+    /// Whether the job can run, from where it is to go on.
+    valid: bool,
+    /// Path of what it would go on from.
+    pub(super) restore_point: Option<String>,
+    /// What would be different, for people.
+    pub(super) changes: Vec<String>,
+    /// What is wrong.
+    pub(super) faults: Vec<Fault>,
+    #[serde(skip)]
+    about: String,
+    /// The same faults as one error.
+    #[serde(skip)]
+    pub(super) failure: Option<Failure>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Fault {
+    /// Where in the job file; empty if it is not one place.
+    pub(super) path: String,
+    /// What is wrong, and what to do.
+    pub(super) message: String,
+    /// Code with a page in `docs/errors/`.
+    pub(super) code: String,
+}
+
+impl From<&millstream_plan::Fault> for Fault {
+    fn from(fault: &millstream_plan::Fault) -> Self {
+        let name = fault
+            .subject
+            .strip_prefix("transform `")
+            .and_then(|rest| rest.strip_suffix('`'));
+        let path = name.map_or_else(
+            || fault.subject.clone(),
+            |name| format!("spec.dataflow.transforms[{name}].sql"),
+        );
+        let mut message = fault.message.clone();
+        if let Some(place) = &fault.place {
+            message.push_str(&format!(" (line {}, column {})", place.line, place.column));
+        }
+        if let Some(help) = &fault.help {
+            message.push_str(&format!("; {help}"));
+        }
+        Self {
+            path,
+            message,
+            code: fault.code.code().to_owned(),
+        }
+    }
+}
+
+impl Report {
+    /// Nothing is wrong with the job.
+    pub(super) fn valid(loaded: &LoadedJob) -> Self {
+        Self {
+            valid: true,
+            restore_point: None,
+            changes: Vec::new(),
+            faults: Vec::new(),
+            about: about(loaded),
+            failure: None,
+        }
+    }
+
+    /// One thing is wrong.
+    pub(super) fn failed(loaded: Option<&LoadedJob>, failure: Failure) -> Self {
+        Self {
+            valid: false,
+            restore_point: None,
+            changes: Vec::new(),
+            faults: vec![Fault {
+                path: String::new(),
+                message: failure.message.clone(),
+                code: failure.code.code().to_owned(),
+            }],
+            about: loaded.map(about).unwrap_or_default(),
+            failure: Some(failure),
+        }
+    }
+
+    /// Takes note of state that has no place.
+    pub(super) fn misfits(&mut self, misfits: &[Incompatibility], failure: Option<Failure>) {
+        let code = ErrorCode::IncompatibleState.code();
+        self.faults.extend(misfits.iter().map(|misfit| Fault {
+            path: format!("spec.dataflow[{}]", misfit.uid()),
+            message: format!(
+                "{misfit}. Give the node its old name back, or give this state up with \
+                 restore.allowDroppedState"
+            ),
+            code: code.to_owned(),
+        }));
+        self.valid = failure.is_none();
+        self.failure = failure;
+    }
+
+    /// The report in words.
+    pub(super) fn text(&self, file: &str) -> String {
+        let mut lines = vec![format!("{file}: {}\n", self.about)];
+        if let Some(path) = &self.restore_point {
+            lines.push(format!("{file}: it can go on from {path}\n"));
+        }
+        let changes = self.changes.iter();
+        lines.extend(changes.map(|change| format!("  {change}\n")));
+        lines.concat()
+    }
+
+    /// The report on one line.
+    pub(super) fn json(&self) -> String {
+        // A struct of texts is always written.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The report on one line of at most 4 KiB: long texts are cut, then lists, and what was cut
+    /// is said.
+    pub(super) fn summary(&self) -> String {
+        let mut short = self.clone();
+        let mut longest = SUMMARY_BYTES_MAX;
+        loop {
+            let text = short.json();
+            if text.len() <= SUMMARY_BYTES_MAX {
+                return text;
+            }
+            if longest > 200 {
+                longest /= 2;
+                for fault in &mut short.faults {
+                    cut(&mut fault.message, longest);
+                }
+                short.changes.iter_mut().for_each(|one| cut(one, longest));
+            } else {
+                let (faults, changes) = (short.faults.len(), short.changes.len());
+                short.faults.truncate(faults / 2);
+                short.changes.truncate(changes / 2);
+                let cut = (self.faults.len() + self.changes.len())
+                    .saturating_sub(short.faults.len() + short.changes.len());
+                short.changes.push(format!("… and {cut} more lines"));
+                if faults == 0 && changes <= 1 {
+                    // Only a path of the restore point is left, and that is too long.
+                    short.restore_point = None;
+                }
+            }
+        }
+    }
+}
+
+fn cut(text: &mut String, longest: usize) {
+    if text.len() > longest {
+        text.truncate(text.floor_char_boundary(longest));
+        text.push('…');
+    }
+}
+
+fn about(loaded: &LoadedJob) -> String {
+    let job = &loaded.job;
+    let count = |count: usize, noun: &str| {
+        let plural = if count == 1 { "" } else { "s" };
+        format!("{count} {noun}{plural}")
+    };
+    format!(
+        "job {} is valid: {}, {}, {}",
+        job.id,
+        count(job.sources.len(), "source"),
+        count(job.transforms.len(), "transform"),
+        count(job.sinks.len(), "sink")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_types::ErrorKind;
+
+    use super::*;
+
+    fn report(faults: usize, message: &str) -> Report {
+        let failure = Failure::new(ErrorCode::InvalidJob, ErrorKind::InvalidJob, message);
+        let mut report = Report::failed(None, failure);
+        let fault = report.faults.remove(0);
+        report.faults = vec![fault; faults];
+        report
+    }
+
+    #[test]
+    fn a_short_report_is_its_own_summary() {
+        let report = report(2, "wrong");
+        assert_eq!(report.summary(), report.json());
+        assert!(
+            report
+                .json()
+                .starts_with(r#"{"valid":false,"restorePoint":null,"#)
+        );
+    }
+
+    #[test]
+    fn a_summary_fits_whatever_is_wrong() {
+        for (faults, message) in [(1, 100_000), (100, 300), (100, 10), (3, 5_000)] {
+            let report = report(faults, &"ü".repeat(message));
+            let summary = report.summary();
+            assert!(summary.len() <= SUMMARY_BYTES_MAX, "{}", summary.len());
+            let read: serde_json::Value = serde_json::from_str(&summary).unwrap();
+            assert_eq!(read["valid"], false);
+            assert_eq!(read["faults"][0]["code"], "MS0002");
+        }
+    }
+}
