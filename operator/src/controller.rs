@@ -33,6 +33,9 @@ use crate::events::{self, Notice};
 /// A look at what was just written.
 const AT_ONCE: Duration = Duration::from_millis(200);
 
+/// A look at a job some of whose objects Kubernetes refuses.
+const IN_TROUBLE: Duration = Duration::from_secs(2);
+
 /// Why a reconcile ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
@@ -121,14 +124,23 @@ async fn carry_out(
     if deleting && !finalized {
         return Ok(gone(facts, &uid, context));
     }
-    if !deleting && decision.finalizer != finalized {
+    if deleting && !decision.finalizer {
+        tell(facts, &decision.notices, context).await;
+        applier.finalizer(false).await?;
+        return Ok(gone(facts, &uid, context));
+    }
+    if decision.finalizer != finalized {
         applier.finalizer(decision.finalizer).await?;
         return Ok(Next::after(AT_ONCE));
     }
     let wanted = inputs.wish.ok().map(|wish| &wish.revision);
-    let kept = match wanted.filter(|wanted| names(&decision.status, &wanted.name)) {
-        Some(revision) if !applier.pausing() => applier.keep_revision(revision).await?,
-        _ => true,
+    let missing = wanted.filter(|wanted| {
+        names(&decision.status, &wanted.name) && facts.revision(&wanted.name).is_none()
+    });
+    let kept = match missing {
+        None => true,
+        Some(_) if applier.pausing() => false,
+        Some(revision) => applier.keep_revision(revision).await?,
     };
     if !kept {
         // The status must not name a revision that is not there.
@@ -142,16 +154,21 @@ async fn carry_out(
         }
         news = applier.settle();
     }
+    applier.memory.owner = Some(facts.owner.clone());
+    applier.memory.without_tasks = facts.tasks.is_empty();
     context.memory.keep(&uid, applier.memory.clone());
     if kept {
         request(facts, &decision, context).await;
         tell(facts, &decision.notices, context).await;
     }
-    if deleting && !decision.finalizer {
-        applier.finalizer(false).await?;
-        return Ok(gone(facts, &uid, context));
-    }
-    Ok(Next::after(if news { AT_ONCE } else { decision.requeue }))
+    let pause = if news {
+        AT_ONCE
+    } else if applier.memory.trouble.is_some() {
+        decision.requeue.max(IN_TROUBLE)
+    } else {
+        decision.requeue
+    };
+    Ok(Next::after(pause))
 }
 
 /// Whether a status refers to a revision.

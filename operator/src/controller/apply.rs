@@ -69,9 +69,6 @@ impl<'a> Applier<'a> {
         &mut self,
         revision: &Revision,
     ) -> Result<bool, ReconcileError> {
-        if self.facts.revision(&revision.name).is_some() {
-            return Ok(true);
-        }
         let job = self.owner_of(revision)?;
         let map = revision
             .config_map(&job, &self.facts.owner)

@@ -39,8 +39,8 @@ use crate::runtime_client::RuntimeStatus;
 const SOON: Duration = Duration::from_millis(500);
 /// A look at a job that runs.
 const STEADY: Duration = Duration::from_secs(5);
-/// A look at something that only a person changes.
-const SELDOM: Duration = Duration::from_mins(1);
+/// A look at something that only a person changes, and that a watch reports.
+const SELDOM: Duration = Duration::from_mins(10);
 
 /// All that a decision depends on.
 #[derive(Debug, Clone, Copy)]
@@ -259,4 +259,4 @@ impl<'a> Machine<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -101,20 +101,38 @@ pub(super) async fn dereference(
     let spec = data.get_mut("spec").map(Value::take).unwrap_or_default();
     let namespace = metadata.namespace.as_deref().unwrap_or("default");
     let client = &context.client;
-    let owning = Api::<Namespace>::all(client.clone()).get(namespace).await?;
+    let remembered = context
+        .memory
+        .of(metadata.uid.as_deref().unwrap_or_default());
+    let deleting = metadata.deletion_timestamp.is_some();
+    let (owner, namespace_terminating) = match remembered.owner {
+        Some(owner) if !deleting => (owner, false),
+        _ => {
+            let owning = Api::<Namespace>::all(client.clone()).get(namespace).await?;
+            let terminating = owning.metadata.deletion_timestamp.is_some();
+            (owning.uid().unwrap_or_default(), terminating)
+        }
+    };
     let name = metadata.name.as_deref().unwrap_or_default();
     let selector = format!("{LABEL_JOB}={name}");
+    let under_way = status.upgrade.is_some() || status.rejected.is_some() || deleting;
     let (maps, deployments, pods, tasks) = futures::try_join!(
         list::<ConfigMap>(context, namespace, &selector),
         list::<Deployment>(context, namespace, &selector),
         list::<Pod>(context, namespace, &selector),
-        list::<Job>(context, namespace, &selector),
+        async {
+            if under_way || !remembered.without_tasks {
+                list::<Job>(context, namespace, &selector).await
+            } else {
+                Ok(Vec::new())
+            }
+        },
     )?;
     let source = reference::source(&spec, namespace, client).await?;
     let warnings = warnings::about(&pods, &tasks, namespace, context).await?;
     Ok(Dereferenced {
-        owner: owning.uid().unwrap_or_default(),
-        namespace_terminating: owning.metadata.deletion_timestamp.is_some(),
+        owner,
+        namespace_terminating,
         revisions: revisions(name, &maps),
         deployments: deployments
             .into_iter()

@@ -15,6 +15,10 @@ pub struct Memory {
 /// What is remembered of one job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobMemory {
+    /// Uid of the namespace, which never changes.
+    pub owner: Option<String>,
+    /// Whether Kubernetes jobs of it may exist: none were there at the last look.
+    pub without_tasks: bool,
     /// What was applied, by kind and name of the object.
     pub applied: BTreeMap<String, Applied>,
     /// Why objects could not be applied when it was last tried.

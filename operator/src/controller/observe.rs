@@ -26,6 +26,9 @@ pub struct Observed {
     pub workers: Pods,
     /// What the coordinator of the newest deployment says.
     pub runtime: Runtime,
+    /// The deployment whose coordinator is ready, all tasks of it running, by the account of
+    /// Kubernetes.
+    pub ready_deployment: Option<i64>,
     /// The savepoint that `status.upgrade.savepoint` names.
     pub savepoint: SavepointSeen,
     /// The check of `status.upgrade.to`, of the current step only.
@@ -117,6 +120,7 @@ pub(super) async fn observe(facts: &Dereferenced, context: &Context) -> Observed
             .collect(),
         namespace_terminating: facts.namespace_terminating,
         runtime,
+        ready_deployment: pods::ready_deployment(&facts.pods),
         savepoint: SavepointSeen::Unknown,
         audit: None,
     };

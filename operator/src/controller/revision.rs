@@ -155,9 +155,22 @@ impl Revision {
 fn covered(spec: &StreamJobSpec) -> Result<Value, serde_json::Error> {
     let mut covered = serde_json::to_value(spec)?;
     if let Value::Object(keys) = &mut covered {
-        keys.retain(|key, value| !NOT_COVERED.contains(&key.as_str()) && !value.is_null());
+        keys.retain(|key, _| !NOT_COVERED.contains(&key.as_str()));
     }
+    drop_nulls(&mut covered);
     Ok(covered)
+}
+
+/// What is not given is not there: the runtime's reader refuses a key without a value.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(keys) => {
+            keys.retain(|_, value| !value.is_null());
+            keys.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
 }
 
 /// The job file of a spec, as far as the runtime reads it.
@@ -169,12 +182,14 @@ pub fn job_file(spec: &Value, meta: &ObjectMeta, owner: &str) -> Result<String, 
         .iter()
         .filter_map(|key| Some(((*key).to_owned(), spec.get(key)?.clone())))
         .collect();
-    serde_yaml::to_string(&json!({
+    let mut file = json!({
         "apiVersion": "millstream.dev/v1alpha1",
         "kind": "StreamJob",
         "metadata": { "name": meta.name, "namespace": meta.namespace, "uid": owner },
         "spec": keys,
-    }))
+    });
+    drop_nulls(&mut file);
+    serde_yaml::to_string(&file)
 }
 
 #[cfg(test)]

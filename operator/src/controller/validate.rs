@@ -5,6 +5,8 @@
 //! what only the operator knows. What needs the planner (does the SQL bind?) is left to the
 //! preflight, or for a first deployment to the coordinator.
 
+mod pods;
+
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -146,6 +148,7 @@ fn operator_faults(spec: &StreamJobSpec) -> Vec<String> {
         faults.push("spec.upgrade.progressDeadline: it must be longer than 0s".to_owned());
     }
     faults.extend(secret_faults(spec));
+    faults.extend(pods::faults(spec));
     faults
 }
 

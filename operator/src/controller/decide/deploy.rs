@@ -52,6 +52,10 @@ impl Machine<'_> {
             checkpoints: 0,
         });
         status.revision = Some(revision.to_owned());
+        status.rejected = status
+            .rejected
+            .take()
+            .filter(|one| one.revision != revision);
         status.parallelism = parallelism;
         if restore_hash.is_some() {
             status.restore_applied = restore_hash;

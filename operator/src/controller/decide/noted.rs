@@ -19,17 +19,26 @@ const CHECKPOINTS_COUNTED: i32 = 100;
 impl Machine<'_> {
     /// Notes what the coordinator of the newest deployment says.
     pub(super) fn note_runtime(&mut self) {
-        let Some(runtime) = self.runtime() else {
+        let unheard = self.runs_unheard();
+        let Some(deployed) = &mut self.decision.status.deployed else {
             return;
         };
-        if self.status().deployed.is_none() {
+        let Some(runtime) = self.inputs.observed.runtime.current() else {
+            deployed.claimed |= unheard;
             return;
-        }
+        };
         self.note_claim(runtime);
         self.note_checkpoint(runtime);
         let status = self.status_mut();
         status.attempt = i64::try_from(runtime.attempt).ok();
         status.restored_from.clone_from(&runtime.restored_from);
+    }
+
+    /// Whether all tasks of the newest deployment run by the account of Kubernetes, so that it has
+    /// taken over even if nobody answers us.
+    pub(super) fn runs_unheard(&self) -> bool {
+        let ready = self.inputs.observed.ready_deployment;
+        ready.is_some() && ready == self.inputs.status.deployment
     }
 
     fn note_claim(&mut self, runtime: &RuntimeStatus) {

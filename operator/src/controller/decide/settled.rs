@@ -3,7 +3,7 @@
 use millstream_crds::Reason;
 use millstream_crds::stream_job::RestorePolicy;
 
-use super::{Machine, SELDOM, SOON};
+use super::{Machine, SELDOM, SOON, completed_while_running};
 use crate::controller::validate::Wish;
 use crate::events::Notice;
 use crate::runtime_client::RuntimeState;
@@ -18,6 +18,7 @@ impl Machine<'_> {
             Some(RuntimeState::Stopped) if !self.suspension_asked() => return self.revive(),
             _ => {}
         }
+        self.note_goodness();
         let Some(wish) = self.wish() else { return };
         if self.suspension_asked() {
             return self.begin_suspension();
@@ -35,6 +36,16 @@ impl Machine<'_> {
             return self.begin_upgrade(wish);
         }
         self.rescale(wish);
+    }
+
+    /// A revision whose proof was cut short by another change gives it now.
+    fn note_goodness(&mut self) {
+        let runs = self.runtime().is_some_and(completed_while_running);
+        if let Some(name) = self.status().revision.clone()
+            && let Some(entry) = self.revision_entry(&name).filter(|_| runs)
+        {
+            entry.good = true;
+        }
     }
 
     /// Nothing is deployed: not yet, suspended, or complete.
@@ -60,12 +71,17 @@ impl Machine<'_> {
             return self.look_again(SOON * 4);
         }
         let restore = self.next_restore(wish);
+        // What the spec asks for may have been found not to work before the job was suspended.
+        let last = self.status().revision.clone();
+        let last = last
+            .filter(|last| self.is_rejected(wish) && self.inputs.observed.revisions.contains(last));
+        let revision = last.unwrap_or_else(|| wish.revision.name.clone());
         self.tell(Notice::normal(
             Reason::Deploying,
-            format!("deploys {} from {restore}", wish.revision.name),
+            format!("deploys {revision} from {restore}"),
         ));
         let applies = Some(wish.restore_hash.clone());
-        self.deploy(&wish.revision.name, restore, None, applies);
+        self.deploy(&revision, restore, None, applies);
     }
 
     /// The job was stopped, but not by us, and should run.

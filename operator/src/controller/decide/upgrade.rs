@@ -51,6 +51,7 @@ impl Machine<'_> {
             ),
         ));
         self.enter(upgrade);
+        self.preflight();
     }
 
     /// The new revision is checked; the old one runs on.

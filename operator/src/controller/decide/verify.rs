@@ -6,9 +6,9 @@ use millstream_crds::stream_job::UpgradeStrategy;
 
 use super::upgrade::name;
 use super::{Machine, SOON, STEADY, noted};
-use crate::controller::observe::pods::Problem;
+use crate::controller::observe::pods::{Problem, ProblemKind};
 use crate::events::Notice;
-use crate::runtime_client::RuntimeState;
+use crate::runtime_client::{RuntimeState, RuntimeStatus};
 
 impl Machine<'_> {
     /// Deploying and verifying: the same look, the step says how far it is.
@@ -37,7 +37,7 @@ impl Machine<'_> {
         if self.is_good() {
             return self.finish(upgrade);
         }
-        if self.gave_up() {
+        if self.gave_up() || self.wish().is_some_and(|wish| self.is_rejected(wish)) {
             return self.look_again(STEADY);
         }
         if let Some((reason, message)) = self.failure() {
@@ -54,9 +54,9 @@ impl Machine<'_> {
     }
 
     fn is_good(&self) -> bool {
-        let needed = self
-            .wish()
-            .map_or(1, |wish| wish.spec.upgrade.rollback.after_checkpoints);
+        let known = self.status().revisions.first().is_some_and(|one| one.good);
+        let needed = self.wish().filter(|_| !known);
+        let needed = needed.map_or(1, |wish| wish.spec.upgrade.rollback.after_checkpoints);
         let seen = self
             .status()
             .deployed
@@ -114,14 +114,18 @@ impl Machine<'_> {
         if let Some(runtime) = self.runtime()
             && runtime.state == RuntimeState::Failed
         {
-            let message = runtime.last_failure.as_ref().map_or_else(
-                || runtime.message.clone(),
-                |failure| format!("{}: {}", failure.code, failure.message),
-            );
-            return Some((Reason::JobFailed, message));
+            return Some(failed(runtime));
         }
         if let Some(problem) = self.pod_problem().filter(|problem| problem.kind.is_final()) {
-            return Some((Reason::PodsFailing, problem.message.clone()));
+            let reason = match problem.kind {
+                ProblemKind::InvalidJob => Reason::InvalidSpec,
+                _ => Reason::PodsFailing,
+            };
+            return Some((reason, problem.message.clone()));
+        }
+        if self.runtime().is_none() && self.runs_unheard() {
+            // It runs, as Kubernetes says; that we cannot ask it is not its fault.
+            return None;
         }
         let deployed = self.status().deployed.as_ref()?;
         let waited = self.elapsed(&deployed.at);
@@ -163,7 +167,7 @@ impl Machine<'_> {
             return self.reject(&upgrade, reason, message);
         };
         let bad = upgrade.to.clone();
-        let restore = self.rollback_restore(&upgrade, &target);
+        let restore = self.rollback_restore(&upgrade);
         self.status_mut().rejected = Some(RejectedStatus {
             revision: name(&bad).to_owned(),
             generation: self.generation(),
@@ -206,22 +210,17 @@ impl Machine<'_> {
         good.map(|revision| revision.name.clone())
     }
 
-    /// The state that the last good revision was stopped with. If the new one has completed
+    /// The state that the job was stopped with for this upgrade. If the new revision has completed
     /// checkpoints, or may have, its output is committed: going back further would commit it
     /// twice.
-    fn rollback_restore(&self, upgrade: &UpgradeStatus, target: &str) -> String {
+    fn rollback_restore(&self, upgrade: &UpgradeStatus) -> String {
         let status = self.status();
-        let pinned = status
-            .revisions
-            .iter()
-            .find(|revision| revision.name == target)
-            .and_then(|revision| revision.restore_point.clone());
+        let pinned = status.restore_point.clone();
         let latest = "latest".to_owned();
         if upgrade.strategy == UpgradeStrategy::Stateless {
             return pinned.unwrap_or(latest);
         }
-        let deployed = status.deployed.as_ref();
-        let untouched = deployed.is_some_and(|deployed| {
+        let untouched = status.deployed.as_ref().is_some_and(|deployed| {
             !deployed.claimed || deployed.checkpoints == 0 && self.no_checkpoint_seen()
         });
         match pinned {
@@ -240,8 +239,21 @@ impl Machine<'_> {
             .map_or(0, jiff::Timestamp::as_millisecond);
         self.runtime().is_some_and(|runtime| {
             runtime.last_checkpoint.as_ref().is_none_or(|checkpoint| {
-                i64::try_from(checkpoint.completed_at).is_ok_and(|at| at < since)
+                i64::try_from(checkpoint.completed_at).is_ok_and(|at| at <= since)
             })
         })
     }
+}
+
+/// What a runtime that has given up says of it.
+fn failed(runtime: &RuntimeStatus) -> (Reason, String) {
+    let Some(failure) = &runtime.last_failure else {
+        return (Reason::JobFailed, runtime.message.clone());
+    };
+    let reason = if failure.kind == "InvalidJob" {
+        Reason::InvalidSpec
+    } else {
+        Reason::JobFailed
+    };
+    (reason, format!("{}: {}", failure.code, failure.message))
 }

@@ -70,6 +70,18 @@ pub(super) fn of(facts: &Dereferenced, deployment: &str, role: Role) -> Pods {
     }
 }
 
+/// The deployment of the coordinator that is ready: its pod says it in its arguments.
+pub(super) fn ready_deployment(pods: &[Pod]) -> Option<i64> {
+    let coordinator = Role::Coordinator.as_str();
+    let ready = pods.iter().filter(|pod| is_ready(pod));
+    let mut own =
+        ready.filter(|pod| pod.labels().get(LABEL_ROLE).map(String::as_str) == Some(coordinator));
+    let container = own.next()?.spec.as_ref()?.containers.first()?;
+    let mut arguments = container.args.as_ref()?.iter();
+    arguments.find(|argument| *argument == "--deployment")?;
+    arguments.next()?.parse().ok()
+}
+
 fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|(status, _)| status == "True")
 }

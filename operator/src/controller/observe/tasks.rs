@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::TaskSeen;
 use super::pods::{self, Problem, ProblemKind};
 use crate::controller::apply::ANNOTATION_STEP;
-use crate::controller::build::names::{LABEL_ROLE, Role};
+use crate::controller::build::names::{LABEL_REVISION, LABEL_ROLE, Role};
 use crate::controller::dereference::Dereferenced;
 
 /// Label of a job's pods, by Kubernetes.
@@ -19,8 +19,12 @@ pub(super) fn preflight(facts: &Dereferenced) -> TaskSeen {
     let Some(upgrade) = &facts.status.upgrade else {
         return TaskSeen::Absent;
     };
-    let task = of_role(facts, Role::Preflight)
-        .find(|task| task.annotations().get(ANNOTATION_STEP) == Some(&upgrade.since));
+    let to = upgrade.to.as_deref().unwrap_or_default();
+    let task = of_role(facts, Role::Preflight).find(|task| {
+        let revision = task.labels().get(LABEL_REVISION);
+        task.annotations().get(ANNOTATION_STEP) == Some(&upgrade.since)
+            && revision.is_some_and(|hash| to.ends_with(hash.as_str()))
+    });
     task.map_or(TaskSeen::Absent, |task| seen(facts, task))
 }
 

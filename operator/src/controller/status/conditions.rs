@@ -73,6 +73,9 @@ fn valid(view: &View<'_>) -> Value {
             Some(rejected) if rejected.reason == Reason::PreflightFailed.as_str() => {
                 is(false, Reason::PreflightFailed, &rejected.message)
             }
+            Some(rejected) if rejected.reason == Reason::InvalidSpec.as_str() => {
+                is(false, Reason::InvalidSpec, &rejected.message)
+            }
             _ => is(true, Reason::AsExpected, ""),
         },
     }
@@ -118,15 +121,42 @@ fn checkpoint_healthy(view: &View<'_>) -> Value {
 }
 
 fn restored(view: &View<'_>) -> Value {
-    match (&view.status.deployed, &view.status.restored_from) {
-        (Some(deployed), Some(path)) if deployed.claimed => {
-            is(true, Reason::Restored, format!("Restored from {path}"))
-        }
-        (Some(deployed), None) if deployed.claimed => {
-            is(false, Reason::StartedFresh, "The job began without state")
-        }
-        _ => is(ConditionStatus::Unknown, Reason::Unknown, ""),
+    let deployed = view.status.deployed.as_ref();
+    if !deployed.is_some_and(|deployed| deployed.claimed) {
+        return is(ConditionStatus::Unknown, Reason::Unknown, "");
     }
+    match &view.status.restored_from {
+        Some(path) if fell_back(view) => is(
+            true,
+            Reason::FellBackToCheckpoint,
+            format!(
+                "Restored from {path}: the job could not be stopped with a savepoint, so its \
+                 newest checkpoint is used"
+            ),
+        ),
+        Some(path) => is(true, Reason::Restored, format!("Restored from {path}")),
+        None => is(false, Reason::StartedFresh, "The job began without state"),
+    }
+}
+
+/// Whether a savepoint was wanted and is not what the job was restored from. Told until the next
+/// restart.
+fn fell_back(view: &View<'_>) -> bool {
+    let status = view.status;
+    if let Some(upgrade) = &status.upgrade {
+        return upgrade.step >= UpgradeStep::Deploying
+            && upgrade.savepoint.is_some()
+            && upgrade.restore_from.as_deref() == Some("latest");
+    }
+    let name = ConditionType::RestoredFromState.as_str();
+    let before = view
+        .inputs
+        .status
+        .conditions
+        .iter()
+        .find(|one| one.type_ == name);
+    before.is_some_and(|one| one.reason == Reason::FellBackToCheckpoint.as_str())
+        && view.inputs.status.restored_from == status.restored_from
 }
 
 fn savepoint(view: &View<'_>) -> Value {

@@ -1,0 +1,183 @@
+use millstream_crds::stream_job::DesiredState;
+
+use super::world::World;
+use crate::controller::validate::Faults;
+use crate::runtime_client::RuntimeState;
+
+#[test]
+fn a_new_job_is_deployed_without_a_check_and_is_good_after_its_first_checkpoint() {
+    let mut world = World::new();
+    world.reconcile(usize::MAX);
+    let upgrade = world.status.upgrade.clone().unwrap();
+    assert_eq!((upgrade.from, upgrade.to), (None, Some(world.wanted())));
+    assert_eq!(world.applied.as_ref().unwrap().restore, "latest");
+    world.settle();
+    assert!(world.status.upgrade.is_none());
+    assert!(world.status.revisions[0].good);
+    assert!(world.notices.contains(&"StartedFresh".to_owned()));
+}
+
+#[test]
+fn the_deployment_is_in_the_status_before_any_object_carries_it() {
+    let mut world = World::new();
+    world.reconcile(2);
+    assert!(world.status.deployment.is_some() && world.applied.is_none());
+    world.reconcile(usize::MAX);
+    assert_eq!(
+        world.applied.as_ref().map(|it| it.deployment),
+        world.status.deployment
+    );
+}
+
+#[test]
+fn a_deployment_number_is_the_time_or_one_more_than_the_last() {
+    let mut world = World::new();
+    world.status.deployment = Some(i64::MAX - 10);
+    world.reconcile(usize::MAX);
+    assert_eq!(world.status.deployment, Some(i64::MAX - 9));
+    let mut world = World::new();
+    world.reconcile(usize::MAX);
+    assert_eq!(world.status.deployment, Some(world.now.as_millisecond()));
+}
+
+#[test]
+fn a_job_that_was_created_suspended_makes_nothing() {
+    let mut world = World::new();
+    world.edit(|spec| spec.state = DesiredState::Suspended);
+    world.settle();
+    assert!(world.applied.is_none() && world.status.deployment.is_none());
+    world.edit(|spec| spec.state = DesiredState::Running);
+    world.settle();
+    assert_eq!(world.state(), Some(RuntimeState::Running));
+}
+
+#[test]
+fn a_suspended_job_is_stopped_with_a_savepoint_and_goes_on_from_it() {
+    let mut world = World::running();
+    world.edit(|spec| spec.state = DesiredState::Suspended);
+    world.settle();
+    let point = world.status.restore_point.clone().unwrap();
+    assert!(point.contains("suspend-"), "{point}");
+    assert!(world.applied.is_none() && world.process.is_none());
+    world.edit(|spec| spec.state = DesiredState::Running);
+    world.settle();
+    assert_eq!(world.last_start().restore, point);
+    assert!(world.is_exact());
+}
+
+#[test]
+fn a_job_that_cannot_take_a_savepoint_is_suspended_on_its_newest_checkpoint() {
+    let mut world = World::running();
+    world.silent = true;
+    world.edit(|spec| spec.state = DesiredState::Suspended);
+    world.settle();
+    assert!(world.applied.is_none());
+    assert_eq!(world.status.restore_point, None);
+    assert!(world.notices.contains(&"FellBackToCheckpoint".to_owned()));
+    world.silent = false;
+    world.edit(|spec| spec.state = DesiredState::Running);
+    world.settle();
+    assert_eq!(world.last_start().restore, "latest");
+    assert!(world.is_exact());
+}
+
+#[test]
+fn another_restart_at_is_an_upgrade_without_a_change() {
+    let mut world = World::running();
+    world.edit(|spec| spec.restart_at = Some("2026-11-24T12:30:00Z".to_owned()));
+    world.settle();
+    assert_eq!(world.starts.len(), 1);
+    assert!(world.last_start().restore.contains("upgrade-"));
+    assert!(world.is_exact());
+}
+
+#[test]
+fn a_rescale_keeps_the_deployment_and_what_it_was_restored_from() {
+    let mut world = World::running();
+    let before = world.applied.clone().unwrap();
+    world.edit(|spec| spec.parallelism = 5);
+    world.reconcile(usize::MAX);
+    let after = world.applied.clone().unwrap();
+    assert_eq!(
+        (after.deployment, after.restore),
+        (before.deployment, before.restore)
+    );
+    assert_eq!(after.parallelism, 5);
+    assert!(world.status.rescaled_at.is_some());
+    world.settle();
+    assert!(world.status.rescaled_at.is_none());
+    assert!(world.starts.is_empty() && world.is_exact());
+}
+
+#[test]
+fn a_bounded_job_is_complete_and_runs_again_for_another_revision_only() {
+    let mut world = World::new();
+    world.bounded = true;
+    world.settle();
+    assert!(world.status.completed_at.is_some() && world.applied.is_none());
+    let runs = world.starts.len();
+    world.edit(|spec| spec.parallelism = 3);
+    world.settle();
+    assert_eq!(world.starts.len(), runs);
+    world.edit(|spec| "good-2".clone_into(&mut spec.image));
+    world.settle();
+    assert_eq!(world.starts.len(), runs + 1);
+    assert_eq!(world.last_start().restore, "latest");
+    assert!(world.is_exact());
+}
+
+#[test]
+fn a_spec_with_faults_changes_nothing_of_what_runs() {
+    let mut world = World::running();
+    let before = world.applied.clone();
+    world.spec.parallelism = 9;
+    world.faulty = Some(Faults {
+        lines: vec!["spec.x: bad".to_owned()],
+    });
+    world.settle();
+    assert_eq!(world.applied, before);
+    assert_eq!(world.state(), Some(RuntimeState::Running));
+}
+
+#[test]
+fn a_paused_job_is_observed_and_not_touched() {
+    let mut world = World::running();
+    let before = world.applied.clone();
+    world.edit(|spec| {
+        spec.paused = true;
+        "good-2".clone_into(&mut spec.image);
+    });
+    world.settle();
+    assert_eq!(world.applied, before);
+    assert!(world.decide().hands_off);
+    world.edit(|spec| spec.paused = false);
+    world.settle();
+    assert_eq!(
+        world.applied.as_ref().map(|it| it.revision.clone()),
+        Some(world.wanted())
+    );
+}
+
+#[test]
+fn a_job_that_somebody_stopped_over_rest_is_deployed_again() {
+    let mut world = World::running();
+    if let Some(process) = &mut world.process {
+        process.state = RuntimeState::Stopping;
+    }
+    world.tick();
+    world.settle();
+    assert_eq!(world.state(), Some(RuntimeState::Running));
+    assert_eq!(world.starts.len(), 1);
+    assert!(world.is_exact());
+}
+
+#[test]
+fn pods_that_are_gone_come_again_with_the_same_deployment() {
+    let mut world = World::running();
+    let before = world.applied.take();
+    world.process = None;
+    world.settle();
+    assert_eq!(world.applied, before);
+    assert!(world.starts.is_empty());
+    assert_eq!(world.state(), Some(RuntimeState::Running));
+}

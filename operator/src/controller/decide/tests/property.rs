@@ -1,0 +1,206 @@
+//! From anything that users, faults and crashes can do, the machine comes to rest where the spec
+//! wants it, and never breaks what must always hold.
+
+use millstream_crds::stream_job::{DesiredState, UpgradeStrategy};
+use proptest::prelude::*;
+
+use super::world::World;
+use crate::controller::validate::Faults;
+use crate::runtime_client::RuntimeState;
+
+#[derive(Debug, Clone)]
+enum Act {
+    /// Reconcile, dying after that many writes.
+    Reconcile(usize),
+    Tick(usize),
+    Image(&'static str),
+    Strategy(UpgradeStrategy),
+    State(DesiredState),
+    Scale(u32),
+    Rollback(bool),
+    Faulty,
+    Silent(bool),
+    Unhealthy(bool),
+    SavepointsFail(bool),
+    KillCoordinator,
+    DeletePods,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        8 => (0_usize..5).prop_map(Act::Reconcile),
+        8 => (1_usize..6).prop_map(Act::Tick),
+        4 => prop::sample::select(vec![
+            "good-1", "good-2", "good-3", "no-check", "no-image", "fails", "hangs",
+        ])
+        .prop_map(Act::Image),
+        2 => prop::sample::select(vec![UpgradeStrategy::Savepoint, UpgradeStrategy::LastState])
+            .prop_map(Act::Strategy),
+        2 => prop::sample::select(vec![DesiredState::Running, DesiredState::Suspended])
+            .prop_map(Act::State),
+        1 => (1_u32..5).prop_map(Act::Scale),
+        1 => any::<bool>().prop_map(Act::Rollback),
+        1 => Just(Act::Faulty),
+        1 => any::<bool>().prop_map(Act::Silent),
+        1 => any::<bool>().prop_map(Act::Unhealthy),
+        1 => any::<bool>().prop_map(Act::SavepointsFail),
+        1 => Just(Act::KillCoordinator),
+        1 => Just(Act::DeletePods),
+    ]
+}
+
+fn perform(world: &mut World, act: &Act) {
+    match act {
+        Act::Reconcile(crash) => world.reconcile(*crash),
+        Act::Tick(ticks) => world.run_for(*ticks),
+        Act::Image(image) => world.edit(|spec| (*image).clone_into(&mut spec.image)),
+        Act::Strategy(strategy) => world.edit(|spec| spec.upgrade.strategy = *strategy),
+        Act::State(state) => world.edit(|spec| spec.state = *state),
+        Act::Scale(parallelism) => world.edit(|spec| spec.parallelism = *parallelism),
+        Act::Rollback(enabled) => world.edit(|spec| spec.upgrade.rollback.enabled = *enabled),
+        Act::Faulty => {
+            world.faulty = Some(Faults {
+                lines: vec!["spec.x: bad".to_owned()],
+            });
+        }
+        Act::Silent(silent) => world.silent = *silent,
+        Act::Unhealthy(unhealthy) => world.unhealthy = *unhealthy,
+        Act::SavepointsFail(fail) => world.savepoints_fail = *fail,
+        Act::KillCoordinator => world.kill(),
+        Act::DeletePods => {
+            world.applied = None;
+            world.kill();
+        }
+    }
+}
+
+/// What must hold after every act.
+fn check_always(world: &World, deployment_before: Option<i64>) {
+    assert!(
+        world.status.deployment >= deployment_before,
+        "a deployment number went back"
+    );
+    assert!(
+        world.is_exact(),
+        "doubled {} lost {}",
+        world.doubled,
+        world.lost
+    );
+    assert!(
+        world.starts.iter().all(|start| start.restore != "fresh"),
+        "nobody asked for fresh"
+    );
+    assert!(
+        world
+            .starts
+            .windows(2)
+            .all(|pair| pair[0].deployment < pair[1].deployment),
+        "a deployment claimed twice"
+    );
+    // What failed its check never takes the place of what runs.
+    if let (Some(applied), Some(rejected)) = (&world.applied, &world.status.rejected) {
+        let by_check = rejected.reason == "PreflightFailed";
+        assert!(
+            !by_check || applied.revision != rejected.revision,
+            "a rejected revision runs"
+        );
+    }
+    let size = serde_json::to_string(&world.status).unwrap().len();
+    assert!(size < 32 * 1024, "the status has {size} bytes");
+}
+
+/// Where everything must be once nothing goes wrong any more.
+fn check_rest(world: &World) {
+    let status = &world.status;
+    if world.spec.state == DesiredState::Suspended {
+        assert!(
+            world.applied.is_none() && status.upgrade.is_none(),
+            "{status:#?}"
+        );
+        return;
+    }
+    let applied = world.applied.as_ref().expect("it should run");
+    let wanted = world.wanted();
+    if world.spec.image.starts_with("good") {
+        assert_eq!(applied.revision, wanted, "{status:#?}");
+        assert_eq!(world.state(), Some(RuntimeState::Running), "{status:#?}");
+        assert_eq!(status.upgrade, None, "{status:#?}");
+        assert_eq!(status.rejected, None, "{status:#?}");
+        assert_eq!(
+            applied.parallelism,
+            i64::from(world.spec.parallelism),
+            "{status:#?}"
+        );
+    } else {
+        // It is left alone, or was never let in.
+        let rejected = status.rejected.as_ref().map(|rejected| &rejected.revision);
+        assert!(
+            rejected == Some(&wanted) || applied.revision == wanted,
+            "{status:#?}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn whatever_happens_the_job_comes_to_rest_where_the_spec_wants_it(
+        acts in prop::collection::vec(act(), 1..40)
+    ) {
+        let mut world = World::new();
+        for act in &acts {
+            let before = world.status.deployment;
+            perform(&mut world, act);
+            check_always(&world, before);
+        }
+        world.silent = false;
+        world.unhealthy = false;
+        world.savepoints_fail = false;
+        world.faulty = None;
+        for _ in 0..3 {
+            world.settle();
+        }
+        check_always(&world, world.status.deployment);
+        check_rest(&world);
+        let rest = world.applied.clone();
+        world.settle();
+        prop_assert_eq!(&world.applied, &rest, "it does not stay at rest");
+    }
+}
+
+/// The writes of each lifecycle are few: the operator may die after every one of them.
+#[test]
+fn an_operator_that_dies_after_any_write_of_any_lifecycle_converges() {
+    let lifecycles: [fn(&mut World); 5] = [
+        |world| world.edit(|spec| "good-2".clone_into(&mut spec.image)),
+        |world| world.edit(|spec| "no-check".clone_into(&mut spec.image)),
+        |world| world.edit(|spec| spec.parallelism = 3),
+        |world| world.edit(|spec| spec.state = DesiredState::Suspended),
+        |world| {
+            world.edit(|spec| {
+                spec.upgrade.rollback.enabled = true;
+                "fails".clone_into(&mut spec.image);
+            });
+        },
+    ];
+    for (number, change) in lifecycles.iter().enumerate() {
+        for dies_at in 0..30 {
+            for writes in 0..4 {
+                let mut world = World::running();
+                change(&mut world);
+                for round in 0..30 {
+                    world.reconcile(if round == dies_at { writes } else { usize::MAX });
+                    world.tick();
+                }
+                world.settle();
+                check_always(&world, None);
+                check_rest(&world);
+                assert!(
+                    world.starts.len() <= 2,
+                    "lifecycle {number} died at {dies_at}/{writes}"
+                );
+            }
+        }
+    }
+}
