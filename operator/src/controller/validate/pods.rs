@@ -26,7 +26,11 @@ pub(super) fn faults(spec: &StreamJobSpec) -> Vec<String> {
         name("spec.serviceAccountName", account, &mut faults);
     }
     for (index, secret) in spec.secrets.iter().enumerate() {
-        name(&format!("spec.secrets[{index}].name"), &secret.name, &mut faults);
+        name(
+            &format!("spec.secrets[{index}].name"),
+            &secret.name,
+            &mut faults,
+        );
     }
     options("spec.coordinator", &spec.coordinator, &mut faults);
     options("spec.workers.pod", &spec.workers.pod, &mut faults);
@@ -35,7 +39,11 @@ pub(super) fn faults(spec: &StreamJobSpec) -> Vec<String> {
 
 fn options(path: &str, options: &PodOptions, faults: &mut Vec<String>) {
     labels(&format!("{path}.labels"), &options.labels, faults);
-    labels(&format!("{path}.nodeSelector"), &options.node_selector, faults);
+    labels(
+        &format!("{path}.nodeSelector"),
+        &options.node_selector,
+        faults,
+    );
     for key in options.annotations.keys().filter(|key| !is_label_key(key)) {
         faults.push(malformed_key(&format!("{path}.annotations"), key));
     }
@@ -86,7 +94,9 @@ fn resources(path: &str, wanted: &ResourceRequirements, faults: &mut Vec<String>
         }
     }
     for (resource, Quantity(most)) in limits {
-        let Some(Quantity(least)) = requests.get(resource) else { continue };
+        let Some(Quantity(least)) = requests.get(resource) else {
+            continue;
+        };
         if amount(most) < amount(least) && amount(most).is_some() {
             faults.push(format!(
                 "{path}.limits.{resource}: {most} is less than the {least} that are requested"
@@ -139,7 +149,9 @@ fn is_image(text: &str) -> bool {
         None => (text, None),
         Some((named, digest)) => (named, Some(digest)),
     };
-    let (path, last) = named.rsplit_once('/').map_or((None, named), |(path, last)| (Some(path), last));
+    let (path, last) = named
+        .rsplit_once('/')
+        .map_or((None, named), |(path, last)| (Some(path), last));
     let (repository, tag) = match last.split_once(':') {
         None => (last, None),
         Some((repository, tag)) => (repository, Some(tag)),
@@ -154,17 +166,23 @@ fn is_image(text: &str) -> bool {
         };
         !part.is_empty() && part.bytes().all(fits)
     };
-    let mut parts = path.into_iter().flat_map(|path| path.split('/')).enumerate();
+    let mut parts = path
+        .into_iter()
+        .flat_map(|path| path.split('/'))
+        .enumerate();
     parts.all(|(index, part)| is_component(part, index == 0))
         && is_component(repository, false)
         && tag.is_none_or(|tag| {
-            let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+            let fits =
+                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
             (1..=128).contains(&tag.len()) && tag.bytes().all(fits)
         })
         && digest.is_none_or(|digest| {
             let parts = digest.split_once(':');
             parts.is_some_and(|(kind, hex)| {
-                !kind.is_empty() && hex.len() >= 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+                !kind.is_empty()
+                    && hex.len() >= 32
+                    && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
             })
         })
 }
@@ -206,10 +224,24 @@ mod tests {
     #[test]
     fn images_are_references() {
         let digest = format!("registry.example:5000/a/b@sha256:{}", "0".repeat(64));
-        for good in ["millstream", "localhost/millstream:dev", "a.example/b/c_d:1.0-rc", &digest] {
+        for good in [
+            "millstream",
+            "localhost/millstream:dev",
+            "a.example/b/c_d:1.0-rc",
+            &digest,
+        ] {
             assert!(is_image(good), "{good}");
         }
-        let bad = ["", "localhost/mill stream:dev", "a//b", "a/B", "a:", "a@sha256:1", "/a", "a:b c"];
+        let bad = [
+            "",
+            "localhost/mill stream:dev",
+            "a//b",
+            "a/B",
+            "a:",
+            "a@sha256:1",
+            "/a",
+            "a:b c",
+        ];
         for bad in bad {
             assert!(!is_image(bad), "{bad}");
         }
