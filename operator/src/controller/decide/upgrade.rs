@@ -68,7 +68,14 @@ impl Machine<'_> {
         };
         self.look_again(SOON);
         let waited = self.elapsed(&upgrade.since);
-        match &self.inputs.observed.preflight {
+        // What was observed is about the upgrade that the status named.
+        let seen = self.inputs.status.upgrade.as_ref();
+        let seen = seen.is_some_and(|seen| seen.since == upgrade.since && seen.to == upgrade.to);
+        let check = match &self.inputs.observed.preflight {
+            check if seen => check,
+            _ => &TaskSeen::Absent,
+        };
+        match check {
             TaskSeen::Succeeded(report) => return self.checked(upgrade, report),
             TaskSeen::Failed(reason) => {
                 self.reject(&upgrade, Reason::PreflightFailed, reason.clone());
