@@ -109,7 +109,7 @@ images() {
 
 operator() {
   "$CACHE/bin/helm" upgrade --install millstream "$ROOT/charts/millstream-operator" \
-    --namespace millstream --create-namespace --wait --timeout ${PATIENCE}s \
+    --namespace millstream --create-namespace --take-ownership --wait --timeout ${PATIENCE}s \
     --set image.repository=localhost/millstream-operator,image.tag=dev \
     --set test.image=localhost/busybox:dev >"$PLAYGROUND/logs/helm.log" 2>&1 ||
     die "the chart is not installed; see $PLAYGROUND/logs/helm.log"
