@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::{Parser, ValueEnum};
 
-/// Runs StreamJobs on Kubernetes: deploys, restores, upgrades, rescales and suspends them.
+/// Runs `StreamJob`s on Kubernetes: deploys, restores, upgrades, rescales and suspends them.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "millstream-operator", version, about, after_help = AFTER_HELP)]
 pub struct Options {

@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn the_sooner_of_two_wishes_wins() {
         let second = Next::after(Duration::from_secs(1));
-        let minute = Next::after(Duration::from_secs(60));
+        let minute = Next::after(Duration::from_mins(1));
         assert_eq!(second.or(minute), second);
         assert_eq!(minute.or(second), second);
         assert_eq!(Next::on_change().or(minute), minute);

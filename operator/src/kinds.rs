@@ -52,7 +52,7 @@ impl Reconciled for StreamJob {
     ) -> BoxFuture<'_, Result<Next, Box<dyn Fault>>> {
         async move {
             let periodic = savepoint::periodic::Schedule::of(&object);
-            let next = controller::reconcile(object, context)
+            let next = Box::pin(controller::reconcile(object, context))
                 .await
                 .map_err(boxed)?;
             let Some(periodic) = periodic else {

@@ -8,7 +8,7 @@ use millstream_operator::cli::{LogFormat, Options};
 use tracing_subscriber::EnvFilter;
 
 /// What is not logged unless it is asked for: it is said by this crate in fewer words.
-const QUIET: &str = "kube_runtime::watcher=error,kube_client::client=off";
+const QUIET: &str = "kube_runtime=error,kube_client=off";
 
 fn main() -> ExitCode {
     let options = Options::parse();

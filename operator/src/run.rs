@@ -101,39 +101,68 @@ async fn act(
     mut signals: Signals,
 ) -> ExitCode {
     let stop = CancellationToken::new();
-    let mut controllers = JoinSet::new();
-    let limits = Limits::new(options.concurrency);
-    for scope in Scope::of(&options.namespaces) {
-        let (context, stop) = (context.clone(), stop.clone());
-        let jobs =
-            control::<StreamJob>(scope.clone(), context.clone(), limits.clone(), stop.clone());
-        controllers.spawn(jobs);
-        controllers.spawn(control::<StreamSavepoint>(
-            scope,
-            context,
-            limits.clone(),
-            stop,
-        ));
-    }
-    tokio::select! {
-        () = term.lost() => return ExitCode::FAILURE,
-        () = signals.next() => tracing::info!("stopping: running reconciles are finished"),
-        Some(ended) = controllers.join_next() => {
-            tracing::error!(?ended, "a controller has ended by itself");
-            return ExitCode::FAILURE;
-        }
+    let mut controllers = controllers(options, &context, &stop);
+    if let Some(code) = interrupted(&mut term, &mut signals, &mut controllers).await {
+        return code;
     }
     stop.cancel();
-    let finished = async { while controllers.join_next().await.is_some() {} };
-    tokio::select! {
-        () = finished => {}
-        () = tokio::time::sleep(FINISH) => tracing::warn!("reconciles took too long to finish"),
-        () = signals.next() => {}
-        () = term.lost() => return ExitCode::FAILURE,
+    if !finished(&mut term, &mut signals, &mut controllers).await {
+        return ExitCode::FAILURE;
     }
     controllers.shutdown().await;
     term.end().await;
     ExitCode::SUCCESS
+}
+
+/// Two controllers per scope.
+fn controllers(options: &Options, context: &Context, stop: &CancellationToken) -> JoinSet<()> {
+    let mut controllers = JoinSet::new();
+    let limits = Limits::new(options.concurrency);
+    for scope in Scope::of(&options.namespaces) {
+        let (context, limits, stop) = (context.clone(), limits.clone(), stop.clone());
+        controllers.spawn(control::<StreamJob>(
+            scope.clone(),
+            context.clone(),
+            limits.clone(),
+            stop.clone(),
+        ));
+        controllers.spawn(control::<StreamSavepoint>(scope, context, limits, stop));
+    }
+    controllers
+}
+
+/// Until we are told to stop, or until there is nothing to do but to end with a code.
+async fn interrupted(
+    term: &mut Term,
+    signals: &mut Signals,
+    controllers: &mut JoinSet<()>,
+) -> Option<ExitCode> {
+    tokio::select! {
+        () = term.lost() => Some(ExitCode::FAILURE),
+        () = signals.next() => {
+            tracing::info!("stopping: running reconciles are finished");
+            None
+        }
+        Some(ended) = controllers.join_next() => {
+            tracing::error!(?ended, "a controller has ended by itself");
+            Some(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Until the reconciles that run are finished, or have had their time. False if the lease was lost
+/// meanwhile.
+async fn finished(term: &mut Term, signals: &mut Signals, controllers: &mut JoinSet<()>) -> bool {
+    let all = async { while controllers.join_next().await.is_some() {} };
+    tokio::select! {
+        () = all => true,
+        () = tokio::time::sleep(FINISH) => {
+            tracing::warn!("reconciles took too long to finish");
+            true
+        }
+        () = signals.next() => true,
+        () = term.lost() => false,
+    }
 }
 
 /// The time that this operator leads, and the way to it.
@@ -173,7 +202,14 @@ impl Term {
             .election
             .attempt(|error| trouble = Some(error.to_string()))
             .await;
-        match &trouble {
+        self.note(trouble.as_deref());
+        self.readiness.set(acts || trouble.is_none());
+        acts
+    }
+
+    /// Says when the lease cannot be used, and when it can again.
+    fn note(&mut self, trouble: Option<&str>) {
+        match trouble {
             Some(error) if !self.troubled => {
                 tracing::warn!(error, "the lease cannot be read or written; trying again");
             }
@@ -181,16 +217,19 @@ impl Term {
             _ => {}
         }
         self.troubled = trouble.is_some();
-        self.readiness.set(acts || trouble.is_none());
-        acts
     }
 
     async fn end(self) {
         self.metrics.set_leader(false);
-        match tokio::time::timeout(CONNECT, self.election.release()).await {
-            Ok(Ok(())) => tracing::info!("stopped: the lease is given up"),
-            Ok(Err(error)) => tracing::warn!(%error, "stopped: the lease could not be given up"),
-            Err(_) => tracing::warn!("stopped: giving the lease up took too long"),
+        let released = tokio::time::timeout(CONNECT, self.election.release()).await;
+        let error = match released {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(late) => Some(late.to_string()),
+        };
+        match error {
+            None => tracing::info!("stopped: the lease is given up"),
+            Some(error) => tracing::warn!(error, "stopped: the lease runs out by itself"),
         }
     }
 }

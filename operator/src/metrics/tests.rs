@@ -52,7 +52,9 @@ fn every_metric_has_its_line_in_the_page() {
     metrics.failed(Kind::StreamJob, "conflict", Duration::ZERO);
     metrics.queue(Kind::StreamJob);
     metrics.watch_failed("", "StreamJob", "forbidden");
-    metrics.calls.count("get", "pods".to_owned(), "200".to_owned());
+    metrics
+        .calls
+        .count("get", "pods".to_owned(), "200".to_owned());
     metrics.set_job_state("shop", "orders", JobPhase::Running);
     let page = include_str!("../../../docs/operator-metrics.md");
     let text = metrics.encode();

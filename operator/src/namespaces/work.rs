@@ -19,9 +19,12 @@ use crate::context::{Context, Fault};
 /// Delay after a first error.
 const RETRY: Duration = Duration::from_millis(500);
 /// Longest delay after errors.
-const RETRY_MAX: Duration = Duration::from_secs(60);
+const RETRY_MAX: Duration = Duration::from_mins(1);
 /// Delay after somebody else has changed the object meanwhile: the next reconcile reads it anew.
 const RETRY_CONFLICT: Duration = Duration::from_millis(100);
+
+/// Kind of the errors that say that somebody else was faster.
+const CONFLICT: &str = "conflict";
 
 /// Carries out the reconciles of a kind.
 pub(super) struct Work<K> {
@@ -38,6 +41,17 @@ pub(super) struct Work<K> {
 #[error("{0}")]
 pub(super) struct Failed(Box<dyn Fault>);
 
+impl Failed {
+    fn logged(fault: Box<dyn Fault>) -> Self {
+        if fault.kind() == CONFLICT {
+            tracing::debug!(error = %fault, "changed by somebody else meanwhile");
+        } else {
+            tracing::warn!(error = %fault, error_kind = fault.kind(), "reconcile failed");
+        }
+        Self(fault)
+    }
+}
+
 impl<K: Reconciled> Work<K> {
     pub(super) fn new(context: Context, running: Arc<Semaphore>) -> Self {
         Self {
@@ -49,6 +63,10 @@ impl<K: Reconciled> Work<K> {
         }
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the form that the applier wants"
+    )]
     pub(super) fn reconcile(
         meta: Arc<Meta<K>>,
         work: Arc<Self>,
@@ -69,23 +87,11 @@ impl<K: Reconciled> Work<K> {
         let started = clock.monotonic();
         let result = self.read_and_reconcile(namespace, name).await;
         let took = clock.monotonic().saturating_sub(started);
-        match result {
-            Ok(action) => {
-                self.context.metrics.reconciled(K::KIND, took);
-                self.succeeded(namespace, name);
-                tracing::debug!(?took, "reconciled");
-                Ok(action)
-            }
-            Err(fault) => {
-                self.context.metrics.failed(K::KIND, fault.kind(), took);
-                if fault.kind() == "conflict" {
-                    tracing::debug!(error = %fault, "changed by somebody else meanwhile");
-                } else {
-                    tracing::warn!(error = %fault, error_kind = fault.kind(), "reconcile failed");
-                }
-                Err(Failed(fault))
-            }
+        match &result {
+            Ok(_) => self.succeeded(namespace, name, took),
+            Err(fault) => self.context.metrics.failed(K::KIND, fault.kind(), took),
         }
+        result.map_err(Failed::logged)
     }
 
     async fn read_and_reconcile(
@@ -107,7 +113,9 @@ impl<K: Reconciled> Work<K> {
         Ok(next.0.map_or_else(Action::await_change, Action::requeue))
     }
 
-    fn succeeded(&self, namespace: &str, name: &str) {
+    fn succeeded(&self, namespace: &str, name: &str, took: Duration) {
+        self.context.metrics.reconciled(K::KIND, took);
+        tracing::debug!(?took, "reconciled");
         let key = (namespace.to_owned(), name.to_owned());
         self.failures
             .lock()
@@ -121,7 +129,7 @@ impl<K: Reconciled> Work<K> {
         reason = "the form that the applier wants"
     )]
     pub(super) fn retry(meta: Arc<Meta<K>>, failed: &Failed, work: Arc<Self>) -> Action {
-        if failed.0.kind() == "conflict" {
+        if failed.0.kind() == CONFLICT {
             return Action::requeue(RETRY_CONFLICT);
         }
         let key = (meta.namespace().unwrap_or_default(), meta.name_any());
@@ -149,7 +157,7 @@ mod tests {
         assert_eq!(delay(1), Duration::from_millis(500));
         assert_eq!(delay(2), Duration::from_secs(1));
         assert_eq!(delay(5), Duration::from_secs(8));
-        assert_eq!(delay(8), Duration::from_secs(60));
-        assert_eq!(delay(u32::MAX), Duration::from_secs(60));
+        assert_eq!(delay(8), Duration::from_mins(1));
+        assert_eq!(delay(u32::MAX), Duration::from_mins(1));
     }
 }

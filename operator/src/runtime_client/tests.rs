@@ -185,7 +185,7 @@ async fn nobody_there_is_unreachable_with_the_reason() {
 #[tokio::test(start_paused = true)]
 async fn a_coordinator_that_is_frozen_is_unreachable_after_the_deadline() {
     let never = get(|| async {
-        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        tokio::time::sleep(Duration::from_hours(1)).await;
         "late"
     });
     let server = Server::start(Router::new().route("/v1/job", never)).await;

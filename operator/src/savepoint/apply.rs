@@ -73,7 +73,7 @@ impl<'a> Savepoints<'a> {
 
     async fn write(&mut self, decision: &Decision) -> Result<(), SavepointError> {
         if self.savepoint.status.as_ref() != Some(&decision.status) {
-            let patch = self.manifest(json!({
+            let patch = Self::manifest(json!({
                 "metadata": { "resourceVersion": self.version },
                 "status": decision.status,
             }));
@@ -92,7 +92,7 @@ impl<'a> Savepoints<'a> {
 
     /// An apply of something of this very resource: without its uid, one that is gone would be
     /// created anew.
-    fn manifest(&self, more: Value) -> Value {
+    fn manifest(more: Value) -> Value {
         let mut manifest = json!({
             "apiVersion": StreamSavepoint::api_version(&()),
             "kind": StreamSavepoint::kind(&()),
@@ -131,7 +131,7 @@ impl<'a> Savepoints<'a> {
 
     /// Makes sure that the resource stays until its data is deleted.
     async fn hold(&mut self, template: &Template) -> Result<(), SavepointError> {
-        let patch = self.manifest(json!({
+        let patch = Self::manifest(json!({
             "metadata": {
                 "uid": self.savepoint.metadata.uid,
                 "finalizers": [FINALIZER],
@@ -143,7 +143,7 @@ impl<'a> Savepoints<'a> {
 
     /// Lets the resource go.
     async fn release(&mut self) -> Result<(), SavepointError> {
-        let patch = self.manifest(json!({
+        let patch = Self::manifest(json!({
             "metadata": { "uid": self.savepoint.metadata.uid, "finalizers": [] }
         }));
         self.hold_with(patch).await
@@ -172,11 +172,14 @@ impl<'a> Savepoints<'a> {
             .controller_owner_ref(&())
             .into_iter()
             .collect();
-        let namespace = Some(namespace(self.savepoint));
-        let disposal =
-            template.disposal(&name, namespace, &self.savepoint.spec.job_ref.name, &owner);
-        let jobs: Api<Job> =
-            Api::namespaced(self.context.client.clone(), namespace.unwrap_or_default());
+        let namespace = namespace(self.savepoint);
+        let disposal = template.disposal(
+            &name,
+            Some(namespace),
+            &self.savepoint.spec.job_ref.name,
+            &owner,
+        );
+        let jobs: Api<Job> = Api::namespaced(self.context.client.clone(), namespace);
         let post = PostParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()

@@ -25,9 +25,9 @@ const LATER: Duration = Duration::from_secs(5);
 /// Delay after a first failure.
 const RETRY: Duration = Duration::from_secs(5);
 /// Longest delay after a failure.
-const RETRY_MAX: Duration = Duration::from_secs(300);
+const RETRY_MAX: Duration = Duration::from_mins(5);
 /// How long a failed disposal is left to be looked at before it is tried again.
-const DISPOSAL_RETRY: Duration = Duration::from_secs(120);
+const DISPOSAL_RETRY: Duration = Duration::from_mins(2);
 
 /// All that a decision looks at, besides the resource.
 #[derive(Debug, Clone, Default, PartialEq)]

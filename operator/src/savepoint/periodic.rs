@@ -154,24 +154,30 @@ async fn retire_among(
         return Ok(());
     }
     let references = references(context).await?;
-    let api: Api<StreamSavepoint> = Api::namespaced(context.client.clone(), namespace);
     for old in expired {
         if references.name(namespace, &old) {
             tracing::debug!(savepoint = old.name, "stays: a StreamJob refers to it");
-            continue;
+        } else {
+            delete(namespace, old, context).await?;
         }
-        let parameters = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: Some(old.uid),
-                resource_version: None,
-            }),
-            ..DeleteParams::background()
-        };
-        match api.delete(&old.name, &parameters).await {
-            Ok(_) => tracing::info!(savepoint = old.name, job = old.job, "an old one is deleted"),
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-            Err(error) => return Err(SavepointError::api("deleting an old savepoint")(error)),
-        }
+    }
+    Ok(())
+}
+
+async fn delete(namespace: &str, old: Kept, context: &Context) -> Result<(), SavepointError> {
+    let api: Api<StreamSavepoint> = Api::namespaced(context.client.clone(), namespace);
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(old.uid),
+            resource_version: None,
+        }),
+        ..DeleteParams::background()
+    };
+    match api.delete(&old.name, &parameters).await {
+        Ok(_) => tracing::info!(savepoint = old.name, job = old.job, "an old one is deleted"),
+        // Somebody else was faster.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+        Err(error) => return Err(SavepointError::api("deleting an old savepoint")(error)),
     }
     Ok(())
 }

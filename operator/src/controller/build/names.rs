@@ -1,6 +1,7 @@
 //! Names and labels of everything that belongs to a job.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use millstream_crds::StreamJob;
 use sha2::{Digest as _, Sha256};
@@ -145,11 +146,11 @@ pub fn bounded(name: &str, suffix: &str) -> String {
         return whole;
     }
     let digest = Sha256::digest(name.as_bytes());
-    let hash: String = digest
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = digest.iter().take(4).fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _written = write!(text, "{byte:02x}");
+        text
+    });
     let room = NAME_MAX.saturating_sub(suffix.len() + hash.len() + 2);
     let kept: String = name.chars().take(room).collect();
     let kept = kept.trim_end_matches(['-', '.']);

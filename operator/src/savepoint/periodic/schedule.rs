@@ -16,9 +16,9 @@ use crate::controller::build::names::bounded;
 /// Look again at a job that does not run, or whose last savepoint has not ended.
 const LATER: Duration = Duration::from_secs(10);
 /// How long a periodic savepoint is tried at most.
-const DEADLINE_MAX: Duration = Duration::from_secs(600);
+const DEADLINE_MAX: Duration = Duration::from_mins(10);
 /// Shorter intervals are faults of the spec.
-const INTERVAL_MIN: Duration = Duration::from_secs(60);
+const INTERVAL_MIN: Duration = Duration::from_mins(1);
 
 /// The periodic savepoints that a job asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -43,7 +43,7 @@ fn old_ones_go_by_age_but_never_the_newest() {
     let all = (1..=3).map(|minute| kept(minute, COMPLETED)).collect();
     let limits = Limits {
         keep: 10,
-        max_age: Some(Duration::from_secs(60)),
+        max_age: Some(Duration::from_mins(1)),
     };
     assert_eq!(
         names(&expired(all, limits, at(500))),
