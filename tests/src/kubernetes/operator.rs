@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Kubernetes;
@@ -32,8 +33,15 @@ pub struct Operator {
     launch: Launch,
     log: PathBuf,
     port: u16,
-    server: Option<Server>,
+    process: Mutex<Process>,
     gate: Option<Server>,
+}
+
+#[derive(Debug, Default)]
+struct Process {
+    server: Option<Server>,
+    /// It should run: what ends by itself is started again.
+    wanted: bool,
 }
 
 impl Operator {
@@ -74,7 +82,7 @@ impl Operator {
             launch,
             log: directory.join(format!("{name}.log")),
             port,
-            server: None,
+            process: Mutex::default(),
             gate: None,
         }
     }
@@ -87,13 +95,28 @@ impl Operator {
 
     /// Starts it, without waiting.
     #[track_caller]
-    pub fn run(&mut self) {
-        self.server = Some(self.launch.start(&self.log));
+    pub fn run(&self) {
+        let mut process = self.process();
+        process.server = Some(self.launch.start(&self.log));
+        process.wanted = true;
+    }
+
+    /// Starts it again if it has ended by itself, as the kubelet would.
+    #[track_caller]
+    pub fn tend(&self) {
+        let mut process = self.process();
+        let ended = process
+            .server
+            .as_mut()
+            .is_some_and(|server| !server.is_running());
+        if process.wanted && ended {
+            process.server = Some(self.launch.start(&self.log));
+        }
     }
 
     /// Waits until it says that it is ready.
     #[track_caller]
-    pub fn wait_until_ready(&mut self) {
+    pub fn wait_until_ready(&self) {
         let url = format!("http://127.0.0.1:{}/readyz", self.port);
         wait_until("the operator is ready", READY, || {
             assert!(
@@ -114,21 +137,35 @@ impl Operator {
     }
 
     /// Whether its process runs.
-    pub fn is_running(&mut self) -> bool {
-        self.server.as_mut().is_some_and(Server::is_running)
+    pub fn is_running(&self) -> bool {
+        self.process()
+            .server
+            .as_mut()
+            .is_some_and(Server::is_running)
     }
 
-    /// Its process.
+    /// Its process id.
     #[track_caller]
-    pub fn server(&mut self) -> &mut Server {
-        self.server.as_mut().expect("the operator was started")
+    pub fn pid(&self) -> i32 {
+        let process = self.process();
+        process
+            .server
+            .as_ref()
+            .expect("the operator was started")
+            .pid()
     }
 
-    /// `kill -9`.
-    pub fn kill(&mut self) {
-        if let Some(server) = &mut self.server {
+    /// `kill -9`, for good.
+    pub fn kill(&self) {
+        let mut process = self.process();
+        process.wanted = false;
+        if let Some(server) = &mut process.server {
             server.kill();
         }
+    }
+
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What it has logged, over all its lives.

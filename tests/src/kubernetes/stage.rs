@@ -45,7 +45,6 @@ impl Stage {
         let stage = Self::with_operator(name, |cluster, namespace, scratch| {
             Operator::start(cluster, &[namespace], scratch.path())
         });
-        let mut stage = stage;
         stage.operator.wait_until_ready();
         stage
     }
@@ -192,6 +191,7 @@ impl Stage {
         condition: impl Fn(&Value) -> bool,
     ) -> Value {
         let found = poll_until(deadline, || {
+            self.operator.tend();
             let job = self.api().get(&self.job_path(name))?;
             condition(&job).then_some(job)
         });

@@ -28,7 +28,9 @@ fn undescribed(schema: &Value, path: &str, found: &mut Vec<String>) {
         undescribed(property, &path, found);
     }
     for inner in [&schema["items"], &schema["additionalProperties"]] {
-        undescribed(inner, &format!("{path}[]"), found);
+        if inner.is_object() {
+            undescribed(inner, &format!("{path}[]"), found);
+        }
     }
 }
 

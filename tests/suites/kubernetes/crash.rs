@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millstream_tests::kubernetes::flow::Flow;
+use millstream_tests::kubernetes::manifest::Manifest;
 use millstream_tests::kubernetes::operator::{Operator, account};
 use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, text};
 use millstream_tests::proxy::{Action, Hook, Proxy, Request};
@@ -103,7 +104,7 @@ impl Theatre {
             Operator::prepare(&address, &[namespace], scratch.path(), "operator")
         });
         let (gate, proxy) = parts.expect("the operator was prepared");
-        let mut theatre = Self {
+        let theatre = Self {
             stage,
             proxy,
             _gate: gate,
@@ -121,17 +122,14 @@ impl Theatre {
         self.runs += 1;
         let killer = Arc::new(Killer::default());
         *killer.victim.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(self.stage.operator.server().pid());
+            Some(self.stage.operator.pid());
         let judge = Arc::clone(&killer);
         self.proxy.set_rule(move |request| judge.judge(request, at));
         (act.change)(&self.stage);
         let started = Instant::now();
         while !(act.is_done)(&self.stage) {
-            if killer.died.swap(false, Ordering::SeqCst) {
-                self.kills += 1;
-                self.stage.operator.kill();
-                self.stage.operator.run();
-            }
+            self.kills += usize::from(killer.died.swap(false, Ordering::SeqCst));
+            self.stage.operator.tend();
             assert!(
                 started.elapsed() < DEADLINE,
                 "killed {at:?}, it does not converge:\n{}\nwrites:\n{}\n{}",
@@ -143,10 +141,8 @@ impl Theatre {
         }
         self.proxy.set_rule(|_| Action::Forward);
         // It may have died at a write after the end that was waited for.
-        if !self.stage.operator.is_running() {
-            self.kills += usize::from(killer.died.load(Ordering::SeqCst));
-            self.stage.operator.run();
-        }
+        self.kills += usize::from(killer.died.load(Ordering::SeqCst));
+        self.stage.operator.tend();
         self.stage.operator.wait_until_ready();
         killer.writes()
     }
@@ -242,6 +238,13 @@ fn at_every_write(theatre: &mut Theatre, name: &str, change: Act<'_>, undo: Act<
     );
 }
 
+/// The order job with checkpoints in quick succession, so that a run takes seconds.
+fn quick(stage: &Stage) -> Manifest {
+    stage
+        .orders()
+        .set("/spec/checkpoint/interval", json!("300ms"))
+}
+
 fn spec(stage: &Stage, spec: &Value) {
     stage.change("orders", spec);
 }
@@ -256,10 +259,7 @@ fn a16_apply_and_delete_converge_wherever_the_operator_dies() {
     let _shared = shared();
     let mut theatre = Theatre::new("a16-apply");
     let flow = Flow::start(&theatre.stage);
-    let manifest = theatre
-        .stage
-        .orders()
-        .set("/spec/deletion", json!({"policy": "Savepoint"}));
+    let manifest = quick(&theatre.stage).set("/spec/deletion", json!({"policy": "Savepoint"}));
     let apply = |stage: &Stage| stage.apply(&manifest);
     let delete = |stage: &Stage| {
         stage.api().delete(&stage.job_path("orders"));
@@ -282,7 +282,7 @@ fn a16_an_upgrade_by_savepoint_converges_wherever_the_operator_dies() {
     let _shared = shared();
     let mut theatre = Theatre::new("a16-upgrade");
     let flow = Flow::start(&theatre.stage);
-    let manifest = theatre.stage.orders();
+    let manifest = quick(&theatre.stage);
     theatre.run(
         None,
         Act {
@@ -308,7 +308,7 @@ fn a16_a_rescale_converges_wherever_the_operator_dies() {
     let _shared = shared();
     let mut theatre = Theatre::new("a16-rescale");
     let flow = Flow::start(&theatre.stage);
-    let manifest = theatre.stage.orders();
+    let manifest = quick(&theatre.stage);
     theatre.run(
         None,
         Act {
@@ -343,7 +343,7 @@ fn a16_suspension_and_resumption_converge_wherever_the_operator_dies() {
     let _shared = shared();
     let mut theatre = Theatre::new("a16-suspend");
     let flow = Flow::start(&theatre.stage);
-    let manifest = theatre.stage.orders();
+    let manifest = quick(&theatre.stage);
     theatre.run(
         None,
         Act {

@@ -89,7 +89,7 @@ fn a15_a_job_whose_pods_are_all_deleted_comes_back() {
 #[test]
 fn a17_without_an_operator_for_five_minutes_a_job_survives_kills_by_itself() {
     let _shared = shared();
-    let (mut stage, flow) = running("a17");
+    let (stage, flow) = running("a17");
     stage.operator.kill();
     let (started, mut kills) = (Instant::now(), 0);
     while started.elapsed() < Duration::from_mins(5) {

@@ -29,7 +29,7 @@ fn resident(pid: i32) -> u64 {
 #[test]
 fn figures_of_one_job() {
     let _alone = alone();
-    let mut stage = Stage::new("figures");
+    let stage = Stage::new("figures");
     let mut ready = Vec::new();
     for round in 0..ROUNDS {
         let job = stage.generated(&format!("round-{round}"), None);
@@ -73,7 +73,7 @@ fn figures_of_one_job() {
             kills,
         );
     }
-    let pid = stage.operator.server().pid();
+    let pid = stage.operator.pid();
     println!(
         "figure: operator with one job, this build: {} MiB resident",
         resident(pid)
@@ -102,7 +102,7 @@ fn ticks(pid: i32) -> u64 {
 
 /// Memory and CPU of the operator over a minute in which nothing is asked of it.
 fn idle(stage: &mut Stage, what: &str) {
-    let pid = stage.operator.server().pid();
+    let pid = stage.operator.pid();
     let before = ticks(pid);
     pause(Duration::from_mins(1));
     let used = ticks(pid) - before;

@@ -310,7 +310,7 @@ fn a33_a_namespace_with_jobs_and_savepoints_is_gone_within_a_minute() {
 #[test]
 fn a35_without_an_operator_a_job_with_a_finalizer_goes_by_the_documented_escape() {
     let _shared = shared();
-    let mut stage = Stage::new("a35");
+    let stage = Stage::new("a35");
     let job = stage.generated("left", None);
     stage.apply(&job.set("/spec/deletion", json!({"policy": "Savepoint"})));
     stage.wait_ready("left");

@@ -14,7 +14,7 @@ use crate::shared;
 #[test]
 fn a36_another_operator_takes_over_and_restarts_no_pod() {
     let _shared = shared();
-    let mut stage = Stage::new("a36");
+    let stage = Stage::new("a36");
     let flow = Flow::start(&stage);
     stage.apply(&stage.orders());
     stage.wait_ready("orders");
@@ -52,7 +52,7 @@ fn a38_a_forbidden_namespace_does_not_stop_the_others() {
     let _shared = shared();
     let mut gate = None;
     let forbidden = "default";
-    let mut stage = Stage::with_operator("a38", |cluster, namespace, scratch| {
+    let stage = Stage::with_operator("a38", |cluster, namespace, scratch| {
         let (server, address) = cluster.gate(Some(&operator::account(cluster, namespace)));
         gate = Some(server);
         Operator::prepare(
@@ -77,11 +77,11 @@ fn a38_a_forbidden_namespace_does_not_stop_the_others() {
 #[test]
 fn a39_another_operator_leads_within_half_a_minute_of_the_leaders_death() {
     let _shared = shared();
-    let mut stage = Stage::new("a39");
+    let stage = Stage::new("a39");
     let namespace = stage.namespace.clone();
     let user = operator::account(stage.cluster, &namespace);
     let (gate, address) = stage.cluster.gate(Some(&user));
-    let mut second = Operator::prepare(&address, &[&namespace], stage.scratch().path(), "second");
+    let second = Operator::prepare(&address, &[&namespace], stage.scratch().path(), "second");
     second.run();
     // Two at once: one acts, and the job's objects are written once.
     let flow = Flow::start(&stage);
