@@ -86,9 +86,12 @@ async fn restore_point(
             let storage = Storage::open(&loaded.job.checkpoint.storage, &options).await?;
             let state = Chain::new(storage, loaded.job.id.clone()).observe().await?;
             let is_committed = state.newest_is_committed();
-            let newest = state.newest.map(|newest| match is_committed {
-                true => newest.without_committables(),
-                false => newest,
+            let newest = state.newest.map(|newest| {
+                if is_committed {
+                    newest.without_committables()
+                } else {
+                    newest
+                }
             });
             Ok(state.newest_path.zip(newest))
         }

@@ -165,7 +165,22 @@ fn a_change_is_compared_with_the_newest_checkpoint_before_it_is_made() {
             "operator processed is dropped"
         ])
     );
+}
 
+#[test]
+fn a_source_that_is_gone_is_a_fault_unless_its_state_may_be_dropped() {
+    let job = Job::new(None);
+    let arguments = [
+        "validate",
+        "job.yaml",
+        "--restore",
+        "latest",
+        "--output",
+        "json",
+    ];
+    Process::run(&job).succeeds();
+    let path = report(&job.ask(&arguments))["restorePoint"].clone();
+    let path = path.as_str().unwrap();
     job.edit(
         "- name: orders\n      generator",
         "- name: bestellungen\n      generator",
@@ -179,7 +194,7 @@ fn a_change_is_compared_with_the_newest_checkpoint_before_it_is_made() {
     let bad = report(&answer);
     assert_eq!(
         (&bad["valid"], bad["restorePoint"].as_str()),
-        (&false.into(), Some(&*path))
+        (&false.into(), Some(path))
     );
     let fault = &bad["faults"][0];
     assert_eq!(fault["code"], "MS0104");

@@ -178,7 +178,7 @@ impl Verified {
             match &record.mark {
                 Mark::Checkpoint(_) => newest = Some(*number),
                 Mark::Released(release) if release.reason == ReleaseReason::Deleted => {
-                    newest = None
+                    newest = None;
                 }
                 Mark::Claim(_) | Mark::Committed(_) | Mark::Released(_) => {}
             }

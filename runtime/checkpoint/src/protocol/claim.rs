@@ -30,7 +30,7 @@ pub(crate) enum Courtesy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The claim of another job is still in force.
-    Taken(ClaimEntry),
+    Taken(Box<ClaimEntry>),
     /// The chain has a newer deployment of the job.
     Superseded {
         /// The newer one.
@@ -87,7 +87,7 @@ pub(crate) fn bid(view: &View, holder: &Holder, courtesy: Courtesy) -> Result<Bi
         && let (Some(theirs), Some(ours)) = (&claim.holder.identity, &holder.identity)
         && theirs != ours
     {
-        return Err(Refusal::Taken(claim.clone()));
+        return Err(Refusal::Taken(Box::new(claim.clone())));
     }
     match view.admits(holder.deployment) {
         Admission::Superseded(newest) => Err(Refusal::Superseded { newest }),
@@ -142,38 +142,46 @@ mod tests {
 
     const NONE: Option<Deployment> = None;
 
-    const fn some(deployment: u64) -> Option<Deployment> {
-        Some(Deployment(deployment))
+    macro_rules! some {
+        ($number:literal) => {
+            Some(Deployment($number))
+        };
     }
 
     #[test]
     fn a_deployment_begins_where_it_is_new_and_resumes_once_a_checkpoint_was_decided_under_it() {
         for released in [false, true] {
-            assert_eq!(admit(some(5), NONE, NONE, released), Admission::Begin);
-            assert_eq!(admit(some(5), some(4), some(4), released), Admission::Begin);
+            assert_eq!(admit(some!(5), NONE, NONE, released), Admission::Begin);
+            assert_eq!(
+                admit(some!(5), some!(4), some!(4), released),
+                Admission::Begin
+            );
         }
         // Claimed, and nothing decided: what it is to start from is not in the chain yet.
-        assert_eq!(admit(some(5), some(5), NONE, false), Admission::Begin);
-        assert_eq!(admit(some(5), some(5), some(4), false), Admission::Begin);
-        assert_eq!(admit(some(5), some(5), some(5), false), Admission::Resume);
+        assert_eq!(admit(some!(5), some!(5), NONE, false), Admission::Begin);
+        assert_eq!(admit(some!(5), some!(5), some!(4), false), Admission::Begin);
+        assert_eq!(
+            admit(some!(5), some!(5), some!(5), false),
+            Admission::Resume
+        );
     }
 
     #[test]
     fn a_deployment_that_has_ended_stays_so_and_an_older_one_never_comes_back() {
-        for begun in [NONE, some(4), some(5)] {
-            assert_eq!(admit(some(5), some(5), begun, true), Admission::Over);
+        for begun in [NONE, some!(4), some!(5)] {
+            assert_eq!(admit(some!(5), some!(5), begun, true), Admission::Over);
         }
         for released in [false, true] {
             let superseded = Admission::Superseded(Deployment(6));
-            assert_eq!(admit(some(5), some(6), some(5), released), superseded);
-            assert_eq!(admit(some(5), some(6), some(6), released), superseded);
+            assert_eq!(admit(some!(5), some!(6), some!(5), released), superseded);
+            assert_eq!(admit(some!(5), some!(6), some!(6), released), superseded);
         }
     }
 
     #[test]
     fn a_person_may_always_start_a_job() {
         for released in [false, true] {
-            assert_eq!(admit(NONE, some(6), some(6), released), Admission::Begin);
+            assert_eq!(admit(NONE, some!(6), some!(6), released), Admission::Begin);
             assert_eq!(admit(NONE, NONE, NONE, released), Admission::Begin);
         }
     }

@@ -77,8 +77,9 @@ impl Job {
             return;
         }
         tracing::warn!(attempt = %self.attempt, %failure, "attempt failed");
-        let next = self.after_failure(failure.clone(), now);
-        self.stop_attempt(&failure, next, now);
+        let reason = failure.clone();
+        let next = self.after_failure(failure, now);
+        self.stop_attempt(&reason, next, now);
     }
 
     const fn runs_tasks(&self) -> bool {

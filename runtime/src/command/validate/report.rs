@@ -49,16 +49,15 @@ impl From<&millstream_plan::Fault> for Fault {
             || fault.subject.clone(),
             |name| format!("spec.dataflow.transforms[{name}].sql"),
         );
-        let mut message = fault.message.clone();
-        if let Some(place) = &fault.place {
-            message.push_str(&format!(" (line {}, column {})", place.line, place.column));
-        }
-        if let Some(help) = &fault.help {
-            message.push_str(&format!("; {help}"));
-        }
+        let place = fault.place.as_ref();
+        let place = place.map(|place| format!(" (line {}, column {})", place.line, place.column));
+        let help = fault.help.as_ref().map(|help| format!("; {help}"));
         Self {
             path,
-            message,
+            message: [Some(fault.message.clone()), place, help]
+                .into_iter()
+                .flatten()
+                .collect(),
             code: fault.code.code().to_owned(),
         }
     }

@@ -134,7 +134,7 @@ impl Collector for Watched {
     }
 }
 
-/// Source: proc_pid_stat(5), `utime` and `stime`, the 14th and 15th field, in ticks of which Linux
+/// Source: `proc_pid_stat(5)`, `utime` and `stime`, the 14th and 15th field, in ticks of which Linux
 /// shows programs 100 a second. The second field, a name in parentheses, may hold anything.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -144,7 +144,7 @@ fn cpu_seconds() -> f64 {
     ticks as f64 / 100.0
 }
 
-/// Source: proc_pid_status(5), `VmRSS`, in units of 1,024 bytes.
+/// Source: `proc_pid_status(5)`, `VmRSS`, in units of 1,024 bytes.
 fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
