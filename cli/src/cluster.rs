@@ -310,12 +310,17 @@ impl Cluster {
                 reason,
             }
         })?;
+        let silent = |reason: String| Problem::System {
+            what: format!("pod `{pod}` does not answer"),
+            reason,
+        };
         match tokio::time::timeout(PROXY_TIMEOUT, self.client.request_text(request)).await {
-            Ok(answer) => answer.map_err(|error| Problem::of(&error, &self.server)),
-            Err(_) => Err(Problem::Unreachable {
-                server: format!("{}, for pod {pod}", self.server),
-                reason: format!("no answer within {} s", PROXY_TIMEOUT.as_secs()),
+            Ok(answer) => answer.map_err(|error| match Problem::of(&error, &self.server) {
+                // The API server has answered, for a pod that has not.
+                Problem::Unreachable { reason, .. } => silent(reason),
+                problem => problem,
             }),
+            Err(_) => Err(silent(format!("not within {} s", PROXY_TIMEOUT.as_secs()))),
         }
     }
 

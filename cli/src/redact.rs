@@ -57,7 +57,12 @@ const HARMLESS_VARIABLES: [&str; 10] = [
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// How a secret in text looks: name of the rule, expression, what it is replaced by.
-const RULES: [(&str, &str, &str); 6] = [
+const RULES: [(&str, &str, &str); 7] = [
+    (
+        "value of a secret name",
+        r"(?i)(name\\?\x22\s*:\s*\\?\x22[^\x22\\]*(?:password|passwd|passphrase|secret|token|credential|key|jaas)[^\x22\\]*\\?\x22\s*,\s*\\?\x22value\\?\x22\s*:\s*\\?\x22)[^\x22\\]*",
+        "${1}REDACTED",
+    ),
     (
         "credentials in an address",
         r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s:@\x22']*:[^/\s@\x22']+@",
@@ -148,7 +153,13 @@ impl Redactor {
                     self.walk(file, &format!("{place}[{index}]"), value);
                 }
             }
-            Value::String(text) => *text = self.line(file, place, text),
+            Value::String(text) => match nested(text) {
+                Some(mut inner) => {
+                    self.walk(file, place, &mut inner);
+                    *text = inner.to_string();
+                }
+                None => *text = self.line(file, place, text),
+            },
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
@@ -160,11 +171,10 @@ impl Redactor {
         place: &str,
         object: &mut serde_json::Map<String, Value>,
     ) {
-        for key in [LAST_APPLIED, "managedFields"] {
-            if object.remove(key).is_some() {
-                let at = format!("{place}.{key}");
-                self.note(file, &at, "left out, it repeats the resource");
-            }
+        object.remove("managedFields");
+        if object.remove(LAST_APPLIED).is_some() {
+            let at = format!("{place}.{LAST_APPLIED}");
+            self.note(file, &at, "left out, it repeats the resource");
         }
     }
 
@@ -262,6 +272,13 @@ impl Redactor {
     }
 }
 
+/// What a text holds that is JSON itself, such as an annotation in which a tool keeps a resource.
+fn nested(text: &str) -> Option<Value> {
+    let is_json = text.trim_start().starts_with(['{', '[']);
+    let value = is_json.then(|| serde_json::from_str::<Value>(text).ok())??;
+    (value.is_object() || value.is_array()).then_some(value)
+}
+
 /// Whether a value of this name is secret: `sasl.password` is, `passwordFile` is not.
 fn is_secret(name: &str) -> bool {
     let plain: String = name
@@ -290,6 +307,8 @@ mod tests {
             r#"{"password":"hunter2","user":"u"}"#,
             r#"{"message":"{\"secretKey\":\"hunter2\"}"}"#,
             "AWS_SECRET_ACCESS_KEY=hunter2",
+            r#"{"name":"AWS_SECRET_ACCESS_KEY","value":"hunter2"}"#,
+            r#"{"x":"{\"name\":\"KAFKA_PASSWORD\",\"value\":\"hunter2\"}"}"#,
             "api-key: hunter2",
             "GET /b?X-Amz-Signature=hunter2&x=1",
             "Authorization: Bearer hunter2hunter2",
@@ -364,7 +383,21 @@ mod tests {
             "{list}"
         );
         assert!(list.contains("spec.pod.env[0].value (ANYTHING)"), "{list}");
-        assert_eq!(redactor.count(), 4);
+        assert_eq!(redactor.count(), 3);
+    }
+
+    #[test]
+    fn resources_within_annotations_are_looked_through_too() {
+        let kept = json!({"env": [{"name": "X", "value": "hunter2"}], "n": {"p": 1}}).to_string();
+        let mut resource = json!({"metadata": {"annotations": {"tool/kept": kept}}});
+        let mut redactor = redactor();
+        redactor.value("s.yaml", &mut resource);
+        assert!(!resource.to_string().contains("hunter2"), "{resource}");
+        assert!(
+            redactor.list().contains("tool/kept.env[0].value (X)"),
+            "{}",
+            redactor.list()
+        );
     }
 
     #[test]

@@ -39,9 +39,10 @@ impl Revision {
         };
         let text = map.data.as_ref().and_then(|data| data.get(REVISION_SPEC));
         let text = text.ok_or_else(|| unreadable(format!("it has no key {REVISION_SPEC}")))?;
-        let covered = serde_json::from_str(text).map_err(|error| unreadable(error.to_string()))?;
+        let covered: Value =
+            serde_json::from_str(text).map_err(|error| unreadable(error.to_string()))?;
         Ok(Self {
-            covered,
+            covered: plain(&covered),
             created: map.metadata.creation_timestamp.as_ref().map(|time| time.0),
             name,
         })
@@ -70,9 +71,9 @@ pub fn covered(job: &Job) -> Result<Value, Problem> {
         reason: error.to_string(),
     })?;
     if let Value::Object(keys) = &mut spec {
-        keys.retain(|key, value| !NOT_IN_REVISION.contains(&key.as_str()) && !value.is_null());
+        keys.retain(|key, _| !NOT_IN_REVISION.contains(&key.as_str()));
     }
-    Ok(spec)
+    Ok(plain(&spec))
 }
 
 /// One entry of a job's history.
@@ -190,18 +191,20 @@ pub fn difference(old_name: &str, old: &Value, new_name: &str, new: &Value) -> S
         .to_string()
 }
 
-/// A value with the keys of all objects in order, so that equal values have equal texts.
-fn sorted(value: &Value) -> Value {
+/// A value without keys that are null, which says the same as not to be there, and with the keys
+/// of all objects in order, so that equal values have equal texts.
+fn plain(value: &Value) -> Value {
     match value {
         Value::Object(object) => {
             let entries: BTreeMap<&String, Value> = object
                 .iter()
-                .map(|(key, value)| (key, sorted(value)))
+                .filter(|(_, value)| !value.is_null())
+                .map(|(key, value)| (key, plain(value)))
                 .collect();
             let entries = entries.into_iter();
             Value::Object(entries.map(|(key, value)| (key.clone(), value)).collect())
         }
-        Value::Array(list) => Value::Array(list.iter().map(sorted).collect()),
+        Value::Array(list) => Value::Array(list.iter().map(plain).collect()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
@@ -209,7 +212,7 @@ fn sorted(value: &Value) -> Value {
 /// A value as YAML, keys in order.
 pub fn yaml(value: &Value) -> String {
     // JSON is YAML, so a value that cannot be written as the latter still can as the former.
-    serde_yaml::to_string(&sorted(value)).unwrap_or_else(|_| value.to_string())
+    serde_yaml::to_string(&plain(value)).unwrap_or_else(|_| value.to_string())
 }
 
 /// Places where two values differ, elements of lists by their name where they have one.

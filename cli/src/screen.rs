@@ -150,7 +150,15 @@ fn deployment(job: &Job) -> DeploymentView {
     let revision = status.revision.as_ref();
     let known = status.revisions.iter();
     let workers = status.workers.as_ref();
+    let coming = status
+        .upgrade
+        .as_ref()
+        .and_then(|upgrade| upgrade.to.as_ref());
+    let rejected = status.rejected.as_ref().map(|rejected| &rejected.revision);
     DeploymentView {
+        is_current: coming
+            .or(rejected)
+            .is_none_or(|other| Some(other) == revision),
         wanted: job.text("/state").unwrap_or("Running").to_owned(),
         image: job.text("/image").map(str::to_owned),
         revision: revision.cloned(),
@@ -297,7 +305,19 @@ pub fn is_about(job: &str, event: &Event) -> bool {
 }
 
 fn events(job: &str, events: &[Event]) -> Vec<EventView> {
-    let about = events.iter().filter(|event| is_about(job, event));
+    let is_worth = |event: &&Event| {
+        // Pods come and go in many events; of those only what went wrong is worth a line.
+        let kind = event.involved_object.kind.as_deref();
+        match kind {
+            Some("StreamJob") => true,
+            Some("PodDisruptionBudget") => false,
+            _ => event.type_.as_deref() == Some("Warning"),
+        }
+    };
+    let about = events
+        .iter()
+        .filter(|event| is_about(job, event))
+        .filter(is_worth);
     let mut views: Vec<EventView> = about.map(event).collect();
     views.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.object.cmp(&b.object)));
     views.truncate(EVENTS_MAX);

@@ -1,5 +1,7 @@
 //! The binary as people meet it: its words, its exit codes, its manual.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,5 +1,7 @@
 //! What `status` shows of recorded resources.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::DynamicObject;
@@ -17,6 +19,8 @@ struct Case {
     events: Vec<Event>,
     savepoints: Vec<StreamSavepoint>,
     coordinator: Option<Answers>,
+    /// When they were recorded, where they are of a real cluster.
+    now: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +61,12 @@ fn now() -> Timestamp {
     "2026-11-24T22:11:04Z".parse().unwrap()
 }
 
+fn recorded_at(case: &str) -> Timestamp {
+    let text = std::fs::read_to_string(path(case, "json")).unwrap();
+    let case: Case = serde_json::from_str(&text).unwrap();
+    case.now.unwrap_or_else(now)
+}
+
 /// The text on one line.
 fn unwrapped(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -64,7 +74,7 @@ fn unwrapped(text: &str) -> String {
 
 #[track_caller]
 fn shows(case: &str, gathered: &Gathered) -> String {
-    let text = Screen::of(gathered).text(now());
+    let text = Screen::of(gathered).text(recorded_at(case));
     let path = path(case, "txt");
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         std::fs::write(&path, &text).unwrap();
@@ -114,7 +124,14 @@ fn an_upgrade_that_waits_for_approval_names_the_command() {
 fn a_rejected_revision_shows_why_while_the_old_one_runs() {
     let text = shows("bad-image", &gathered("bad-image"));
     assert!(text.contains("ImagePullBackOff"), "{text}");
-    assert!(text.contains("for 2m"), "since when: {text}");
+    assert!(
+        text.contains("(PreflightFailed), for"),
+        "since when: {text}"
+    );
+    assert!(
+        text.contains("cli-dev/made: Running"),
+        "the old one runs: {text}"
+    );
 }
 
 #[test]

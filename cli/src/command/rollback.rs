@@ -30,9 +30,8 @@ pub async fn run(cluster: &Cluster, options: &RollbackOptions) -> Result<Exit, P
         ))?;
         return Ok(Exit::Done);
     };
-    let patch = patch(&job, &spec);
     // The API server checks it first, so that what is shown is what can be done.
-    cluster.patch_job(name, &patch, Writing::DryRun).await?;
+    patch(cluster, &job, &spec, Writing::DryRun).await?;
     print(&difference(
         "spec now",
         &current,
@@ -44,7 +43,7 @@ pub async fn run(cluster: &Cluster, options: &RollbackOptions) -> Result<Exit, P
         return Ok(Exit::Done);
     }
     warn_of_git(&job);
-    let job = cluster.patch_job(name, &patch, Writing::ForReal).await?;
+    let job = patch(cluster, &job, &spec, Writing::ForReal).await?;
     print(&format!(
         "streamjob/{} rolled back to {}\n",
         job.name(),
@@ -53,12 +52,33 @@ pub async fn run(cluster: &Cluster, options: &RollbackOptions) -> Result<Exit, P
     wait(cluster, &job, Goal::Ready, options.waiting).await
 }
 
-/// The patch, which is refused if the job has changed since it was read.
-fn patch(job: &Job, spec: &Value) -> Value {
-    json!({
-        "metadata": {"resourceVersion": job.metadata.resource_version},
-        "spec": spec,
-    })
+/// Patches the spec of exactly the generation that was read. Each change of the status makes
+/// another version of the resource: those are looked at again, changes of the spec are not passed
+/// over.
+async fn patch(
+    cluster: &Cluster,
+    job: &Job,
+    spec: &Value,
+    writing: Writing,
+) -> Result<Job, Problem> {
+    let mut latest = job.clone();
+    loop {
+        let patch = json!({
+            "metadata": {"resourceVersion": latest.metadata.resource_version},
+            "spec": spec,
+        });
+        match cluster.patch_job(job.name(), &patch, writing).await {
+            Err(conflict @ Problem::Conflict { .. }) => {
+                let now = cluster.job(job.name()).await?;
+                let is_new = now.metadata.resource_version != latest.metadata.resource_version;
+                if now.generation() != job.generation() || !is_new {
+                    return Err(conflict);
+                }
+                latest = now;
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The revision to go back to.

@@ -34,7 +34,7 @@ pub async fn run(cluster: &Cluster, options: &SavepointOptions) -> Result<Exit, 
     }
     let time = now().strftime("%Y%m%d-%H%M%S").to_string();
     let wanted = wanted(&job, options, &time);
-    let created = cluster.create_savepoint(&wanted).await?;
+    let created = without_managers(cluster.create_savepoint(&wanted).await?);
     let output = options.answer.output;
     if !options.wait {
         let text = answer(output, &created, |savepoint| {
@@ -55,9 +55,15 @@ pub async fn run(cluster: &Cluster, options: &SavepointOptions) -> Result<Exit, 
         ),
     };
     let done = tokio::time::timeout(options.deadline + GRACE, taken(cluster, &name)).await;
-    let done = done.unwrap_or(Err(give_up))?;
+    let done = without_managers(done.unwrap_or(Err(give_up))?);
     print(&answer(output, &done, completed_text)?)?;
     Ok(Exit::Done)
+}
+
+/// As `kubectl get -o json` shows it.
+fn without_managers(mut savepoint: StreamSavepoint) -> StreamSavepoint {
+    savepoint.metadata.managed_fields = None;
+    savepoint
 }
 
 /// The savepoint to create.

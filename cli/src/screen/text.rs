@@ -54,9 +54,11 @@ impl Screen {
             age.unwrap_or_default()
         );
         let is_said_below = |message: &&String| {
+            // The headline may be a long message cut short.
+            let message = message.trim_end_matches(['…', '.']);
             self.waits_for
                 .iter()
-                .any(|wait| wait.what.contains(*message))
+                .any(|wait| wait.what.contains(message))
         };
         if let Some(message) = self.message.as_ref().filter(|text| !is_said_below(text)) {
             text.push_str(&wrapped(message, "  ", COLUMNS));
@@ -77,7 +79,8 @@ impl Screen {
             }
             None => facts.add("last checkpoint", "none yet"),
         }
-        if let Some(path) = &self.deployment.restore_point {
+        let stopped = self.deployment.restore_point.as_ref();
+        if let Some(path) = stopped.filter(|_| self.state != "Running") {
             facts.add("stopped with", path);
         }
         facts.text
@@ -89,7 +92,12 @@ impl Screen {
             facts.add("wanted", &deployment.wanted);
         }
         if let Some(image) = &deployment.image {
-            facts.add("image", image);
+            let wanted = if deployment.is_current {
+                ""
+            } else {
+                " (wanted)"
+            };
+            facts.add("image", &format!("{image}{wanted}"));
         }
         if let Some(revision) = &deployment.revision {
             let good = if deployment.is_good {
@@ -153,7 +161,8 @@ impl Screen {
     fn conditions_text(&self, now: Timestamp) -> String {
         let worth = |condition: &&ConditionView| {
             let usually_true = USUALLY_TRUE.contains(&condition.condition_type.as_str());
-            usually_true || condition.status != "False"
+            let is_known = condition.reason != "Unknown";
+            (usually_true || condition.status != "False") && is_known
         };
         let is_usual = |condition: &&ConditionView| {
             let usually_true = USUALLY_TRUE.contains(&condition.condition_type.as_str());
@@ -238,7 +247,10 @@ impl Screen {
                 savepoint.state.clone(),
                 age_cell(savepoint.created, now),
                 cell(size.map(bytes)),
-                cell(savepoint.path.clone().or_else(|| savepoint.message.clone())),
+                cell(savepoint.path.clone().or_else(|| {
+                    let message = savepoint.message.as_ref();
+                    message.map(|message| one_line(message, COLUMNS))
+                })),
             ]
         });
         let head = ["NAME", "STATE", "AGE", "SIZE", "PATH"];

@@ -11,6 +11,8 @@ pub struct DeploymentView {
     pub wanted: String,
     /// Image of the spec.
     pub image: Option<String>,
+    /// Whether the spec is that of the revision that runs: no other one is coming or rejected.
+    pub is_current: bool,
     /// Revision that runs, or ran last.
     pub revision: Option<String>,
     /// Whether that has completed the checkpoints that make it good.

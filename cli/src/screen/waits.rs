@@ -53,8 +53,20 @@ pub fn of(gathered: &Gathered, pods: &[PodView]) -> Vec<Wait> {
     waits.extend(faults(job));
 
     waits.extend(progress(job));
-    waits.extend(pods.iter().filter_map(pod));
-    waits.extend(coordinator(&gathered.coordinator));
+    let is_told = |pod: &&PodView| {
+        waits
+            .iter()
+            .any(|wait: &Wait| wait.what.contains(&pod.name))
+    };
+    let untold: Vec<Wait> = pods
+        .iter()
+        .filter(|pod| !is_told(pod))
+        .filter_map(pod)
+        .collect();
+    waits.extend(untold);
+    if !is_over(job) {
+        waits.extend(coordinator(&gathered.coordinator));
+    }
     waits.extend(savepoints(gathered));
     once(waits)
 }
@@ -122,12 +134,15 @@ fn faults(job: &Job) -> Vec<Wait> {
             .hint("set spec.paused to false"),
         );
     }
-    let stuck = [
-        (ConditionType::Valid, "False", "a correct spec"),
-        (ConditionType::Stalled, "True", "you"),
-    ];
-    for (condition, value, who) in stuck {
-        if let Some(condition) = job.condition(condition).filter(|one| one.status == value) {
+    let stalled = job.condition(ConditionType::Stalled);
+    let stalled = stalled.filter(|one| one.status == "True");
+    let invalid = job.condition(ConditionType::Valid);
+    let invalid = invalid.filter(|one| one.status == "False").filter(|one| {
+        // What stalls the job is often that.
+        stalled.is_none_or(|stalled| !stalled.message.contains(&one.message))
+    });
+    for (condition, who) in [(stalled, "you"), (invalid, "a correct spec")] {
+        if let Some(condition) = condition {
             let what = format!("{who}: {} ({})", condition.message, condition.reason);
             waits.push(Wait::new(what, Some(condition.last_transition_time.0)));
         }
@@ -199,6 +214,12 @@ fn step(job: &Job, upgrade: &UpgradeStatus) -> Wait {
     }
 }
 
+/// Whether the job is suspended or complete, as it should be.
+fn is_over(job: &Job) -> bool {
+    let over = [ConditionType::Suspended, ConditionType::Completed];
+    job.is_observed() && over.into_iter().any(|over| job.has(over, "True"))
+}
+
 /// What goes on by itself.
 fn progress(job: &Job) -> Vec<Wait> {
     let going = [
@@ -207,8 +228,7 @@ fn progress(job: &Job) -> Vec<Wait> {
         (ConditionType::Audit, "False"),
     ];
     let mut waits: Vec<Wait> = work(job).into_iter().collect();
-    let is_over = [ConditionType::Suspended, ConditionType::Completed];
-    if is_over.into_iter().any(|over| job.has(over, "True")) && job.is_observed() {
+    if is_over(job) {
         return waits;
     }
     for (condition, value) in going {

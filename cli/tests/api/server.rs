@@ -1,7 +1,7 @@
 //! An HTTP server that gives recorded answers of a Kubernetes API server and remembers what it
 //! was asked. Not a cluster: what a real one does is tested by the suites that start one.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
