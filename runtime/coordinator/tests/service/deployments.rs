@@ -349,3 +349,28 @@ async fn a_worker_that_leaves_takes_nothing_with_it() {
     });
     assert_eq!(completed.count(), 2);
 }
+
+#[tokio::test]
+async fn a_lost_transaction_is_shown_and_stays_so_over_restarts() {
+    let scenario = deployed(7);
+    let running = scenario.start(Restore::Latest);
+    let worker = scenario.worker("a", 2, &running).await;
+    running.wait_for_checkpoints(1).await;
+    scenario.ledger().unreachable = true;
+    scenario.uncommitted().await;
+    running.crash().await;
+    drop(worker);
+    {
+        let mut ledger = scenario.ledger();
+        ledger.unreachable = false;
+        ledger.transactions.clear();
+    }
+    for _ in 0..2 {
+        let running = scenario.start(Restore::Latest);
+        let snapshot = running.wait_for_state(JobState::Failed).await;
+        let failure = snapshot.job.last_failure.clone().unwrap();
+        assert_eq!(failure.code, ErrorCode::KafkaTransactionLost);
+        assert_eq!(failure.kind, ErrorKind::DataLoss);
+        running.crash().await;
+    }
+}

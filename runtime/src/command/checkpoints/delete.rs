@@ -1,7 +1,7 @@
 //! `millstream checkpoints delete`.
 
 use millstream_checkpoint::disposal::{Disposed, JobDisposal, delete_job, delete_savepoint};
-use millstream_checkpoint::{Holder, Storage, StorageOptions};
+use millstream_checkpoint::{Error, Holder, Storage, StorageOptions};
 use millstream_types::clock::SystemClock;
 use millstream_types::{Clock, Failure, JobId};
 
@@ -36,7 +36,14 @@ pub(super) async fn main(options: &DeleteOptions) -> Result<Exit, Failure> {
     };
     let storage = Storage::open(storage, &storage_options).await?;
     let now = SystemClock::default().now();
-    let disposed = delete_job(&storage, &disposal, now).await?;
+    let disposed = match delete_job(&storage, &disposal, now).await {
+        Ok(disposed) => disposed,
+        Err(error @ Error::Superseded { .. }) => {
+            Exit::failed(&error.into());
+            return Ok(Exit::Invalid);
+        }
+        Err(error) => return Err(error.into()),
+    };
     if disposed.uncommitted > 0 {
         tracing::warn!(
             %job,
