@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millstream_tests::kubernetes::flow::Flow;
-use millstream_tests::kubernetes::stage::{Stage, condition, holds, message, text};
+use millstream_tests::kubernetes::stage::{DEADLINE, Stage, condition, holds, message, text};
 use millstream_tests::tools;
 use millstream_tests::wait::poll_until;
 use serde_json::{Value, json};
@@ -49,9 +49,10 @@ fn a01_a_job_that_is_applied_becomes_ready_and_every_order_arrives_exactly_once(
     stage.kubectl().run(&wait).expect_success();
     flow.wait_for_more("by the ready job");
 
-    let job = stage.job("orders");
+    let job = stage.wait_for_job("orders", "its pods are ready too", DEADLINE, |job| {
+        job["status"]["workers"]["summary"] == json!("2/2")
+    });
     assert_eq!(job["status"]["state"], json!("Running"), "{job:#}");
-    assert_eq!(job["status"]["workers"]["summary"], json!("2/2"), "{job:#}");
     assert_eq!(job["status"]["replicas"], json!(2), "{job:#}");
     assert!(
         holds(&job, "Valid", "True") && holds(&job, "CheckpointHealthy", "True"),
@@ -91,6 +92,12 @@ fn a02_every_field_is_described_and_lists_show_what_counts() {
 
     stage.apply(&stage.generated("counted", None));
     stage.wait_ready("counted");
+    stage.wait_for_job(
+        "counted",
+        "its worker's pod is ready too",
+        DEADLINE,
+        |job| job["status"]["workers"]["summary"] == json!("1/1"),
+    );
     let listed = kubectl.run(&["get", "sj"]).expect_success();
     let header = listed.lines().next().unwrap_or_default();
     for column in [

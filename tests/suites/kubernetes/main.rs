@@ -7,7 +7,8 @@
 //! deployment to its deletion, [`upgrade`] how a change is brought in and how a bad one is kept
 //! out, [`faults`] what dies meanwhile, [`crash`] the operator that dies at every write,
 //! [`savepoints`] the second kind, [`tenancy`] several operators, namespaces and managers,
-//! [`chart`] the operator as the chart installs it, [`figures`] what is measured.
+//! [`chart`] the operator as the chart installs it, [`plugin`] `kubectl streamjob` on a job that
+//! lives, [`figures`] what is measured.
 
 mod chart;
 mod contract;
@@ -15,6 +16,7 @@ mod crash;
 mod faults;
 mod figures;
 mod lifecycle;
+mod plugin;
 mod savepoints;
 mod tenancy;
 mod upgrade;
