@@ -13,7 +13,7 @@ export KUBECONFIG=${MILLSTREAM_CLUSTER:-/var/lib/millstream-cluster}/admin.kubec
 cd "$ROOT"
 tools/packages.sh
 tools/kubernetes.sh
-cargo build --locked -p millstream-operator
+cargo build --locked -p millstream-operator -p millstream-cli
 if ! kubectl get --raw /readyz --request-timeout=5s >/dev/null 2>&1; then
   trap 'tools/cluster.sh down' EXIT
   tools/cluster.sh up 1
