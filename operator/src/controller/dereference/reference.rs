@@ -31,7 +31,7 @@ pub(super) async fn source(
     }
     if let Some(name) = from.job {
         let api = Api::<StreamJob>::namespaced(client.clone(), namespace);
-        return Ok(job(&name, api.get_opt(&name).await?));
+        return Ok(job(&name, namespace, api.get_opt(&name).await?));
     }
     Ok(Err("`spec.restore.from` names nothing".to_owned()))
 }
@@ -52,14 +52,20 @@ fn savepoint(name: &str, found: Option<StreamSavepoint>) -> Result<String, Strin
     }
 }
 
-fn job(name: &str, found: Option<StreamJob>) -> Result<String, String> {
+/// A job at rest is where its savepoint says. One that runs is its folder in the store, which the
+/// runtime takes for its newest checkpoint: any single one is soon swept.
+fn job(name: &str, namespace: &str, found: Option<StreamJob>) -> Result<String, String> {
     let found = found.ok_or_else(|| {
         format!("Waits for the StreamJob {name}, which `spec.restore.from` names; create it, or name another one")
     })?;
     let status = found.status.unwrap_or_default();
     let at_rest = status.deployed.is_none();
-    let resting = status.restore_point.filter(|_| at_rest);
-    resting
-        .or_else(|| status.checkpoint.map(|checkpoint| checkpoint.path))
-        .ok_or_else(|| format!("Waits for the first checkpoint of the StreamJob {name}"))
+    if let Some(point) = status.restore_point.filter(|_| at_rest) {
+        return Ok(point);
+    }
+    if status.checkpoint.is_none() {
+        return Err(format!("Waits for the first checkpoint of the StreamJob {name}"));
+    }
+    let storage = found.spec.checkpoint.storage;
+    Ok(format!("{}/{namespace}/{name}", storage.trim_end_matches('/')))
 }
