@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use millstream_tests::kubernetes::flow::Flow;
-use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, message, text};
+use millstream_tests::kubernetes::operator::Operator;
+use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, make_namespace, message, text};
 use millstream_tests::wait::{pause, wait_until};
 use serde_json::json;
 
@@ -277,7 +278,18 @@ fn a32_a_job_that_is_deleted_while_a_savepoint_is_taken_goes_and_the_savepoint_t
 #[test]
 fn a33_a_namespace_with_jobs_and_savepoints_is_gone_within_a_minute() {
     let _shared = shared();
-    let stage = Stage::new("a33");
+    // The operator lives elsewhere, with rights that do not go with the namespace.
+    let mut gate = None;
+    let mut home = String::new();
+    let stage = Stage::with_operator("a33", |cluster, namespace, scratch| {
+        let (server, address) = cluster.gate(None);
+        gate = Some(server);
+        home = format!("{namespace}-operator");
+        make_namespace(cluster, &home);
+        Operator::prepare(&address, &[&home, namespace], scratch.path(), "operator")
+    });
+    stage.operator.run();
+    stage.operator.wait_until_ready();
     let keep = stage.generated("keep", None);
     stage.apply(
         &keep
@@ -307,6 +319,8 @@ fn a33_a_namespace_with_jobs_and_savepoints_is_gone_within_a_minute() {
             .is_none()
     });
     let took = started.elapsed();
+    stage.api().delete(&format!("/api/v1/namespaces/{home}"));
+    drop(gate);
     println!("a33: the namespace was gone after {took:?}");
     assert!(took < Duration::from_mins(1), "{took:?}");
 }
