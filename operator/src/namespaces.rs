@@ -16,10 +16,11 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use kube::api::ObjectMeta;
 use kube::core::{DynamicObject, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::controller::{Config, Error, ReconcileRequest};
+use kube::runtime::reflector::Store;
 use kube::runtime::{applier, reflector, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -148,22 +149,34 @@ pub async fn control<K: Reconciled>(
     let noted = Arc::clone(&work);
     let requests = stream::select_all(requests)
         .inspect_ok(move |request| noted.waiting.add(&request.obj_ref))
-        .take_until(stop.cancelled_owned());
+        .take_until(stop.clone().cancelled_owned());
     let config = Config::default().concurrency(limits.reconciles_max);
-    applier(
+    let results = applier(
         Work::reconcile,
         Work::retry,
         Arc::clone(&work),
-        store,
+        store.clone(),
         requests,
         config,
-    )
-    .for_each(|result| {
+    );
+    let worked = results.for_each(|result| {
         // Errors of reconciles and watches are dealt with where they happen.
         if let Err(Error::ObjectNotFound(gone)) = result {
             work.waiting.remove(gone.namespace.as_deref(), &gone.name);
         }
         futures::future::ready(())
-    })
-    .await;
+    });
+    tokio::select! {
+        () = worked => {}
+        // The applier of a namespace that cannot be watched never begins, and so never ends.
+        () = stopped_before_begun(&stop, &store) => {}
+    }
+}
+
+/// Ends when it is time to stop, if the store was never filled until then.
+async fn stopped_before_begun<K: Reconciled>(stop: &CancellationToken, store: &Store<Meta<K>>) {
+    stop.cancelled().await;
+    if store.wait_until_ready().now_or_never().is_some() {
+        futures::future::pending::<()>().await;
+    }
 }

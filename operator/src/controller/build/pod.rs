@@ -213,7 +213,7 @@ pub(super) fn label(metadata: &mut ObjectMeta, key: &str, value: &str) {
 pub(super) fn probe(container: &mut Container, ready: &str) {
     container.startup_probe = Some(http_probe("/healthz", 1, 60));
     container.liveness_probe = Some(http_probe("/healthz", 10, 6));
-    container.readiness_probe = Some(http_probe(ready, 5, 2));
+    container.readiness_probe = Some(http_probe(ready, 2, 3));
 }
 
 fn http_probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
