@@ -180,3 +180,6 @@ async fn stopped_before_begun<K: Reconciled>(stop: &CancellationToken, store: &S
         futures::future::pending::<()>().await;
     }
 }
+
+#[cfg(test)]
+mod tests;
