@@ -9,6 +9,7 @@ mod apply;
 pub mod build;
 pub mod decide;
 pub mod dereference;
+pub mod digest;
 pub mod memory;
 pub mod observe;
 pub mod revision;
@@ -97,7 +98,7 @@ pub async fn reconcile(object: DynamicObject, context: &Context) -> Result<Next,
         now: now(context),
     };
     let decision = decide(&inputs);
-    match carry_out(&facts, &inputs, decision, context).await {
+    match Box::pin(carry_out(&facts, &inputs, decision, context)).await {
         // Somebody else has written the resource meanwhile: what was decided may be wrong.
         Err(ReconcileError::Api(kube::Error::Api(status))) if status.code == 409 => {
             tracing::debug!(job = facts.name(), "overtaken by another write");
@@ -150,7 +151,7 @@ async fn carry_out(
     let mut news = false;
     if !decision.hands_off && !applier.pausing() {
         if kept {
-            applier.objects(&decision, wanted).await?;
+            Box::pin(applier.objects(&decision, wanted)).await?;
         }
         news = applier.settle();
     }

@@ -5,6 +5,8 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder};
 use millstream_crds::Reason;
 
+use crate::controller::digest;
+
 /// Longest note of an event, bytes: the API server refuses longer ones.
 const NOTE_BYTES_MAX: usize = 1_000;
 
@@ -51,13 +53,19 @@ pub async fn publish(recorder: &Recorder, about: &ObjectReference, notices: &[No
             },
             reason: notice.reason.as_str().to_owned(),
             note: Some(cut(&notice.message)),
-            action: "Reconcile".to_owned(),
+            action: action(notice),
             secondary: None,
         };
         if let Err(error) = recorder.publish(&event, about).await {
             tracing::warn!(%error, reason = event.reason, "an event could not be written");
         }
     }
+}
+
+/// The recorder takes events of one reason and action for the same one that happens again, and
+/// drops the note of the later ones. Another note is another event.
+fn action(notice: &Notice) -> String {
+    format!("Reconcile-{}", digest::of(&notice.message, 4))
 }
 
 fn cut(text: &str) -> String {

@@ -8,9 +8,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ObjectMeta;
 use millstream_crds::{StreamJob, StreamJobSpec};
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::build::names::{LABEL_REVISION, Names, Role};
+use super::digest;
 
 /// Keys of the spec that a revision does not cover.
 const NOT_COVERED: [&str; 7] = [
@@ -59,14 +59,10 @@ impl Revision {
         Ok(Self::new(names, covered(spec)?))
     }
 
-    fn new(names: &Names, covered: Value) -> Self {
-        // serde_json writes maps in the order of their keys, so equal specs have equal texts.
-        let digest = Sha256::digest(covered.to_string().as_bytes());
-        let hash: String = digest
-            .iter()
-            .take(5)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+    fn new(names: &Names, mut covered: Value) -> Self {
+        // In the order of their keys, so that equal specs have equal texts.
+        covered.sort_all_objects();
+        let hash = digest::of(&covered.to_string(), 5);
         Self {
             name: names.revision(&hash),
             hash,

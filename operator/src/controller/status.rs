@@ -22,19 +22,19 @@ use situation::Situation;
 
 /// Everything that the status is made of.
 #[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
+pub(super) struct View<'a> {
     /// What was decided on.
-    pub inputs: &'a Inputs<'a>,
+    pub(super) inputs: &'a Inputs<'a>,
     /// What was decided.
-    pub status: &'a StreamJobStatus,
+    pub(super) status: &'a StreamJobStatus,
     /// Spec of the revision that is deployed.
-    pub running: Option<&'a StreamJobSpec>,
+    pub(super) running: Option<&'a StreamJobSpec>,
     /// Why objects could not be applied.
-    pub trouble: Option<&'a Trouble>,
+    pub(super) trouble: Option<&'a Trouble>,
 }
 
 /// Completes a status.
-pub fn completed(view: &View<'_>) -> StreamJobStatus {
+pub(super) fn completed(view: &View<'_>) -> StreamJobStatus {
     let situation = Situation::of(view);
     let inputs = view.inputs;
     let generation = inputs.meta.generation.unwrap_or_default();

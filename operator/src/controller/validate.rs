@@ -15,10 +15,10 @@ use millstream_crds::StreamJobSpec;
 use millstream_crds::stream_job::{RestorePolicy, RestoreSpec};
 use millstream_types::duration::KubeDuration;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::build::names::Names;
 use super::build::pod::CONFIG_DIRECTORY;
+use super::digest;
 use super::revision::{self, Revision};
 
 /// Shortest interval of periodic savepoints.
@@ -192,25 +192,18 @@ fn wanted_revision(asked: &Asked<'_>, spec: &StreamJobSpec) -> Result<Revision, 
     let same = current
         .chain(asked.known)
         .find(|known| known.is_asked_by(spec));
-    match same {
-        Some(revision) => Ok(revision.clone()),
-        None => {
-            let names = Names::of_name(asked.meta.name.as_deref().unwrap_or_default());
-            Revision::wanted(&names, spec)
-        }
+    if let Some(revision) = same {
+        return Ok(revision.clone());
     }
+    let names = Names::of_name(asked.meta.name.as_deref().unwrap_or_default());
+    Revision::wanted(&names, spec)
 }
 
 /// Hash of what `spec.restore` asks for: whether state may be dropped does not make it another
 /// wish.
 fn restore_hash(restore: &RestoreSpec) -> String {
     let text = json!({ "policy": restore.policy, "from": restore.from }).to_string();
-    let digest = Sha256::digest(text.as_bytes());
-    digest
-        .iter()
-        .take(5)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    digest::of(&text, 5)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ impl Applier<'_> {
     ) -> Result<(), ReconcileError> {
         let deleting = self.facts.meta.deletion_timestamp.is_some();
         if !deleting {
-            self.running(decision, wanted).await?;
+            Box::pin(self.running(decision, wanted)).await?;
             if let Some(check) = &decision.preflight {
                 self.preflight(check, wanted).await?;
             }

@@ -8,10 +8,10 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sha2::{Digest as _, Sha256};
 
 use super::Applier;
 use crate::controller::build::names::FIELD_MANAGER;
+use crate::controller::digest;
 use crate::controller::memory::Applied;
 
 /// How long an object that is not read is trusted to be as it was applied.
@@ -107,7 +107,5 @@ pub(super) fn version<K: Resource>(object: &K) -> String {
 }
 
 fn digest<K: Serialize>(object: &K) -> String {
-    let text = serde_json::to_string(object).unwrap_or_default();
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    digest::of(&serde_json::to_string(object).unwrap_or_default(), 32)
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use millstream_crds::Reason;
 use millstream_crds::status::UpgradeStatus;
 
-use super::upgrade::name;
 use super::{Machine, RuntimeRequest, SOON};
 use crate::controller::observe::{Runtime, SavepointSeen};
 use crate::events::Notice;
@@ -155,7 +154,7 @@ impl Machine<'_> {
         self.status_mut().restore_point = point;
         self.tell(Notice::normal(
             Reason::Deploying,
-            format!("deploys {} from {restore}", name(&Some(to.clone()))),
+            format!("deploys {to} from {restore}"),
         ));
         let hash = upgrade.restore_hash.clone();
         self.deploy(&to, restore, Some(upgrade), hash);

@@ -46,8 +46,8 @@ impl Machine<'_> {
             Reason::Preflight,
             format!(
                 "checks {}; {} runs on",
-                name(&upgrade.to),
-                name(&upgrade.from)
+                name(upgrade.to.as_ref()),
+                name(upgrade.from.as_ref())
             ),
         ));
         self.enter(upgrade);
@@ -83,8 +83,14 @@ impl Machine<'_> {
             TaskSeen::Waiting(Some(problem)) if is_hopeless(problem, waited) => {
                 self.reject(&upgrade, Reason::PreflightFailed, problem.message.clone());
             }
-            TaskSeen::Absent | TaskSeen::Waiting(_) if waited > self.progress_deadline() => {
-                let message = format!("its check did not end within {}s", waited.as_secs());
+            seen @ (TaskSeen::Absent | TaskSeen::Waiting(_))
+                if waited > self.progress_deadline() =>
+            {
+                let why = match seen {
+                    TaskSeen::Waiting(Some(problem)) => format!(": {}", problem.message),
+                    _ => String::new(),
+                };
+                let message = format!("its check did not end within {}s{why}", waited.as_secs());
                 self.reject(&upgrade, Reason::PreflightFailed, message);
             }
             TaskSeen::Absent | TaskSeen::Waiting(_) => {}
@@ -117,7 +123,7 @@ impl Machine<'_> {
                 format!(
                     "{to} passed its check and waits for the annotation \
                      {ANNOTATION_APPROVE}={to}",
-                    to = name(&upgrade.to)
+                    to = name(upgrade.to.as_ref())
                 ),
             ));
             let since = self.now();
@@ -180,7 +186,10 @@ impl Machine<'_> {
         let savepoint = format!("upgrade-{}", self.millis());
         self.tell(Notice::normal(
             Reason::TakingSavepoint,
-            format!("stops {} with savepoint {savepoint}", name(&upgrade.from)),
+            format!(
+                "stops {} with savepoint {savepoint}",
+                name(upgrade.from.as_ref())
+            ),
         ));
         let since = self.now();
         self.enter(UpgradeStatus {
@@ -198,7 +207,7 @@ impl Machine<'_> {
 
     /// Gives a revision up; what runs is left alone.
     pub(super) fn reject(&mut self, upgrade: &UpgradeStatus, reason: Reason, message: String) {
-        let revision = name(&upgrade.to).to_owned();
+        let revision = name(upgrade.to.as_ref()).to_owned();
         self.tell(Notice::warning(reason, format!("{revision}: {message}")));
         let rejected = RejectedStatus {
             revision,
@@ -222,14 +231,12 @@ impl Machine<'_> {
 }
 
 /// The name of a revision, for sentences.
-pub(super) fn name(revision: &Option<String>) -> &str {
-    revision.as_deref().unwrap_or("the job")
+pub(super) fn name(revision: Option<&String>) -> &str {
+    revision.map_or("the job", String::as_str)
 }
 
 fn is_hopeless(problem: &Problem, waited: Duration) -> bool {
-    problem.kind.is_final()
-        || matches!(problem.kind, ProblemKind::ImagePull | ProblemKind::Crash)
-            && waited > PULL_PATIENCE
+    problem.kind.is_final() || problem.kind == ProblemKind::ImagePull && waited > PULL_PATIENCE
 }
 
 /// What changes, by the report of a preflight.

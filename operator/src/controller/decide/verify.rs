@@ -35,7 +35,7 @@ impl Machine<'_> {
             self.rescale(wish);
         }
         if self.is_good() {
-            return self.finish(upgrade);
+            return self.finish(&upgrade);
         }
         if self.gave_up() || self.wish().is_some_and(|wish| self.is_rejected(wish)) {
             return self.look_again(STEADY);
@@ -66,14 +66,14 @@ impl Machine<'_> {
             && self.runtime().is_some_and(noted::completed_while_running)
     }
 
-    fn finish(&mut self, upgrade: UpgradeStatus) {
+    fn finish(&mut self, upgrade: &UpgradeStatus) {
         let revision = self.status().revision.clone();
         if let Some(revision) = &revision
             && let Some(entry) = self.revision_entry(revision)
         {
             entry.good = true;
         }
-        let rolled_back = self.rolling_back(&upgrade);
+        let rolled_back = self.rolling_back(upgrade);
         let status = self.status_mut();
         status.upgrade = None;
         if !rolled_back {
@@ -88,7 +88,10 @@ impl Machine<'_> {
         }
         self.tell(Notice::normal(
             Reason::Deployed,
-            format!("{} runs and has completed its checkpoints", name(&revision)),
+            format!(
+                "{} runs and has completed its checkpoints",
+                name(revision.as_ref())
+            ),
         ));
         self.look_again(STEADY);
     }
@@ -169,7 +172,7 @@ impl Machine<'_> {
         let bad = upgrade.to.clone();
         let restore = self.rollback_restore(&upgrade);
         self.status_mut().rejected = Some(RejectedStatus {
-            revision: name(&bad).to_owned(),
+            revision: name(bad.as_ref()).to_owned(),
             generation: self.generation(),
             reason: reason.as_str().to_owned(),
             message: message.clone(),
@@ -180,7 +183,7 @@ impl Machine<'_> {
             Reason::RolledBack,
             format!(
                 "{} does not work: {message}. Goes back to {target} from {restore}",
-                name(&bad)
+                name(bad.as_ref())
             ),
         ));
         let back = UpgradeStatus {

@@ -64,8 +64,13 @@ fn job(name: &str, namespace: &str, found: Option<StreamJob>) -> Result<String, 
         return Ok(point);
     }
     if status.checkpoint.is_none() {
-        return Err(format!("Waits for the first checkpoint of the StreamJob {name}"));
+        return Err(format!(
+            "Waits for the first checkpoint of the StreamJob {name}"
+        ));
     }
     let storage = found.spec.checkpoint.storage;
-    Ok(format!("{}/{namespace}/{name}", storage.trim_end_matches('/')))
+    Ok(format!(
+        "{}/{namespace}/{name}",
+        storage.trim_end_matches('/')
+    ))
 }

@@ -67,10 +67,13 @@ fn seen(facts: &Dereferenced, task: &Job) -> TaskSeen {
     TaskSeen::Waiting(problem(facts, &own, &name))
 }
 
+/// Why its pods do not start. How they end is for the job to judge.
 fn problem(facts: &Dereferenced, own: &[&Pod], task: &str) -> Option<Problem> {
+    let ended = |kind| matches!(kind, ProblemKind::InvalidJob | ProblemKind::Crash);
     let of_pods = own
         .iter()
-        .find_map(|pod| pods::problem_of(pod, facts.warnings.get(&pod.name_any())));
+        .filter_map(|pod| pods::problem_of(pod, facts.warnings.get(&pod.name_any())))
+        .find(|problem| !ended(problem.kind));
     of_pods.or_else(|| {
         facts.warnings.get(task).map(|message| Problem {
             kind: ProblemKind::NotCreated,

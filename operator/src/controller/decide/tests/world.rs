@@ -55,6 +55,10 @@ pub(in crate::controller) struct Chain {
     newest: Option<(u64, u64, Timestamp)>,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one thing that can go wrong"
+)]
 pub(in crate::controller) struct World {
     pub(in crate::controller) now: Timestamp,
     pub(in crate::controller) meta: ObjectMeta,
