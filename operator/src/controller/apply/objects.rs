@@ -187,7 +187,8 @@ impl Applier<'_> {
             return Ok(());
         };
         let spec = revision.spec(1).map_err(ReconcileError::Revision)?;
-        let object = disposal::of_job(&self.job(&spec));
+        let deployment = decision.status.deployment;
+        let object = disposal::of_job(&self.job(&spec), &self.facts.owner, deployment);
         self.task(object).await
     }
 }

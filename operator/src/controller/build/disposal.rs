@@ -79,8 +79,9 @@ impl Disposal<'_> {
 }
 
 /// The job that deletes the checkpoints of a `StreamJob` that is being deleted; its savepoints
-/// stay.
-pub fn of_job(job: &StreamJob) -> Job {
+/// stay. It refuses if the chain belongs to another `owner` or to a newer deployment, such as
+/// that of a job that was created again meanwhile.
+pub fn of_job(job: &StreamJob, owner: &str, deployment: Option<i64>) -> Job {
     let names = Names::of(job);
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let namespace = job.metadata.namespace.as_deref();
@@ -92,7 +93,7 @@ pub fn of_job(job: &StreamJob) -> Job {
         runtime: Runtime::of(&job.spec),
         options: &job.spec.coordinator,
     };
-    let arguments = [
+    let mut arguments = [
         "checkpoints",
         "delete",
         "--job",
@@ -100,6 +101,13 @@ pub fn of_job(job: &StreamJob) -> Job {
         namespace.unwrap_or("default"),
         name,
         "--keep-savepoints",
-    ];
-    disposal.job(arguments.map(str::to_owned).to_vec())
+        "--identity",
+        owner,
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    if let Some(deployment) = deployment {
+        arguments.extend(["--deployment".to_owned(), deployment.to_string()]);
+    }
+    disposal.job(arguments)
 }

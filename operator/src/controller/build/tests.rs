@@ -43,7 +43,7 @@ fn blueprint(job: &StreamJob) -> Blueprint<'_> {
 }
 
 fn disposal(job: &StreamJob) -> k8s_openapi::api::batch::v1::Job {
-    disposal::of_job(job)
+    disposal::of_job(job, "uid-of-shop", Some(1_780_000_000_000))
 }
 
 /// Every pod that is ever made for a job.
@@ -350,7 +350,8 @@ fn checkpoints_are_deleted_with_the_job_and_savepoints_stay() {
         .unwrap();
     assert_eq!(
         pod.containers[0].args.as_ref().unwrap().join(" "),
-        "checkpoints delete --job s3://state/jobs shop orders --keep-savepoints"
+        "checkpoints delete --job s3://state/jobs shop orders --keep-savepoints \
+         --identity uid-of-shop --deployment 1780000000000"
     );
 }
 
