@@ -7,15 +7,17 @@ use hyper::{Request, Response};
 use kube::client::Body;
 use millstream_crds::StreamSavepoint;
 use millstream_types::clock::SystemClock;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tower::Service;
 
 use super::*;
 use crate::metrics::Metrics;
 
-/// An API server that allows nothing.
-#[derive(Clone)]
-struct Forbidding;
+/// An API server that allows nothing and says what it was asked for.
+struct Forbidding {
+    asked: mpsc::Sender<String>,
+}
 
 impl Service<Request<Body>> for Forbidding {
     type Response = Response<Body>;
@@ -26,7 +28,10 @@ impl Service<Request<Body>> for Forbidding {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.asked
+            .try_send(request.uri().path().to_owned())
+            .unwrap();
         let status = serde_json::json!({
             "kind": "Status", "apiVersion": "v1", "status": "Failure",
             "code": 403, "reason": "Forbidden", "message": "not yours",
@@ -40,9 +45,10 @@ impl Service<Request<Body>> for Forbidding {
 
 #[tokio::test]
 async fn a_forbidden_namespace_shows_is_tried_again_and_does_not_keep_the_operator() {
+    let (asked, mut requests) = mpsc::channel(100);
     let metrics = Arc::new(Metrics::new());
     let clock = Arc::new(SystemClock::default());
-    let client = Client::new(Forbidding, "default");
+    let client = Client::new(Forbidding { asked }, "default");
     let context = Context::new(client, Arc::clone(&metrics), clock, "me");
     let stop = CancellationToken::new();
     let scope = Scope::Namespace("closed".to_owned());
@@ -50,18 +56,21 @@ async fn a_forbidden_namespace_shows_is_tried_again_and_does_not_keep_the_operat
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(controller);
 
-    let line =
-        r#"watch_errors_total{namespace="closed",kind="StreamSavepoint",reason="forbidden"}"#;
-    let again = async {
-        while !metrics.encode().contains(&format!("{line} 2")) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(Duration::from_secs(30), again)
-        .await
-        .expect("it is tried again");
+    // A third request means that two refusals have been dealt with.
+    let mut savepoints = 0;
+    while savepoints < 3 {
+        let path = timeout(Duration::from_secs(30), requests.recv()).await;
+        let path = path.expect("it is tried again").unwrap();
+        savepoints += i32::from(path.ends_with("/streamsavepoints"));
+    }
+    let text = metrics.encode();
+    let errors =
+        r#"watch_errors_total{namespace="closed",kind="StreamSavepoint",reason="forbidden"} "#;
+    let (_, after) = text.split_once(errors).expect("refusals are counted");
+    let (count, _) = after.split_once('\n').unwrap();
+    assert!(count.parse::<u32>().unwrap() >= 2, "{text}");
     let watched = r#"controller_watched{namespace="closed",kind="StreamSavepoint"} 0"#;
-    assert!(metrics.encode().contains(watched));
+    assert!(text.contains(watched), "{text}");
     stop.cancel();
     let ended = timeout(Duration::from_secs(5), tasks.join_next()).await;
     assert!(matches!(ended, Ok(Some(Ok(())))), "{ended:?}");
