@@ -202,8 +202,9 @@ fn wanted_revision(asked: &Asked<'_>, spec: &StreamJobSpec) -> Result<Revision, 
 /// Hash of what `spec.restore` asks for: whether state may be dropped does not make it another
 /// wish.
 fn restore_hash(restore: &RestoreSpec) -> String {
-    let text = json!({ "policy": restore.policy, "from": restore.from }).to_string();
-    digest::of(&text, 5)
+    let mut asked = json!({ "policy": restore.policy, "from": restore.from });
+    asked.sort_all_objects();
+    digest::of(&asked.to_string(), 5)
 }
 
 #[cfg(test)]

@@ -26,11 +26,11 @@ impl Applier<'_> {
         if !deleting {
             Box::pin(self.running(decision, wanted)).await?;
             if let Some(check) = &decision.preflight {
-                self.preflight(check, wanted).await?;
+                Box::pin(self.preflight(check, wanted)).await?;
             }
         }
         if decision.disposal {
-            self.disposal(decision, wanted).await?;
+            Box::pin(self.disposal(decision, wanted)).await?;
         }
         self.prune(decision).await?;
         Ok(())

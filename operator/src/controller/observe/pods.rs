@@ -135,8 +135,12 @@ fn problem_of_container(container: &ContainerStatus) -> Option<(ProblemKind, Str
         }
         "CrashLoopBackOff" => {
             let last = container.last_state.as_ref();
-            let last = last.and_then(|last| last.terminated.as_ref());
-            Some(last.map_or((ProblemKind::Crash, text), last_words))
+            match last.and_then(|last| last.terminated.as_ref()) {
+                // It has ended because its job had, and starts again for the next one.
+                Some(ended) if ended.exit_code == 0 => None,
+                Some(ended) => Some(last_words(ended)),
+                None => Some((ProblemKind::Crash, text)),
+            }
         }
         _ => None,
     }

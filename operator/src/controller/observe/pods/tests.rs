@@ -118,3 +118,10 @@ fn a_deployment_whose_pods_are_refused_says_why() {
         "deployment orders-workers: exceeded quota: small"
     );
 }
+
+#[test]
+fn a_worker_that_ended_with_its_job_has_no_problem() {
+    let ended = json!({"terminated": {"exitCode": 0, "reason": "Completed"}});
+    let looping = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+    assert_eq!(kind(&container(&looping, &ended)), None);
+}
