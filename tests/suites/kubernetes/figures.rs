@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use millstream_tests::kubernetes::GROUP;
 use millstream_tests::kubernetes::flow::Flow;
-use millstream_tests::kubernetes::stage::Stage;
+use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds};
 use millstream_tests::wait::pause;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::alone;
 
@@ -47,9 +47,15 @@ fn figures_of_one_job() {
     flow.wait_for_more("before the measurements");
     let mut upgrades = Vec::new();
     for round in 0..ROUNDS {
+        let old = stage.job("orders")["status"]["revision"].clone();
         let gap = flow.gap_during(|| {
             stage.change("orders", &json!({"checkpoint": {"retained": 4 + round}}));
-            stage.wait_ready("orders");
+            stage.wait_for_job("orders", "the upgrade has ended", DEADLINE, |job| {
+                job["status"]["revision"] != old
+                    && job["status"]["upgrade"].is_null()
+                    && holds(job, "Ready", "True")
+            });
+            flow.wait_for_more("after the upgrade");
         });
         upgrades.push(gap);
     }
@@ -60,13 +66,16 @@ fn figures_of_one_job() {
     for role in ["worker", "coordinator"] {
         let mut kills = Vec::new();
         for _ in 0..ROUNDS {
+            let attempt = |job: &Value| job["status"]["attempt"].as_i64();
+            let before = attempt(&stage.job("orders"));
             let gap = flow.gap_during(|| {
                 stage.kill_pods("orders", role);
-                flow.wait_for_more("after a pod was deleted");
-                flow.wait_for_more("once more");
+                stage.wait_for_job("orders", "the next attempt runs", DEADLINE, |job| {
+                    attempt(job) > before && holds(job, "Ready", "True")
+                });
+                flow.wait_for_more("after pods were deleted");
             });
             kills.push(gap);
-            stage.wait_ready("orders");
         }
         print(
             &format!("{role} pods deleted, longest time without committed output"),
