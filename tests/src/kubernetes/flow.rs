@@ -35,11 +35,11 @@ impl Flow {
         Self::start_with_pause(stage, PACE)
     }
 
-    /// As [`start`](Self::start), with ten times as many orders, so that pauses of the output
+    /// As [`start`](Self::start), with five times as many orders, so that pauses of the output
     /// are the job's.
     #[track_caller]
     pub fn start_fast(stage: &Stage) -> Self {
-        Self::start_with_pause(stage, PACE / 10)
+        Self::start_with_pause(stage, PACE / 5)
     }
 
     #[track_caller]
