@@ -42,6 +42,12 @@ pub(super) async fn collect(chain: &mut ClaimedChain, retained: u32) -> Result<C
                 .mark_deletions(chain.attempt, below)
                 .await?;
         }
+        if listing_start(&chain.survey.records).is_none() {
+            // A wipe takes all slots that say which attempts are swept, so from here on every
+            // claim matters again, also those before the remembered start.
+            chain.chain.slots.forget_start().await?;
+            chain.remembered_start = None;
+        }
         // Objects only after the slots that name them.
         let objects = named_only_by(chain, &slots);
         chain.chain.slots.delete(&slots).await?;

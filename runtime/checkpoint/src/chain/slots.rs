@@ -139,6 +139,11 @@ impl Slots {
         door.put(&self.start_key(), sealed.bytes).await
     }
 
+    /// Forgets it: from now on the whole chain is listed.
+    pub(crate) async fn forget_start(&self) -> Result<()> {
+        self.storage.door().delete(&self.start_key()).await
+    }
+
     /// Folder of the objects that say what attempts delete.
     pub(crate) fn marks(&self) -> Key {
         self.folder.child("collected")

@@ -183,3 +183,24 @@ async fn a_job_that_was_created_again_is_not_deleted_by_the_disposal_of_the_old_
     let own = delete_job(&storage, &by(Some(6), Some("new-uid")), NOW).await;
     assert_eq!(own.unwrap().checkpoints, 1);
 }
+
+#[tokio::test]
+async fn a_job_that_had_many_attempts_may_be_created_again_after_its_deletion() {
+    let (_folder, storage) = directory();
+    for id in 1..=4 {
+        let (mut claimed, state) = chain(&storage).claim(holder("a"), NOW).await.unwrap();
+        let swept = state.lingering().last().map_or(Attempt(0), |last| last.0);
+        let permit = claimed.recovery_permit();
+        claimed.restate_commit(permit, swept).await.unwrap();
+        let decided = claimed.decide(manifest(claimed.attempt(), id)).await;
+        decided.map(drop).unwrap();
+        // So that older claims are not listed any more.
+        claimed.collect_garbage(1).await.unwrap();
+    }
+    let deleted = delete_job(&storage, &everything_of("orders"), NOW).await;
+    assert_eq!(deleted.unwrap().checkpoints, 1);
+    let again = delete_job(&storage, &everything_of("orders"), NOW).await;
+    assert!(again.unwrap().is_nothing());
+    let (claimed, state) = chain(&storage).claim(holder("new"), NOW).await.unwrap();
+    assert_eq!((claimed.attempt(), state.newest), (Attempt(6), None));
+}
