@@ -129,13 +129,15 @@ impl Candidate {
             .is_some_and(|renewed| now.saturating_sub(renewed) < self.terms.renew_deadline)
     }
 
-    /// How long an attempt may take: until we do not act any more, or as long as a renewal may.
+    /// How long an attempt may take: until we do not act any more, but never so long that a
+    /// single request which hangs leaves no time for another.
     pub fn patience(&self, now: Duration) -> Duration {
         let end = self
             .renewed_at
             .unwrap_or(now)
             .saturating_add(self.terms.renew_deadline);
-        end.saturating_sub(now).max(Duration::from_millis(1))
+        let left = end.saturating_sub(now);
+        left.clamp(Duration::from_millis(1), self.terms.renew_deadline / 2)
     }
 
     /// Time until the next attempt.

@@ -57,6 +57,7 @@ fn a_leader_renews_and_acts_until_its_deadline_from_the_start_of_the_last_renewa
     assert!(me.acts(secs(109)));
     assert!(!me.acts(secs(110)));
     assert_eq!(me.patience(secs(107)), secs(3));
+    assert_eq!(me.patience(secs(100)), secs(5), "time for another attempt");
 }
 
 #[test]
