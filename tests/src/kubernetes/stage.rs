@@ -238,15 +238,16 @@ impl Stage {
         uids
     }
 
-    /// `kill -9` of the processes of all pods of a role; their containers start again.
+    /// `kill -9` of the processes of all pods of a role; their containers start again. Those of
+    /// the last kill may still wait for that, so it waits for one that runs.
     #[track_caller]
     pub fn kill_processes(&self, job: &str, role: &str) {
-        let pods = self.pods(job, role);
-        let killed: usize = pods
-            .iter()
-            .map(|pod| processes::signal(pod, Signal::KILL))
-            .sum();
-        assert!(killed > 0, "no process of a {role} of {job} runs");
+        let what = format!("a process of a {role} of {job} runs");
+        wait_until(&what, DEADLINE, || {
+            let pods = self.pods(job, role);
+            let killed = pods.iter().map(|pod| processes::signal(pod, Signal::KILL));
+            killed.sum::<usize>() > 0
+        });
     }
 
     /// Deletes all pods of a role at once, without grace; how many.
