@@ -23,7 +23,7 @@ use std::time::Duration;
 use crate::scratch::Scratch;
 use crate::server::{Launch, Server};
 use crate::tools;
-use crate::wait::wait_for;
+use crate::wait::{wait_for, wait_until};
 use api::Api;
 use kubectl::Kubectl;
 
@@ -31,6 +31,9 @@ use kubectl::Kubectl;
 pub const HOST: &str = "10.244.0.1";
 /// Group and version of our kinds.
 pub const GROUP: &str = "millstream.dev/v1alpha1";
+
+/// How long a new definition may take until it is served.
+const ESTABLISHED: Duration = Duration::from_secs(30);
 
 /// A running cluster with our kinds installed.
 #[derive(Debug)]
@@ -84,15 +87,13 @@ impl Kubernetes {
             let file = file.to_string_lossy().into_owned();
             let apply = ["apply", "--server-side", "--force-conflicts", "-f", &file];
             self.kubectl("default").run(&apply).expect_success();
-            let established = format!("crd/{kind}.millstream.dev");
-            self.kubectl("default")
-                .run(&[
-                    "wait",
-                    "--for=condition=Established",
-                    &established,
-                    "--timeout=30s",
-                ])
-                .expect_success();
+            // `kubectl wait` gives up at a definition that has no status yet.
+            let name = format!("{kind}.millstream.dev");
+            let status = "jsonpath={.status.conditions[?(@.type=='Established')].status}";
+            wait_until(&format!("{name} is established"), ESTABLISHED, || {
+                let get = ["get", "crd", &name, "--output", status];
+                self.kubectl("default").run(&get).expect_success() == "True"
+            });
         }
         world::load_images();
     }
