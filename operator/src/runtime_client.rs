@@ -35,7 +35,7 @@ const ANSWER_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// that something is awaited of, shorter than the one between two looks at a job that just runs.
 const IDLE: Duration = Duration::from_secs(3);
 /// Port of a coordinator's REST interface.
-const PORT: u16 = 8081;
+const PORT: u16 = millstream_crds::contract::PORT_COORDINATOR;
 
 /// Why a coordinator could not be asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -15,17 +15,17 @@ pub mod workers;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource as _;
 use kube::api::ObjectMeta;
-use millstream_crds::{StreamJob, StreamJobSpec};
+use millstream_crds::{StreamJob, StreamJobSpec, contract};
 
 use names::{Names, Role};
 
 /// Port of the coordinator's gRPC interface.
 pub const PORT_GRPC: i32 = 6123;
 /// Port of the coordinator's REST interface, metrics and health.
-pub const PORT_REST: i32 = 8081;
+pub const PORT_REST: i32 = contract::PORT_COORDINATOR as i32;
 /// Port of a worker's metrics and health. It has the coordinator's name, `rest`, so that one
 /// `PodMonitor` finds both.
-pub const PORT_WORKER: i32 = 8082;
+pub const PORT_WORKER: i32 = contract::PORT_WORKER as i32;
 
 /// Everything that objects are built from.
 #[derive(Debug, Clone, Copy)]

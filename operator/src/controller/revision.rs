@@ -6,30 +6,18 @@
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ObjectMeta;
+use millstream_crds::contract::{NOT_IN_REVISION, REVISION_SPEC};
 use millstream_crds::{StreamJob, StreamJobSpec};
 use serde_json::{Map, Value, json};
 
 use super::build::names::{LABEL_REVISION, Names, Role};
 use super::digest;
 
-/// Keys of the spec that a revision does not cover.
-const NOT_COVERED: [&str; 7] = [
-    "parallelism",
-    "state",
-    "upgrade",
-    "savepoints",
-    "deletion",
-    "paused",
-    "restore",
-];
-
 /// Keys of the spec that the runtime reads.
 const RUNTIME_KEYS: [&str; 4] = ["operatorChaining", "checkpoint", "restart", "dataflow"];
 
 /// Key of the job file in a revision's config map.
 pub const JOB_FILE: &str = "job.yaml";
-/// Key of the covered spec in a revision's config map.
-const SPEC_FILE: &str = "spec.json";
 
 /// What a user asked for, frozen.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,8 +68,8 @@ impl Revision {
             name: name.clone(),
             reason,
         };
-        let text = map.data.as_ref().and_then(|data| data.get(SPEC_FILE));
-        let text = text.ok_or_else(|| wrong(format!("it has no key {SPEC_FILE}")))?;
+        let text = map.data.as_ref().and_then(|data| data.get(REVISION_SPEC));
+        let text = text.ok_or_else(|| wrong(format!("it has no key {REVISION_SPEC}")))?;
         let covered = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
         let revision = Self::new(names, covered);
         if revision.name == name {
@@ -130,7 +118,7 @@ impl Revision {
         labels.insert(LABEL_REVISION.to_owned(), self.hash.clone());
         let data = [
             (JOB_FILE.to_owned(), self.job_file(job, owner)?),
-            (SPEC_FILE.to_owned(), self.covered.to_string()),
+            (REVISION_SPEC.to_owned(), self.covered.to_string()),
         ];
         Ok(ConfigMap {
             metadata: ObjectMeta {
@@ -151,7 +139,7 @@ impl Revision {
 fn covered(spec: &StreamJobSpec) -> Result<Value, serde_json::Error> {
     let mut covered = serde_json::to_value(spec)?;
     if let Value::Object(keys) = &mut covered {
-        keys.retain(|key, _| !NOT_COVERED.contains(&key.as_str()));
+        keys.retain(|key, _| !NOT_IN_REVISION.contains(&key.as_str()));
     }
     drop_nulls(&mut covered);
     Ok(covered)

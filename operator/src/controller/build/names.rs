@@ -4,23 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use millstream_crds::StreamJob;
+pub use millstream_crds::contract::{ANNOTATION_APPROVE, LABEL_JOB, LABEL_REVISION, LABEL_ROLE};
 use sha2::{Digest as _, Sha256};
 
 /// Field manager of everything that the operator applies.
 pub const FIELD_MANAGER: &str = "millstream-operator";
 
-/// Label that selects everything of one job; its value is the job's name.
-pub const LABEL_JOB: &str = "millstream.dev/job";
-/// Label with the part that a pod plays: `coordinator`, `worker`, `preflight` or `disposal`.
-pub const LABEL_ROLE: &str = "millstream.dev/role";
-/// Label with the revision that an object was made from.
-pub const LABEL_REVISION: &str = "millstream.dev/revision";
 /// Label of a `StreamSavepoint` that was made by `spec.savepoints`.
 pub const LABEL_PERIODIC: &str = "millstream.dev/periodic";
 /// Label by which any pod may be let through to the REST interfaces of jobs.
 pub const LABEL_CLIENT: &str = "millstream.dev/client";
-/// Annotation by which a person approves a revision.
-pub const ANNOTATION_APPROVE: &str = "millstream.dev/approve";
 /// Annotation by which a person lets a resource go although something should still be done.
 pub const ANNOTATION_SKIP_FINALIZER: &str = "millstream.dev/skip-finalizer";
 

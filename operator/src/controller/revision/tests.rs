@@ -84,8 +84,8 @@ fn a_config_map_that_was_changed_is_refused() {
     let job = StreamJob::new("orders", spec(&json!({})));
     let mut map = wanted(&json!({})).config_map(&job, "owner").unwrap();
     let data = map.data.as_mut().unwrap();
-    let text = data[SPEC_FILE].replace("runtime:1", "evil:1");
-    data.insert(SPEC_FILE.to_owned(), text);
+    let text = data[REVISION_SPEC].replace("runtime:1", "evil:1");
+    data.insert(REVISION_SPEC.to_owned(), text);
     let error = Revision::read(&names(), &map).unwrap_err();
     assert!(error.to_string().contains("belongs to"), "{error}");
 }
