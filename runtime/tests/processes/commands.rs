@@ -125,6 +125,16 @@ fn a_storage_without_a_job_is_an_error_that_names_it() {
     assert!(answer.errors.contains(&job.storage()), "{}", answer.errors);
 }
 
+/// Checks the job file against the newest checkpoint, for programs.
+const VALIDATE_LATEST: [&str; 6] = [
+    "validate",
+    "job.yaml",
+    "--restore",
+    "latest",
+    "--output",
+    "json",
+];
+
 /// What `validate` prints for programs.
 fn report(answer: &Answer) -> serde_json::Value {
     let last = answer.output.lines().last();
@@ -134,15 +144,7 @@ fn report(answer: &Answer) -> serde_json::Value {
 #[test]
 fn a_change_is_compared_with_the_newest_checkpoint_before_it_is_made() {
     let job = Job::new(None);
-    let arguments = [
-        "validate",
-        "job.yaml",
-        "--restore",
-        "latest",
-        "--output",
-        "json",
-    ];
-    let answer = job.ask(&arguments);
+    let answer = job.ask(&VALIDATE_LATEST);
     assert!(answer.status.success(), "{}", answer.errors);
     assert_eq!(report(&answer)["restorePoint"], serde_json::Value::Null);
     Process::run(&job).succeeds();
@@ -151,7 +153,7 @@ fn a_change_is_compared_with_the_newest_checkpoint_before_it_is_made() {
         "name: processed, input: enriched",
         "name: renamed, input: enriched",
     );
-    let rescaled = [arguments.as_slice(), &["--parallelism", "3"]].concat();
+    let rescaled = [VALIDATE_LATEST.as_slice(), &["--parallelism", "3"]].concat();
     let answer = job.ask(&rescaled);
     assert!(answer.status.success(), "{}", answer.errors);
     let good = report(&answer);
@@ -170,16 +172,8 @@ fn a_change_is_compared_with_the_newest_checkpoint_before_it_is_made() {
 #[test]
 fn a_source_that_is_gone_is_a_fault_unless_its_state_may_be_dropped() {
     let job = Job::new(None);
-    let arguments = [
-        "validate",
-        "job.yaml",
-        "--restore",
-        "latest",
-        "--output",
-        "json",
-    ];
     Process::run(&job).succeeds();
-    let path = report(&job.ask(&arguments))["restorePoint"].clone();
+    let path = report(&job.ask(&VALIDATE_LATEST))["restorePoint"].clone();
     let path = path.as_str().unwrap();
     job.edit(
         "- name: orders\n      generator",
@@ -187,7 +181,7 @@ fn a_source_that_is_gone_is_a_fault_unless_its_state_may_be_dropped() {
     );
     job.edit("input: orders, sql", "input: bestellungen, sql");
     job.edit("FROM orders", "FROM bestellungen");
-    let summary = [arguments.as_slice(), &["--summary", "summary.json"]].concat();
+    let summary = [VALIDATE_LATEST.as_slice(), &["--summary", "summary.json"]].concat();
     let answer = job.ask(&summary);
     assert_eq!(answer.status.code(), Some(2), "{}", answer.errors);
     assert!(answer.errors.contains("MS0104"), "{}", answer.errors);
@@ -212,11 +206,11 @@ fn a_source_that_is_gone_is_a_fault_unless_its_state_may_be_dropped() {
         bad
     );
 
-    let allowed = [arguments.as_slice(), &["--allow-dropped-state"]].concat();
+    let allowed = [VALIDATE_LATEST.as_slice(), &["--allow-dropped-state"]].concat();
     assert!(job.ask(&allowed).status.success());
     let chain = job.path().join("checkpoints/default/orders/chain");
     let before = fs::read_dir(&chain).unwrap().count();
-    job.ask(&arguments);
+    job.ask(&VALIDATE_LATEST);
     assert_eq!(
         fs::read_dir(&chain).unwrap().count(),
         before,

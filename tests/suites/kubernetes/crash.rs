@@ -298,10 +298,9 @@ fn a16_apply_and_delete_converge_wherever_the_operator_dies() {
     theatre.stage.finish(flow, "orders");
 }
 
-#[test]
-fn a16_an_upgrade_by_savepoint_converges_wherever_the_operator_dies() {
-    let _shared = shared();
-    let mut theatre = Theatre::new("a16-upgrade");
+/// A stage on which a job is ready.
+fn with_a_job(name: &str) -> (Theatre, Flow) {
+    let mut theatre = Theatre::new(name);
     let flow = Flow::start(&theatre.stage);
     let manifest = quick(&theatre.stage);
     theatre.run(
@@ -311,6 +310,13 @@ fn a16_an_upgrade_by_savepoint_converges_wherever_the_operator_dies() {
             is_done: &is_ready,
         },
     );
+    (theatre, flow)
+}
+
+#[test]
+fn a16_an_upgrade_by_savepoint_converges_wherever_the_operator_dies() {
+    let _shared = shared();
+    let (mut theatre, flow) = with_a_job("a16-upgrade");
     let there = Act {
         change: &|stage| upgrade(stage, 5),
         is_done: &is_ready,
@@ -327,16 +333,7 @@ fn a16_an_upgrade_by_savepoint_converges_wherever_the_operator_dies() {
 #[test]
 fn a16_a_rescale_converges_wherever_the_operator_dies() {
     let _shared = shared();
-    let mut theatre = Theatre::new("a16-rescale");
-    let flow = Flow::start(&theatre.stage);
-    let manifest = quick(&theatre.stage);
-    theatre.run(
-        None,
-        Act {
-            change: &|stage| stage.apply(&manifest),
-            is_done: &is_ready,
-        },
-    );
+    let (mut theatre, flow) = with_a_job("a16-rescale");
     let scale =
         |parallelism: i64| move |stage: &Stage| spec(stage, &json!({"parallelism": parallelism}));
     let runs_with = |parallelism: i64| {
@@ -362,16 +359,7 @@ fn a16_a_rescale_converges_wherever_the_operator_dies() {
 #[test]
 fn a16_suspension_and_resumption_converge_wherever_the_operator_dies() {
     let _shared = shared();
-    let mut theatre = Theatre::new("a16-suspend");
-    let flow = Flow::start(&theatre.stage);
-    let manifest = quick(&theatre.stage);
-    theatre.run(
-        None,
-        Act {
-            change: &|stage| stage.apply(&manifest),
-            is_done: &is_ready,
-        },
-    );
+    let (mut theatre, flow) = with_a_job("a16-suspend");
     let suspend = |stage: &Stage| spec(stage, &json!({"state": "Suspended"}));
     let resume = |stage: &Stage| spec(stage, &json!({"state": "Running"}));
     let there = Act {
