@@ -13,6 +13,10 @@ export KUBECONFIG=${MILLSTREAM_CLUSTER:-/var/lib/millstream-cluster}/admin.kubec
 cd "$ROOT"
 tools/packages.sh
 tools/kubernetes.sh
+cargo fetch --locked
+# Both builds are called the same: this one is the last to lie in the target directory.
+MILLSTREAM_NEXT_OPERATOR_BIN=$(tools/next-operator.sh)
+export MILLSTREAM_NEXT_OPERATOR_BIN
 cargo build --locked -p millstream-operator -p millstream-cli
 if ! kubectl get --raw /readyz --request-timeout=5s >/dev/null 2>&1; then
   trap 'tools/cluster.sh down' EXIT
