@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 pub use answers::{
-    AuditReport, CompletedCheckpoint, RuntimeFailure, RuntimeSavepoint, RuntimeState,
+    AuditReport, CheckpointFailures, CompletedCheckpoint, RuntimeFailure, RuntimeSavepoint, RuntimeState,
     RuntimeStatus, SavepointProgress, WorkerSlots,
 };
 use answers::{CheckpointList, Refusal};

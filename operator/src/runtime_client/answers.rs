@@ -56,6 +56,9 @@ pub struct RuntimeStatus {
     pub restored_from: Option<String>,
     /// The newest completed checkpoint.
     pub last_checkpoint: Option<CompletedCheckpoint>,
+    /// Checkpoints that have failed since one completed, while the attempt goes on.
+    #[serde(default)]
+    pub checkpoint_failures: Option<CheckpointFailures>,
     /// Why the last attempt failed.
     pub last_failure: Option<RuntimeFailure>,
     /// What is waited for; empty when all is well.
@@ -108,6 +111,18 @@ impl From<WireCheckpoint> for CompletedCheckpoint {
             size_bytes: wire.size_bytes.unwrap_or(0),
         }
     }
+}
+
+/// Checkpoints that have failed one after another.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointFailures {
+    /// How many.
+    pub in_a_row: u32,
+    /// How many in a row are tolerated; one more restarts the job.
+    pub tolerable: u32,
+    /// Why the last of them failed.
+    pub last: RuntimeFailure,
 }
 
 /// An error of the runtime.

@@ -69,12 +69,27 @@ pub struct JobStatus {
     pub savepoint: Option<String>,
     /// The newest completed checkpoint.
     pub last_checkpoint: Option<CheckpointSummary>,
+    /// Checkpoints that have failed since one completed, while the attempt goes on.
+    #[serde(default)]
+    pub checkpoint_failures: Option<CheckpointFailures>,
     /// Totals per operator over all subtasks, as last reported.
     pub operators: BTreeMap<OperatorUid, Counters>,
     /// Why the last attempt failed.
     pub last_failure: Option<Failure>,
     /// What is waited for, since when, and what a person can do. Empty when all is well.
     pub message: String,
+}
+
+/// Checkpoints that have failed one after another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointFailures {
+    /// How many.
+    pub in_a_row: u32,
+    /// How many in a row are tolerated; one more restarts the job.
+    pub tolerable: u32,
+    /// Why the last of them failed.
+    pub last: Failure,
 }
 
 /// One registered worker.

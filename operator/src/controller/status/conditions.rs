@@ -9,7 +9,7 @@ use millstream_crds::{ConditionType, Reason};
 
 use super::View;
 use super::situation::{Said, Situation, is_completed, is_suspended};
-use crate::runtime_client::{RuntimeState, RuntimeStatus};
+use crate::runtime_client::{CheckpointFailures, RuntimeFailure, RuntimeState, RuntimeStatus};
 
 type Value = (ConditionStatus, Reason, String);
 
@@ -86,7 +86,8 @@ fn running<'a>(view: &View<'a>) -> Option<&'a RuntimeStatus> {
     runtime.filter(|runtime| runtime.state == RuntimeState::Running)
 }
 
-/// A checkpoint is overdue after two intervals and a timeout.
+/// A failure with its cause is told before one that only shows in the time that has passed. A
+/// checkpoint is overdue after two intervals and a timeout.
 fn checkpoint_healthy(view: &View<'_>) -> Value {
     let (Some(runtime), Some(spec)) = (running(view), view.running) else {
         return is(
@@ -95,6 +96,9 @@ fn checkpoint_healthy(view: &View<'_>) -> Value {
             "The job does not run",
         );
     };
+    if let Some(failures) = &runtime.checkpoint_failures {
+        return is(false, Reason::CheckpointFailing, failing(failures));
+    }
     let checkpoint = &spec.checkpoint;
     let patience = checkpoint.interval.0 * 2 + checkpoint.timeout.0;
     let newest = runtime.last_checkpoint.as_ref();
@@ -118,6 +122,16 @@ fn checkpoint_healthy(view: &View<'_>) -> Value {
         ),
         Some(_) => is(true, Reason::AsExpected, ""),
     }
+}
+
+fn failing(failures: &CheckpointFailures) -> String {
+    let RuntimeFailure { code, message, .. } = &failures.last;
+    let restart = failures.tolerable.saturating_add(1);
+    format!(
+        "{} checkpoints in a row have failed, {restart} restart the job; the last one: {message} \
+         ({code})",
+        failures.in_a_row
+    )
 }
 
 fn restored(view: &View<'_>) -> Value {

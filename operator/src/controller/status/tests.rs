@@ -7,6 +7,7 @@ use crate::controller::decide::Inputs;
 use crate::controller::decide::tests::world::World;
 use crate::controller::memory::Trouble;
 use crate::controller::validate::Faults;
+use crate::runtime_client::{CheckpointFailures, RuntimeFailure};
 
 /// What kstatus makes of a status.
 /// Source: kstatus, README of sigs.k8s.io/cli-utils/pkg/kstatus.
@@ -305,6 +306,29 @@ fn an_overdue_checkpoint_is_told_while_the_job_runs() {
         .unwrap();
     let status = tell(&mut world);
     assert_eq!(reason(&status, "CheckpointHealthy"), "CheckpointOverdue");
+    assert_eq!(value(&status, "Ready"), "True");
+}
+
+#[test]
+fn failing_checkpoints_are_told_with_their_cause() {
+    let mut world = World::running();
+    world.checkpoint_failures = Some(CheckpointFailures {
+        in_a_row: 2,
+        tolerable: 3,
+        last: RuntimeFailure {
+            code: "StoreUnavailable".to_owned(),
+            kind: "Retryable".to_owned(),
+            message: "the store answers 503".to_owned(),
+        },
+    });
+    let status = tell(&mut world);
+    assert_eq!(value(&status, "CheckpointHealthy"), "False");
+    assert_eq!(reason(&status, "CheckpointHealthy"), "CheckpointFailing");
+    assert_eq!(
+        message(&status, "CheckpointHealthy"),
+        "2 checkpoints in a row have failed, 4 restart the job; the last one: the store answers \
+         503 (StoreUnavailable)"
+    );
     assert_eq!(value(&status, "Ready"), "True");
 }
 

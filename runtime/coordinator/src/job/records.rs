@@ -108,6 +108,12 @@ impl Records {
         Some(summary)
     }
 
+    /// Why the newest checkpoint failed that has. Savepoints apart.
+    pub(crate) fn last_failure(&self) -> Option<&Failure> {
+        let mut summaries = self.checkpoints.iter().map(|detail| &detail.summary);
+        summaries.find_map(|summary| summary.failure.as_ref().filter(|_| summary.kind.commits()))
+    }
+
     /// A savepoint in progress.
     pub(crate) fn savepoint_requested(&mut self, name: &str) -> SavepointStatus {
         let status = SavepointStatus {

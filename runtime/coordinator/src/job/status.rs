@@ -2,7 +2,7 @@
 
 use millstream_checkpoint::ReleaseReason;
 use millstream_types::ErrorCode;
-use millstream_types::api::{JobState, JobStatus, WorkerStatus};
+use millstream_types::api::{CheckpointFailures, JobState, JobStatus, WorkerStatus};
 
 use crate::job::Job;
 use crate::job::command::Command;
@@ -75,6 +75,7 @@ impl Job {
                 restored_from: self.restored_from.clone(),
                 savepoint: self.stopped_with().cloned(),
                 last_checkpoint: self.records.last_completed.clone(),
+                checkpoint_failures: self.checkpoint_failures(),
                 operators,
                 last_failure: self.last_failure.clone(),
                 message: self.note(),
@@ -84,6 +85,17 @@ impl Job {
             savepoints: self.records.savepoints.clone(),
             audit: self.audit.clone(),
         }
+    }
+
+    /// What has failed since a checkpoint of this attempt completed.
+    fn checkpoint_failures(&self) -> Option<CheckpointFailures> {
+        let in_a_row = self.execution()?.counter.in_a_row();
+        let last = self.records.last_failure()?.clone();
+        (in_a_row > 0).then_some(CheckpointFailures {
+            in_a_row,
+            tolerable: self.settings.tolerable_failures,
+            last,
+        })
     }
 
     /// Path of the savepoint that the job has been stopped with.

@@ -44,6 +44,7 @@ fn snapshot(checkpoint: Option<u64>, written: u64, gaps: Vec<String>) -> Snapsho
             restored_from: None,
             savepoint: None,
             last_checkpoint: None,
+            checkpoint_failures: None,
             operators: BTreeMap::from([
                 ("made".into(), counters(1_000, 1_000)),
                 ("valid".into(), counters(1_000, 900)),

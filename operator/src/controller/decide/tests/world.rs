@@ -19,7 +19,7 @@ use crate::controller::observe::pods::{Problem, ProblemKind};
 use crate::controller::observe::{Observed, Pods, Runtime, SavepointSeen, TaskSeen};
 use crate::controller::revision::Revision;
 use crate::controller::validate::{Faults, Wish};
-use crate::runtime_client::{CompletedCheckpoint, RuntimeFailure, RuntimeState, RuntimeStatus};
+use crate::runtime_client::{CheckpointFailures, CompletedCheckpoint, RuntimeFailure, RuntimeState, RuntimeStatus};
 
 /// Seconds of a tick.
 const TICK: i64 = 5;
@@ -83,6 +83,8 @@ pub(in crate::controller) struct World {
     pub(in crate::controller) savepoints_fail: bool,
     /// What kind of failure failed jobs have.
     pub(in crate::controller) failure_kind: &'static str,
+    /// What its coordinator says of failing checkpoints.
+    pub(in crate::controller) checkpoint_failures: Option<CheckpointFailures>,
     /// The input has an end.
     pub(in crate::controller) bounded: bool,
     pub(in crate::controller) finalized: bool,
@@ -133,6 +135,7 @@ impl World {
             savepoints_fail: false,
             bounded: false,
             failure_kind: "DataLoss",
+            checkpoint_failures: None,
             finalized: false,
             doubled: 0,
             lost: 0,
@@ -474,6 +477,7 @@ impl World {
                 duration_ms: 1,
                 size_bytes: 1,
             }),
+            checkpoint_failures: self.checkpoint_failures.clone(),
             last_failure: (process.state == RuntimeState::Failed).then(|| RuntimeFailure {
                 code: "SqlDoesNotBind".to_owned(),
                 kind: self.failure_kind.to_owned(),

@@ -128,6 +128,11 @@ fn a_checkpoint_that_takes_too_long_is_aborted_and_its_late_acknowledgements_are
         "{}",
         snapshot.job.message
     );
+    let told = snapshot.job.checkpoint_failures.unwrap();
+    assert_eq!((told.in_a_row, told.tolerable), (1, 1));
+    assert_eq!(told.last, *expired);
+    rig.complete(12);
+    assert_eq!(rig.job.snapshot().job.checkpoint_failures, None);
 }
 
 #[test]
