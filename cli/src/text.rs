@@ -1,4 +1,4 @@
-//! Numbers, times and tables for people.
+//! Times and tables for people.
 
 use std::time::Duration;
 
@@ -42,24 +42,6 @@ pub fn from_millis(millis: u64) -> Option<Timestamp> {
     Timestamp::from_millisecond(i64::try_from(millis).ok()?).ok()
 }
 
-/// Bytes with a binary unit: `12.3 KiB`.
-pub fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1_024 {
-        return format!("{bytes} B");
-    }
-    let mut size = bytes as f64 / 1_024.0;
-    let mut unit = UNITS[0];
-    for larger in &UNITS[1..] {
-        if size < 1_024.0 {
-            break;
-        }
-        size /= 1_024.0;
-        unit = larger;
-    }
-    format!("{size:.1} {unit}")
-}
-
 /// Milliseconds with the unit that fits: `34 ms`, `12.3 s`, `5m3s`.
 pub fn millis(millis: u64) -> String {
     match millis {
@@ -67,19 +49,6 @@ pub fn millis(millis: u64) -> String {
         1_000..60_000 => format!("{:.1} s", millis as f64 / 1_000.0),
         _ => age(Duration::from_millis(millis)),
     }
-}
-
-/// Digits in groups of three: `1,234,567`.
-pub fn number(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// `1 restart`, `2 restarts`.
@@ -178,12 +147,9 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_counts_have_the_unit_that_fits() {
-        assert_eq!(bytes(1_023), "1023 B");
-        assert_eq!(bytes(1_536), "1.5 KiB");
+    fn times_and_counts_have_the_unit_that_fits() {
         assert_eq!(millis(12_340), "12.3 s");
         assert_eq!(millis(303_000), "5m3s");
-        assert_eq!(number(1_234_567), "1,234,567");
         assert_eq!(count(1, "restart"), "1 restart");
         assert_eq!(count(0, "restart"), "0 restarts");
     }

@@ -22,8 +22,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 pub use answers::{
-    AuditReport, CheckpointFailures, CompletedCheckpoint, RuntimeFailure, RuntimeSavepoint, RuntimeState,
-    RuntimeStatus, SavepointProgress, WorkerSlots,
+    AuditReport, CheckpointFailures, CompletedCheckpoint, RuntimeFailure, RuntimeSavepoint,
+    RuntimeState, RuntimeStatus, SavepointProgress, WorkerSlots,
 };
 use answers::{CheckpointList, Refusal};
 

@@ -6,6 +6,7 @@ use millstream_crds::contract::LABEL_JOB;
 use millstream_crds::savepoint::JobReference;
 use millstream_crds::{SavepointState, StreamSavepoint, StreamSavepointSpec};
 use millstream_types::duration::KubeDuration;
+use millstream_types::text::bytes;
 
 use super::{answer, now};
 use crate::arguments::{Output, SAVEPOINT_NAME_MAX, SavepointOptions};
@@ -13,7 +14,6 @@ use crate::cluster::Cluster;
 use crate::exit::{Exit, note, print};
 use crate::job::Job;
 use crate::problem::Problem;
-use crate::text::bytes;
 
 /// From one look to the next.
 const INTERVAL: Duration = Duration::from_millis(500);

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use millstream_types::text::{bytes, number};
 
 use super::Screen;
 use super::views::{CheckpointView, ConditionView};
-use crate::text::{bytes, count, millis, number, one_line, since, table, wrapped};
+use crate::text::{count, millis, one_line, since, table, wrapped};
 
 /// Columns that text is broken at.
 const COLUMNS: usize = 110;

@@ -5,13 +5,14 @@ mod delete;
 use millstream_checkpoint::inspect::{self, JobListing, Verified};
 use millstream_checkpoint::{CheckpointEntry, Manifest, StorageOptions};
 use millstream_types::snapshot::{Counters, OperatorSnapshot};
+use millstream_types::text::{bytes, number};
 use millstream_types::{CheckpointId, CheckpointKind, ErrorCode, ErrorKind, Failure, OperatorUid};
 use serde::Serialize;
 
 use super::print;
 use crate::cli::{CheckpointsCommand, ListOptions, Logging, Output, ShowOptions};
 use crate::exit::Exit;
-use crate::text::{bytes, instant, number, table};
+use crate::text::{instant, table};
 
 /// Carries out one of the commands.
 pub(crate) fn main(command: &CheckpointsCommand, logging: &Logging) -> Exit {

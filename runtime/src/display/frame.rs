@@ -6,6 +6,7 @@ use millstream_coordinator::Snapshot;
 use millstream_types::OperatorUid;
 use millstream_types::api::CheckpointSummary;
 use millstream_types::snapshot::Counters;
+use millstream_types::text::{bytes, number};
 
 use super::balance::Flow;
 use super::rate::Rates;
@@ -41,8 +42,8 @@ impl Row {
             "{:<24} {:<3} {:>17} rows {:>13}/s",
             self.name,
             self.direction,
-            text::number(self.records),
-            text::number(self.per_second)
+            number(self.records),
+            number(self.per_second)
         )
     }
 }
@@ -94,8 +95,8 @@ impl Frame {
                     "{} {} {} ({}/s)",
                     row.name,
                     row.direction,
-                    text::number(row.records),
-                    text::number(row.per_second)
+                    number(row.records),
+                    number(row.per_second)
                 )
             })
             .collect();
@@ -118,9 +119,7 @@ fn checkpoint(summary: Option<&CheckpointSummary>) -> String {
         let took = Duration::from_millis(millis);
         format!(" in {}", text::duration(took))
     });
-    let size = summary
-        .size_bytes
-        .map(|size| format!(", {}", text::bytes(size)));
+    let size = summary.size_bytes.map(|size| format!(", {}", bytes(size)));
     format!(
         "checkpoint {}{}{}",
         summary.id,

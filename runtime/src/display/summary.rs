@@ -6,9 +6,10 @@ use std::time::Duration;
 use millstream_coordinator::{Outcome, Snapshot};
 use millstream_types::OperatorUid;
 use millstream_types::snapshot::Counters;
+use millstream_types::text::number;
 
 use super::balance::{Balance, Flow};
-use crate::text::{duration, number};
+use crate::text::duration;
 
 /// The summary, and whether every record is accounted for.
 pub(super) fn text(

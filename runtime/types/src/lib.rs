@@ -6,7 +6,8 @@
 //! Reading order: [`ids`] name things, [`time`] and [`duration`] measure them, [`schema`] and
 //! [`batch`] describe records, [`element`] is what travels along an edge, [`snapshot`] is what a
 //! checkpoint keeps, [`protocol`] is what coordinator and worker say to each other, [`api`] is
-//! what the coordinator's REST interface answers, [`error`] is how things go wrong.
+//! what the coordinator's REST interface answers, [`error`] is how things go wrong, [`text`] is how
+//! people read numbers.
 
 pub mod api;
 pub mod batch;
@@ -18,6 +19,7 @@ pub mod ids;
 pub mod protocol;
 pub mod schema;
 pub mod snapshot;
+pub mod text;
 pub mod time;
 
 pub use batch::Batch;

@@ -19,7 +19,9 @@ use crate::controller::observe::pods::{Problem, ProblemKind};
 use crate::controller::observe::{Observed, Pods, Runtime, SavepointSeen, TaskSeen};
 use crate::controller::revision::Revision;
 use crate::controller::validate::{Faults, Wish};
-use crate::runtime_client::{CheckpointFailures, CompletedCheckpoint, RuntimeFailure, RuntimeState, RuntimeStatus};
+use crate::runtime_client::{
+    CheckpointFailures, CompletedCheckpoint, RuntimeFailure, RuntimeState, RuntimeStatus,
+};
 
 /// Seconds of a tick.
 const TICK: i64 = 5;
