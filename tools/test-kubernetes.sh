@@ -18,6 +18,11 @@ cargo fetch --locked
 MILLSTREAM_NEXT_OPERATOR_BIN=$(tools/next-operator.sh)
 export MILLSTREAM_NEXT_OPERATOR_BIN
 cargo build --locked -p millstream-operator -p millstream-cli
+if [ "${1:-}" = figures ]; then
+  # What is measured is what is installed.
+  tools/binary.sh operator
+  export MILLSTREAM_OPERATOR_BIN=$CACHE/bin/millstream-operator
+fi
 if ! kubectl get --raw /readyz --request-timeout=5s >/dev/null 2>&1; then
   trap 'tools/cluster.sh down' EXIT
   tools/cluster.sh up 1
