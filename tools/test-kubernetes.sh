@@ -29,4 +29,5 @@ if ! kubectl get --raw /readyz --request-timeout=5s >/dev/null 2>&1; then
 fi
 arguments=(-p millstream-tests --features kubernetes --test kubernetes)
 [ $# -eq 0 ] || arguments+=("$1")
+[ "${1:-}" != figures ] || arguments+=(-- --nocapture)
 tools/test.sh "${arguments[@]}"

@@ -89,10 +89,12 @@ impl Kubernetes {
             self.kubectl("default").run(&apply).expect_success();
             // `kubectl wait` gives up at a definition that has no status yet.
             let name = format!("{kind}.millstream.dev");
-            let status = "jsonpath={.status.conditions[?(@.type=='Established')].status}";
+            let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
             wait_until(&format!("{name} is established"), ESTABLISHED, || {
-                let get = ["get", "crd", &name, "--output", status];
-                self.kubectl("default").run(&get).expect_success() == "True"
+                let definition = self.api.get(&path);
+                let definition = definition.unwrap_or_default();
+                let established = stage::condition(&definition, "Established");
+                established.is_some_and(|condition| condition["status"] == "True")
             });
         }
         world::load_images();

@@ -26,17 +26,20 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use millstream_crds::StreamJobStatus;
 use millstream_crds::status::{RevisionStatus, UpgradeStep};
 use millstream_crds::stream_job::{DeletionPolicy, DeletionSpec, DesiredState, RestorePolicy};
+use millstream_crds::{Reason, StreamJobStatus};
 
 use super::observe::Observed;
+use super::observe::pods::PutOff;
 use super::validate::{Faults, Wish};
 use crate::events::Notice;
 use crate::runtime_client::RuntimeStatus;
 
 /// A look at something that is awaited.
 const SOON: Duration = Duration::from_millis(500);
+/// A look at something that nobody reports and for which output waits.
+const VERY_SOON: Duration = Duration::from_millis(100);
 /// A look at a job that runs.
 const STEADY: Duration = Duration::from_secs(5);
 /// A look at something that only a person changes, and that a watch reports.
@@ -72,6 +75,8 @@ pub struct Decision {
     pub preflight: Option<PreflightWanted>,
     /// Whether the Kubernetes job that deletes the job's checkpoints should exist.
     pub disposal: bool,
+    /// Pods to replace by new ones.
+    pub replace: Vec<PutOff>,
     /// What to ask of the coordinator.
     pub request: Option<RuntimeRequest>,
     /// Whether the finalizer should be there.
@@ -114,6 +119,7 @@ pub fn decide(inputs: &Inputs<'_>) -> Decision {
     } else if !inputs.paused {
         machine.forget_rejection();
         machine.step();
+        machine.replace_pods();
     }
     machine.decision
 }
@@ -138,6 +144,7 @@ impl<'a> Machine<'a> {
                 hands_off: inputs.paused && inputs.meta.deletion_timestamp.is_none(),
                 preflight: None,
                 disposal: false,
+                replace: Vec::new(),
                 request: None,
                 finalizer: inputs.deletion.policy != DeletionPolicy::Retain,
                 notices: Vec::new(),
@@ -153,6 +160,27 @@ impl<'a> Machine<'a> {
             Some(UpgradeStep::WaitingForApproval) => self.approval(),
             Some(UpgradeStep::Stopping) => self.stopping(),
             Some(UpgradeStep::Deploying | UpgradeStep::Verifying) => self.verifying(),
+        }
+    }
+
+    /// The restart delay after a failure is the job's own; what the kubelet adds to it helps
+    /// nobody, unless the process cannot even start.
+    fn replace_pods(&mut self) {
+        if self.status().deployed.is_none() {
+            return;
+        }
+        let observed = self.inputs.observed;
+        for pod in observed
+            .coordinator
+            .put_off
+            .iter()
+            .chain(&observed.workers.put_off)
+        {
+            self.tell(Notice::warning(
+                Reason::PodsFailing,
+                format!("replaces pod {}: {}", pod.pod, pod.message),
+            ));
+            self.decision.replace.push(pod.clone());
         }
     }
 

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::runtime_client::{
     AuditReport, RuntimeClient, RuntimeError, RuntimeState, RuntimeStatus, SavepointProgress,
 };
-use pods::Problem;
+use pods::{Problem, PutOff};
 
 /// Everything that a decision looks at, besides the resource itself.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -54,6 +54,8 @@ pub struct Pods {
     pub ready: i32,
     /// Why pods do not start.
     pub problem: Option<Problem>,
+    /// Pods that would start sooner if they were new.
+    pub put_off: Vec<PutOff>,
 }
 
 /// What the coordinator says.

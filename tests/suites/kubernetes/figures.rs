@@ -85,6 +85,8 @@ fn figures_of_one_job() {
             stage.kill_pods("orders", role);
         });
         gaps(&stage, &flow, &format!("{role} processes killed"), || {
+            // What ended sooner could not start, and the kubelet makes it wait.
+            pause(Duration::from_secs(12));
             stage.kill_processes("orders", role);
         });
     }

@@ -33,6 +33,9 @@ impl Applier<'_> {
             Box::pin(self.disposal(decision, wanted)).await?;
         }
         self.prune(decision).await?;
+        for pod in &decision.replace {
+            self.delete_pod(&pod.pod, pod.uid.clone()).await?;
+        }
         Ok(())
     }
 

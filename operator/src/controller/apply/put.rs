@@ -4,7 +4,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -87,6 +88,27 @@ impl Applier<'_> {
         match api.delete(name, &DeleteParams::background()).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes this very pod, none that has its name meanwhile.
+    pub(super) async fn delete_pod(
+        &self,
+        name: &str,
+        uid: Option<String>,
+    ) -> Result<(), kube::Error> {
+        let api = Api::<Pod>::namespaced(self.context.client.clone(), self.facts.namespace());
+        let this = Preconditions {
+            uid,
+            resource_version: None,
+        };
+        match api
+            .delete(name, &DeleteParams::default().preconditions(this))
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             Err(error) => Err(error),
         }
     }

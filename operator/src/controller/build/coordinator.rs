@@ -64,7 +64,8 @@ fn arguments(blueprint: &Blueprint<'_>) -> Vec<String> {
     arguments
 }
 
-/// The headless service by which workers find the coordinator, ready or not.
+/// The service by which workers find the coordinator, ready or not. It has an address of its own:
+/// names of pods that come and go stay in DNS caches for up to a minute.
 pub fn service(blueprint: &Blueprint<'_>) -> Service {
     let names = blueprint.names();
     let port = |name: &str, number: i32| ServicePort {
@@ -76,7 +77,6 @@ pub fn service(blueprint: &Blueprint<'_>) -> Service {
     Service {
         metadata: blueprint.metadata(names.coordinator(), Role::Coordinator),
         spec: Some(ServiceSpec {
-            cluster_ip: Some("None".to_owned()),
             publish_not_ready_addresses: Some(true),
             selector: Some(names.selector(Role::Coordinator)),
             ports: Some(vec![port("grpc", PORT_GRPC), port("rest", PORT_REST)]),

@@ -64,7 +64,7 @@ impl Names {
         }
     }
 
-    /// Deployment of the coordinator, and its headless service.
+    /// Deployment of the coordinator, and its service.
     pub fn coordinator(&self) -> String {
         bounded(&self.job, "coordinator")
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use millstream_crds::Reason;
 use millstream_crds::status::UpgradeStatus;
 
-use super::{Machine, RuntimeRequest, SOON};
+use super::{Machine, RuntimeRequest, SOON, VERY_SOON};
 use crate::controller::observe::{Runtime, SavepointSeen};
 use crate::events::Notice;
 use crate::runtime_client::RuntimeState;
@@ -20,7 +20,7 @@ impl Machine<'_> {
         let Some(upgrade) = self.status().upgrade.clone() else {
             return;
         };
-        self.look_again(SOON);
+        self.look_again(VERY_SOON);
         let Some(runtime) = self.runtime() else {
             return self.stop_unseen(upgrade);
         };

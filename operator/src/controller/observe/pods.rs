@@ -1,4 +1,6 @@
-//! Pods: how many there are, and why they do not start.
+//! Pods: how many there are, why they do not start, and which are not worth waiting for.
+
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
@@ -10,6 +12,21 @@ use crate::controller::dereference::Dereferenced;
 
 /// Exit code of the runtime for faults of the job file.
 const EXIT_INVALID: i32 = 2;
+
+/// A process that has worked for so long is none that cannot start.
+const WORKED: Duration = Duration::from_secs(10);
+
+/// A pod whose process had worked before it ended, and whose restart the kubelet puts off: for up
+/// to five minutes, where a new pod starts at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutOff {
+    /// Name of the pod.
+    pub pod: String,
+    /// Its uid, so that no other pod is taken for it.
+    pub uid: Option<String>,
+    /// How its process ended.
+    pub message: String,
+}
 
 /// Why a pod does not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +84,23 @@ pub(super) fn of(facts: &Dereferenced, deployment: &str, role: Role) -> Pods {
         problem: living()
             .find_map(|pod| problem_of(pod, facts.warnings.get(&pod.name_any())))
             .or_else(|| deployment.and_then(not_created)),
+        put_off: living().filter_map(|pod| put_off(pod)).collect(),
     }
+}
+
+fn put_off(pod: &Pod) -> Option<PutOff> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let container = containers.first()?;
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let ended = container.last_state.as_ref()?.terminated.as_ref()?;
+    let (from, to) = (ended.started_at.as_ref()?, ended.finished_at.as_ref()?);
+    let worked = Duration::try_from(to.0.duration_since(from.0)).ok()?;
+    let is_put_off = waiting.reason.as_deref() == Some("CrashLoopBackOff") && worked >= WORKED;
+    is_put_off.then(|| PutOff {
+        pod: pod.name_any(),
+        uid: pod.uid(),
+        message: format!("{} after {}s", last_words(ended).1, worked.as_secs()),
+    })
 }
 
 /// The deployment of the coordinator that is ready: its pod says it in its arguments.

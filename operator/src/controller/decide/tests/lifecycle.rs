@@ -1,6 +1,7 @@
 use millstream_crds::stream_job::DesiredState;
 
 use super::world::World;
+use crate::controller::observe::pods::PutOff;
 use crate::controller::validate::Faults;
 use crate::runtime_client::RuntimeState;
 
@@ -180,4 +181,27 @@ fn pods_that_are_gone_come_again_with_the_same_deployment() {
     assert_eq!(world.applied, before);
     assert!(world.starts.is_empty());
     assert_eq!(world.state(), Some(RuntimeState::Running));
+}
+
+#[test]
+fn pods_that_the_kubelet_lets_wait_are_replaced_unless_the_job_is_paused_or_deleted() {
+    let pod = PutOff {
+        pod: "orders-workers-1".to_owned(),
+        uid: Some("u".to_owned()),
+        message: "OOMKilled with exit code 137 after 185s".to_owned(),
+    };
+    let mut world = World::running();
+    world.put_off = vec![pod.clone()];
+    let decision = world.decide();
+    assert_eq!(decision.replace, [pod.clone(), pod]);
+    let told = decision.notices.first().unwrap();
+    assert_eq!(
+        told.message,
+        "replaces pod orders-workers-1: OOMKilled with exit code 137 after 185s"
+    );
+    world.edit(|spec| spec.paused = true);
+    assert_eq!(world.decide().replace, []);
+    world.edit(|spec| spec.paused = false);
+    world.delete();
+    assert_eq!(world.decide().replace, []);
 }

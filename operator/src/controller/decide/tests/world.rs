@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::controller::build::names::Names;
 use crate::controller::decide::{Decision, Inputs, RuntimeRequest, decide};
-use crate::controller::observe::pods::{Problem, ProblemKind};
+use crate::controller::observe::pods::{Problem, ProblemKind, PutOff};
 use crate::controller::observe::{Observed, Pods, Runtime, SavepointSeen, TaskSeen};
 use crate::controller::revision::Revision;
 use crate::controller::validate::{Faults, Wish};
@@ -85,6 +85,8 @@ pub(in crate::controller) struct World {
     pub(in crate::controller) savepoints_fail: bool,
     /// What kind of failure failed jobs have.
     pub(in crate::controller) failure_kind: &'static str,
+    /// Pods whose restart the kubelet puts off.
+    pub(in crate::controller) put_off: Vec<PutOff>,
     /// What its coordinator says of failing checkpoints.
     pub(in crate::controller) checkpoint_failures: Option<CheckpointFailures>,
     /// The input has an end.
@@ -137,6 +139,7 @@ impl World {
             savepoints_fail: false,
             bounded: false,
             failure_kind: "DataLoss",
+            put_off: Vec::new(),
             checkpoint_failures: None,
             finalized: false,
             doubled: 0,
@@ -449,6 +452,7 @@ impl World {
             present: self.applied.is_some(),
             count: i32::from(self.process.is_some()),
             ready: i32::from(self.process.is_some()),
+            put_off: self.put_off.clone(),
             problem: unusable.then(|| Problem {
                 kind: ProblemKind::ImagePull,
                 message: "pod orders: ImagePullBackOff".to_owned(),

@@ -125,3 +125,23 @@ fn a_worker_that_ended_with_its_job_has_no_problem() {
     let looping = json!({"waiting": {"reason": "CrashLoopBackOff"}});
     assert_eq!(kind(&container(&looping, &ended)), None);
 }
+
+#[test]
+fn a_process_that_had_worked_is_not_kept_waiting_by_the_kubelet() {
+    let looping = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+    let ended = |at: &str| {
+        json!({"terminated": {
+            "exitCode": 137, "reason": "OOMKilled",
+            "startedAt": "2026-11-25T01:00:00Z", "finishedAt": at,
+        }})
+    };
+    let found = |state: &Value, last: &Value| put_off(&container(state, last));
+    let late = found(&looping, &ended("2026-11-25T01:03:05Z")).unwrap();
+    assert_eq!(late.pod, "orders-coordinator-1");
+    assert_eq!(late.message, "OOMKilled with exit code 137 after 185s");
+    let too_short = ended("2026-11-25T01:00:09Z");
+    assert_eq!(found(&looping, &too_short), None, "it cannot start");
+    let runs = json!({"running": {}});
+    assert_eq!(found(&runs, &ended("2026-11-25T01:03:05Z")), None);
+    assert_eq!(found(&looping, &json!({})), None);
+}
