@@ -16,8 +16,9 @@ use tonic::{Request, Status, Streaming};
 use super::codec::Json;
 use super::{CONNECT, MESSAGE_BYTES_MAX, PING_EVERY, PING_TIMEOUT, QUEUE};
 
-/// How long one attempt to connect may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one attempt to connect may take. Short: what does not answer is most likely the address
+/// of a coordinator that is gone, and the next attempt finds the one that follows it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
