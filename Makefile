@@ -32,7 +32,8 @@ test-kubernetes: ## Run jobs on a real Kubernetes for three quarters of an hour;
 
 lint: ## Check formatting, lints and the house rules
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --locked \
+		--features millstream-tests/faults,millstream-tests/kubernetes -- -D warnings
 	cargo test --locked -q -p millstream-tests --test tidy
 
 format: ## Format the code

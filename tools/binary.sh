@@ -9,6 +9,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
 
+# Both at once: alone each would have the crates of Kubernetes compiled for its own features.
+KUBERNETES=(-p millstream-operator -p millstream-cli)
+
 # build PROGRAM CARGO-ARGUMENTS...: its last build stays where nothing has changed.
 build() {
   local program=$1
@@ -26,8 +29,8 @@ mkdir -p "$CACHE/bin"
 for part in "$@"; do
   case $part in
     runtime) build millstream -p millstream --features failpoints ;;
-    operator) build millstream-operator -p millstream-operator ;;
-    cli) build kubectl-streamjob -p millstream-cli ;;
+    operator) build millstream-operator "${KUBERNETES[@]}" ;;
+    cli) build kubectl-streamjob "${KUBERNETES[@]}" ;;
     *) die "no such program: $part (runtime, operator or cli)" ;;
   esac
 done

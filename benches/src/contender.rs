@@ -13,7 +13,7 @@ use crate::topics::Topics;
 use crate::{Result, orders};
 
 /// Longest time for one run.
-const DEADLINE: Duration = Duration::from_secs(600);
+const DEADLINE: Duration = Duration::from_mins(10);
 /// Between two looks at the group's offsets.
 const POLL: Duration = Duration::from_millis(250);
 

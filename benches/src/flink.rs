@@ -1,4 +1,4 @@
-//! A Flink session cluster on this machine: one JobManager, one TaskManager.
+//! A Flink session cluster on this machine: one `JobManager`, one `TaskManager`.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -83,7 +83,7 @@ impl Flink {
         Ok(flink)
     }
 
-    /// CPU-seconds of JobManager and TaskManager.
+    /// CPU-seconds of `JobManager` and `TaskManager`.
     pub fn cpu_seconds(&self) -> Result<f64> {
         Ok(self.job_manager.cpu_seconds()? + self.task_manager.cpu_seconds()?)
     }
@@ -179,7 +179,7 @@ fn write_config(directory: &Path, rest_port: u16, rpc_port: u16) -> Result<()> {
     Ok(())
 }
 
-/// The TaskManager's memory flags, as Flink's own start script computes them.
+/// The `TaskManager`'s memory flags, as Flink's own start script computes them.
 fn task_manager_resources(home: &Path, directory: &Path) -> Result<(Vec<String>, Vec<String>)> {
     let output = java(home, directory)
         .arg("org.apache.flink.runtime.util.bash.BashJavaUtils")

@@ -137,7 +137,7 @@ impl Topics {
                 Some(Ok(message)) => rows += u64::from(message.payload().is_some()),
                 Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
                 Some(Err(error)) => return Err(error.into()),
-                None if began.elapsed() > Duration::from_secs(300) => {
+                None if began.elapsed() > Duration::from_mins(5) => {
                     return Err(format!("{topic} was not read to its end in 5 minutes").into());
                 }
                 None => {}

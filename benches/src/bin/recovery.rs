@@ -158,12 +158,12 @@ fn feed(broker: &Arc<Broker>, rate: u64, stop: &Arc<AtomicBool>) -> JoinHandle<(
     std::thread::spawn(move || {
         let workload = Workload::new(1, rate * 600);
         let started = Instant::now();
-        let step = usize::try_from(rate / 20).expect("a rate").max(1);
+        let batch = usize::try_from(rate / 20).expect("a rate").max(1);
         let paced = workload
             .records()
             .enumerate()
             .map_while(|(number, record)| {
-                if number % step == 0 {
+                if number % batch == 0 {
                     let due = Duration::from_secs_f64(number as f64 / rate as f64);
                     pause(due.saturating_sub(started.elapsed()));
                 }
