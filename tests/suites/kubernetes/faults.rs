@@ -59,6 +59,32 @@ fn a14_killed_workers_come_back_and_the_job_goes_on() {
 }
 
 #[test]
+fn pods_that_had_worked_are_replaced_where_the_kubelet_lets_them_wait() {
+    let _shared = shared();
+    let (stage, flow) = running("replaced");
+    let before = stage.pods("orders", "worker");
+    // The kubelet starts a container again at once only the first time.
+    for _ in 0..2 {
+        pause(Duration::from_secs(12));
+        stage.kill_processes("orders", "worker");
+        flow.wait_for_more("after the workers were killed");
+    }
+    wait_until("all workers are other pods", DEADLINE, || {
+        let uids = |pods: &[Value]| -> Vec<Value> {
+            pods.iter()
+                .map(|pod| pod["metadata"]["uid"].clone())
+                .collect()
+        };
+        let (old, new) = (uids(&before), uids(&stage.pods("orders", "worker")));
+        new.len() == old.len() && new.iter().all(|uid| !old.contains(uid))
+    });
+    stage.wait_ready("orders");
+    let told = stage.event_reasons("orders");
+    assert!(told.contains(&"PodsFailing".to_owned()), "{told:?}");
+    stage.finish(flow, "orders");
+}
+
+#[test]
 fn a15_a_job_whose_pods_are_all_deleted_comes_back() {
     let _shared = shared();
     let (stage, flow) = running("a15");
