@@ -27,7 +27,7 @@ test: ## Install what the tests need and run every suite; ends with "N passed, N
 test-faults: ## Only the suites that kill and freeze processes of real jobs; seven minutes
 	@tools/test.sh -p millstream-tests --features faults --test process --test crash
 
-test-kubernetes: ## Run jobs on a real Kubernetes for three quarters of an hour; as root
+test-kubernetes: ## Run jobs on a real Kubernetes for half an hour; as root
 	@tools/test-kubernetes.sh
 
 lint: ## Check formatting, lints and the house rules
