@@ -232,10 +232,18 @@ impl Stage {
     /// Uids of all pods of a job that run for good, sorted.
     pub fn pod_uids(&self, job: &str) -> Vec<String> {
         let roles = ["coordinator", "worker"];
-        let pods = roles.into_iter().flat_map(|role| self.pods(job, role));
-        let mut uids: Vec<String> = pods.map(|pod| text(&pod["metadata"]["uid"])).collect();
+        let uids = roles.into_iter().flat_map(|role| self.uids_of(job, role));
+        let mut uids: Vec<String> = uids.collect();
         uids.sort();
         uids
+    }
+
+    /// Uids of the pods of a role that run for good.
+    pub fn uids_of(&self, job: &str, role: &str) -> Vec<String> {
+        let pods = self.pods(job, role);
+        pods.iter()
+            .map(|pod| text(&pod["metadata"]["uid"]))
+            .collect()
     }
 
     /// `kill -9` of the processes of all pods of a role; their containers start again. Those of

@@ -62,7 +62,7 @@ fn a14_killed_workers_come_back_and_the_job_goes_on() {
 fn pods_that_had_worked_are_replaced_where_the_kubelet_lets_them_wait() {
     let _shared = shared();
     let (stage, flow) = running("replaced");
-    let before = stage.pods("orders", "worker");
+    let old = stage.uids_of("orders", "worker");
     // The kubelet starts a container again at once only the first time.
     for _ in 0..2 {
         pause(Duration::from_secs(12));
@@ -70,12 +70,7 @@ fn pods_that_had_worked_are_replaced_where_the_kubelet_lets_them_wait() {
         flow.wait_for_more("after the workers were killed");
     }
     wait_until("all workers are other pods", DEADLINE, || {
-        let uids = |pods: &[Value]| -> Vec<Value> {
-            pods.iter()
-                .map(|pod| pod["metadata"]["uid"].clone())
-                .collect()
-        };
-        let (old, new) = (uids(&before), uids(&stage.pods("orders", "worker")));
+        let new = stage.uids_of("orders", "worker");
         new.len() == old.len() && new.iter().all(|uid| !old.contains(uid))
     });
     stage.wait_ready("orders");

@@ -88,9 +88,14 @@ pub(super) fn of(facts: &Dereferenced, deployment: &str, role: Role) -> Pods {
     }
 }
 
-fn put_off(pod: &Pod) -> Option<PutOff> {
+/// How the one container of a pod stands.
+fn container_of(pod: &Pod) -> Option<&ContainerStatus> {
     let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let container = containers.first()?;
+    containers.first()
+}
+
+fn put_off(pod: &Pod) -> Option<PutOff> {
+    let container = container_of(pod)?;
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let ended = container.last_state.as_ref()?.terminated.as_ref()?;
     let (from, to) = (ended.started_at.as_ref()?, ended.finished_at.as_ref()?);
@@ -132,18 +137,15 @@ pub(super) fn problem_of(pod: &Pod, warning: Option<&String>) -> Option<Problem>
         kind,
         message: format!("pod {name}: {message}"),
     };
-    let status = pod.status.as_ref()?;
+    // Nothing is known of a pod without a status.
+    pod.status.as_ref()?;
     if let Some(("False", message)) = condition(pod, "PodScheduled") {
         return Some(problem(
             ProblemKind::NotScheduled,
             message.unwrap_or("no node takes it"),
         ));
     }
-    let container = status
-        .container_statuses
-        .as_ref()
-        .and_then(|all| all.first());
-    if let Some((kind, message)) = container.and_then(problem_of_container) {
+    if let Some((kind, message)) = container_of(pod).and_then(problem_of_container) {
         return Some(problem(kind, &message));
     }
     warning.map(|message| problem(ProblemKind::Container, message))

@@ -90,11 +90,13 @@ impl Job {
     /// What has failed since a checkpoint of this attempt completed.
     fn checkpoint_failures(&self) -> Option<CheckpointFailures> {
         let in_a_row = self.execution()?.counter.in_a_row();
-        let last = self.records.last_failure()?.clone();
-        (in_a_row > 0).then_some(CheckpointFailures {
+        if in_a_row == 0 {
+            return None;
+        }
+        Some(CheckpointFailures {
             in_a_row,
             tolerable: self.settings.tolerable_failures,
-            last,
+            last: self.records.last_failure()?.clone(),
         })
     }
 
