@@ -10,9 +10,13 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
 use super::Broker;
+use crate::wait::wait_for;
 
 /// `ListTransactions` in Kafka's protocol.
 const LIST_TRANSACTIONS: i16 = 66;
+/// The answer of a broker that still reads a partition of its transaction log: a new one, or one
+/// that has just started.
+const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// A broker of one node answers with far less.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -45,11 +49,14 @@ impl Broker {
     /// All transactional ids that the broker has not forgotten, sorted.
     #[track_caller]
     pub fn transactions(&self) -> Vec<Transaction> {
-        let answer = ask(&self.bootstrap()).unwrap_or_else(|error| {
-            panic!(
-                "cannot list the transactions of {}: {error}",
-                self.bootstrap()
-            )
+        let answer = wait_for("the broker has read its transactions", TIMEOUT, || {
+            let answer = ask(&self.bootstrap()).unwrap_or_else(|error| {
+                panic!(
+                    "cannot list the transactions of {}: {error}",
+                    self.bootstrap()
+                )
+            });
+            (answer.error_code != COORDINATOR_LOAD_IN_PROGRESS).then_some(answer)
         });
         assert_eq!(answer.error_code, 0, "ListTransactions was refused");
         let mut transactions: Vec<Transaction> = answer

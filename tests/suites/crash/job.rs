@@ -7,12 +7,13 @@ use millstream_tests::audit::observer::Observer;
 use millstream_tests::audit::{self, Report, Topics};
 use millstream_tests::cluster::{Cluster, Coordinator};
 use millstream_tests::feed::Feed;
+use millstream_tests::kafka::transactions::Transaction;
 use millstream_tests::order_job::OrderJobFile;
 use millstream_tests::server::Server;
 use millstream_tests::wait::{poll_until, wait_until};
 use millstream_tests::{Broker, Scratch};
 use millstream_types::Attempt;
-use millstream_types::api::{JobState, JobStatus, StopRequest};
+use millstream_types::api::{JobStatus, StopRequest};
 
 use serde::Deserialize;
 
@@ -160,12 +161,12 @@ impl Job {
         self.coordinator.rest.job().ok()
     }
 
-    /// Waits until the job runs.
+    /// Waits until a checkpoint has completed.
     #[track_caller]
-    pub(crate) fn wait_until_running(&self) {
-        wait_until("the job runs", DEADLINE, || {
+    pub(crate) fn wait_for_checkpoint(&self) {
+        wait_until("a checkpoint has completed", DEADLINE, || {
             self.status()
-                .is_some_and(|status| status.state == JobState::Running)
+                .is_some_and(|status| status.last_checkpoint.is_some())
         });
     }
 
@@ -317,12 +318,24 @@ fn job_file(
 /// How many transactions of a job the broker holds open.
 #[track_caller]
 pub(crate) fn open_transactions(broker: &Broker, job: &str) -> u64 {
+    count_transactions(broker, job, |_| true)
+}
+
+/// How many of them nobody has begun to commit or to abort.
+#[track_caller]
+pub(crate) fn undecided_transactions(broker: &Broker, job: &str) -> u64 {
+    count_transactions(broker, job, |open| open.state == "Ongoing")
+}
+
+#[track_caller]
+fn count_transactions(broker: &Broker, job: &str, counts: impl Fn(&Transaction) -> bool) -> u64 {
     let open = broker.open_transactions();
     let own = open.iter().filter(|open| {
         let rest = open.transactional_id.strip_prefix(job);
         rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric()))
     });
-    u64::try_from(own.count()).expect("few transactions")
+    let count = own.filter(|open| counts(open)).count();
+    u64::try_from(count).expect("few transactions")
 }
 
 fn add_verification(cluster: &mut Cluster, storage: &Scratch, name: &str, report: &mut Report) {
