@@ -7,6 +7,10 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${MILLSTREAM_CACHE:-$HOME/.cache/millstream}
 mkdir -p "$CACHE"
 
+# Cargo tells a test about the test's package. A cargo started below it would compile anew what has
+# a build script that looks at these, and all that depends on it.
+unset "${!CARGO_PKG_@}" "${!CARGO_MANIFEST_@}"
+
 say() { printf '%s: %s\n' "$(basename "$0" .sh)" "$*" >&2; }
 
 die() {
