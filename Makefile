@@ -7,7 +7,7 @@ export MILLSTREAM_CACHE ?= $(HOME)/.cache/millstream
 export CARGO_TARGET_DIR ?= $(MILLSTREAM_CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster cluster-down test test-faults test-kubernetes lint format bench crds clean-run
+.PHONY: help run cluster cluster-down test test-faults test-kubernetes target lint format bench crds clean-run
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +30,11 @@ test-faults: ## Only the suites that kill and freeze processes of real jobs; sev
 test-kubernetes: ## Run jobs on a real Kubernetes for half an hour; as root
 	@tools/test-kubernetes.sh
 
-lint: ## Check formatting, lints and the house rules
+# Not the work of another checkout that shares the cache.
+target:
+	@bash -c 'source tools/prelude.sh && use_target'
+
+lint: target ## Check formatting, lints and the house rules
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked \
 		--features millstream-tests/faults,millstream-tests/kubernetes -- -D warnings
@@ -39,7 +43,7 @@ lint: ## Check formatting, lints and the house rules
 format: ## Format the code
 	cargo fmt --all
 
-crds: ## Generate the custom resource definitions, and the chart's copy of them
+crds: target ## Generate the custom resource definitions, and the chart's copy of them
 	cargo run --locked -q -p millstream-crds --bin crdgen -- crds
 	@tools/chart.sh
 

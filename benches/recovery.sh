@@ -6,7 +6,7 @@
 # Results are appended to benches/results/<date>-recovery.jsonl.
 source "$(dirname "${BASH_SOURCE[0]}")/../tools/prelude.sh"
 
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+use_target
 cd "$ROOT"
 tools/packages.sh
 tools/kafka.sh 3.9.2

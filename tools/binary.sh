@@ -7,7 +7,7 @@
 # They go to <cache>/bin, beside no other build's.
 source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+use_target
 
 # Both at once: alone each would have the crates of Kubernetes compiled for its own features.
 KUBERNETES=(-p millstream-operator -p millstream-cli)

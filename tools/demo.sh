@@ -4,8 +4,7 @@
 #   tools/demo.sh [options of `millstream run`]
 source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
-command -v cargo >/dev/null || die "no cargo: install Rust 1.95 or newer"
+use_target
 command -v cc >/dev/null || "$ROOT/tools/packages.sh"
 
 cd "$ROOT"

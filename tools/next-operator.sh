@@ -3,7 +3,7 @@
 # `kubernetes` upgrades to it (A36). Prints where the program lies.
 source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+use_target
 COPY=$CACHE/next-operator/sources
 PROGRAM=$CACHE/bin/millstream-operator-next
 

@@ -28,3 +28,22 @@ lock() {
 is_complete() { [ "$(cat "$1/.complete" 2>/dev/null)" = "$2" ]; }
 
 mark_complete() { printf '%s\n' "$2" >"$1/.complete"; }
+
+# Names cargo's target directory. Checkouts share one, so that the crates of others are compiled
+# once; but cargo takes the work of another checkout for this one's where no file here is newer. So
+# the last other one's is removed.
+use_target() {
+  export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+  command -v cargo >/dev/null || die "no cargo: install Rust 1.95 or newer"
+  local owner=$CARGO_TARGET_DIR/.checkout
+  [ "$(cat "$owner" 2>/dev/null)" != "$ROOT" ] || return 0
+  if [ -d "$CARGO_TARGET_DIR" ]; then
+    say "$CARGO_TARGET_DIR was used by another checkout: its own crates are compiled again"
+    for profile in dev release; do
+      cargo clean --quiet --workspace --locked --profile "$profile" \
+        --manifest-path "$ROOT/Cargo.toml"
+    done
+  fi
+  mkdir -p "$CARGO_TARGET_DIR"
+  printf '%s\n' "$ROOT" >"$owner"
+}

@@ -5,7 +5,7 @@
 #   tools/test-kubernetes.sh [part of a test's name]
 source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+use_target
 # Each test has pods of its own; more of them at once only wait for each other.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-3}
 export KUBECONFIG=${MILLSTREAM_CLUSTER:-/var/lib/millstream-cluster}/admin.kubeconfig

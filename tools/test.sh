@@ -6,8 +6,7 @@
 # The last line is "N passed, N failed". Fails on any failure, and where nothing was run.
 source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
-command -v cargo >/dev/null || die "no cargo: install Rust 1.95 or newer"
+use_target
 [ $# -gt 0 ] || set -- --workspace --features millstream-tests/faults
 
 cd "$ROOT"
