@@ -126,6 +126,9 @@ pub struct DeployedStatus {
     /// Whether state of operators that the dataflow no longer has may be dropped.
     #[serde(default)]
     pub allow_dropped_state: bool,
+    /// The checkpoint whose prepared output may be lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept_lost_output: Option<i64>,
     /// When it was decided, RFC 3339.
     pub at: String,
     /// Whether the runtime has taken over with it, so that `restore` has had its effect.

@@ -222,6 +222,11 @@ pub struct RestoreSpec {
     /// Start although the state holds operators that the dataflow no longer has; their state is
     /// dropped. Default: false.
     pub allow_dropped_state: bool,
+    /// Number of the checkpoint whose prepared output is lost (failures MS0204, MS0602): go on
+    /// without that output. Takes effect with the next deployment, see `restartAt`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub accept_lost_output: Option<i64>,
 }
 
 /// Where state comes from.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use millstream_coordinator::Restore;
-use millstream_types::Deployment;
 use millstream_types::duration::{KubeDuration, ParseDurationError};
+use millstream_types::{CheckpointId, Deployment};
 
 /// Stream jobs with exactly-once state and output.
 #[derive(Debug, Parser)]
@@ -99,6 +99,10 @@ pub struct RunOptions {
     /// Go on without the state that the job has no place for any more, instead of failing.
     #[arg(long)]
     pub allow_dropped_state: bool,
+    /// Go on although prepared output of this checkpoint can never be committed any more (MS0204,
+    /// MS0602), without that output. The failure names the checkpoint.
+    #[arg(long, value_parser = checkpoint, value_name = "CHECKPOINT")]
+    pub accept_lost_output: Option<CheckpointId>,
     /// Address of the REST interface and metrics; not served if not given.
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
@@ -147,6 +151,10 @@ pub struct CoordinatorOptions {
     /// Go on without the state that the job has no place for any more, instead of failing.
     #[arg(long)]
     pub allow_dropped_state: bool,
+    /// Go on although prepared output of this checkpoint can never be committed any more (MS0204,
+    /// MS0602), without that output. The failure names the checkpoint.
+    #[arg(long, value_parser = checkpoint, value_name = "CHECKPOINT")]
+    pub accept_lost_output: Option<CheckpointId>,
     /// Which deployment of the job this is, for whoever restarts coordinators by itself: a number
     /// that grows with each. A restart with the same number goes on from the newest checkpoint
     /// and ignores `--restore`; an older number never takes over from a newer one; and the
@@ -294,6 +302,10 @@ pub enum Output {
 
 fn deployment(text: &str) -> Result<Deployment, std::num::ParseIntError> {
     text.parse().map(Deployment)
+}
+
+fn checkpoint(text: &str) -> Result<CheckpointId, std::num::ParseIntError> {
+    text.parse().map(CheckpointId)
 }
 
 fn duration(text: &str) -> Result<Duration, ParseDurationError> {

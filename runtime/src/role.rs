@@ -12,7 +12,7 @@ use millstream_checkpoint::StorageOptions;
 use millstream_coordinator::{DEFAULT_CANCEL_TIMEOUT, Options, Restore};
 use millstream_types::clock::SystemClock;
 use millstream_types::protocol::Heartbeat;
-use millstream_types::{Clock, Deployment, ErrorCode, ErrorKind, Failure, WorkerId};
+use millstream_types::{CheckpointId, Clock, Deployment, ErrorCode, ErrorKind, Failure, WorkerId};
 use millstream_worker::Pinning;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -64,6 +64,7 @@ fn unique(name: &str, clock: &dyn Clock) -> String {
 struct Start {
     restore: Restore,
     allow_dropped_state: bool,
+    accept_lost_output: Option<CheckpointId>,
     deployment: Option<Deployment>,
 }
 
@@ -82,6 +83,7 @@ fn coordinator_options(
         sinks,
         restore: start.restore,
         allow_dropped_state: start.allow_dropped_state,
+        accept_lost_output: start.accept_lost_output,
         deployment: start.deployment,
         heartbeat,
         cancel_timeout: DEFAULT_CANCEL_TIMEOUT,

@@ -42,6 +42,8 @@ pub struct Blueprint<'a> {
     pub restore: &'a str,
     /// Whether state of operators that the dataflow no longer has may be dropped.
     pub allow_dropped_state: bool,
+    /// The checkpoint whose prepared output may be lost.
+    pub accept_lost_output: Option<i64>,
     /// Names one deployment of the job: a coordinator that finds its chain released under the
     /// same one stays stopped.
     pub deployment: u64,

@@ -31,7 +31,7 @@ pub struct Wish {
     pub spec: StreamJobSpec,
     /// The revision that it asks for: a known one, if it asks for nothing else than that.
     pub revision: Revision,
-    /// Hash of `spec.restore`, without `allowDroppedState`.
+    /// Hash of `spec.restore`, without what may be dropped or lost.
     pub restore_hash: String,
     /// What `spec.restore` means now: `latest`, `fresh` or a path, or why that is not known yet.
     pub restore: Result<String, String>,
@@ -199,8 +199,7 @@ fn wanted_revision(asked: &Asked<'_>, spec: &StreamJobSpec) -> Result<Revision, 
     Revision::wanted(&names, spec)
 }
 
-/// Hash of what `spec.restore` asks for: whether state may be dropped does not make it another
-/// wish.
+/// Hash of what `spec.restore` asks for: what may be dropped or lost does not make it another wish.
 fn restore_hash(restore: &RestoreSpec) -> String {
     let mut asked = json!({ "policy": restore.policy, "from": restore.from });
     asked.sort_all_objects();

@@ -10,7 +10,7 @@ use millstream_operators::{SinkConnector, SourceConnector};
 use millstream_plan::JobGraph;
 use millstream_spec::ValidJob;
 use millstream_types::protocol::Heartbeat;
-use millstream_types::{Clock, Deployment, OperatorUid};
+use millstream_types::{CheckpointId, Clock, Deployment, OperatorUid};
 
 /// What a coordinator is made from.
 pub struct Options {
@@ -31,6 +31,10 @@ pub struct Options {
     /// Go on without the state of a checkpoint that the graph has no place for, instead of
     /// failing.
     pub allow_dropped_state: bool,
+    /// The checkpoint whose prepared output may be lost: the job begins without what of it can
+    /// never be committed, instead of failing. Counts for what the chain holds at the start, not
+    /// for checkpoints that this coordinator takes.
+    pub accept_lost_output: Option<CheckpointId>,
     /// The deployment of the job that this coordinator is started for, where an operator starts
     /// it. `restore` then counts until a checkpoint was decided under the deployment, a deployment
     /// that has ended is not run on, and the coordinator goes on answering after the job's end,

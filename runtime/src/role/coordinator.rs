@@ -68,6 +68,7 @@ async fn run(
     let start = Start {
         restore: options.restore,
         allow_dropped_state: options.allow_dropped_state,
+        accept_lost_output: options.accept_lost_output,
         deployment: options.deployment,
     };
     let coordinator = coordinator_options(loaded, start, heartbeat, clock())?;

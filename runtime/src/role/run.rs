@@ -62,6 +62,7 @@ async fn run(options: RunOptions, loaded: LoadedJob, display: Display) -> Result
     let start = Start {
         restore: options.restore,
         allow_dropped_state: options.allow_dropped_state,
+        accept_lost_output: options.accept_lost_output,
         deployment: None,
     };
     let coordinator = coordinator_options(loaded, start, HEARTBEAT, Arc::clone(&clock))?;

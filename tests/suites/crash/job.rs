@@ -1,10 +1,11 @@
 //! The order job with checkpoints in files, beside others on one broker.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millstream_tests::audit::observer::Observer;
-use millstream_tests::audit::{self, Report, Topics};
+use millstream_tests::audit::{self, Anomalies, Report, Topics};
 use millstream_tests::cluster::{Cluster, Coordinator};
 use millstream_tests::feed::Feed;
 use millstream_tests::kafka::transactions::Transaction;
@@ -12,8 +13,8 @@ use millstream_tests::order_job::OrderJobFile;
 use millstream_tests::server::Server;
 use millstream_tests::wait::{poll_until, wait_until};
 use millstream_tests::{Broker, Scratch};
-use millstream_types::Attempt;
 use millstream_types::api::{JobStatus, StopRequest};
+use millstream_types::{Attempt, OperatorSnapshot};
 
 use serde::Deserialize;
 
@@ -223,9 +224,15 @@ impl Job {
 
     /// Ends the flow, waits until everything is in the output, stops the job, and audits it.
     #[track_caller]
-    pub(crate) fn finish(mut self, broker: &Broker) {
+    pub(crate) fn finish(self, broker: &Broker) {
+        self.finish_without(broker, 0);
+    }
+
+    /// As [`finish`](Self::finish), where exactly so many records of the output must be missing.
+    #[track_caller]
+    pub(crate) fn finish_without(mut self, broker: &Broker, given_up: u64) {
         let workload = self.feed.end();
-        let (kept, seen) = (workload.kept(), || {
+        let (kept, seen) = (workload.kept() - given_up, || {
             self.orders.seen() + self.dead_letters.seen()
         });
         // Not reaching it is for the audit to explain.
@@ -257,8 +264,18 @@ impl Job {
         println!("{report}");
         assert_eq!(report.input, workload.records, "records of the input");
         assert!(report.orders > 0 && report.dead_letters > 0, "{report}");
-        assert!(report.anomalies.is_clean(), "{report}");
+        let expected = Anomalies {
+            lost: given_up,
+            ..Anomalies::default()
+        };
+        assert_eq!(report.anomalies, expected, "{report}");
     }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Transactional {
+    transactional_id: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -279,6 +296,46 @@ impl Slot {
     /// Whether it is a `claim`, a `checkpoint`, or that this is `committed`.
     pub(crate) fn is(&self, kind: &str) -> bool {
         self.entry.contains_key(kind)
+    }
+
+    /// The manifest of a checkpoint.
+    #[track_caller]
+    pub(crate) fn manifest(&self) -> Manifest {
+        let manifest = self.entry.get("checkpoint").map(|entry| &entry["manifest"]);
+        let manifest = manifest.expect("the slot holds a checkpoint");
+        serde_json::from_value(manifest.clone()).expect("it has a manifest")
+    }
+}
+
+/// A manifest, as far as it matters here.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Manifest {
+    pub(crate) checkpoint: u64,
+    operators: BTreeMap<String, BTreeMap<String, OperatorSnapshot>>,
+}
+
+/// A transaction that a checkpoint lists.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) transactional_id: String,
+    pub(crate) records: u64,
+}
+
+impl Manifest {
+    /// What is to be committed with it.
+    #[track_caller]
+    pub(crate) fn prepared(&self) -> Vec<Prepared> {
+        let snapshots = self.operators.values().flat_map(BTreeMap::values);
+        let committables = snapshots.flat_map(|snapshot| &snapshot.committables);
+        let named = committables.map(|committable| {
+            let transaction: Transactional =
+                serde_json::from_str(&committable.transaction.0).expect("a transaction of Kafka");
+            Prepared {
+                transactional_id: transaction.transactional_id,
+                records: committable.records,
+            }
+        });
+        named.collect()
     }
 }
 

@@ -76,6 +76,7 @@ impl Applier<'_> {
             config_map: &revision.name,
             restore: &deployed.restore,
             allow_dropped_state: deployed.allow_dropped_state,
+            accept_lost_output: deployed.accept_lost_output,
             deployment: deployment.unwrap_or_default(),
         };
         self.put(coordinator::service(&blueprint), None).await?;
@@ -162,6 +163,7 @@ impl Applier<'_> {
             config_map: &revision.name,
             restore: &check.restore,
             allow_dropped_state: check.allow_dropped_state,
+            accept_lost_output: None,
             deployment: 0,
         });
         annotate(&mut object.metadata, ANNOTATION_STEP, &check.since);

@@ -61,6 +61,9 @@ fn arguments(blueprint: &Blueprint<'_>) -> Vec<String> {
     if blueprint.allow_dropped_state {
         arguments.push("--allow-dropped-state".to_owned());
     }
+    if let Some(checkpoint) = blueprint.accept_lost_output {
+        arguments.extend(["--accept-lost-output".to_owned(), checkpoint.to_string()]);
+    }
     arguments
 }
 

@@ -38,6 +38,7 @@ fn blueprint(job: &StreamJob) -> Blueprint<'_> {
         config_map: "orders-0123456789",
         restore: "latest",
         allow_dropped_state: false,
+        accept_lost_output: None,
         deployment: 1_780_000_000_000,
     }
 }
@@ -255,6 +256,7 @@ fn the_coordinator_is_told_what_it_is_and_is_reached_before_it_is_ready() {
     let plan = Blueprint {
         restore: "s3://state/savepoints/a",
         allow_dropped_state: true,
+        accept_lost_output: Some(42),
         ..blueprint(&job)
     };
     let spec = coordinator::deployment(&plan).spec.unwrap();
@@ -265,7 +267,7 @@ fn the_coordinator_is_told_what_it_is_and_is_reached_before_it_is_ready() {
         container.args.as_ref().unwrap().join(" "),
         "coordinator --job /etc/millstream/job/job.yaml --listen 0.0.0.0:6123 \
          --rest 0.0.0.0:8081 --restore s3://state/savepoints/a --parallelism 5 \
-         --deployment 1780000000000 --allow-dropped-state"
+         --deployment 1780000000000 --allow-dropped-state --accept-lost-output 42"
     );
     for probe in [
         &container.startup_probe,

@@ -29,9 +29,9 @@ impl Machine<'_> {
             || self.status().parallelism,
             |wish| Some(i64::from(wish.spec.parallelism)),
         );
-        let allow_dropped_state = self
-            .wish()
-            .is_some_and(|wish| wish.spec.restore.allow_dropped_state);
+        let asked = self.wish().map(|wish| &wish.spec.restore);
+        let allow_dropped_state = asked.is_some_and(|restore| restore.allow_dropped_state);
+        let accept_lost_output = asked.and_then(|restore| restore.accept_lost_output);
         let strategy = self.strategy();
         self.remember_revision(revision, &now);
         let status = self.status_mut();
@@ -47,6 +47,7 @@ impl Machine<'_> {
         status.deployed = Some(DeployedStatus {
             restore,
             allow_dropped_state,
+            accept_lost_output,
             at: now,
             claimed: false,
             checkpoints: 0,

@@ -121,10 +121,12 @@ fn the_restore_policy_says_where_state_comes_from() {
 }
 
 #[test]
-fn whether_state_may_be_dropped_is_not_another_wish_for_state() {
+fn what_may_be_dropped_or_lost_is_not_another_wish_for_state() {
     let plain = wish(&json!({"restore": {"policy": "Fresh"}}));
     let drops = wish(&json!({"restore": {"policy": "Fresh", "allowDroppedState": true}}));
     assert_eq!(plain.restore_hash, drops.restore_hash);
+    let loses = wish(&json!({"restore": {"policy": "Fresh", "acceptLostOutput": 42}}));
+    assert_eq!(plain.restore_hash, loses.restore_hash);
     assert_ne!(plain.restore_hash, wish(&json!({})).restore_hash);
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Commits {
     pub(super) by_sink: BTreeMap<OperatorUid, Vec<Committable>>,
     /// Kinds of the connectors that have prepared it.
     connectors: BTreeMap<OperatorUid, String>,
+    /// Whether somebody has said to go on without what of it is lost.
+    loss_is_accepted: bool,
 }
 
 impl Commits {
@@ -32,12 +34,21 @@ impl Commits {
                 .map(|uid| (uid.clone(), manifest.committables(uid)))
                 .collect(),
             connectors: manifest.connectors.clone(),
+            loss_is_accepted: false,
+        }
+    }
+
+    /// The same, without what is lost of it if this is the checkpoint whose loss was accepted.
+    pub(super) fn accepting_loss_of(self, accepted: Option<CheckpointId>) -> Self {
+        Self {
+            loss_is_accepted: accepted == Some(self.checkpoint),
+            ..self
         }
     }
 }
 
 /// Commits everything, or says why not. What could not be committed yet is tried again until
-/// `checkpoint.timeout` has passed; nothing is ever skipped.
+/// `checkpoint.timeout` has passed; nothing is skipped that nobody has given up.
 pub(super) async fn commit_all(keeper: &mut Keeper, commits: Commits) -> Result<(), Failure> {
     fail::fail_point!("coordinator::before-commit", |_| std::process::abort());
     let kinds = keeper.graph.connectors();
@@ -50,18 +61,35 @@ pub(super) async fn commit_all(keeper: &mut Keeper, commits: Commits) -> Result<
             drop_output(keeper, failure)?;
             continue;
         }
-        commit_sink(keeper, commits.checkpoint, &uid, committables).await?;
+        let part = Part {
+            checkpoint: commits.checkpoint,
+            sink: &uid,
+            loss_is_accepted: commits.loss_is_accepted,
+        };
+        commit_sink(keeper, part, committables).await?;
     }
     fail::fail_point!("coordinator::after-commit", |_| std::process::abort());
     Ok(())
 }
 
+/// What one sink is to commit of a checkpoint.
+#[derive(Debug, Clone, Copy)]
+struct Part<'a> {
+    checkpoint: CheckpointId,
+    sink: &'a OperatorUid,
+    loss_is_accepted: bool,
+}
+
 async fn commit_sink(
     keeper: &mut Keeper,
-    checkpoint: CheckpointId,
-    uid: &OperatorUid,
+    part: Part<'_>,
     mut left: Vec<Committable>,
 ) -> Result<(), Failure> {
+    let Part {
+        checkpoint,
+        sink: uid,
+        ..
+    } = part;
     let Some(committer) = keeper.committers.get(uid).cloned() else {
         return drop_output(keeper, nobody_commits(checkpoint, uid, left.len()));
     };
@@ -71,8 +99,8 @@ async fn commit_sink(
     loop {
         let outcomes = committer.commit(&left).await;
         let Sorted { retry, lost } = sort(uid, &left, outcomes)?;
-        if let Some(failure) = lost {
-            return Err(judge_loss(keeper, checkpoint, uid, failure).await);
+        if !lost.is_empty() {
+            judge_loss(keeper, part, lost).await?;
         }
         let Some((_, failure)) = retry.first().cloned() else {
             return Ok(());
@@ -106,7 +134,7 @@ async fn commit_sink(
 
 struct Sorted {
     retry: Vec<(Committable, Failure)>,
-    lost: Option<Failure>,
+    lost: Vec<Failure>,
 }
 
 fn sort(
@@ -127,37 +155,53 @@ fn sort(
     }
     let mut sorted = Sorted {
         retry: Vec::new(),
-        lost: None,
+        lost: Vec::new(),
     };
     for (committable, outcome) in committables.iter().zip(outcomes) {
         match outcome {
             CommitOutcome::Committed => {}
             CommitOutcome::Retry(failure) => sorted.retry.push((committable.clone(), failure)),
-            CommitOutcome::Lost(failure) => sorted.lost = sorted.lost.or(Some(failure)),
+            CommitOutcome::Lost(failure) => sorted.lost.push(failure),
         }
     }
     Ok(sorted)
 }
 
-/// A transaction that nobody knows is lost, unless a newer attempt has taken over: then it has
-/// been committed and forgotten, or will be, and this attempt has no say any more.
+/// What nobody can commit is lost, unless a newer attempt has taken over: then it has been committed
+/// and forgotten, or will be, and this attempt has no say any more.
+///
+/// # Errors
+/// It is lost and nobody has accepted that, or this attempt has no say.
 async fn judge_loss(
     keeper: &mut Keeper,
-    checkpoint: CheckpointId,
-    uid: &OperatorUid,
-    failure: Failure,
-) -> Failure {
-    if let Err(fenced) = ensure_held(keeper).await {
-        return fenced;
+    part: Part<'_>,
+    lost: Vec<Failure>,
+) -> Result<(), Failure> {
+    ensure_held(keeper).await?;
+    let Part {
+        checkpoint, sink, ..
+    } = part;
+    if part.loss_is_accepted {
+        for failure in &lost {
+            tracing::warn!(%checkpoint, %sink, %failure, "lost output is given up, as was accepted");
+        }
+        return Ok(());
     }
-    Failure {
+    let count = lost.len();
+    let Some(first) = lost.into_iter().next() else {
+        return Ok(());
+    };
+    Err(Failure {
         kind: ErrorKind::DataLoss,
         message: format!(
-            "output of sink {uid} in checkpoint {checkpoint} is lost: {}",
-            failure.message
+            "output of sink {sink} in checkpoint {checkpoint} is lost ({count} of its \
+             transactions), the first: {}. To go on without it, start with \
+             `--accept-lost-output {checkpoint}` (`restore.acceptLostOutput: {checkpoint}` of a \
+             StreamJob)",
+            first.message
         ),
-        ..failure
-    }
+        ..first
+    })
 }
 
 /// Fails if a newer attempt owns the chain, or the store cannot be asked.

@@ -54,6 +54,8 @@ pub(super) struct Keeper {
     /// Where the next attempt starts from.
     pub(super) restore: Restore,
     pub(super) allow_dropped_state: bool,
+    /// The checkpoint of the chain whose output may be lost.
+    pub(super) accept_lost_output: Option<CheckpointId>,
     pub(super) deployment: Option<Deployment>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) holder: String,
@@ -96,6 +98,7 @@ impl Keeper {
             committers,
             restore: options.restore.clone(),
             allow_dropped_state: options.allow_dropped_state,
+            accept_lost_output: options.accept_lost_output,
             deployment: options.deployment,
             clock: Arc::clone(&options.clock),
             holder: options.holder.clone(),

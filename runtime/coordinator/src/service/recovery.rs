@@ -221,7 +221,8 @@ async fn resolve(
     let permit = keeper.claimed()?.recovery_permit();
     if let (Some(_), Some(newest)) = (&permit, &state.newest) {
         keeper.note(format!("commits checkpoint {}", newest.checkpoint));
-        commit_all(keeper, Commits::of(newest)).await?;
+        let commits = Commits::of(newest).accepting_loss_of(keeper.accept_lost_output);
+        commit_all(keeper, commits).await?;
     }
     let lingering = state.lingering();
     if !lingering.is_empty() {

@@ -1,7 +1,7 @@
 use millstream_coordinator::{Outcome, Restore};
 use millstream_types::api::JobState;
 use millstream_types::protocol::ToWorker;
-use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure, OperatorUid};
+use millstream_types::{Attempt, CheckpointId, ErrorCode, ErrorKind, Failure, OperatorUid};
 
 use crate::scenario::{Scenario, until};
 use crate::sink::{Act, Stand};
@@ -120,35 +120,40 @@ async fn commits_are_tried_again_while_the_other_side_is_away() {
     assert_eq!((snapshot.job.restarts, snapshot.counts.failed), (0, 0));
 }
 
-#[tokio::test]
-async fn a_lost_transaction_fails_the_job_on_this_start_and_every_other() {
-    let scenario = Scenario::default();
+/// Runs the job until its sink has lost what a checkpoint has prepared. The checkpoint, and what
+/// the job says.
+async fn lose_output(scenario: &Scenario) -> (CheckpointId, Failure) {
     let running = scenario.start(Restore::Latest);
-    let worker = scenario.worker("a", 2, &running).await;
+    let _worker = scenario.worker("a", 2, &running).await;
     running.wait_for_checkpoints(1).await;
     scenario.ledger().unreachable = true;
-    until("a transaction waits", || {
-        !scenario.ledger().that_stand(Stand::Open).is_empty()
-    })
-    .await;
+    let (_, lost) = scenario.uncommitted().await;
     {
         let mut ledger = scenario.ledger();
-        for (_, stand) in ledger.transactions.values_mut() {
-            if *stand == Stand::Open {
-                *stand = Stand::Aborted;
-            }
+        for name in &lost {
+            ledger.transactions.get_mut(name).unwrap().1 = Stand::Aborted;
         }
         ledger.unreachable = false;
     }
     let Outcome::Failed(failure) = running.outcome().await else {
         panic!("the loss was not noticed");
     };
+    let newest = scenario.chain().await.newest.unwrap();
+    (newest.checkpoint, failure)
+}
+
+#[tokio::test]
+async fn a_lost_transaction_fails_the_job_on_this_start_and_every_other() {
+    let scenario = Scenario::default();
+    let (checkpoint, failure) = lose_output(&scenario).await;
     assert_eq!(
         (failure.code, failure.kind),
         (ErrorCode::KafkaTransactionLost, ErrorKind::DataLoss)
     );
-    assert!(failure.message.contains("sink out"), "{failure}");
-    drop(worker);
+    let remedy = format!("`--accept-lost-output {checkpoint}`");
+    for part in ["sink out", "2 of its transactions", &remedy] {
+        assert!(failure.message.contains(part), "no `{part}` in: {failure}");
+    }
     for restore in [Restore::Latest, Restore::Fresh] {
         let acts = scenario.ledger().acts.len();
         let running = scenario.start(restore);
@@ -162,6 +167,23 @@ async fn a_lost_transaction_fails_the_job_on_this_start_and_every_other() {
             "nothing else was touched"
         );
     }
+}
+
+#[tokio::test]
+async fn lost_output_is_given_up_for_the_one_checkpoint_that_is_named() {
+    let mut scenario = Scenario::default();
+    let (first, _) = lose_output(&scenario).await;
+    scenario.accept_lost_output = Some(first.next());
+    let running = scenario.start(Restore::Latest);
+    let refused = running.outcome().await;
+    assert!(matches!(refused, Outcome::Failed(_)), "{refused:?}");
+    scenario.accept_lost_output = Some(first);
+    // The very same start gets over the first loss and not over the second.
+    let (second, failure) = lose_output(&scenario).await;
+    assert!(second > first, "{second} is not behind {first}");
+    assert_eq!(failure.code, ErrorCode::KafkaTransactionLost);
+    let remedy = format!("`--accept-lost-output {second}`");
+    assert!(failure.message.contains(&remedy), "{failure}");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use millstream_coordinator::{
 use millstream_types::api::JobState;
 use millstream_types::clock::SystemClock;
 use millstream_types::protocol::Heartbeat;
-use millstream_types::{Clock, Deployment, JobId, Timestamp};
+use millstream_types::{CheckpointId, Clock, Deployment, JobId, Timestamp};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -41,6 +41,7 @@ pub(crate) struct Scenario {
     pub(crate) deployment: Option<u64>,
     pub(crate) parallelism: u32,
     pub(crate) allow_dropped_state: bool,
+    pub(crate) accept_lost_output: Option<CheckpointId>,
 }
 
 impl Default for Scenario {
@@ -55,6 +56,7 @@ impl Default for Scenario {
             deployment: None,
             parallelism: 2,
             allow_dropped_state: false,
+            accept_lost_output: None,
         };
         scenario.topic().splits = ["p0", "p1", "p2", "p3"].map(str::to_owned).to_vec();
         "cluster-a".clone_into(&mut scenario.topic().identity);
@@ -128,6 +130,7 @@ impl Scenario {
             storage: StorageOptions::default(),
             restore,
             allow_dropped_state: self.allow_dropped_state,
+            accept_lost_output: self.accept_lost_output,
             deployment: self.deployment.map(Deployment),
             heartbeat: Heartbeat {
                 interval_ms: 20,

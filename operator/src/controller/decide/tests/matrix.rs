@@ -84,3 +84,23 @@ fn a_failed_job_is_upgraded_from_its_newest_checkpoint_at_once() {
     world.run_for(4);
     assert_eq!(world.applied.as_ref().unwrap().restore, "latest");
 }
+
+#[test]
+fn lost_output_is_accepted_by_the_deployment_that_comes_after_saying_so() {
+    let mut world = World::running();
+    if let Some(process) = &mut world.process {
+        process.state = crate::runtime_client::RuntimeState::Failed;
+    }
+    world.edit(|spec| spec.restore.accept_lost_output = Some(42));
+    world.run_for(4);
+    let accepted = |world: &World| world.status.deployed.as_ref().unwrap().accept_lost_output;
+    assert_eq!(
+        accepted(&world),
+        None,
+        "the job is still the one that failed"
+    );
+    world.edit(|spec| spec.restart_at = Some("2026-11-24T12:30:00Z".to_owned()));
+    world.run_for(4);
+    assert_eq!(accepted(&world), Some(42));
+    assert_eq!(world.applied.as_ref().unwrap().restore, "latest");
+}
