@@ -135,6 +135,23 @@ pub struct Report {
     pub examples: Vec<String>,
 }
 
+impl Report {
+    /// Panics unless every record arrived exactly once, but so many that were given up.
+    #[track_caller]
+    pub fn assert_exactly_once_without(&self, given_up: u64) {
+        assert!(self.orders > 0 && self.dead_letters > 0, "{self}");
+        let mut expected = Anomalies::default();
+        if given_up > 0 {
+            expected.lost = given_up;
+            // Later records of the same keys are seen without those, and counters have counted
+            // them as written.
+            expected.torn = self.anomalies.torn;
+            expected.divergent = self.anomalies.divergent;
+        }
+        assert_eq!(self.anomalies, expected, "{self}");
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -1,5 +1,6 @@
 //! Which transactions a broker knows, by its own word (`ListTransactions`).
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -8,6 +9,10 @@ use kafka_protocol::messages::{
     ListTransactionsRequest, ListTransactionsResponse, RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use millstream_types::OperatorSnapshot;
+use rdkafka::producer::{BaseProducer, Producer};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::Broker;
 use crate::wait::wait_for;
@@ -32,7 +37,56 @@ pub struct Transaction {
     pub state: String,
 }
 
+/// A transaction that a checkpoint lists to be committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// Its id.
+    pub transactional_id: String,
+    /// Records in it.
+    pub records: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct ListingManifest {
+    operators: BTreeMap<String, BTreeMap<String, OperatorSnapshot>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedTransaction {
+    transactional_id: String,
+}
+
+impl Prepared {
+    /// What a manifest lists, where all sinks write to Kafka.
+    #[track_caller]
+    pub fn listed_in(manifest: &Value) -> Vec<Self> {
+        let manifest = ListingManifest::deserialize(manifest).expect("a manifest has operators");
+        let snapshots = manifest.operators.values().flat_map(BTreeMap::values);
+        let committables = snapshots.flat_map(|snapshot| &snapshot.committables);
+        let named = committables.map(|committable| {
+            let listed: ListedTransaction = serde_json::from_str(&committable.transaction.0)
+                .expect("a transaction of Kafka has an id");
+            Self {
+                transactional_id: listed.transactional_id,
+                records: committable.records,
+            }
+        });
+        named.collect()
+    }
+}
+
 impl Broker {
+    /// Uses a transactional id as another program would: what it has open is aborted.
+    #[track_caller]
+    pub fn take_transactional_id(&self, id: &str) {
+        let mut client = self.client();
+        client.set("transactional.id", id);
+        let producer: BaseProducer = client.create().expect("the settings are valid");
+        let begun = producer.init_transactions(TIMEOUT);
+        begun.expect("the broker aborts what the id has open");
+    }
+
     /// Transactions that are neither committed nor aborted.
     #[track_caller]
     pub fn open_transactions(&self) -> Vec<Transaction> {

@@ -284,7 +284,13 @@ impl Stage {
     /// Suspends the job, waits until its pods are gone, and audits what came out.
     #[track_caller]
     pub fn finish(&self, flow: Flow, job: &str) {
-        let drained = flow.drain();
+        self.finish_without(flow, job, 0);
+    }
+
+    /// As [`finish`](Self::finish), where exactly so many records of the output must be missing.
+    #[track_caller]
+    pub fn finish_without(&self, flow: Flow, job: &str, given_up: u64) {
+        let drained = flow.drain_without(given_up);
         self.suspend(job);
         drained.audit(self, job);
     }

@@ -1,9 +1,9 @@
 //! Prepared output is lost, and the job goes on without it once somebody has said so.
 
+use millstream_tests::kafka::transactions::Prepared;
 use millstream_tests::{Broker, KafkaVersion};
-use rdkafka::producer::{BaseProducer, Producer};
 
-use crate::job::{Armed, DEADLINE, Job, Prepared};
+use crate::job::{Armed, DEADLINE, Job};
 
 const FAILED: i32 = 1;
 
@@ -16,15 +16,17 @@ fn point_09_a_job_goes_on_without_the_output_that_was_given_up() {
     let decided = "coordinator::after-decide=2*off->return";
     let mut job = Job::start(broker, "point-9", "300ms", Armed::Coordinator(decided));
     let attempt = job.wait_for_coordinator_crash();
-    let manifest = job.newest_slot().manifest();
-    let prepared = manifest.prepared().into_iter();
+    let slot = job.newest_slot();
+    let manifest = slot.manifest();
+    let prepared = Prepared::listed_in(manifest).into_iter();
     let lost = prepared.max_by_key(|prepared| prepared.records);
     let lost = lost.expect("the checkpoint lists transactions");
     assert!(lost.records > 0, "{lost:?}");
-    abort(broker, &lost);
+    broker.take_transactional_id(&lost.transactional_id);
 
-    let accepting = format!("--accept-lost-output {}", manifest.checkpoint);
-    let another = (manifest.checkpoint - 1).to_string();
+    let checkpoint = manifest["checkpoint"].as_u64().expect("it has a number");
+    let accepting = format!("--accept-lost-output {checkpoint}");
+    let another = (checkpoint - 1).to_string();
     for arguments in [
         &[][..],
         &["--restore", "fresh"],
@@ -47,14 +49,4 @@ fn point_09_a_job_goes_on_without_the_output_that_was_given_up() {
     }
     job.wait_until_beyond(attempt);
     job.finish_without(broker, lost.records);
-}
-
-/// Uses the transactional id as another job would.
-#[track_caller]
-fn abort(broker: &Broker, prepared: &Prepared) {
-    let mut client = broker.client();
-    client.set("transactional.id", &prepared.transactional_id);
-    let producer: BaseProducer = client.create().expect("the settings are valid");
-    let begun = producer.init_transactions(DEADLINE);
-    begun.expect("the broker aborts what the id has open");
 }

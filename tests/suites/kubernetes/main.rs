@@ -5,10 +5,10 @@
 //!
 //! [`contract`] is what people and tools see of the kinds, [`lifecycle`] a job from its first
 //! deployment to its deletion, [`upgrade`] how a change is brought in and how a bad one is kept
-//! out, [`faults`] what dies meanwhile, [`crash`] the operator that dies at every write,
-//! [`savepoints`] the second kind, [`tenancy`] several operators, namespaces and managers,
-//! [`chart`] the operator as the chart installs it, [`plugin`] `kubectl streamjob` on a job that
-//! lives, [`figures`] what is measured.
+//! out, [`faults`] what dies meanwhile, [`lost`] output that nobody can commit any more, [`crash`]
+//! the operator that dies at every write, [`savepoints`] the second kind, [`tenancy`] several
+//! operators, namespaces and managers, [`chart`] the operator as the chart installs it, [`plugin`]
+//! `kubectl streamjob` on a job that lives, [`figures`] what is measured.
 
 mod chart;
 mod contract;
@@ -16,6 +16,7 @@ mod crash;
 mod faults;
 mod figures;
 mod lifecycle;
+mod lost;
 mod plugin;
 mod savepoints;
 mod tenancy;

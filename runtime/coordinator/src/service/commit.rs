@@ -85,11 +85,7 @@ async fn commit_sink(
     part: Part<'_>,
     mut left: Vec<Committable>,
 ) -> Result<(), Failure> {
-    let Part {
-        checkpoint,
-        sink: uid,
-        ..
-    } = part;
+    let (checkpoint, uid) = (part.checkpoint, part.sink);
     let Some(committer) = keeper.committers.get(uid).cloned() else {
         return drop_output(keeper, nobody_commits(checkpoint, uid, left.len()));
     };
@@ -167,8 +163,8 @@ fn sort(
     Ok(sorted)
 }
 
-/// What nobody can commit is lost, unless a newer attempt has taken over: then it has been committed
-/// and forgotten, or will be, and this attempt has no say any more.
+/// What nobody can commit is lost, unless a newer attempt has taken over: then it has been
+/// committed and forgotten, or will be, and this attempt has no say any more.
 ///
 /// # Errors
 /// It is lost and nobody has accepted that, or this attempt has no say.
@@ -178,9 +174,7 @@ async fn judge_loss(
     lost: Vec<Failure>,
 ) -> Result<(), Failure> {
     ensure_held(keeper).await?;
-    let Part {
-        checkpoint, sink, ..
-    } = part;
+    let (checkpoint, sink) = (part.checkpoint, part.sink);
     if part.loss_is_accepted {
         for failure in &lost {
             tracing::warn!(%checkpoint, %sink, %failure, "lost output is given up, as was accepted");
