@@ -2,7 +2,9 @@
 //! coordinator of another version may not send are optional.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use millstream_types::ErrorCode;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -52,6 +54,12 @@ pub struct FailureAnswer {
     pub code: String,
     /// What happened, and what to do.
     pub message: String,
+}
+
+impl fmt::Display for FailureAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", ErrorCode::title_of(&self.code), self.message)
+    }
 }
 
 /// `GET /v1/checkpoints`

@@ -189,7 +189,7 @@ fn attempt(gathered: &Gathered, pods: &[PodView]) -> AttemptView {
         restored_from: restored.or_else(|| status.restored_from.clone()),
         last_failure: told
             .and_then(|told| told.last_failure.as_ref())
-            .map(|failure| format!("{}: {}", failure.code, failure.message)),
+            .map(ToString::to_string),
     }
 }
 
@@ -226,7 +226,7 @@ fn checkpoint(told: &CheckpointAnswer) -> CheckpointView {
         duration_ms: told.duration_ms,
         size_bytes: told.size_bytes,
         path: told.path.clone(),
-        failure: failure.map(|failure| format!("{}: {}", failure.code, failure.message)),
+        failure: failure.map(ToString::to_string),
     }
 }
 

@@ -1,5 +1,8 @@
 //! What the operator reads of a coordinator's answers. Fields that are not listed are ignored.
 
+use std::fmt;
+
+use millstream_types::ErrorCode;
 use serde::Deserialize;
 
 /// What a job is doing, as its coordinator says.
@@ -134,6 +137,12 @@ pub struct RuntimeFailure {
     pub kind: String,
     /// What happened, where, and what to do.
     pub message: String,
+}
+
+impl fmt::Display for RuntimeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", ErrorCode::title_of(&self.code), self.message)
+    }
 }
 
 /// One registered worker.

@@ -258,5 +258,5 @@ fn failed(runtime: &RuntimeStatus) -> (Reason, String) {
     } else {
         Reason::JobFailed
     };
-    (reason, format!("{}: {}", failure.code, failure.message))
+    (reason, failure.to_string())
 }

@@ -9,7 +9,7 @@ use millstream_crds::{ConditionType, Reason};
 
 use super::View;
 use super::situation::{Said, Situation, is_completed, is_suspended};
-use crate::runtime_client::{CheckpointFailures, RuntimeFailure, RuntimeState, RuntimeStatus};
+use crate::runtime_client::{CheckpointFailures, RuntimeState, RuntimeStatus};
 
 type Value = (ConditionStatus, Reason, String);
 
@@ -125,12 +125,10 @@ fn checkpoint_healthy(view: &View<'_>) -> Value {
 }
 
 fn failing(failures: &CheckpointFailures) -> String {
-    let RuntimeFailure { code, message, .. } = &failures.last;
     let restart = failures.tolerable.saturating_add(1);
     format!(
-        "{} checkpoints in a row have failed, {restart} restart the job; the last one: {message} \
-         ({code})",
-        failures.in_a_row
+        "{} checkpoints in a row have failed, {restart} restart the job; the last one: {}",
+        failures.in_a_row, failures.last
     )
 }
 

@@ -326,8 +326,8 @@ fn failing_checkpoints_are_told_with_their_cause() {
     assert_eq!(reason(&status, "CheckpointHealthy"), "CheckpointFailing");
     assert_eq!(
         message(&status, "CheckpointHealthy"),
-        "2 checkpoints in a row have failed, 4 restart the job; the last one: the store answers \
-         503 (StoreUnavailable)"
+        "2 checkpoints in a row have failed, 4 restart the job; the last one: MS0301 \
+         StoreUnavailable: the store answers 503"
     );
     assert_eq!(value(&status, "Ready"), "True");
 }

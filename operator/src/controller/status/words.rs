@@ -125,9 +125,7 @@ pub(super) fn runtime(view: &View<'_>, runtime: &RuntimeStatus) -> Said {
         },
         RuntimeState::Restarting => {
             let cause = runtime.last_failure.as_ref();
-            let cause = cause.map_or_else(String::new, |failure| {
-                format!(": {} ({})", failure.message, failure.code)
-            });
+            let cause = cause.map_or_else(String::new, |failure| format!(": {failure}"));
             let message = format!("The runtime restarts the job since {since}{cause}");
             (Reason::Restarting, message)
         }
@@ -156,10 +154,10 @@ fn said(runtime: &RuntimeStatus, otherwise: &str, since: &str) -> String {
 }
 
 pub(super) fn failed(runtime: &RuntimeStatus) -> String {
-    let why = runtime.last_failure.as_ref().map_or_else(
-        || runtime.message.clone(),
-        |failure| format!("{} ({})", failure.message, failure.code),
-    );
+    let why = runtime
+        .last_failure
+        .as_ref()
+        .map_or_else(|| runtime.message.clone(), ToString::to_string);
     format!(
         "The job has failed and is not restarted: {why}. Correct the cause, then change \
          `spec.restartAt` to run it again from its newest checkpoint"

@@ -20,12 +20,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_array::temporal_conversions::timestamp_ms_to_datetime;
 use futures::future::{BoxFuture, FutureExt, join_all};
 use millstream_operators::{CommitOutcome, Lingering, Result, SinkCommitter};
 use millstream_spec::connector::{DeliveryGuarantee, KafkaSink};
 use millstream_spec::restart::NoRestart;
 use millstream_spec::{RestartStrategy, TransactionBudget, ValidSink};
-use millstream_types::{Committable, Failure, JobId, OperatorUid};
+use millstream_types::{Committable, Failure, JobId, OperatorUid, Timestamp};
 use tokio::time::Instant;
 
 use super::access::Access;
@@ -291,11 +292,17 @@ impl SinkCommitter for KafkaCommitter {
     }
 }
 
+fn utc(time: Timestamp) -> String {
+    let millis = i64::try_from(time.0).ok();
+    let instant = millis.and_then(timestamp_ms_to_datetime);
+    instant.map_or_else(|| format!("{} ms", time.0), |time| format!("{time} UTC"))
+}
+
 fn lost(sink: &str, committable: &Committable, prepared: &Prepared, reason: &str) -> Failure {
     failure::transaction_lost(format!(
         "sink `{sink}`: the transaction of checkpoint {} with {} records for topic `{}` is lost: \
-         {reason}. Transactional id `{}`, producer id {}, epoch {}, first record at {} ms since \
-         1970, transactionTimeout {} ms. The checkpoint is complete, so these records will not be \
+         {reason}. Transactional id `{}`, producer id {}, epoch {}, first record at {}, \
+         transactionTimeout {} ms. The checkpoint is complete, so these records will not be \
          written again by themselves",
         committable.checkpoint,
         committable.records,
@@ -303,7 +310,7 @@ fn lost(sink: &str, committable: &Committable, prepared: &Prepared, reason: &str
         prepared.transactional_id,
         prepared.producer_id,
         prepared.epoch,
-        prepared.started_at.0,
+        utc(prepared.started_at),
         prepared.timeout_ms,
     ))
 }
