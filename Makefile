@@ -4,10 +4,9 @@
 # and a clone stays clean.
 
 export MILLSTREAM_CACHE ?= $(HOME)/.cache/millstream
-export CARGO_TARGET_DIR ?= $(MILLSTREAM_CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster cluster-down test test-faults test-kubernetes target lint format bench crds clean-run
+.PHONY: help run cluster cluster-down test test-faults test-kubernetes lint format bench crds clean-run
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,27 +24,19 @@ test: ## Install what the tests need and run every suite; ends with "N passed, N
 	@tools/test.sh
 
 test-faults: ## Only the suites that kill and freeze processes of real jobs; seven minutes
-	@tools/test.sh -p millstream-tests --features faults --test process --test crash
+	@tools/test.sh --test process --test crash
 
 test-kubernetes: ## Run jobs on a real Kubernetes for half an hour; as root
 	@tools/test-kubernetes.sh
 
-# Not the work of another checkout that shares the cache.
-target:
-	@bash -c 'source tools/prelude.sh && use_target'
-
-lint: target ## Check formatting, lints and the house rules
-	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked \
-		--features millstream-tests/faults,millstream-tests/kubernetes -- -D warnings
-	cargo test --locked -q -p millstream-tests --test tidy
+lint: ## Check formatting, lints and the house rules
+	@tools/lint.sh
 
 format: ## Format the code
 	cargo fmt --all
 
-crds: target ## Generate the custom resource definitions, and the chart's copy of them
-	cargo run --locked -q -p millstream-crds --bin crdgen -- crds
-	@tools/chart.sh
+crds: ## Generate the custom resource definitions, and the chart's copy of them
+	@tools/crds.sh
 
 bench: ## Measure throughput beside the peers (long)
 	@benches/run.sh

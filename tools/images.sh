@@ -8,12 +8,12 @@
 #                                            busybox    localhost/busybox:dev, for `helm test`
 #   tools/images.sh root BINARY DIRECTORY    collects an image's files in DIRECTORY
 #
-# The binary is <cache>/bin/millstream or <cache>/bin/millstream-operator; where that is not built,
-# the debug build's. Images go to <cache>/images/*.tar, and are left alone while the binary is the
-# same.
+# The binary is the optimised one of tools/binary.sh; where that is not built, the debug build's.
+# Prints the path of each part's image, a line each. An image is left alone while its binary is the same.
 source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
-IMAGES=$CACHE/images
+use_target
+IMAGES=$CARGO_TARGET_DIR/images
 CERTIFICATES=/etc/ssl/certs/ca-certificates.crt
 
 # root BINARY DIRECTORY: the binary without its debugging information, the libraries that it names,
@@ -36,8 +36,8 @@ root() {
 
 # binary NAME: the path of the build that goes into the image.
 binary() {
-  local target=${CARGO_TARGET_DIR:-$CACHE/target} file
-  for file in "$CACHE/bin/$1" "$target/debug/$1"; do
+  local file
+  for file in "$CARGO_TARGET_DIR/programs/release/$1" "$CARGO_TARGET_DIR/debug/$1"; do
     [ -x "$file" ] && { echo "$file"; return; }
   done
   die "$1 is not built: cargo build --release -p $1"
@@ -71,16 +71,18 @@ image() {
   } | sha256sum | cut -d ' ' -f 1)
   if [ -f "$file" ] && [ "$(cat "$file.hash" 2>/dev/null)" = "$hash" ]; then
     say "$name is there ($(cat "$file.size"))"
+    printf '%s\n' "$file"
     return
   fi
   work=$(mktemp -d)
   lay_out "$part" "$source" "$work"
-  "$ROOT/tools/cluster.sh" image "$work" "$name" "$file.new"
+  "$ROOT/tools/cluster.sh" image "$work" "$name" "$file.new" >&2
   mv "$file.new" "$file"
   size "$file" >"$file.size"
   echo "$hash" >"$file.hash"
   rm -rf "$work"
   say "$name of $source: $(cat "$file.size") in $SECONDS s"
+  printf '%s\n' "$file"
 }
 
 # The image as it lies on a node, and as it is pulled.
@@ -95,7 +97,7 @@ if [ "${1:-}" = root ]; then
 fi
 [ $# -gt 0 ] || set -- runtime operator
 mkdir -p "$IMAGES"
-lock images
+lock "images-$(basename "$CARGO_TARGET_DIR")"
 for part in "$@"; do
   case $part in
     runtime) image runtime millstream "$(binary millstream)" ;;

@@ -4,12 +4,12 @@
 source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
 use_target
-COPY=$CACHE/next-operator/sources
-PROGRAM=$CACHE/bin/millstream-operator-next
+COPY=$CARGO_TARGET_DIR/next-operator/sources
+PROGRAM=$CARGO_TARGET_DIR/programs/test/millstream-operator-next
 
 cd "$ROOT"
-lock next-operator
-mkdir -p "$COPY" "$CACHE/bin"
+lock "next-operator-$(basename "$CARGO_TARGET_DIR")"
+mkdir -p "$COPY" "$(dirname "$PROGRAM")"
 # Files that are gone must not stay in the copy; what is unchanged keeps its time, so that it is not
 # compiled again.
 find "$COPY" -mindepth 1 -delete

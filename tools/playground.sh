@@ -100,10 +100,9 @@ store() {
 }
 
 images() {
-  local name
-  "$ROOT/tools/images.sh" runtime operator busybox
-  for name in millstream millstream-operator busybox; do
-    "$ROOT/tools/cluster.sh" load "$CACHE/images/$name.tar"
+  local file
+  for file in $("$ROOT/tools/images.sh" runtime operator busybox); do
+    "$ROOT/tools/cluster.sh" load "$file"
   done
 }
 
@@ -152,7 +151,7 @@ up() {
   "$ROOT/tools/kubernetes.sh"
   "$ROOT/tools/kafka.sh" $KAFKA tools
   "$ROOT/tools/minio.sh"
-  "$ROOT/tools/binary.sh" runtime operator cli
+  CLI=$("$ROOT/tools/binary.sh" runtime operator cli | tail -1)
   mkdir -p "$PLAYGROUND/logs" "$PLAYGROUND/pids"
   kubectl get --raw /readyz >/dev/null 2>&1 || "$ROOT/tools/cluster.sh" up 1 >/dev/null
   broker
@@ -173,7 +172,7 @@ what_to_try() {
 
 A Kubernetes with the operator, Kafka ($BROKER), S3 ($STORE) and two stream jobs:
 
-  export KUBECONFIG=$KUBECONFIG PATH=\$PATH:$CACHE/bin
+  export KUBECONFIG=$KUBECONFIG PATH=\$PATH:$(dirname "$CLI")
   kubectl config set-context --current --namespace=$NAMESPACE
 
   kubectl get sj                                       # the jobs

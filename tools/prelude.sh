@@ -29,21 +29,62 @@ is_complete() { [ "$(cat "$1/.complete" 2>/dev/null)" = "$2" ]; }
 
 mark_complete() { printf '%s\n' "$2" >"$1/.complete"; }
 
-# Names cargo's target directory. Checkouts share one, so that the crates of others are compiled
-# once; but cargo takes the work of another checkout for this one's where no file here is newer. So
-# the last other one's is removed.
+# The packages and features that tests are compiled with, always the same ones: another choice
+# would have the crates of others compiled again.
+# shellcheck disable=SC2034  # read by the scripts that source this file
+TESTED=(--workspace --features millstream-tests/faults,millstream/failpoints)
+
+# Names cargo's target directory, one for each checkout: cargo takes the work of another checkout
+# for this one's where no file here is newer. A new one begins with what another checkout has
+# compiled of the crates of others.
 use_target() {
-  export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
   command -v cargo >/dev/null || die "no cargo: install Rust 1.95 or newer"
-  local owner=$CARGO_TARGET_DIR/.checkout
-  [ "$(cat "$owner" 2>/dev/null)" != "$ROOT" ] || return 0
-  if [ -d "$CARGO_TARGET_DIR" ]; then
-    say "$CARGO_TARGET_DIR was used by another checkout: its own crates are compiled again"
-    for profile in dev release; do
-      cargo clean --quiet --workspace --locked --profile "$profile" \
-        --manifest-path "$ROOT/Cargo.toml"
-    done
+  [ -z "${CARGO_TARGET_DIR:-}" ] || return 0
+  export CARGO_TARGET_DIR
+  CARGO_TARGET_DIR=$CACHE/targets/$(printf '%s' "$ROOT" | sha256sum | cut -c 1-12)
+  [ ! -d "$CARGO_TARGET_DIR" ] || return 0
+  mkdir -p "$CACHE/targets"
+  (lock targets && begin_target)
+}
+
+begin_target() {
+  local new=$CARGO_TARGET_DIR.new other newest=
+  for other in "$CACHE"/targets/*/; do
+    # Its checkout is gone.
+    if [ -f "$other/.checkout" ] && [ ! -d "$(cat "$other/.checkout")" ]; then
+      say "$other belongs to no checkout any more: taking it over"
+      mv "$other" "$new"
+      break
+    fi
+    [[ $other == *.new/ || ($newest && $newest -nt $other) ]] || newest=$other
+  done
+  if [ ! -d "$new" ] && [ -n "$newest" ]; then
+    say "beginning with the crates of others that are compiled in $newest"
+    copy_dependencies "$newest" "$new"
   fi
-  mkdir -p "$CARGO_TARGET_DIR"
-  printf '%s\n' "$ROOT" >"$owner"
+  mkdir -p "$new"
+  printf '%s\n' "$ROOT" >"$new/.checkout"
+  mv "$new" "$CARGO_TARGET_DIR"
+  local profile
+  for profile in dev release; do
+    [ ! -d "$CARGO_TARGET_DIR/${profile/dev/debug}" ] ||
+      cargo clean --quiet --workspace --locked --profile "$profile" --manifest-path "$ROOT/Cargo.toml"
+  done
+}
+
+# copy_dependencies FROM TO: compiled crates are never written again, so links serve; what their
+# build scripts leave may be.
+copy_dependencies() {
+  local profile part
+  for profile in debug release; do
+    [ -d "$1/$profile" ] || continue
+    mkdir -p "$2/$profile"
+    for part in deps .fingerprint build; do
+      [ -d "$1/$profile/$part" ] || continue
+      case $part in
+        deps) cp -al "$1/$profile/$part" "$2/$profile/" ;;
+        *) cp -a "$1/$profile/$part" "$2/$profile/" ;;
+      esac
+    done
+  done
 }

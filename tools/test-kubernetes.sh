@@ -17,14 +17,14 @@ cargo fetch --locked
 MILLSTREAM_NEXT_OPERATOR_BIN=$(tools/next-operator.sh)
 export MILLSTREAM_NEXT_OPERATOR_BIN
 # What is tested and measured is what is installed.
-tools/binary.sh operator
-export MILLSTREAM_OPERATOR_BIN=$CACHE/bin/millstream-operator
+MILLSTREAM_OPERATOR_BIN=$(tools/binary.sh operator)
+export MILLSTREAM_OPERATOR_BIN
 cargo build --locked -p millstream-cli
 if ! kubectl get --raw /readyz --request-timeout=5s >/dev/null 2>&1; then
   trap 'tools/cluster.sh down' EXIT
   tools/cluster.sh up 1
 fi
-arguments=(-p millstream-tests --features kubernetes --test kubernetes)
+arguments=(--features millstream-tests/kubernetes --test kubernetes)
 [ $# -eq 0 ] || arguments+=("$1")
 # Figures and counts of kills are printed at the end.
 arguments+=(-- --show-output)

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Installs what the suites need, runs them all, and adds up the results.
 #
-#   tools/test.sh [arguments of `cargo test`, instead of the whole workspace]
+#   tools/test.sh [arguments of `cargo test`]
 #
-# The last line is "N passed, N failed". Fails on any failure, and where nothing was run.
+# With arguments it runs only that: `--test crash`, `--lib`. The last line is "N passed, N failed".
+# Fails on any failure, and where nothing was run.
 source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
 use_target
-[ $# -gt 0 ] || set -- --workspace --features millstream-tests/faults
 
 cd "$ROOT"
 tools/packages.sh
@@ -17,13 +17,13 @@ tools/moto.sh
 tools/kubernetes.sh chart
 say "everything is installed after ${SECONDS} s"
 
-cargo test --locked --no-run "$@"
-tools/binary.sh
+cargo test --locked "${TESTED[@]}" --no-run "$@"
+tools/binary.sh >/dev/null
 say "everything is built after ${SECONDS} s"
 
-log=$CACHE/test.log
+log=$CARGO_TARGET_DIR/test.log
 status=0
-cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
+cargo test --locked "${TESTED[@]}" --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
 
 read -r passed failed < <(awk '
   /^test result: / { passed += $4; failed += $6 }

@@ -18,8 +18,7 @@ pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("MILLSTREAM_BIN") {
         return path.into();
     }
-    tools::install("binary.sh", &[]);
-    tools::cache().join("bin/millstream")
+    tools::install("binary.sh", &[]).trim_end().into()
 }
 
 /// Where a running coordinator can be reached.

@@ -21,9 +21,17 @@ pub fn cache() -> PathBuf {
     )
 }
 
-/// Runs `tools/<script>`, which does nothing where its work is done already.
+/// A program of ours that Cargo built beside this test.
+pub fn built(program: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let profile = test.ancestors().nth(2).expect("<profile>/deps/<test>");
+    profile.join(program)
+}
+
+/// Runs `tools/<script>`, which does nothing where its work is done already. Returns what it prints:
+/// where things lie.
 #[track_caller]
-pub fn install(script: &str, arguments: &[&str]) {
+pub fn install(script: &str, arguments: &[&str]) -> String {
     let path = root().join("tools").join(script);
     let output = Command::new(&path)
         .args(arguments)
@@ -35,4 +43,5 @@ pub fn install(script: &str, arguments: &[&str]) {
         path.display(),
         String::from_utf8_lossy(&output.stderr)
     );
+    String::from_utf8(output.stdout).expect("scripts print UTF-8")
 }

@@ -17,14 +17,8 @@ const RELEASE: &str = "millstream-operator";
 
 /// The debug build of the operator, unless `MILLSTREAM_OPERATOR_BIN` names another.
 pub fn binary() -> PathBuf {
-    std::env::var_os("MILLSTREAM_OPERATOR_BIN").map_or_else(
-        || {
-            let target = std::env::var_os("CARGO_TARGET_DIR")
-                .map_or_else(|| tools::cache().join("target"), PathBuf::from);
-            target.join("debug/millstream-operator")
-        },
-        PathBuf::from,
-    )
+    std::env::var_os("MILLSTREAM_OPERATOR_BIN")
+        .map_or_else(|| tools::built("millstream-operator"), PathBuf::from)
 }
 
 /// An operator that looks after some namespaces.

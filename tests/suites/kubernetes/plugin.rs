@@ -11,9 +11,7 @@ use crate::shared;
 
 /// Runs the plugin in the stage's namespace, from its scratch directory.
 fn plugin(stage: &Stage, line: &str) -> Output {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| tools::cache().join("target"), std::path::PathBuf::from);
-    let program = target.join("debug/kubectl-streamjob");
+    let program = tools::built("kubectl-streamjob");
     Command::new(&program)
         .args(line.split_whitespace())
         .args(["--namespace", &stage.namespace])
