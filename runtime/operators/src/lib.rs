@@ -19,7 +19,9 @@ pub mod source;
 pub mod sql;
 
 pub use operator::{Context, InputIndex, Operator};
-pub use sink::{CommitOutcome, Lingering, SinkCommitter, SinkConnector, SinkWriter, WriterContext};
+pub use sink::{
+    CommitOutcome, Lingering, SinkCommitter, SinkConnector, SinkWriter, Standing, WriterContext,
+};
 pub use source::{
     Discovery, Polled, ReaderContext, SourceConnector, SourceOutput, SourceReader, SplitEnumerator,
     SplitRun,

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 use futures::future::BoxFuture;
 use millstream_types::{
-    Attempt, Batch, CheckpointId, Committable, Failure, JobId, OperatorUid, SubtaskIndex,
+    Attempt, Batch, CheckpointId, Committable, ErrorCode, ErrorKind, Failure, JobId, Opaque,
+    OperatorUid, SubtaskIndex, Timestamp,
 };
 
 use crate::Result;
@@ -83,6 +84,35 @@ pub trait SinkCommitter: Send + Sync {
     /// Commits transactions; answers in the same order. Committing one again is harmless.
     fn commit<'a>(&'a self, committables: &'a [Committable]) -> BoxFuture<'a, Vec<CommitOutcome>>;
 
+    /// Those that the other side may have given up by `now`, the wall clock: open for more than
+    /// half of the time that it allows, or since a time that cannot be right because clocks differ.
+    /// Asks nobody.
+    fn at_risk(&self, committables: &[Committable], now: Timestamp) -> Vec<Committable> {
+        let _ = (committables, now);
+        Vec::new()
+    }
+
+    /// How prepared transactions stand on the other side, in the same order. Changes nothing.
+    fn look_up<'a>(&'a self, committables: &'a [Committable]) -> BoxFuture<'a, Vec<Standing>> {
+        Box::pin(async move { vec![Standing::Unknown(not_looked_up()); committables.len()] })
+    }
+
+    /// What all transactions of this sink have in common, as it is configured now: kept in the
+    /// chain with every claim, so that those of an attempt are also found when the sink is
+    /// configured otherwise or is gone. `None` if it opens none.
+    ///
+    /// # Errors
+    /// The other side cannot be asked.
+    fn family(&self) -> BoxFuture<'_, Result<Option<Opaque>>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Whether this committer can undo what a sink of that family has left open.
+    fn reaches<'a>(&'a self, family: &'a Opaque) -> BoxFuture<'a, Result<bool>> {
+        let _ = family;
+        Box::pin(async { Ok(false) })
+    }
+
     /// Undoes everything that older attempts may have left open, except what `keep` names.
     /// Returns how many transactions were aborted.
     ///
@@ -96,11 +126,26 @@ pub trait SinkCommitter: Send + Sync {
 pub struct Lingering {
     /// The attempts and the parallelism each ran with.
     pub attempts: Vec<(Attempt, u32)>,
+    /// The family that they were opened in; the committer's own if not given.
+    pub family: Option<Opaque>,
     /// Transactions that must not be touched.
     pub keep: Vec<Committable>,
     /// Touch only what is open now, and leave alone what may be opened later: for looking again
     /// and again at little cost.
     pub only_open: bool,
+}
+
+/// How a prepared transaction stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It can be committed.
+    Open,
+    /// It is committed.
+    Committed,
+    /// The other side says that it was aborted: nothing of it is visible, or ever will be.
+    Aborted(Failure),
+    /// It cannot be told.
+    Unknown(Failure),
 }
 
 /// How a commit ended.
@@ -110,7 +155,17 @@ pub enum CommitOutcome {
     Committed,
     /// Unknown; try again. The committer has already tried for its own deadline.
     Retry(Failure),
-    /// It was aborted by the other side, or nobody knows it any more: its records are lost,
-    /// unless a newer attempt has taken over and dealt with it.
+    /// The other side says that it was aborted: nothing of it is visible, or ever will be.
+    Aborted(Failure),
+    /// Nobody knows any more what became of it: its records are lost, unless a newer attempt has
+    /// taken over and dealt with it.
     Lost(Failure),
+}
+
+fn not_looked_up() -> Failure {
+    Failure::new(
+        ErrorCode::InconsistentSnapshot,
+        ErrorKind::Internal,
+        "this sink does not tell how its transactions stand",
+    )
 }

@@ -260,6 +260,7 @@ async fn what_older_attempts_left_is_removed_except_what_is_kept() {
     );
     let lingering = Lingering {
         attempts: vec![(Attempt(2), 1), (Attempt(3), 1)],
+        family: None,
         keep: kept.clone(),
         only_open: false,
     };

@@ -142,6 +142,7 @@ fn recovery_commits_what_the_checkpoint_lists_and_aborts_the_rest() {
     let committer = sink.committer();
     let lingering = Lingering {
         attempts: vec![(Attempt(1), 2)],
+        family: None,
         keep: prepared.clone(),
         only_open: false,
     };
@@ -173,6 +174,7 @@ fn a_sweep_of_attempts_that_never_wrote_opens_no_ids() {
     let sink = bench.sink("sweep", json!({}));
     let lingering = Lingering {
         attempts: (1..=20).map(|attempt| (Attempt(attempt), 4)).collect(),
+        family: None,
         keep: Vec::new(),
         only_open: false,
     };

@@ -157,7 +157,9 @@ fn sort(
         match outcome {
             CommitOutcome::Committed => {}
             CommitOutcome::Retry(failure) => sorted.retry.push((committable.clone(), failure)),
-            CommitOutcome::Lost(failure) => sorted.lost.push(failure),
+            CommitOutcome::Aborted(failure) | CommitOutcome::Lost(failure) => {
+                sorted.lost.push(failure);
+            }
         }
     }
     Ok(sorted)

@@ -260,6 +260,7 @@ async fn abort_lingering(
         }
         let lingering = Lingering {
             attempts: attempts.clone(),
+            family: None,
             keep: keep.get(uid).cloned().unwrap_or_default(),
             only_open,
         };
