@@ -1,4 +1,4 @@
-//! A Kafka broker (KRaft, one node) in a scratch directory.
+//! A Kafka broker (KRaft, one node) in a scratch directory; [`brokers`] makes three of one cluster.
 //!
 //! ```no_run
 //! use millstream_tests::{Broker, BrokerOptions};
@@ -8,6 +8,7 @@
 //! println!("{}", broker.bootstrap());
 //! ```
 
+pub mod brokers;
 mod certificates;
 mod settings;
 mod shared;
@@ -26,6 +27,7 @@ use crate::server::{Launch, Server, free_port};
 use crate::tools;
 use crate::wait::poll_until;
 use certificates::Certificates;
+use settings::Node;
 
 const LOOPBACK: &str = "127.0.0.1";
 const STARTS: u32 = 3;
@@ -66,6 +68,8 @@ pub struct BrokerOptions {
     pub sasl_ssl: bool,
     /// Address of this machine that clients use; 127.0.0.1 if not given.
     pub host: Option<&'static str>,
+    /// Id of the cluster, 16 bytes in base64; the same one for all if not given.
+    pub cluster_id: Option<&'static str>,
     /// More lines of `server.properties`; later ones win.
     pub properties: Vec<(String, String)>,
 }
@@ -124,6 +128,8 @@ pub struct Broker {
     scratch: Scratch,
     ports: Ports,
     certificates: Option<Certificates>,
+    /// Which brokers there are beside it.
+    node: Node,
     server: Server,
 }
 
@@ -154,17 +160,20 @@ impl Broker {
         let certificates = options.sasl_ssl.then(|| Certificates::make(scratch.path()));
         for _ in 0..STARTS {
             let ports = Ports::free();
-            let text = settings::server_properties(&options, ports, scratch.path());
+            let own = bootstrap(options.host(), ports.plain);
+            let node = Node::alone(ports.controller, own.clone());
+            let text = settings::server_properties(&options, ports, &node, scratch.path());
             std::fs::write(scratch.join("server.properties"), text)
                 .expect("a file in the scratch directory");
             format(&options, scratch.path());
             let mut server = launch(&options, scratch.path());
-            if is_ready(&mut server, &bootstrap(options.host(), ports.plain)) {
+            if is_ready(&mut server, &own, 1) {
                 return Self {
                     options,
                     scratch,
                     ports,
                     certificates,
+                    node,
                     server,
                 };
             }
@@ -209,15 +218,15 @@ impl Broker {
         self.server = launch(&self.options, self.scratch.path());
         let bootstrap = self.bootstrap();
         assert!(
-            is_ready(&mut self.server, &bootstrap),
+            is_ready(&mut self.server, &bootstrap, 1),
             "Kafka does not start again:\n{}",
             self.server.output()
         );
     }
 
-    /// Settings of a client that reaches this broker.
+    /// Settings of a client that reaches this broker, or another one of its cluster.
     pub fn client(&self) -> ClientConfig {
-        client(&self.bootstrap())
+        client(&self.node.seeds)
     }
 }
 
@@ -252,7 +261,9 @@ fn format(options: &BrokerOptions, directory: &Path) {
     command
         .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp"])
         .arg(class_path(options.version))
-        .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
+        .args(["kafka.tools.StorageTool", "format", "-t"])
+        .arg(options.cluster_id.unwrap_or(CLUSTER_ID))
+        .arg("-c")
         .arg(directory.join("server.properties"));
     if let Some(version) = options.transaction_version {
         command.args(["--feature", &format!("transaction.version={version}")]);
@@ -299,14 +310,14 @@ fn launch(options: &BrokerOptions, directory: &Path) -> Server {
         .start(&directory.join("log"))
 }
 
-/// Whether a broker answers before its process ends.
-fn is_ready(server: &mut Server, bootstrap: &str) -> bool {
+/// Whether a broker answers before its process ends, and knows so many brokers.
+fn is_ready(server: &mut Server, bootstrap: &str, brokers: usize) -> bool {
     let consumer: BaseConsumer = client(bootstrap)
         .create()
         .expect("the client settings are valid");
     poll_until(READY, || {
         match consumer.fetch_metadata(None, Duration::from_secs(1)) {
-            Ok(metadata) if !metadata.brokers().is_empty() => Some(true),
+            Ok(metadata) if metadata.brokers().len() >= brokers => Some(true),
             _ => (!server.is_running()).then_some(false),
         }
     })

@@ -5,18 +5,46 @@ use std::path::Path;
 
 use super::{Broker, BrokerOptions, Ports};
 
+/// A broker among others.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) id: usize,
+    /// Ports of all controllers, in the order of their nodes' ids from 1.
+    pub(super) controllers: Vec<u16>,
+    /// Where clients may begin.
+    pub(super) seeds: String,
+}
+
+impl Node {
+    /// The only one.
+    pub(super) fn alone(controller: u16, seeds: String) -> Self {
+        Self {
+            id: 1,
+            controllers: vec![controller],
+            seeds,
+        }
+    }
+
+    /// How many brokers keep each record.
+    pub(super) fn replicas(&self) -> usize {
+        self.controllers.len()
+    }
+
+    fn voters(&self) -> String {
+        let voters = self.controllers.iter().zip(1..);
+        let voters = voters.map(|(port, id)| format!("{id}@127.0.0.1:{port}"));
+        voters.collect::<Vec<String>>().join(",")
+    }
+}
+
 /// What holds for every broker. Few internal partitions: fifty make the first use slow.
 const ALWAYS: &str = "\
 process.roles=broker,controller
-node.id=1
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL
 offsets.topic.num.partitions=4
-offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
@@ -26,7 +54,12 @@ num.network.threads=2
 num.io.threads=4
 ";
 
-pub(super) fn server_properties(options: &BrokerOptions, ports: Ports, directory: &Path) -> String {
+pub(super) fn server_properties(
+    options: &BrokerOptions,
+    ports: Ports,
+    node: &Node,
+    directory: &Path,
+) -> String {
     let Ports {
         plain,
         controller,
@@ -36,10 +69,19 @@ pub(super) fn server_properties(options: &BrokerOptions, ports: Ports, directory
     let mut line = |name: &str, value: &str| {
         writeln!(text, "{name}={value}").expect("writing to a string");
     };
-    line(
-        "controller.quorum.voters",
-        &format!("1@127.0.0.1:{controller}"),
-    );
+    let replicas = node.replicas();
+    let in_sync = replicas.div_ceil(2).to_string();
+    line("node.id", &node.id.to_string());
+    line("controller.quorum.voters", &node.voters());
+    for name in [
+        "offsets.topic.replication.factor",
+        "transaction.state.log.replication.factor",
+    ] {
+        line(name, &replicas.to_string());
+    }
+    for name in ["transaction.state.log.min.isr", "min.insync.replicas"] {
+        line(name, &in_sync);
+    }
     line("log.dirs", &directory.join("data").to_string_lossy());
     let mut advertised = format!("PLAINTEXT://{}:{plain}", options.host());
     if options.sasl_ssl {

@@ -52,7 +52,8 @@ impl Broker {
     /// Creates a topic and waits until its partitions have a leader.
     #[track_caller]
     pub fn create_topic(&self, name: &str, partitions: i32) {
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let replicas = i32::try_from(self.node.replicas()).expect("few brokers");
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
         let created = self
             .admin(|admin, options| async move { admin.create_topics([&topic], &options).await });
         for result in created {

@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use kafka_protocol::messages::{
-    ListTransactionsRequest, ListTransactionsResponse, RequestHeader, ResponseHeader,
+    FindCoordinatorRequest, FindCoordinatorResponse, ListTransactionsRequest,
+    ListTransactionsResponse, RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use millstream_types::OperatorSnapshot;
@@ -17,6 +18,8 @@ use serde_json::Value;
 use super::Broker;
 use crate::wait::wait_for;
 
+/// `FindCoordinator` in Kafka's protocol.
+const FIND_COORDINATOR: i16 = 10;
 /// `ListTransactions` in Kafka's protocol.
 const LIST_TRANSACTIONS: i16 = 66;
 /// The answer of a broker that still reads a partition of its transaction log: a new one, or one
@@ -127,10 +130,45 @@ impl Broker {
     }
 }
 
+/// Which broker coordinates a transactional id, as the broker at `broker` sees it: its node id.
+/// `None` while there is none.
+pub(super) fn coordinator_of(id: &str, broker: &str) -> Option<i32> {
+    const TRANSACTION: i8 = 1;
+    let request = FindCoordinatorRequest::default()
+        .with_key_type(TRANSACTION)
+        .with_coordinator_keys(vec![StrBytes::from_string(id.to_owned())]);
+    let answer: FindCoordinatorResponse = call(broker, (FIND_COORDINATOR, 4), &request).ok()?;
+    let coordinator = answer.coordinators.first()?;
+    (coordinator.error_code == 0).then_some(coordinator.node_id.0)
+}
+
 fn ask(broker: &str) -> Result<ListTransactionsResponse, Box<dyn std::error::Error>> {
+    let request = ListTransactionsRequest::default();
+    call(broker, (LIST_TRANSACTIONS, 0), &request)
+}
+
+/// One request in one version to one broker.
+fn call<Q, A>(
+    broker: &str,
+    (key, version): (i16, i16),
+    request: &Q,
+) -> Result<A, Box<dyn std::error::Error>>
+where
+    Q: Encodable + HeaderVersion,
+    A: Decodable + HeaderVersion,
+{
     let mut stream = TcpStream::connect(broker)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.write_all(&request()?)?;
+    let header = RequestHeader::default()
+        .with_request_api_key(key)
+        .with_request_api_version(version)
+        .with_client_id(Some(StrBytes::from_static_str("tests")));
+    let mut message = Vec::new();
+    header.encode(&mut message, Q::header_version(version))?;
+    request.encode(&mut message, version)?;
+    let mut framed = u32::try_from(message.len())?.to_be_bytes().to_vec();
+    framed.append(&mut message);
+    stream.write_all(&framed)?;
 
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
@@ -141,19 +179,6 @@ fn ask(broker: &str) -> Result<ListTransactionsResponse, Box<dyn std::error::Err
     let mut answer = vec![0; length];
     stream.read_exact(&mut answer)?;
     let mut answer = answer.as_slice();
-    ResponseHeader::decode(&mut answer, ListTransactionsResponse::header_version(0))?;
-    Ok(ListTransactionsResponse::decode(&mut answer, 0)?)
-}
-
-fn request() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
-    let header = RequestHeader::default()
-        .with_request_api_key(LIST_TRANSACTIONS)
-        .with_request_api_version(0)
-        .with_client_id(Some(StrBytes::from_static_str("tests")));
-    let mut message = Vec::new();
-    header.encode(&mut message, ListTransactionsRequest::header_version(0))?;
-    ListTransactionsRequest::default().encode(&mut message, 0)?;
-    let mut framed = u32::try_from(message.len())?.to_be_bytes().to_vec();
-    framed.append(&mut message);
-    Ok(framed)
+    ResponseHeader::decode(&mut answer, A::header_version(version))?;
+    Ok(A::decode(&mut answer, version)?)
 }
