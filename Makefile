@@ -20,11 +20,11 @@ cluster: ## Bring up a local Kubernetes with the operator, Kafka, S3 and the ord
 cluster-down: ## Stop and remove everything that `make cluster` made
 	@tools/playground.sh down
 
-test: ## Install what the tests need and run every suite; ends with "N passed, N failed"
+test: ## Install what the tests need and run every suite but what takes minutes a test; ends with "N passed, N failed"
 	@tools/test.sh
 
-test-faults: ## Only the suites that kill and freeze processes of real jobs; seven minutes
-	@tools/test.sh --test process --test crash
+test-faults: ## Only the suites that are bad to real jobs, with those tests that take minutes each; an hour
+	@tools/test.sh --test process --test crash --test faults
 
 test-kubernetes: ## Run jobs on a real Kubernetes for half an hour; as root
 	@tools/test-kubernetes.sh

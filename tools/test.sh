@@ -3,8 +3,9 @@
 #
 #   tools/test.sh [arguments of `cargo test`]
 #
-# With arguments it runs only that: `--test crash`, `--lib`. The last line is "N passed, N failed".
-# Fails on any failure, and where nothing was run.
+# With arguments it runs only that: `--test crash`, `--lib`; without, everything but the tests that
+# take minutes each, whose names begin with `extended_`. The last line is "N passed, N failed". Fails on
+# any failure, and where nothing was run.
 source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
 use_target
@@ -21,6 +22,7 @@ cargo test --locked "${TESTED[@]}" --no-run "$@"
 tools/binary.sh >/dev/null
 say "everything is built after ${SECONDS} s"
 
+[ $# -gt 0 ] || set -- -- --skip extended_
 log=$CARGO_TARGET_DIR/test.log
 status=0
 cargo test --locked "${TESTED[@]}" --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?

@@ -2,10 +2,13 @@
 //!
 //! Each way in which it may not have is counted separately ([`Anomalies`]). [`ledger`] judges what
 //! a reader sees after the faults against what an oracle expects, [`sightings`] compares it with
-//! what a reader saw while they happened. Both are pure, and tests show for each counter a stream
-//! that makes it count.
+//! what a reader saw while they happened, [`early`] compares what readers see with what is decided
+//! while the job runs, [`store`] is about the checkpoints. All are pure where they judge, and tests
+//! show for each counter what makes it count: a changed stream, or real components that were
+//! tampered with.
 
 pub mod dead_letters;
+pub mod early;
 pub mod ledger;
 pub mod observer;
 pub mod sightings;
@@ -14,15 +17,19 @@ pub mod store;
 use std::fmt;
 use std::time::Duration;
 
+use crate::chain::Manifest;
 use crate::kafka::Broker;
 use crate::kafka::topics::Isolation;
 use crate::oracle::Expected;
 use crate::wait::poll_until;
 use dead_letters::DeadLetterLedger;
+use early::Looks;
 use ledger::OrderLedger;
 use sightings::Sightings;
 use store::Store;
 
+/// The order job's source.
+const SOURCE: &str = "orders";
 /// How long markers of transactions that are being ended may take to appear.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -39,10 +46,14 @@ pub struct Anomalies {
     pub corrupt: u64,
     /// Behind a later record of the same key, or in another partition than that.
     pub reordered: u64,
-    /// Seen while an earlier record of the same key was not there yet: a part of what had been
-    /// committed was visible without the rest.
+    /// A part of what had been committed was visible without the rest: a record was seen while an
+    /// earlier one of the same key was not there yet, or a confirmed checkpoint's record was not
+    /// there, in whatever partition or sink.
     pub torn: u64,
-    /// Seen during the faults and not there, or changed, afterwards.
+    /// Seen before a checkpoint that holds it was decided.
+    pub early: u64,
+    /// Seen during the faults and not there, or changed, afterwards. A log does not do so by
+    /// itself: brokers that lose what they had acknowledged do, and people who delete records.
     pub retracted: u64,
     /// Partitions whose end a `read_committed` reader cannot reach.
     pub stuck: u64,
@@ -58,7 +69,7 @@ pub struct Anomalies {
 
 impl Anomalies {
     /// Every counter with its name.
-    pub fn counters(&self) -> [(&'static str, u64); 12] {
+    pub fn counters(&self) -> [(&'static str, u64); 13] {
         [
             ("lost", self.lost),
             ("duplicate", self.duplicate),
@@ -66,6 +77,7 @@ impl Anomalies {
             ("corrupt", self.corrupt),
             ("reordered", self.reordered),
             ("torn", self.torn),
+            ("early", self.early),
             ("retracted", self.retracted),
             ("stuck", self.stuck),
             ("dangling", self.dangling),
@@ -88,6 +100,7 @@ impl Anomalies {
         self.corrupt += other.corrupt;
         self.reordered += other.reordered;
         self.torn += other.torn;
+        self.early += other.early;
         self.retracted += other.retracted;
         self.stuck += other.stuck;
         self.dangling += other.dangling;
@@ -176,30 +189,10 @@ pub fn audit(
     seen_dead_letters: &Sightings,
 ) -> Report {
     let expected = Expected::read(broker, topics.input);
-    let mut report = Report {
-        input: expected.input(),
-        orders: u64::try_from(expected.orders.len()).unwrap_or(u64::MAX),
-        dead_letters: u64::try_from(expected.dead_letters.len()).unwrap_or(u64::MAX),
-        ..Report::default()
-    };
-
-    let mut orders = OrderLedger::new(&expected);
-    let mut finals = Sightings::default();
-    broker.for_each_to_end(topics.output, Isolation::Committed, |record| {
-        finals.add(&record);
-        orders.observe(&record);
-    });
-    report.add(&orders.close());
-    report.anomalies.retracted += seen_orders.retracted(&finals);
-
-    let mut letters = DeadLetterLedger::new(&expected, topics.input);
-    let mut finals = Sightings::default();
-    broker.for_each_to_end(topics.dead_letters, Isolation::Committed, |record| {
-        finals.add(&record);
-        letters.observe(&record);
-    });
-    report.add(&letters.close());
-    report.anomalies.retracted += seen_dead_letters.retracted(&finals);
+    let mut report = Report::of(&expected);
+    let [orders, letters] = report.read(broker, topics, &expected);
+    report.anomalies.retracted += seen_orders.retracted(&orders);
+    report.anomalies.retracted += seen_dead_letters.retracted(&letters);
 
     for topic in [topics.output, topics.dead_letters] {
         report.anomalies.stuck += stuck(broker, topic, SETTLE);
@@ -213,11 +206,60 @@ pub fn audit(
     report
 }
 
+/// Judges what readers see while nobody can commit anything: exactly what `checkpoint` has written,
+/// in all partitions of both sinks.
+#[track_caller]
+pub fn audit_checkpoint(broker: &Broker, topics: Topics<'_>, checkpoint: &Manifest) -> Report {
+    let expected = Expected::read_before(broker, topics.input, &checkpoint.positions(SOURCE));
+    let mut report = Report::of(&expected);
+    report.read(broker, topics, &expected);
+    // Here, what is not there is a part of something that is; and what nobody expects yet comes
+    // from behind the checkpoint.
+    let anomalies = &mut report.anomalies;
+    anomalies.torn = std::mem::take(&mut anomalies.lost);
+    anomalies.early = std::mem::take(&mut anomalies.phantom);
+    report
+}
+
 impl Report {
+    fn of(expected: &Expected) -> Self {
+        Self {
+            input: expected.input(),
+            orders: u64::try_from(expected.orders.len()).unwrap_or(u64::MAX),
+            dead_letters: u64::try_from(expected.dead_letters.len()).unwrap_or(u64::MAX),
+            ..Self::default()
+        }
+    }
+
+    /// Reads both outputs to their ends and judges them. What was there.
+    #[track_caller]
+    fn read(&mut self, broker: &Broker, topics: Topics<'_>, expected: &Expected) -> [Sightings; 2] {
+        let mut orders = OrderLedger::new(expected);
+        let mut letters = DeadLetterLedger::new(expected, topics.input);
+        let mut seen = [Sightings::default(), Sightings::default()];
+        broker.for_each_to_end(topics.output, Isolation::Committed, |record| {
+            seen[0].add(&record);
+            orders.observe(&record);
+        });
+        broker.for_each_to_end(topics.dead_letters, Isolation::Committed, |record| {
+            seen[1].add(&record);
+            letters.observe(&record);
+        });
+        self.add(&orders.close());
+        self.add(&letters.close());
+        seen
+    }
+
     /// Adds what the job left in its store.
     pub fn add_store(&mut self, store: &Store) {
-        self.add(&store.manifest.judge(self));
-        self.add(&store.verified.judge());
+        for verdict in store.judge(self) {
+            self.add(&verdict);
+        }
+    }
+
+    /// Adds what was seen of it while it ran.
+    pub fn add_looks(&mut self, looks: &Looks) {
+        self.add(&looks.judge());
     }
 
     fn add(&mut self, verdict: &ledger::Verdict) {
@@ -290,5 +332,35 @@ mod tests {
         assert_eq!(records.len(), 1);
         let records = broker.read_to_end("output", Isolation::Uncommitted);
         assert_eq!(records.len(), 2);
+    }
+
+    #[test]
+    fn records_that_a_broker_no_longer_has_are_retracted() {
+        let broker = Broker::start(BrokerOptions::default());
+        broker.create_topic("output", 1);
+        let observer = Observer::start(&broker, "output");
+        let record = |number: u8| (vec![number], vec![number]);
+        broker.produce("output", (0..5).map(record));
+        wait_until("all are seen", TIMEOUT, || observer.seen() == 5);
+        let seen = observer.stop();
+        let retracted = || {
+            let mut later = Sightings::default();
+            broker.for_each_to_end("output", Isolation::Committed, |record| later.add(&record));
+            seen.retracted(&later)
+        };
+        assert_eq!(retracted(), 0);
+        broker.delete_records("output", 0, 3);
+        assert_eq!(retracted(), 3);
+    }
+
+    #[test]
+    fn what_is_there_twice_is_seen_twice_and_is_no_progress() {
+        let broker = Broker::shared(crate::KafkaVersion::V4_4);
+        broker.create_topic("twice", 1);
+        let observer = Observer::start(broker, "twice");
+        let record = |number: u8| (vec![1], vec![number]);
+        broker.produce("twice", [1, 2, 1].map(record));
+        wait_until("all are seen", TIMEOUT, || observer.seen() == 3);
+        assert_eq!(observer.distinct(), 2);
     }
 }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+
 use crate::rest::Rest;
 use crate::scratch::Scratch;
 use crate::server::{Launch, Server};
@@ -147,6 +149,19 @@ impl Cluster {
             launch = launch.env(name, value);
         }
         launch
+    }
+
+    /// What `millstream checkpoints show` or `verify` says of a job's folder.
+    #[track_caller]
+    pub fn checkpoints<T: DeserializeOwned>(&mut self, what: &str, folder: &str) -> T {
+        let launch = self.millstream("checkpoints");
+        let launch = launch.args([what, folder, "--output", "json"]);
+        let mut process = self.start(what, &launch);
+        process.wait(Duration::from_mins(1));
+        let output = process.output();
+        let json = output.find('{').map(|start| &output[start..]);
+        serde_json::from_str(json.unwrap_or_default())
+            .unwrap_or_else(|error| panic!("checkpoints {what}: {error} in:\n{output}"))
     }
 
     /// Starts a process with a log of its own.

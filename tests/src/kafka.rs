@@ -8,13 +8,17 @@
 //! println!("{}", broker.bootstrap());
 //! ```
 
+mod acls;
 pub mod brokers;
 mod certificates;
+mod java;
 mod settings;
 mod shared;
 pub mod topics;
 pub mod transactions;
+mod wire;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -22,6 +26,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use crate::link::Link;
 use crate::scratch::Scratch;
 use crate::server::{Launch, Server, free_port};
 use crate::tools;
@@ -66,6 +71,8 @@ pub struct BrokerOptions {
     pub transaction_version: Option<u8>,
     /// Also listen with TLS and SASL (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512).
     pub sasl_ssl: bool,
+    /// Also be reached over a [`Link`].
+    pub link: bool,
     /// Address of this machine that clients use; 127.0.0.1 if not given.
     pub host: Option<&'static str>,
     /// Id of the cluster, 16 bytes in base64; the same one for all if not given.
@@ -100,22 +107,21 @@ struct Ports {
     plain: u16,
     controller: u16,
     sasl_ssl: u16,
+    linked: u16,
 }
 
 impl Ports {
     fn free() -> Self {
         loop {
-            let ports = Self {
-                plain: free_port(),
-                controller: free_port(),
-                sasl_ssl: free_port(),
-            };
+            let ports: BTreeSet<u16> = std::iter::repeat_with(free_port).take(4).collect();
             // A port that was free a moment ago is free again.
-            if ports.plain != ports.controller
-                && ports.plain != ports.sasl_ssl
-                && ports.controller != ports.sasl_ssl
-            {
-                return ports;
+            if let [plain, controller, sasl_ssl, linked] = *ports.into_iter().collect::<Vec<_>>() {
+                return Self {
+                    plain,
+                    controller,
+                    sasl_ssl,
+                    linked,
+                };
             }
         }
     }
@@ -128,6 +134,7 @@ pub struct Broker {
     scratch: Scratch,
     ports: Ports,
     certificates: Option<Certificates>,
+    link: Option<Link>,
     /// Which brokers there are beside it.
     node: Node,
     server: Server,
@@ -158,11 +165,16 @@ impl Broker {
         tools::install("kafka.sh", &[options.version.text()]);
         let scratch = Scratch::new("kafka");
         let certificates = options.sasl_ssl.then(|| Certificates::make(scratch.path()));
+        let link = options.link.then(|| Link::to_kafka(""));
         for _ in 0..STARTS {
             let ports = Ports::free();
+            if let Some(link) = &link {
+                link.lead_to(&bootstrap(options.host(), ports.linked));
+            }
             let own = bootstrap(options.host(), ports.plain);
             let node = Node::alone(ports.controller, own.clone());
-            let text = settings::server_properties(&options, ports, &node, scratch.path());
+            let link_to = link.as_ref();
+            let text = settings::server_properties(&options, ports, &node, link_to, scratch.path());
             std::fs::write(scratch.join("server.properties"), text)
                 .expect("a file in the scratch directory");
             format(&options, scratch.path());
@@ -173,6 +185,7 @@ impl Broker {
                     scratch,
                     ports,
                     certificates,
+                    link,
                     node,
                     server,
                 };
@@ -204,6 +217,17 @@ impl Broker {
             username: Self::USERNAME,
             password_file,
         }
+    }
+
+    /// A link to it. Whoever begins at the address of the link is led back to it, and everybody
+    /// else is not.
+    ///
+    /// # Panics
+    /// It was started without one.
+    #[track_caller]
+    pub fn link(&self) -> &Link {
+        let link = self.link.as_ref();
+        link.expect("the broker was started with `link: true`")
     }
 
     /// The process: to kill, pause or resume.

@@ -9,14 +9,19 @@
 //! Reading order: [`wait`] for conditions, [`scratch`] directories, [`server`] processes,
 //! [`kafka`] and [`minio`], [`cluster`] and its [`rest`] interface; then
 //! [`order_job`] is the job file, [`workload`] makes orders, [`feed`] writes them, [`oracle`] says what
-//! must become of them, [`audit`] says what did. [`kubernetes`] is all of it on a cluster, [`proxy`]
-//! what stands in the way.
+//! must become of them, [`audit`] says what did, [`chain`] reads what the job has decided.
+//! [`kubernetes`] is all of it on a cluster, [`proxy`] and [`link`] what stands in the way,
+//! [`disk`] and [`clock`] what a machine has too little of.
 
 pub mod audit;
+pub mod chain;
+pub mod clock;
 pub mod cluster;
+pub mod disk;
 pub mod feed;
 pub mod kafka;
 pub mod kubernetes;
+pub mod link;
 pub mod minio;
 pub mod oracle;
 pub mod order_job;

@@ -35,8 +35,37 @@ impl Expected {
     /// Reads an input topic to its end.
     #[track_caller]
     pub fn read(broker: &Broker, topic: &str) -> Self {
+        Self::read_where(broker, topic, |_| true)
+    }
+
+    /// Reads what lies before these offsets of an input topic, by partition.
+    #[track_caller]
+    pub fn read_before(broker: &Broker, topic: &str, positions: &BTreeMap<i32, i64>) -> Self {
+        Self::read_where(broker, topic, |record| {
+            positions
+                .get(&record.partition)
+                .is_some_and(|end| record.offset < *end)
+        })
+    }
+
+    /// Reads what lies behind these offsets of an input topic, by partition.
+    #[track_caller]
+    pub fn read_from(broker: &Broker, topic: &str, positions: &BTreeMap<i32, i64>) -> Self {
+        Self::read_where(broker, topic, |record| {
+            positions
+                .get(&record.partition)
+                .is_none_or(|begin| record.offset >= *begin)
+        })
+    }
+
+    #[track_caller]
+    fn read_where(broker: &Broker, topic: &str, counts: impl Fn(&Record) -> bool) -> Self {
         let mut expected = Self::default();
-        broker.for_each_to_end(topic, Isolation::Committed, |record| expected.add(record));
+        broker.for_each_to_end(topic, Isolation::Committed, |record| {
+            if counts(&record) {
+                expected.add(record);
+            }
+        });
         expected
     }
 

@@ -14,6 +14,8 @@ pub struct DeadLetterLedger<'a> {
     expected: &'a Expected,
     topic: &'a str,
     seen: BTreeMap<Place, u64>,
+    /// By partition of the dead letters and of the input: the last offset that was seen there.
+    last: BTreeMap<(i32, i32), i64>,
     verdict: Verdict,
 }
 
@@ -35,6 +37,7 @@ impl<'a> DeadLetterLedger<'a> {
             expected,
             topic,
             seen: BTreeMap::new(),
+            last: BTreeMap::new(),
             verdict: Verdict::default(),
         }
     }
@@ -67,7 +70,17 @@ impl<'a> DeadLetterLedger<'a> {
             self.verdict.anomalies.duplicate += 1;
             self.verdict
                 .example(|| format!("dead letter again: {}", text()));
+            return;
         }
+        // One task at a time reads a partition, and writes what it rejects in that order.
+        let last = self.last.entry((record.partition, letter.partition));
+        let last = last.or_insert(letter.offset);
+        if *last > letter.offset {
+            self.verdict.anomalies.reordered += 1;
+            self.verdict
+                .example(|| format!("dead letter behind that of offset {last}: {}", text()));
+        }
+        *last = letter.offset.max(*last);
     }
 
     /// Counts what never came.
@@ -127,14 +140,25 @@ mod tests {
 
     /// The verdict on dead letters for the given offsets, after a seeded bug.
     fn judge(offsets: &[i64], bug: impl Fn(String) -> String) -> Anomalies {
+        judge_in(
+            &offsets
+                .iter()
+                .map(|offset| (0, *offset))
+                .collect::<Vec<_>>(),
+            bug,
+        )
+    }
+
+    /// As [`judge`], with the partition that each is written to.
+    fn judge_in(letters: &[(i32, i64)], bug: impl Fn(String) -> String) -> Anomalies {
         let expected = expected();
         let mut ledger = DeadLetterLedger::new(&expected, "orders");
-        for offset in offsets {
+        for (partition, offset) in letters {
             let json = format!(
                 r#"{{"payload":"e2hlbGxv","topic":"orders","partition":1,"offset":{offset},"reason":"not JSON"}}"#
             );
             ledger.observe(&Record {
-                partition: 0,
+                partition: *partition,
                 offset: 0,
                 key: Vec::new(),
                 value: bug(json).into_bytes(),
@@ -144,8 +168,21 @@ mod tests {
     }
 
     #[test]
-    fn the_right_dead_letters_are_clean_in_any_order() {
-        assert_eq!(judge(&[2, 0, 1], |json| json), Anomalies::default());
+    fn the_right_dead_letters_are_clean_in_any_order_of_partitions() {
+        assert_eq!(judge(&[0, 1, 2], |json| json), Anomalies::default());
+        let spread = judge_in(&[(1, 2), (0, 0), (0, 1)], |json| json);
+        assert_eq!(spread, Anomalies::default());
+    }
+
+    #[test]
+    fn a_dead_letter_behind_a_later_one_of_its_partition_is_reordered() {
+        assert_eq!(
+            judge(&[2, 0, 1], |json| json),
+            Anomalies {
+                reordered: 2,
+                ..Anomalies::default()
+            }
+        );
     }
 
     #[test]

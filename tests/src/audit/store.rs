@@ -1,19 +1,16 @@
 //! Judges the checkpoint store: what the last checkpoint says became of the records, against what
 //! did; and whether the store holds what it must and nothing else.
 
-use std::collections::BTreeMap;
-
-use millstream_types::snapshot::Counters;
-use millstream_types::{OperatorSnapshot, OperatorUid, SubtaskIndex};
 use serde::Deserialize;
 
 use super::Report;
 use super::ledger::Verdict;
+use crate::chain::Manifest;
 
 /// What a job left in its store.
 #[derive(Debug)]
 pub struct Store {
-    /// The last checkpoint.
+    /// The last checkpoint, as `millstream checkpoints show --output json` prints it.
     pub manifest: Manifest,
     /// What a verification of the chain found.
     pub verified: Verified,
@@ -48,56 +45,49 @@ impl Verified {
     }
 }
 
-/// A manifest, as `millstream checkpoints show --output json` prints it; the part that counts.
-#[derive(Debug, Deserialize)]
-pub struct Manifest {
-    operators: BTreeMap<OperatorUid, BTreeMap<SubtaskIndex, OperatorSnapshot>>,
+impl Store {
+    /// Judges all of it.
+    pub(super) fn judge(&self, report: &Report) -> [Verdict; 2] {
+        [
+            judge_counters(&self.manifest, report),
+            self.verified.judge(),
+        ]
+    }
 }
 
-impl Manifest {
-    fn counters(&self, uid: &str) -> Counters {
-        let mut total = Counters::default();
-        for snapshot in self.operators.get(&uid.into()).into_iter().flatten() {
-            total.add(snapshot.1.counters);
+/// Compares the counters of the order job's operators with what must have become of the input.
+fn judge_counters(manifest: &Manifest, report: &Report) -> Verdict {
+    let source = manifest.counters("orders");
+    let mut verdict = Verdict::default();
+    for (what, counted, due) in [
+        ("records read by `orders`", source.records_in, report.input),
+        (
+            "dead letters of `orders`",
+            source.dead_letters,
+            report.dead_letters,
+        ),
+        (
+            "records decoded by `orders`",
+            source.records_out,
+            report.input - report.dead_letters,
+        ),
+        (
+            "records written by `processed-orders`",
+            manifest.counters("processed-orders").records_out,
+            report.orders,
+        ),
+        (
+            "records written by `rejected-orders`",
+            manifest.counters("rejected-orders").records_out,
+            report.dead_letters,
+        ),
+    ] {
+        if counted != due {
+            verdict.anomalies.divergent += 1;
+            verdict.example(|| format!("{what}: the last checkpoint says {counted}, not {due}"));
         }
-        total
     }
-
-    /// Compares the counters of the order job's operators with what must have become of the input.
-    pub fn judge(&self, report: &Report) -> Verdict {
-        let source = self.counters("orders");
-        let mut verdict = Verdict::default();
-        for (what, counted, due) in [
-            ("records read by `orders`", source.records_in, report.input),
-            (
-                "dead letters of `orders`",
-                source.dead_letters,
-                report.dead_letters,
-            ),
-            (
-                "records decoded by `orders`",
-                source.records_out,
-                report.input - report.dead_letters,
-            ),
-            (
-                "records written by `processed-orders`",
-                self.counters("processed-orders").records_out,
-                report.orders,
-            ),
-            (
-                "records written by `rejected-orders`",
-                self.counters("rejected-orders").records_out,
-                report.dead_letters,
-            ),
-        ] {
-            if counted != due {
-                verdict.anomalies.divergent += 1;
-                verdict
-                    .example(|| format!("{what}: the last checkpoint says {counted}, not {due}"));
-            }
-        }
-        verdict
-    }
+    verdict
 }
 
 #[cfg(test)]
@@ -122,7 +112,7 @@ mod tests {
             }}}}"#
         );
         let manifest: Manifest = serde_json::from_str(&text).unwrap();
-        manifest.judge(&report).anomalies.divergent
+        judge_counters(&manifest, &report).anomalies.divergent
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::transactions::{Transaction, coordinator_of};
 use super::{
     Broker, BrokerOptions, Certificates, Ports, STARTS, bootstrap, format, is_ready, launch,
 };
+use crate::link::Link;
 use crate::scratch::Scratch;
 use crate::tools;
 use crate::wait::wait_for;
@@ -143,7 +144,12 @@ fn launch_all(options: &BrokerOptions) -> Vec<Broker> {
                 controllers: controllers.clone(),
                 seeds: seeds.clone(),
             };
-            let text = server_properties(options, *ports, &node, scratch.path());
+            let link = options.link.then(|| {
+                let link = Link::to_kafka("");
+                link.lead_to(&bootstrap(options.host(), ports.linked));
+                link
+            });
+            let text = server_properties(options, *ports, &node, link.as_ref(), scratch.path());
             std::fs::write(scratch.join("server.properties"), text)
                 .expect("a file in the scratch directory");
             match &first {
@@ -158,6 +164,7 @@ fn launch_all(options: &BrokerOptions) -> Vec<Broker> {
                 ports: *ports,
                 certificates,
                 node,
+                link,
                 server,
             }
         })
@@ -169,9 +176,9 @@ fn distinct_ports() -> Vec<Ports> {
         let ports: Vec<Ports> = (0..COUNT).map(|_| Ports::free()).collect();
         let all = ports
             .iter()
-            .flat_map(|ports| [ports.plain, ports.controller, ports.sasl_ssl]);
+            .flat_map(|ports| [ports.plain, ports.controller, ports.sasl_ssl, ports.linked]);
         let distinct: std::collections::BTreeSet<u16> = all.collect();
-        if distinct.len() == 3 * COUNT {
+        if distinct.len() == 4 * COUNT {
             return ports;
         }
     }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::{Broker, BrokerOptions, Ports};
+use crate::link::Link;
 
 /// A broker among others.
 #[derive(Debug, Clone)]
@@ -42,7 +43,7 @@ const ALWAYS: &str = "\
 process.roles=broker,controller
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,LINKED:PLAINTEXT
 offsets.topic.num.partitions=4
 transaction.state.log.num.partitions=4
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
@@ -58,12 +59,14 @@ pub(super) fn server_properties(
     options: &BrokerOptions,
     ports: Ports,
     node: &Node,
+    link: Option<&Link>,
     directory: &Path,
 ) -> String {
     let Ports {
         plain,
         controller,
         sasl_ssl,
+        linked,
     } = ports;
     let mut text = ALWAYS.to_owned();
     let mut line = |name: &str, value: &str| {
@@ -90,11 +93,13 @@ pub(super) fn server_properties(
             line(name, &value);
         }
     }
+    let mut listeners = format!("{advertised},CONTROLLER://127.0.0.1:{controller}");
+    if let Some(link) = link {
+        write!(listeners, ",LINKED://127.0.0.1:{linked}").expect("writing to a string");
+        write!(advertised, ",LINKED://{}", link.address()).expect("writing to a string");
+    }
     line("advertised.listeners", &advertised);
-    line(
-        "listeners",
-        &format!("{advertised},CONTROLLER://127.0.0.1:{controller}"),
-    );
+    line("listeners", &listeners);
     for (name, value) in &options.properties {
         line(name, value);
     }

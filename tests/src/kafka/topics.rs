@@ -82,6 +82,20 @@ impl Broker {
         }
     }
 
+    /// Deletes the records of a partition that lie before an offset.
+    #[track_caller]
+    pub fn delete_records(&self, topic: &str, partition: i32, before: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(before))
+            .expect("the offset is valid");
+        let deleted =
+            self.admin(|admin, options| async move { admin.delete_records(&list, &options).await });
+        for partition in deleted.elements() {
+            let answer = partition.error();
+            answer.unwrap_or_else(|error| panic!("cannot delete records of {topic}: {error}"));
+        }
+    }
+
     /// Writes records (key, value), idempotently and as fast as the broker takes them; returns
     /// when all are acknowledged. Records of one key keep their order. Returns how many.
     #[track_caller]

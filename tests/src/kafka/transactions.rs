@@ -1,33 +1,34 @@
 //! Which transactions a broker knows, by its own word (`ListTransactions`).
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use kafka_protocol::messages::{
-    FindCoordinatorRequest, FindCoordinatorResponse, ListTransactionsRequest,
-    ListTransactionsResponse, RequestHeader, ResponseHeader,
+    DescribeTransactionsRequest, EndTxnRequest, FindCoordinatorRequest, ListTransactionsRequest,
+    TransactionalId,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use kafka_protocol::protocol::StrBytes;
 use millstream_types::OperatorSnapshot;
 use rdkafka::producer::{BaseProducer, Producer};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Broker;
+use super::wire::call;
 use crate::wait::wait_for;
 
-/// `FindCoordinator` in Kafka's protocol.
-const FIND_COORDINATOR: i16 = 10;
-/// `ListTransactions` in Kafka's protocol.
-const LIST_TRANSACTIONS: i16 = 66;
+/// Of `FindCoordinator`.
+const FIND_VERSION: i16 = 4;
+/// Of `ListTransactions`.
+const LIST_VERSION: i16 = 0;
+/// Of `DescribeTransactions`.
+const DESCRIBE_VERSION: i16 = 0;
+/// Of `EndTxn`; later ones end the producer's epoch as well.
+const END_VERSION: i16 = 1;
 /// The answer of a broker that still reads a partition of its transaction log: a new one, or one
 /// that has just started.
 const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// A broker of one node answers with far less.
-const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// One transactional id that a broker knows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +46,8 @@ pub struct Transaction {
 pub struct Prepared {
     /// Its id.
     pub transactional_id: String,
+    /// The topic that its records are for.
+    pub topic: String,
     /// Records in it.
     pub records: u64,
 }
@@ -58,6 +61,7 @@ struct ListingManifest {
 #[serde(rename_all = "camelCase")]
 struct ListedTransaction {
     transactional_id: String,
+    topic: String,
 }
 
 impl Prepared {
@@ -72,6 +76,7 @@ impl Prepared {
                 .expect("a transaction of Kafka has an id");
             Self {
                 transactional_id: listed.transactional_id,
+                topic: listed.topic,
                 records: committable.records,
             }
         });
@@ -88,6 +93,27 @@ impl Broker {
         let producer: BaseProducer = client.create().expect("the settings are valid");
         let begun = producer.init_transactions(TIMEOUT);
         begun.expect("the broker aborts what the id has open");
+    }
+
+    /// Commits what an id has open without asking anybody, as a process would that does not know
+    /// that it was given up.
+    #[track_caller]
+    pub fn commit_as_a_zombie(&self, id: &str) {
+        let id = TransactionalId(StrBytes::from_string(id.to_owned()));
+        let describe =
+            DescribeTransactionsRequest::default().with_transactional_ids(vec![id.clone()]);
+        let answer = call(&self.bootstrap(), &describe, DESCRIBE_VERSION)
+            .unwrap_or_else(|error| panic!("cannot describe {id:?}: {error}"));
+        let known = answer.transaction_states.first();
+        let known = known.unwrap_or_else(|| panic!("the broker does not know {id:?}"));
+        let commit = EndTxnRequest::default()
+            .with_transactional_id(id)
+            .with_producer_id(known.producer_id)
+            .with_producer_epoch(known.producer_epoch)
+            .with_committed(true);
+        let answer = call(&self.bootstrap(), &commit, END_VERSION)
+            .unwrap_or_else(|error| panic!("cannot commit {known:?}: {error}"));
+        assert_eq!(answer.error_code, 0, "EndTxn of {known:?} was refused");
     }
 
     /// Transactions that are neither committed nor aborted.
@@ -107,7 +133,8 @@ impl Broker {
     #[track_caller]
     pub fn transactions(&self) -> Vec<Transaction> {
         let answer = wait_for("the broker has read its transactions", TIMEOUT, || {
-            let answer = ask(&self.bootstrap()).unwrap_or_else(|error| {
+            let request = ListTransactionsRequest::default();
+            let answer = call(&self.bootstrap(), &request, LIST_VERSION).unwrap_or_else(|error| {
                 panic!(
                     "cannot list the transactions of {}: {error}",
                     self.bootstrap()
@@ -137,48 +164,7 @@ pub(super) fn coordinator_of(id: &str, broker: &str) -> Option<i32> {
     let request = FindCoordinatorRequest::default()
         .with_key_type(TRANSACTION)
         .with_coordinator_keys(vec![StrBytes::from_string(id.to_owned())]);
-    let answer: FindCoordinatorResponse = call(broker, (FIND_COORDINATOR, 4), &request).ok()?;
+    let answer = call(broker, &request, FIND_VERSION).ok()?;
     let coordinator = answer.coordinators.first()?;
     (coordinator.error_code == 0).then_some(coordinator.node_id.0)
-}
-
-fn ask(broker: &str) -> Result<ListTransactionsResponse, Box<dyn std::error::Error>> {
-    let request = ListTransactionsRequest::default();
-    call(broker, (LIST_TRANSACTIONS, 0), &request)
-}
-
-/// One request in one version to one broker.
-fn call<Q, A>(
-    broker: &str,
-    (key, version): (i16, i16),
-    request: &Q,
-) -> Result<A, Box<dyn std::error::Error>>
-where
-    Q: Encodable + HeaderVersion,
-    A: Decodable + HeaderVersion,
-{
-    let mut stream = TcpStream::connect(broker)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    let header = RequestHeader::default()
-        .with_request_api_key(key)
-        .with_request_api_version(version)
-        .with_client_id(Some(StrBytes::from_static_str("tests")));
-    let mut message = Vec::new();
-    header.encode(&mut message, Q::header_version(version))?;
-    request.encode(&mut message, version)?;
-    let mut framed = u32::try_from(message.len())?.to_be_bytes().to_vec();
-    framed.append(&mut message);
-    stream.write_all(&framed)?;
-
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    let length = usize::try_from(u32::from_be_bytes(length))?;
-    if length > MAX_ANSWER_BYTES {
-        return Err(format!("an answer of {length} bytes").into());
-    }
-    let mut answer = vec![0; length];
-    stream.read_exact(&mut answer)?;
-    let mut answer = answer.as_slice();
-    ResponseHeader::decode(&mut answer, A::header_version(version))?;
-    Ok(A::decode(&mut answer, version)?)
 }

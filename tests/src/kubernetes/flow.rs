@@ -102,13 +102,14 @@ impl Flow {
     pub fn drain_without(self, given_up: u64) -> Drained {
         let workload = self.feed.end();
         let kept = workload.kept() - given_up;
-        let seen = || self.orders.seen() + self.dead_letters.seen();
+        // Records that are there twice are no progress.
+        let distinct = || self.orders.distinct() + self.dead_letters.distinct();
         // Not reaching it is for the audit to explain.
-        if poll_until(DEADLINE, || (seen() >= kept).then_some(())).is_none() {
+        if poll_until(DEADLINE, || (distinct() >= kept).then_some(())).is_none() {
             eprintln!(
                 "{}: only {} of {kept} records came out",
                 self.namespace,
-                seen()
+                distinct()
             );
         }
         Drained {

@@ -60,7 +60,7 @@ fn warm_up(broker: &Broker) {
 }
 
 /// The newest slot, if it is a decided checkpoint and stays so.
-fn held(job: &Job) -> Option<u64> {
+pub(crate) fn held(job: &Job) -> Option<u64> {
     let newest = job.newest_slot();
     let is_other = || (job.newest_slot().number != newest.number).then_some(());
     let is_held = newest.is("checkpoint") && poll_until(STILL, is_other).is_none();

@@ -1,28 +1,36 @@
 //! The order job with checkpoints in files, beside others on one broker.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use millstream_tests::audit::early::{EarlyWatch, Looks, Totals};
 use millstream_tests::audit::observer::Observer;
-use millstream_tests::audit::{self, Report, Topics};
+use millstream_tests::audit::sightings::Sightings;
+use millstream_tests::audit::store::{Store, Verified};
+use millstream_tests::audit::{self, Anomalies, Report, Topics};
+use millstream_tests::chain::{ChainFolder, Slot};
 use millstream_tests::cluster::{Cluster, Coordinator};
 use millstream_tests::feed::Feed;
 use millstream_tests::kafka::transactions::Transaction;
 use millstream_tests::order_job::OrderJobFile;
 use millstream_tests::server::Server;
-use millstream_tests::wait::{poll_until, wait_until};
+use millstream_tests::wait::{poll_until, wait_for, wait_until};
+use millstream_tests::workload::Workload;
 use millstream_tests::{Broker, Scratch};
 use millstream_types::Attempt;
 use millstream_types::api::{JobStatus, StopRequest};
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 /// Exit status of a process that has aborted.
 const ABORTED: i32 = 128 + 6;
 const PARTITIONS: i32 = 4;
 const WORKERS: usize = 2;
+/// Between two looks whether readers see what is not decided.
+const LOOKS: Duration = Duration::from_millis(10);
+/// Names of the order job's sinks.
+pub(crate) const SINKS: [&str; 2] = ["processed-orders", "rejected-orders"];
 
 /// Which process of a job is armed with what (the syntax of `FAILPOINTS`).
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +39,22 @@ pub(crate) enum Armed<'a> {
     Coordinator(&'a str),
     /// The first worker.
     Worker(&'a str),
+}
+
+impl<'a> Armed<'a> {
+    const fn coordinator(self) -> &'a str {
+        match self {
+            Self::Coordinator(points) => points,
+            Self::Nobody | Self::Worker(_) => "",
+        }
+    }
+
+    const fn worker(self) -> &'a str {
+        match self {
+            Self::Worker(points) => points,
+            Self::Nobody | Self::Coordinator(_) => "",
+        }
+    }
 }
 
 /// A running order job.
@@ -43,6 +67,7 @@ pub(crate) struct Job {
     pub(crate) workers: Vec<Server>,
     orders: Observer,
     dead_letters: Observer,
+    early: EarlyWatch,
     feed: Feed,
 }
 
@@ -70,13 +95,17 @@ impl Job {
         let file = job_file(name, name, &bootstrap, &storage, interval);
         let mut cluster = Cluster::new(name, &change(file).into_text());
         let feed = Feed::start(broker, &topic_name(name, "orders"));
-        let coordinator = cluster.coordinator_with(None, |launch| match armed {
-            Armed::Coordinator(points) => launch.env("FAILPOINTS", points),
-            _ => launch,
-        });
+        let coordinator =
+            cluster.coordinator_with(None, |launch| launch.env("FAILPOINTS", armed.coordinator()));
+        let orders = Observer::start(broker, &topic_name(name, "processed"));
+        let dead_letters = Observer::start(broker, &topic_name(name, "rejected"));
+        let chain = ChainFolder::new(storage.path().join("default").join(name));
+        let sinks = [(SINKS[0], &orders), (SINKS[1], &dead_letters)];
+        let early = EarlyWatch::start(&sinks, LOOKS, move || decided(&chain));
         let mut job = Self {
-            orders: Observer::start(broker, &topic_name(name, "processed")),
-            dead_letters: Observer::start(broker, &topic_name(name, "rejected")),
+            orders,
+            dead_letters,
+            early,
             name: name.to_owned(),
             storage,
             bootstrap,
@@ -86,10 +115,8 @@ impl Job {
             feed,
         };
         for number in 0..WORKERS {
-            let worker = job.start_worker(match armed {
-                Armed::Worker(points) if number == 0 => (number, points),
-                _ => (number, ""),
-            });
+            let points = if number == 0 { armed.worker() } else { "" };
+            let worker = job.start_worker((number, points));
             job.workers.push(worker);
         }
         job
@@ -137,8 +164,35 @@ impl Job {
 
     /// Starts a worker in the place of one, which is returned.
     pub(crate) fn restart_worker(&mut self, number: usize) -> Server {
-        let new = self.start_worker((number, ""));
+        self.restart_worker_with(number, "")
+    }
+
+    /// As [`restart_worker`](Self::restart_worker), armed.
+    pub(crate) fn restart_worker_with(&mut self, number: usize, points: &str) -> Server {
+        let new = self.start_worker((number, points));
         std::mem::replace(&mut self.workers[number], new)
+    }
+
+    /// Starts one more worker, of one slot as all.
+    pub(crate) fn add_worker(&mut self) {
+        let worker = self.start_worker((self.workers.len(), ""));
+        self.workers.push(worker);
+    }
+
+    /// Kills all workers.
+    pub(crate) fn kill_workers(&mut self) {
+        for worker in &mut self.workers {
+            worker.kill();
+        }
+    }
+
+    /// Starts those workers again that have ended, or that were told that the job is over.
+    pub(crate) fn restart_ended_workers(&mut self) {
+        for number in 0..self.workers.len() {
+            if !self.workers[number].is_running() {
+                drop(self.restart_worker(number));
+            }
+        }
     }
 
     /// Starts a second coordinator elsewhere, with workers of its own. The first one and its
@@ -166,9 +220,14 @@ impl Job {
     #[track_caller]
     pub(crate) fn wait_for_checkpoint(&self) {
         wait_until("a checkpoint has completed", DEADLINE, || {
-            self.status()
-                .is_some_and(|status| status.last_checkpoint.is_some())
+            self.has_checkpoint()
         });
+    }
+
+    /// Whether this coordinator has completed a checkpoint.
+    pub(crate) fn has_checkpoint(&self) -> bool {
+        let status = self.status();
+        status.is_some_and(|status| status.last_checkpoint.is_some())
     }
 
     /// Waits until an attempt behind `attempt` has taken a checkpoint and readers have seen more.
@@ -192,17 +251,37 @@ impl Job {
         self.storage.path().join("default").join(&self.name)
     }
 
+    /// The job's chain.
+    pub(crate) fn chain(&self) -> ChainFolder {
+        ChainFolder::new(self.folder())
+    }
+
+    /// The newest decided checkpoint.
+    #[track_caller]
+    pub(crate) fn newest_checkpoint(&self) -> Slot {
+        let newest = || self.chain().newest_checkpoint().flatten();
+        wait_for("the chain has a checkpoint", DEADLINE, newest)
+    }
+
+    /// What readers see while no coordinator runs, against what this checkpoint has written.
+    #[track_caller]
+    pub(crate) fn audit_checkpoint(&self, broker: &Broker, checkpoint: &Slot) -> Report {
+        // Markers of what is committed may still be on their way.
+        poll_until(DEADLINE, || {
+            let open = broker.open_transactions();
+            let ending = |open: &&Transaction| open.state == "PrepareCommit";
+            let mut ending = open.iter().filter(ending);
+            ending.all(|open| !is_of(open, &self.name)).then_some(())
+        });
+        let names = TopicNames::of(&self.name);
+        audit::audit_checkpoint(broker, names.topics(), &checkpoint.understood())
+    }
+
     /// The newest slot of the chain.
     #[track_caller]
     pub(crate) fn newest_slot(&self) -> Slot {
-        let slot = poll_until(DEADLINE, || {
-            let entries = std::fs::read_dir(self.folder().join("chain")).ok()?;
-            let paths = entries.flatten().map(|entry| entry.path());
-            let newest = paths.filter(|path| is_slot(path)).max()?;
-            let text = std::fs::read_to_string(newest).ok()?;
-            Some(serde_json::from_str::<Envelope>(&text).ok()?.body)
-        });
-        slot.expect("the chain has a slot")
+        let newest = || self.chain().newest();
+        wait_for("the chain has a slot", DEADLINE, newest)
     }
 
     /// Replaces the job file by one with another interval, for coordinators from now on.
@@ -215,6 +294,18 @@ impl Job {
             interval,
         );
         self.cluster.rewrite_job(&file.into_text());
+    }
+
+    /// Replaces the job file by a changed one, for coordinators from now on.
+    pub(crate) fn change_file(&self, change: impl FnOnce(OrderJobFile) -> OrderJobFile) {
+        let file = job_file(
+            &self.name,
+            &self.name,
+            &self.bootstrap,
+            &self.storage,
+            "300ms",
+        );
+        self.cluster.rewrite_job(&change(file).into_text());
     }
 
     /// The file of a job of another name that is like this one in everything else.
@@ -230,77 +321,142 @@ impl Job {
 
     /// As [`finish`](Self::finish), where exactly so many records of the output must be missing.
     #[track_caller]
-    pub(crate) fn finish_without(mut self, broker: &Broker, given_up: u64) {
+    pub(crate) fn finish_without(self, broker: &Broker, given_up: u64) {
+        let mut ended = self.end(given_up);
+        let report = ended.audit(broker);
+        println!("{report}");
+        assert_eq!(report.input, ended.workload.records, "records of the input");
+        assert!(ended.looks.count > 0, "what readers see was never compared");
+        report.assert_exactly_once_without(given_up);
+    }
+
+    /// Ends the flow, waits until everything is in the output, and stops the job.
+    #[track_caller]
+    pub(crate) fn end(mut self, given_up: u64) -> Ended {
         let workload = self.feed.end();
-        let (kept, seen) = (workload.kept() - given_up, || {
-            self.orders.seen() + self.dead_letters.seen()
-        });
+        let kept = workload.kept() - given_up;
+        // Records that are there twice are no progress.
+        let distinct = || self.orders.distinct() + self.dead_letters.distinct();
         // Not reaching it is for the audit to explain.
-        let complete = poll_until(DEADLINE, || (seen() >= kept).then_some(()));
+        let complete = poll_until(DEADLINE, || (distinct() >= kept).then_some(()));
         if complete.is_none() {
             let status = self.coordinator.rest.job();
             eprintln!(
                 "only {} of {kept} records came out; the job says: {status:?}",
-                seen()
+                distinct()
             );
         }
         let stopped = self.coordinator.rest.stop(&StopRequest::default());
         stopped.expect("the coordinator stops the job");
         assert_done(&mut self.coordinator.server);
         self.workers.iter_mut().for_each(assert_done);
-        let (orders, dead_letters) = (self.orders.stop(), self.dead_letters.stop());
-        let [input, output, rejected] =
-            ["orders", "processed", "rejected"].map(|topic| topic_name(&self.name, topic));
-        let topics = Topics {
-            input: &input,
-            output: &output,
-            dead_letters: &rejected,
-            ids: "",
-        };
-        let mut report = audit::audit(broker, topics, &orders, &dead_letters);
+        Ended {
+            looks: self.early.stop(),
+            orders: self.orders.stop(),
+            dead_letters: self.dead_letters.stop(),
+            name: self.name,
+            storage: self.storage,
+            cluster: self.cluster,
+            workload,
+        }
+    }
+}
+
+/// A job that was stopped, and what was seen of it.
+pub(crate) struct Ended {
+    name: String,
+    storage: Scratch,
+    cluster: Cluster,
+    pub(crate) workload: Workload,
+    pub(crate) looks: Looks,
+    pub(crate) orders: Sightings,
+    pub(crate) dead_letters: Sightings,
+}
+
+impl Ended {
+    /// Judges everything: what readers saw and see, what the broker holds, what the store holds.
+    #[track_caller]
+    pub(crate) fn audit(&mut self, broker: &Broker) -> Report {
+        let names = TopicNames::of(&self.name);
+        let mut report = audit::audit(broker, names.topics(), &self.orders, &self.dead_letters);
         // Other jobs of this broker go on.
         report.anomalies.dangling = open_transactions(broker, &self.name);
-        add_verification(&mut self.cluster, &self.storage, &self.name, &mut report);
-        println!("{report}");
-        assert_eq!(report.input, workload.records, "records of the input");
-        report.assert_exactly_once_without(given_up);
-    }
-}
-
-#[derive(Debug, Deserialize)]
-struct Envelope {
-    body: Slot,
-}
-
-/// One slot of a chain, as far as it matters here.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Slot {
-    #[serde(rename = "slot")]
-    pub(crate) number: u64,
-    pub(crate) attempt: Attempt,
-    entry: serde_json::Map<String, Value>,
-}
-
-impl Slot {
-    /// Whether it is a `claim`, a `checkpoint`, or that this is `committed`.
-    pub(crate) fn is(&self, kind: &str) -> bool {
-        self.entry.contains_key(kind)
+        report.add_looks(&self.looks);
+        let store = Store {
+            manifest: self.checkpoints("show"),
+            verified: self.checkpoints("verify"),
+        };
+        report.add_store(&store);
+        report
     }
 
-    /// The manifest of a checkpoint.
+    /// The chain that it has left.
+    pub(crate) fn chain(&self) -> ChainFolder {
+        ChainFolder::new(self.storage.path().join("default").join(&self.name))
+    }
+
+    /// Name of its topic of processed orders, of dead letters.
+    pub(crate) fn outputs(&self) -> [String; 2] {
+        let names = TopicNames::of(&self.name);
+        [names.output, names.dead_letters]
+    }
+
+    /// Counts what is wrong with the objects of its chain.
     #[track_caller]
-    pub(crate) fn manifest(&self) -> &Value {
-        let checkpoint = self.entry.get("checkpoint");
-        &checkpoint.expect("the slot holds a checkpoint")["manifest"]
+    pub(crate) fn verified(&mut self) -> Anomalies {
+        let verified: Verified = self.checkpoints("verify");
+        verified.judge().anomalies
     }
+
+    /// What `millstream checkpoints` says of the job's chain.
+    #[track_caller]
+    fn checkpoints<T: DeserializeOwned>(&mut self, what: &str) -> T {
+        let chain = format!("file://{}", self.chain().path().display());
+        self.cluster.checkpoints(what, &chain)
+    }
+}
+
+/// Topics of one job of the broker.
+struct TopicNames {
+    input: String,
+    output: String,
+    dead_letters: String,
+}
+
+impl TopicNames {
+    fn of(job: &str) -> Self {
+        Self {
+            input: topic_name(job, "orders"),
+            output: topic_name(job, "processed"),
+            dead_letters: topic_name(job, "rejected"),
+        }
+    }
+
+    fn topics(&self) -> Topics<'_> {
+        Topics {
+            input: &self.input,
+            output: &self.output,
+            dead_letters: &self.dead_letters,
+            ids: "",
+        }
+    }
+}
+
+/// Records that the newest decided checkpoint says were written, by sink.
+fn decided(chain: &ChainFolder) -> Option<Totals> {
+    let Some(newest) = chain.newest_checkpoint()? else {
+        return Some(Totals::new());
+    };
+    let totals = newest.understood().totals().into_iter();
+    Some(
+        totals
+            .map(|(uid, counters)| (uid, counters.records_out))
+            .collect(),
+    )
 }
 
 fn topic_name(job: &str, topic: &str) -> String {
     format!("{job}-{topic}")
-}
-
-fn is_slot(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "json")
 }
 
 /// The job file of the job `name` on the topics and transactions of `owner`.
@@ -334,6 +490,14 @@ pub(crate) fn open_transactions(broker: &Broker, job: &str) -> u64 {
     count_transactions(broker, job, |_| true)
 }
 
+/// Those that nobody has begun to commit or to abort.
+#[track_caller]
+pub(crate) fn undecided(broker: &Broker, job: &str) -> Vec<Transaction> {
+    let mut open = broker.open_transactions();
+    open.retain(|open| open.state == "Ongoing" && is_of(open, job));
+    open
+}
+
 /// How many of them nobody has begun to commit or to abort.
 #[track_caller]
 pub(crate) fn undecided_transactions(broker: &Broker, job: &str) -> u64 {
@@ -343,26 +507,19 @@ pub(crate) fn undecided_transactions(broker: &Broker, job: &str) -> u64 {
 #[track_caller]
 fn count_transactions(broker: &Broker, job: &str, counts: impl Fn(&Transaction) -> bool) -> u64 {
     let open = broker.open_transactions();
-    let own = open.iter().filter(|open| {
-        let rest = open.transactional_id.strip_prefix(job);
-        rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric()))
-    });
+    let own = open.iter().filter(|open| is_of(open, job));
     let count = own.filter(|open| counts(open)).count();
     u64::try_from(count).expect("few transactions")
 }
 
-fn add_verification(cluster: &mut Cluster, storage: &Scratch, name: &str, report: &mut Report) {
-    let chain = format!("file://{}/default/{name}", storage.path().display());
-    let verify = cluster.millstream("checkpoints").args(["verify", &chain]);
-    let mut verify = cluster.start("verify", &verify);
-    if !verify.wait(DEADLINE).success() {
-        report.anomalies.missing_objects += 1;
-        report.examples.push(verify.output());
-    }
+/// Whether it is a transaction of this job.
+fn is_of(transaction: &Transaction, job: &str) -> bool {
+    let rest = transaction.transactional_id.strip_prefix(job);
+    rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric()))
 }
 
 #[track_caller]
-fn assert_aborted(server: &mut Server) {
+pub(crate) fn assert_aborted(server: &mut Server) {
     let status = server.wait(DEADLINE);
     assert_eq!(
         status.code(),

@@ -1,15 +1,24 @@
 //! An order job whose processes end at named places of the exactly-once protocol.
 //!
 //! [`points`] is the table: one process aborts at one place, is started again, and the audit says
-//! whether every order arrived exactly once. What is more than one process's end has a scenario of
-//! its own: [`broker`], [`zombie`], [`savepoint`], [`prefix`], [`lost`]. [`job`] is the order job.
+//! whether every order arrived exactly once. [`tour`] visits all other places, [`pairs`] ends two
+//! processes together. What is more than that has a scenario of its own: [`broker`], [`zombie`],
+//! [`savepoint`], [`rewind`], [`rescale`], [`rights`], [`prefix`], [`lost`]. [`visible`] and
+//! [`left`] tamper with a job to show what the audit sees. [`job`] is the order job.
 //!
 //! The numbers are those of the table in `docs/testing.md`.
 
 mod broker;
 mod job;
+mod left;
 mod lost;
+mod pairs;
 mod points;
 mod prefix;
+mod rescale;
+mod rewind;
+mod rights;
 mod savepoint;
+mod tour;
+mod visible;
 mod zombie;

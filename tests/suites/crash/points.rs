@@ -1,5 +1,6 @@
 //! The table: where one process ends.
 
+use millstream_tests::audit::Anomalies;
 use millstream_tests::{Broker, KafkaVersion};
 
 use crate::job::{Armed, Job};
@@ -11,13 +12,18 @@ enum Process {
     Worker,
 }
 
-/// What the newest slot of the chain is when the coordinator has ended.
+/// What the newest slot of the chain is when the coordinator has ended, and what readers may see
+/// then, in all partitions of both sinks.
 #[derive(Debug, Clone, Copy)]
 enum Chain {
-    /// The checkpoint before is confirmed, this one is not decided.
+    /// The checkpoint before is confirmed and visible, this one is not decided.
     Confirmed,
-    /// This checkpoint is decided and not confirmed.
+    /// This checkpoint is decided and not confirmed; the one before is visible.
     Decided,
+    /// This checkpoint is decided and not confirmed; a part of it is visible.
+    Begun,
+    /// This checkpoint is decided and not confirmed; it is visible.
+    Committed,
     /// Workers' ends leave the chain to the coordinator, which goes on.
     Any,
 }
@@ -48,7 +54,7 @@ fn check(point: &CrashPoint, version: KafkaVersion) {
         Process::Coordinator => {
             let mut job = Job::start(broker, &name, "300ms", Armed::Coordinator(&armed));
             let attempt = job.wait_for_coordinator_crash();
-            check_chain(&job, point.chain);
+            check_chain(&job, broker, point.chain);
             job.restart_coordinator("", &[]);
             (job, attempt)
         }
@@ -64,14 +70,26 @@ fn check(point: &CrashPoint, version: KafkaVersion) {
 }
 
 #[track_caller]
-fn check_chain(job: &Job, chain: Chain) {
+fn check_chain(job: &Job, broker: &Broker, chain: Chain) {
     let newest = job.newest_slot();
-    let is_so = match chain {
-        Chain::Confirmed => newest.is("committed"),
-        Chain::Decided => newest.is("checkpoint"),
-        Chain::Any => true,
+    let (kind, visible) = match chain {
+        Chain::Confirmed => ("committed", Some(job.newest_checkpoint())),
+        Chain::Decided => ("checkpoint", job.chain().checkpoint_before(&newest)),
+        Chain::Begun => ("checkpoint", None),
+        Chain::Committed => ("checkpoint", Some(newest.clone())),
+        Chain::Any => return,
     };
-    assert!(is_so, "not {chain:?}: {newest:?}");
+    assert!(newest.is(kind), "not {chain:?}: {newest:?}");
+    if let Some(visible) = visible {
+        let report = job.audit_checkpoint(broker, &visible);
+        // Readers do not pass an open transaction, which may have begun before another task had
+        // written the last of its records: what lies behind is seen later.
+        let expected = Anomalies {
+            torn: report.anomalies.torn,
+            ..Anomalies::default()
+        };
+        assert_eq!(report.anomalies, expected, "{chain:?}: {report}");
+    }
 }
 
 macro_rules! crash_points {
@@ -117,9 +135,9 @@ crash_points! {
     point_04_coordinator_ends_before_the_first_commit:
         V3_9 "4b" Coordinator "coordinator::before-commit" after 2, Decided;
     point_06_coordinator_ends_with_a_commit_sent_and_not_answered:
-        V3_9 "6" Coordinator "kafka-commit::sent" after 6, Decided;
+        V3_9 "6" Coordinator "kafka-commit::sent" after 6, Begun;
     point_07_coordinator_ends_with_everything_committed_and_not_confirmed:
-        V3_9 "7a" Coordinator "coordinator::after-commit" after 2, Decided;
+        V3_9 "7a" Coordinator "coordinator::after-commit" after 2, Committed;
     point_07_coordinator_ends_with_everything_committed_and_confirmed:
         V3_9 "7b" Coordinator "coordinator::after-committed" after 2, Confirmed;
     point_08_worker_ends_when_one_id_is_committed_and_the_next_is_open:
@@ -130,9 +148,9 @@ crash_points! {
     point_04_coordinator_ends_after_the_decision_kafka_4:
         V4_4 "4a" Coordinator "coordinator::after-decide" after 2, Decided;
     point_06_coordinator_ends_with_a_commit_sent_and_not_answered_kafka_4:
-        V4_4 "6" Coordinator "kafka-commit::sent" after 6, Decided;
+        V4_4 "6" Coordinator "kafka-commit::sent" after 6, Begun;
     point_07_coordinator_ends_with_everything_committed_and_not_confirmed_kafka_4:
-        V4_4 "7a" Coordinator "coordinator::after-commit" after 2, Decided;
+        V4_4 "7a" Coordinator "coordinator::after-commit" after 2, Committed;
 }
 
 /// The recovery of point 4 ends as well, before and after its commits, and the one after it.
@@ -142,7 +160,7 @@ fn point_04_and_so_do_the_two_recoveries_after_it() {
     let first = "coordinator::after-decide=2*off->return";
     let mut job = Job::start(broker, "point-4c", "300ms", Armed::Coordinator(first));
     let mut attempt = job.wait_for_coordinator_crash();
-    check_chain(&job, Chain::Decided);
+    check_chain(&job, broker, Chain::Decided);
     for next in [
         "coordinator::before-commit=return",
         "coordinator::after-abort=return",

@@ -10,6 +10,8 @@ use millstream_tests::tools;
 use millstream_tests::wait::wait_until;
 
 const DEADLINE: Duration = Duration::from_mins(2);
+/// Exit status of a process that has aborted.
+const ABORTED: i32 = 128 + 6;
 
 /// What `examples/orders-local` writes, as a multiset of lines. It changes only when the
 /// generator, the transforms or the encoding do, and then on purpose.
@@ -46,6 +48,11 @@ impl OrdersLocal {
 
     /// Starts the job, or goes on with it, at a parallelism.
     fn run(&mut self, parallelism: u32) -> Server {
+        self.run_with(parallelism, "")
+    }
+
+    /// As [`run`](Self::run), armed (the syntax of `FAILPOINTS`).
+    fn run_with(&mut self, parallelism: u32, points: &str) -> Server {
         assert!(self.text.contains("parallelism: 2"));
         let text = self
             .text
@@ -56,7 +63,8 @@ impl OrdersLocal {
             .cluster
             .millstream("run")
             .arg(&file)
-            .args(["--progress", "lines"]);
+            .args(["--progress", "lines"])
+            .env("FAILPOINTS", points);
         self.cluster.start("run", &run)
     }
 
@@ -138,6 +146,24 @@ fn killed_interrupted_and_resumed_at_another_parallelism_it_leaves_the_same_outp
 
     let mut run = job.run(1);
     job.wait_for_more(&mut run, files);
+    let status = run.wait(DEADLINE);
+    assert!(status.success(), "{}", run.output());
+    assert_eq!(job.output(), ORDERS_LOCAL);
+}
+
+#[test]
+fn ended_at_each_place_of_the_files_sink_it_leaves_the_same_output() {
+    let mut job = OrdersLocal::new("golden");
+    for place in [
+        "files-sink::prepared=2*off->return",
+        "files-sink::before-rename=1*off->return",
+        "files-sink::after-rename=1*off->return",
+    ] {
+        let mut run = job.run_with(2, place);
+        let status = run.wait(DEADLINE);
+        assert_eq!(status.code(), Some(ABORTED), "{place}: {}", run.output());
+    }
+    let mut run = job.run(2);
     let status = run.wait(DEADLINE);
     assert!(status.success(), "{}", run.output());
     assert_eq!(job.output(), ORDERS_LOCAL);

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use millstream_tests::audit::early::{self, EarlyWatch};
 use millstream_tests::audit::observer::Observer;
 use millstream_tests::audit::store::Store;
 use millstream_tests::audit::{self, Report, Topics};
-use millstream_tests::cluster::{Addresses, Cluster, Coordinator};
+use millstream_tests::cluster::{Addresses, Cluster, Coordinator, binary};
 use millstream_tests::order_job::OrderJobFile;
 use millstream_tests::server::Server;
 use millstream_tests::wait::{pause, poll_until, wait_until};
 use millstream_tests::workload::Workload;
 use millstream_tests::{Broker, BrokerOptions, Minio};
 use millstream_types::api::{JobState, StopRequest};
-use serde::de::DeserializeOwned;
 
 const TOPICS: Topics<'static> = Topics {
     input: "orders",
@@ -24,6 +24,8 @@ const TOPICS: Topics<'static> = Topics {
 const PARTITIONS: i32 = 4;
 /// Processes that end by themselves are started again, as a cluster would, at most this often.
 const RESTARTS: u32 = 20;
+/// Between two looks whether readers see what is not decided; each starts a process.
+const LOOKS: Duration = Duration::from_secs(1);
 const STORAGE: &str = "s3://checkpoints/process";
 const CHAIN: &str = "s3://checkpoints/process/default/order-processor";
 
@@ -43,6 +45,7 @@ pub(crate) struct OrderJob {
     restarts: u32,
     orders: Observer,
     dead_letters: Observer,
+    early: EarlyWatch,
 }
 
 impl OrderJob {
@@ -60,9 +63,17 @@ impl OrderJob {
         let workers = (0..workers)
             .map(|number| cluster.worker(&worker_name(number), &coordinator.addresses.grpc, 1))
             .collect();
+        let orders = Observer::start(&broker, TOPICS.output);
+        let dead_letters = Observer::start(&broker, TOPICS.dead_letters);
+        let sinks = [
+            (TOPICS.output, &orders),
+            (TOPICS.dead_letters, &dead_letters),
+        ];
+        let decided = early::decided_in(binary(), CHAIN.to_owned(), minio.environment());
         let job = Self {
-            orders: Observer::start(&broker, TOPICS.output),
-            dead_letters: Observer::start(&broker, TOPICS.dead_letters),
+            early: EarlyWatch::start(&sinks, LOOKS, decided),
+            orders,
+            dead_letters,
             broker,
             minio,
             cluster,
@@ -159,7 +170,9 @@ impl OrderJob {
         // Not reaching it is for the audit to explain.
         let complete = poll_until(Duration::from_mins(2), || {
             self.tend();
-            (self.seen() >= expected).then_some(())
+            // Records that are there twice are no progress.
+            let distinct = self.orders.distinct() + self.dead_letters.distinct();
+            (distinct >= expected).then_some(())
         });
         let status = self
             .coordinator
@@ -174,8 +187,8 @@ impl OrderJob {
         }
         self.stop();
         let store = Store {
-            manifest: self.checkpoints("show"),
-            verified: self.checkpoints("verify"),
+            manifest: self.cluster.checkpoints("show", CHAIN),
+            verified: self.cluster.checkpoints("verify", CHAIN),
         };
         let mut report = audit::audit(
             &self.broker,
@@ -184,6 +197,9 @@ impl OrderJob {
             &self.dead_letters.stop(),
         );
         report.add_store(&store);
+        let looks = self.early.stop();
+        assert!(looks.count > 10, "what readers see was hardly compared");
+        report.add_looks(&looks);
         Finished {
             report,
             attempts: status.attempt.0,
@@ -195,19 +211,6 @@ impl OrderJob {
             objects: self.minio.keys("process/").len(),
             _cluster: self.cluster,
         }
-    }
-
-    /// What `millstream checkpoints` says of the job's chain.
-    #[track_caller]
-    fn checkpoints<T: DeserializeOwned>(&mut self, what: &str) -> T {
-        let launch = self.cluster.millstream("checkpoints");
-        let launch = launch.args([what, CHAIN, "--output", "json"]);
-        let mut process = self.cluster.start(what, &launch);
-        process.wait(Duration::from_mins(1));
-        let output = process.output();
-        let json = output.find('{').map(|start| &output[start..]);
-        serde_json::from_str(json.unwrap_or_default())
-            .unwrap_or_else(|error| panic!("checkpoints {what}: {error} in:\n{output}"))
     }
 
     /// Stops the job after a last checkpoint; all processes end by themselves.

@@ -1,9 +1,10 @@
 //! The house rules, as tests.
 //!
-//! [`crates`] the arrows between crates, [`code`] sizes and names, [`pages`] documents and the
-//! links between them.
+//! [`crates`] the arrows between crates, [`code`] sizes and names, [`crash_points`] that each is in
+//! a test, [`pages`] documents and the links between them.
 
 mod code;
+mod crash_points;
 mod crates;
 mod pages;
 

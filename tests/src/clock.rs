@@ -1,0 +1,90 @@
+//! A process whose wall clock is wrong, and jumps. Time that only passes (timeouts, pauses) is
+//! right. By `libfaketime`, which stands between the process and the system's clock.
+
+use std::path::PathBuf;
+
+use crate::scratch::Scratch;
+use crate::server::Launch;
+use crate::tools;
+
+/// How far a clock is wrong. Processes that were launched with it follow when it is changed.
+#[derive(Debug)]
+pub struct Clock {
+    scratch: Scratch,
+    library: PathBuf,
+}
+
+impl Clock {
+    /// A clock that is ahead of the right time by so many seconds, or behind it.
+    #[track_caller]
+    pub fn ahead_by(seconds: i64) -> Self {
+        let library = tools::install("faketime.sh", &[]).trim_end().into();
+        let clock = Self {
+            scratch: Scratch::new("clock"),
+            library,
+        };
+        clock.jump(seconds);
+        clock
+    }
+
+    /// From now on it is ahead by so much.
+    #[track_caller]
+    pub fn jump(&self, seconds: i64) {
+        // A reader must never see half of it.
+        let new = self.scratch.join("new");
+        std::fs::write(&new, format!("{seconds:+}\n")).expect("a file in the scratch directory");
+        std::fs::rename(new, self.file()).expect("a file in the scratch directory");
+    }
+
+    /// Gives a process this clock.
+    pub fn give(&self, launch: Launch) -> Launch {
+        launch
+            .env("LD_PRELOAD", &self.library)
+            .env("FAKETIME_TIMESTAMP_FILE", self.file())
+            .env("FAKETIME_CACHE_DURATION", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .env("FAKETIME_DONT_RESET", "1")
+    }
+
+    fn file(&self) -> PathBuf {
+        self.scratch.join("ahead")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::*;
+    use crate::wait::wait_until;
+
+    const HOUR: i64 = 3_600;
+
+    /// How far ahead of this process the time is that a process with the clock prints.
+    fn ahead(clock: &Clock, scratch: &Scratch) -> i64 {
+        let launch = Launch::new("date").arg("+%s");
+        let mut date = clock.give(launch).start(&scratch.join("log"));
+        assert!(
+            date.wait(Duration::from_secs(10)).success(),
+            "{}",
+            date.output()
+        );
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        let printed: i64 = date.output().lines().last().unwrap().parse().unwrap();
+        printed - i64::try_from(now).unwrap()
+    }
+
+    #[test]
+    fn a_process_sees_another_time_than_this_one() {
+        let scratch = Scratch::new("date");
+        let clock = Clock::ahead_by(HOUR);
+        assert!((HOUR - 5..=HOUR + 5).contains(&ahead(&clock, &scratch)));
+        clock.jump(-HOUR);
+        wait_until("the clock has jumped", Duration::from_secs(10), || {
+            (-HOUR - 5..=-HOUR + 5).contains(&ahead(&clock, &scratch))
+        });
+    }
+}

@@ -1,0 +1,65 @@
+//! Clocks that differ by hours, and jump.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use millstream_tests::clock::Clock;
+use millstream_tests::{Broker, KafkaVersion};
+
+use crate::job::{Job, Place, Storage, plain, unchanged};
+use crate::machine;
+
+const HOUR: i64 = 3_600;
+
+/// How far ahead of this process the coordinator was when it decided the newest checkpoint.
+#[track_caller]
+fn ahead(job: &Job) -> i64 {
+    let newest = job.newest_checkpoint();
+    let decided = newest["decidedAt"].as_i64().expect("milliseconds");
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970")
+        .as_millis();
+    decided / 1_000 - i64::try_from(now / 1_000).expect("before the year 10000")
+}
+
+/// The coordinator is an hour ahead, one worker an hour behind, the broker and the other worker are
+/// right. Then the clocks are set, forwards and backwards, while the job runs and recovers.
+#[test]
+fn clocks_that_are_wrong_and_jump_cost_no_record() {
+    let _machine = machine();
+    let broker = Broker::start(millstream_tests::BrokerOptions::version(KafkaVersion::V4_4));
+    let place = Place {
+        name: "clock",
+        broker: &broker,
+        bootstrap: broker.bootstrap(),
+        storage: Storage::Scratch,
+        change: unchanged,
+    };
+    let (coordinators, workers) = (Clock::ahead_by(HOUR), Clock::ahead_by(-HOUR));
+    let at_coordinator = |launch| coordinators.give(launch);
+    let at_worker = |launch| workers.give(launch);
+    let mut job = Job::start(&place, [&at_coordinator, &at_worker, &plain]);
+    job.wait_for_output();
+    assert!(
+        (HOUR - 120..HOUR + 120).contains(&ahead(&job)),
+        "{}",
+        ahead(&job)
+    );
+
+    for jump in [-HOUR, 3 * HOUR, 0, -24 * HOUR] {
+        coordinators.jump(jump);
+        workers.jump(-jump);
+        millstream_tests::wait::wait_until("the clock has jumped", Duration::from_mins(1), || {
+            job.tend();
+            (jump - 120..jump + 120).contains(&ahead(&job))
+        });
+        job.wait_for_output();
+        // The next attempt begins, by its clock, before or long after the last one.
+        job.restart_worker(1);
+        job.wait_for_output();
+    }
+    // It comes back with the right time, a day after the last slot was written.
+    job.restart_coordinator();
+    job.wait_for_output();
+    job.finish(&broker);
+}
