@@ -80,8 +80,7 @@ impl Manifest {
     pub fn positions(&self, uid: &str) -> BTreeMap<i32, i64> {
         let snapshots = self.operators.get(&uid.into()).into_iter().flatten();
         let splits = snapshots.flat_map(|(_, snapshot)| &snapshot.splits);
-        let position =
-            |text: &str| Some(serde_json::from_str::<Value>(text).ok()?["offset"].as_i64()?);
+        let position = |text: &str| serde_json::from_str::<Value>(text).ok()?["offset"].as_i64();
         splits
             .map(|split| {
                 let partition = split.split.rsplit('/').next().and_then(|n| n.parse().ok());
@@ -125,16 +124,19 @@ impl ChainFolder {
             .and_then(|path| read(path))
     }
 
-    /// The newest decided checkpoint. The outer `None` says that it could not be found out, the
-    /// inner one that none is decided.
-    pub fn newest_checkpoint(&self) -> Option<Option<Slot>> {
+    /// The newest decided checkpoint, if one is.
+    ///
+    /// # Errors
+    /// A slot cannot be read: it went a moment ago, or something else is wrong with it.
+    pub fn newest_checkpoint(&self) -> std::io::Result<Option<Slot>> {
         for path in self.files().values().rev() {
-            let slot = read(path)?;
+            let unreadable = || std::io::Error::other(format!("{} is no slot", path.display()));
+            let slot = read(path).ok_or_else(unreadable)?;
             if slot.is("checkpoint") {
-                return Some(Some(slot));
+                return Ok(Some(slot));
             }
         }
-        Some(None)
+        Ok(None)
     }
 
     /// The newest checkpoint but one: what was the newest before the newest was decided.

@@ -2,10 +2,22 @@
 //! right. By `libfaketime`, which stands between the process and the system's clock.
 
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::scratch::Scratch;
 use crate::server::Launch;
 use crate::tools;
+
+/// Seconds since 1970 by the right clock.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what a wrong clock is compared with"
+)]
+pub fn right_time() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = since.expect("it is after 1970").as_secs();
+    i64::try_from(seconds).expect("it is before the year 10000")
+}
 
 /// How far a clock is wrong. Processes that were launched with it follow when it is changed.
 #[derive(Debug)]
@@ -53,7 +65,7 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+    use std::time::Duration;
 
     use super::*;
     use crate::wait::wait_until;
@@ -69,12 +81,8 @@ mod tests {
             "{}",
             date.output()
         );
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs();
         let printed: i64 = date.output().lines().last().unwrap().parse().unwrap();
-        printed - i64::try_from(now).unwrap()
+        printed - right_time()
     }
 
     #[test]

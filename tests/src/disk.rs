@@ -1,4 +1,7 @@
 //! A small file system that a test fills up: the disk is full, and has room again.
+//!
+//! Only root may mount one. A test of somebody else goes on as the root of a user namespace of its
+//! own ([`as_root`]).
 
 use std::fs::File;
 use std::io::Write;
@@ -6,6 +9,28 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::scratch::Scratch;
+
+/// Runs a test that mounts a disk; `name` is its full name. Where this user may not mount, the test
+/// is run again, alone, in a namespace where it may.
+#[track_caller]
+pub fn as_root(name: &str, test: impl FnOnce()) {
+    if rustix::process::geteuid().is_root() {
+        return test();
+    }
+    let program = std::env::current_exe().expect("a test has a path");
+    let again = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount"])
+        .arg(program)
+        .args(["--exact", name, "--nocapture"])
+        .output()
+        .expect("unshare starts");
+    let printed = String::from_utf8_lossy(&again.stdout);
+    let errors = String::from_utf8_lossy(&again.stderr);
+    assert!(
+        again.status.success() && printed.contains("1 passed"),
+        "in a user namespace:\n{printed}{errors}"
+    );
+}
 
 /// What fills it up.
 const BALLAST: &str = ".ballast";
@@ -25,7 +50,7 @@ impl SmallDisk {
     /// Makes one of so many MiB.
     ///
     /// # Panics
-    /// This user may not mount: only root may.
+    /// This user may not mount; see [`as_root`].
     #[track_caller]
     pub fn of_mebibytes(size: u32) -> Self {
         let scratch = Scratch::new("disk");
@@ -36,10 +61,7 @@ impl SmallDisk {
             .arg(&path)
             .status()
             .expect("mount starts");
-        assert!(
-            mounted.success(),
-            "a disk can be mounted: this test runs as root"
-        );
+        assert!(mounted.success(), "a disk can be mounted");
         Self {
             mount: Mount(path),
             _scratch: scratch,
@@ -88,6 +110,13 @@ mod tests {
 
     #[test]
     fn a_full_disk_takes_nothing_until_there_is_room() {
+        as_root(
+            "disk::tests::a_full_disk_takes_nothing_until_there_is_room",
+            fill_and_make_room,
+        );
+    }
+
+    fn fill_and_make_room() {
         let disk = SmallDisk::of_mebibytes(2);
         let file = disk.path().join("file");
         std::fs::write(&file, vec![1; 4_096]).unwrap();

@@ -37,6 +37,7 @@ pub struct Brokers {
 
 impl Brokers {
     /// Formats and starts them on free ports and waits until each sees all.
+    #[expect(clippy::needless_pass_by_value, reason = "as for one broker")]
     #[track_caller]
     pub fn start(options: BrokerOptions) -> Self {
         tools::install("kafka.sh", &[options.version.text()]);

@@ -9,6 +9,7 @@ use millstream_tests::wait::{pause, wait_until};
 use millstream_tests::workload::mix;
 use millstream_tests::{BrokerOptions, KafkaVersion};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::MetadataTopic;
 
 use crate::job::{DEADLINE, Job, Place, Storage, plain, unchanged};
 use crate::machine;
@@ -22,8 +23,8 @@ const AWAY: Duration = Duration::from_secs(12);
 enum Fault {
     /// `kill -9`, and it comes back later.
     Killed,
-    /// It is stopped and started, as in a rolling restart.
-    Restarted,
+    /// It is stopped and started, and then the others, one after another: a rolling restart.
+    Rolled,
     /// It stands still for longer than a session, and goes on with what it knew.
     Frozen,
     /// The job does not reach it; the other brokers do.
@@ -36,7 +37,7 @@ const FAULTS: [Fault; 5] = [
     Fault::Frozen,
     Fault::Killed,
     Fault::CutOff,
-    Fault::Restarted,
+    Fault::Rolled,
     Fault::Slow,
 ];
 
@@ -48,7 +49,7 @@ fn wait_until_in_sync(brokers: &Brokers) {
         let metadata = consumer.fetch_metadata(None, Duration::from_secs(5));
         metadata.is_ok_and(|metadata| {
             let topics = metadata.topics().iter();
-            let mut partitions = topics.flat_map(|topic| topic.partitions());
+            let mut partitions = topics.flat_map(MetadataTopic::partitions);
             partitions.all(|partition| partition.isr().len() == BROKERS)
         })
     });
@@ -66,13 +67,15 @@ fn happen(fault: Fault, number: usize, brokers: &mut Brokers, meanwhile: impl Fn
             pause(AWAY);
             brokers.node(number).restart();
         }
-        Fault::Restarted => {
-            brokers
-                .node(number)
-                .server()
-                .terminate(Duration::from_secs(30));
+        Fault::Rolled => {
             meanwhile();
-            brokers.node(number).restart();
+            for next in 0..BROKERS {
+                let number = (number + next) % BROKERS;
+                let server = brokers.node(number).server();
+                server.terminate(Duration::from_secs(30));
+                brokers.node(number).restart();
+                wait_until_in_sync(brokers);
+            }
         }
         Fault::Frozen => {
             assert!(

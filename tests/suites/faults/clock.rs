@@ -1,8 +1,8 @@
 //! Clocks that differ by hours, and jump.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use millstream_tests::clock::Clock;
+use millstream_tests::clock::{Clock, right_time};
 use millstream_tests::{Broker, KafkaVersion};
 
 use crate::job::{Job, Place, Storage, plain, unchanged};
@@ -15,11 +15,7 @@ const HOUR: i64 = 3_600;
 fn ahead(job: &Job) -> i64 {
     let newest = job.newest_checkpoint();
     let decided = newest["decidedAt"].as_i64().expect("milliseconds");
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970")
-        .as_millis();
-    decided / 1_000 - i64::try_from(now / 1_000).expect("before the year 10000")
+    decided / 1_000 - right_time()
 }
 
 /// The coordinator is an hour ahead, one worker an hour behind, the broker and the other worker are

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use millstream_tests::cluster::Cluster;
-use millstream_tests::disk::SmallDisk;
+use millstream_tests::disk::{SmallDisk, as_root};
 use millstream_tests::tools;
 use millstream_tests::wait::{pause, wait_until};
 use millstream_tests::{Broker, BrokerOptions};
@@ -21,6 +21,13 @@ const ORDERS: usize = 899_926;
 #[test]
 fn a_full_disk_below_the_checkpoints_costs_no_record() {
     let _machine = machine();
+    as_root(
+        "disk::a_full_disk_below_the_checkpoints_costs_no_record",
+        fill_below_checkpoints,
+    );
+}
+
+fn fill_below_checkpoints() {
     let broker = Broker::start(BrokerOptions::default());
     let disk = SmallDisk::of_mebibytes(8);
     let place = Place {
@@ -53,6 +60,13 @@ fn a_full_disk_below_the_checkpoints_costs_no_record() {
 #[test]
 fn a_full_disk_below_the_output_costs_no_record() {
     let _machine = machine();
+    as_root(
+        "disk::a_full_disk_below_the_output_costs_no_record",
+        fill_below_output,
+    );
+}
+
+fn fill_below_output() {
     let disk = SmallDisk::of_mebibytes(512);
     let here = disk.path().display().to_string();
     let example = tools::root().join("examples/orders-local/streamjob.yaml");
@@ -101,8 +115,8 @@ fn lines(directory: &Path) -> usize {
     });
     visible
         .map(|path| {
-            let text = std::fs::read(&path).expect("an output file can be read");
-            text.iter().filter(|byte| **byte == b'\n').count()
+            let text = std::fs::read_to_string(&path).expect("an output file is text");
+            text.lines().count()
         })
         .sum()
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use millstream_tests::link::{Link, Way};
 use millstream_tests::proxy::{Action, Proxy, Request};
 use millstream_tests::wait::{pause, wait_until};
 use millstream_tests::{Broker, BrokerOptions, Minio};
@@ -69,6 +70,9 @@ const FAULTS: [(&str, Fault, Duration); 6] = [
     ("hangs", hangs, Duration::from_secs(25)),
 ];
 
+/// How long no answer comes over the network.
+const CUT: Duration = Duration::from_secs(6);
+
 /// The job goes on after each, and its processes end meanwhile, too: whoever comes next finds out
 /// what became of the writes that nobody was told of.
 #[track_caller]
@@ -76,7 +80,8 @@ fn misbehave(name: &str, faults: &[(&str, Fault, Duration)], kills: bool) {
     let broker = Broker::start(BrokerOptions::default());
     let minio = Minio::start();
     let server = minio.endpoint();
-    let proxy = Proxy::start("127.0.0.1", server.trim_start_matches("http://"));
+    let link = Link::to(server.trim_start_matches("http://"));
+    let proxy = Proxy::start("127.0.0.1", &link.address());
     let mut environment = minio.environment();
     environment[0] = ("AWS_ENDPOINT_URL", format!("http://{}", proxy.address()));
     let place = Place {
@@ -109,6 +114,13 @@ fn misbehave(name: &str, faults: &[(&str, Fault, Duration)], kills: bool) {
         proxy.set_rule(|_| Action::Forward);
         job.wait_for_output();
     }
+    // What is on its way when the network breaks may have arrived or not.
+    link.reset();
+    job.wait_for_output();
+    link.cut(Way::ToClient);
+    pause(CUT);
+    link.heal();
+    job.wait_for_output();
     job.finish(&broker);
 }
 
