@@ -12,7 +12,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::metadata::MetadataTopic;
 
 use crate::job::{DEADLINE, Job, Place, Storage, plain, unchanged};
-use crate::machine;
 
 const BROKERS: usize = 3;
 /// Longer than the controller waits for a broker's heartbeat (9 s): leaders and coordinators move.
@@ -149,19 +148,16 @@ fn live_through(version: KafkaVersion, faults: &[Fault], duration: Duration, see
 
 #[test]
 fn one_of_three_brokers_is_away_and_no_record_is_lost() {
-    let _machine = machine();
     live_through(KafkaVersion::V4_4, &FAULTS[..3], Duration::ZERO, seed());
 }
 
 #[test]
 fn extended_one_of_three_brokers_is_away_for_ten_minutes() {
-    let _machine = machine();
     live_through(KafkaVersion::V4_4, &FAULTS, Duration::from_mins(10), seed());
 }
 
 #[test]
 fn extended_one_of_three_brokers_is_away_and_no_record_is_lost_kafka_3() {
-    let _machine = machine();
     live_through(KafkaVersion::V3_9, &FAULTS, Duration::ZERO, seed());
 }
 

@@ -6,7 +6,6 @@ use millstream_tests::clock::{Clock, right_time};
 use millstream_tests::{Broker, KafkaVersion};
 
 use crate::job::{Job, Place, Storage, plain, unchanged};
-use crate::machine;
 
 const HOUR: i64 = 3_600;
 
@@ -22,7 +21,6 @@ fn ahead(job: &Job) -> i64 {
 /// right. Then the clocks are set, forwards and backwards, while the job runs and recovers.
 #[test]
 fn clocks_that_are_wrong_and_jump_cost_no_record() {
-    let _machine = machine();
     let broker = Broker::start(millstream_tests::BrokerOptions::version(KafkaVersion::V4_4));
     let place = Place {
         name: "clock",

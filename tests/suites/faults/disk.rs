@@ -10,7 +10,6 @@ use millstream_tests::wait::{pause, wait_until};
 use millstream_tests::{Broker, BrokerOptions};
 
 use crate::job::{DEADLINE, Job, Place, Storage, plain, unchanged};
-use crate::machine;
 
 /// For so long nothing can be written: several checkpoints, and restarts.
 const FULL: Duration = Duration::from_secs(8);
@@ -20,7 +19,6 @@ const ORDERS: usize = 899_926;
 /// Checkpoints are files on a disk that is full twice, once while the coordinator is killed.
 #[test]
 fn a_full_disk_below_the_checkpoints_costs_no_record() {
-    let _machine = machine();
     as_root(
         "disk::a_full_disk_below_the_checkpoints_costs_no_record",
         fill_below_checkpoints,
@@ -59,7 +57,6 @@ fn fill_below_checkpoints() {
 /// Output and checkpoints are files on a disk that is full for a while: the same output as ever.
 #[test]
 fn a_full_disk_below_the_output_costs_no_record() {
-    let _machine = machine();
     as_root(
         "disk::a_full_disk_below_the_output_costs_no_record",
         fill_below_output,

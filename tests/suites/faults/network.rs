@@ -7,7 +7,6 @@ use millstream_tests::wait::{pause, wait_until};
 use millstream_tests::{Broker, BrokerOptions, KafkaVersion};
 
 use crate::job::{DEADLINE, Job, Place, Storage, plain, unchanged};
-use crate::machine;
 
 /// Longer than the coordinator waits for a worker's heartbeat (3 s).
 const SILENCE: Duration = Duration::from_secs(6);
@@ -22,7 +21,6 @@ const END_TXN: i16 = 26;
 /// while the worker hears everything, and the other way round.
 #[test]
 fn a_worker_behind_a_bad_network_is_given_up_and_comes_back() {
-    let _machine = machine();
     let broker = Broker::shared(KafkaVersion::V4_4);
     let place = Place {
         name: "worker-network",
@@ -73,7 +71,6 @@ fn a_worker_behind_a_bad_network_is_given_up_and_comes_back() {
 /// anybody waits, and breaks. Commits are made again until they are known to be made.
 #[test]
 fn a_broker_behind_a_bad_network_loses_and_doubles_nothing() {
-    let _machine = machine();
     let broker = Broker::start(BrokerOptions {
         link: true,
         ..BrokerOptions::version(KafkaVersion::V3_9)

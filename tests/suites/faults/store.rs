@@ -10,7 +10,6 @@ use millstream_tests::wait::{pause, wait_until};
 use millstream_tests::{Broker, BrokerOptions, Minio};
 
 use crate::job::{DEADLINE, Job, Place, Storage, plain, unchanged};
-use crate::machine;
 
 /// What the store does for a while.
 type Fault = fn(&Request, usize) -> Action;
@@ -126,18 +125,15 @@ fn misbehave(name: &str, faults: &[(&str, Fault, Duration)], kills: bool) {
 
 #[test]
 fn a_store_that_refuses_is_late_and_loses_answers_costs_no_record() {
-    let _machine = machine();
     misbehave("store", &FAULTS[1..4], false);
 }
 
 #[test]
 fn extended_a_store_that_misbehaves_in_every_way_costs_no_record() {
-    let _machine = machine();
     misbehave("store-long", &FAULTS, false);
 }
 
 #[test]
 fn extended_a_coordinator_that_is_killed_while_its_store_misbehaves_costs_no_record() {
-    let _machine = machine();
     misbehave("store-kills", &FAULTS, true);
 }
