@@ -5,7 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt as _;
 
-use crate::{StreamJob, StreamSavepoint};
+use crate::{StreamJob, StreamSavepoint, rules};
 
 /// The definitions and the names of their files.
 pub fn all() -> [(&'static str, CustomResourceDefinition); 2] {
@@ -13,7 +13,7 @@ pub fn all() -> [(&'static str, CustomResourceDefinition); 2] {
         ("streamjobs.millstream.dev.yaml", stream_job()),
         (
             "streamsavepoints.millstream.dev.yaml",
-            StreamSavepoint::crd(),
+            stream_savepoint(),
         ),
     ]
 }
@@ -38,6 +38,13 @@ fn stream_job() -> CustomResourceDefinition {
             }]);
         }
     }
+    rules::of_stream_job(&mut definition);
+    definition
+}
+
+fn stream_savepoint() -> CustomResourceDefinition {
+    let mut definition = StreamSavepoint::crd();
+    rules::of_stream_savepoint(&mut definition);
     definition
 }
 

@@ -7,12 +7,13 @@
 //! Reading order: [`stream_job`] is what a user asks for, [`status`] what the operator answers,
 //! [`conditions`] the closed lists of condition types and reasons, [`savepoint`] the second kind,
 //! [`contract`] labels, ports and the like that tools agree on.
-//! `crdgen` writes the definitions to `crds/*.yaml`.
+//! `rules` what the API server checks beyond the types. `crdgen` writes the definitions to `crds/*.yaml`.
 
 pub mod conditions;
 pub mod contract;
 pub mod definitions;
 pub mod pods;
+mod rules;
 pub mod savepoint;
 pub mod status;
 pub mod stream_job;

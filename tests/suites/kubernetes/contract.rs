@@ -122,9 +122,48 @@ fn a02_every_field_is_described_and_lists_show_what_counts() {
 }
 
 /// What a hostile manifest says must become of it, in its second line.
-enum Fate {
-    Refused(String),
-    Invalid(String),
+struct Fate {
+    /// Refused by the API server, or else stored and told by the operator in `Valid`.
+    refused: bool,
+    /// The field, as `spec.image`.
+    place: String,
+    /// What is said about it.
+    sentence: String,
+}
+
+/// Fewer words make no sentence.
+const WORDS_MIN: usize = 2;
+
+impl Fate {
+    /// `# refused: spec.image: must name an image…`
+    fn of(name: &str, manifest: &str) -> Self {
+        let line = manifest.lines().nth(1).unwrap_or_default();
+        let (refused, words) = match (line.strip_prefix("# refused: "), line.strip_prefix("# invalid: ")) {
+            (Some(words), _) => (true, words),
+            (_, Some(words)) => (false, words),
+            _ => panic!("{name}: the second line says nothing of its fate"),
+        };
+        let (place, sentence) = words
+            .split_once(": ")
+            .unwrap_or_else(|| panic!("{name}: `{words}` has no place"));
+        assert!(
+            sentence.split_whitespace().count() >= WORDS_MIN,
+            "{name}: `{sentence}` is no sentence"
+        );
+        Self {
+            refused,
+            place: place.to_owned(),
+            sentence: sentence.to_owned(),
+        }
+    }
+
+    /// Whether a line of a text names the place and then says the sentence.
+    fn is_told_in(&self, text: &str) -> bool {
+        text.lines().any(|line| {
+            let found = line.split_once(&self.place);
+            found.is_some_and(|(_, rest)| rest.starts_with(':') && rest.contains(&self.sentence))
+        })
+    }
 }
 
 fn hostile() -> Vec<(String, String, Fate)> {
@@ -132,62 +171,49 @@ fn hostile() -> Vec<(String, String, Fate)> {
     let mut manifests = Vec::new();
     for entry in std::fs::read_dir(directory).expect("the manifests are there") {
         let path = entry.expect("a readable directory").path();
-        let name = path
-            .file_stem()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_stem().expect("a name").to_string_lossy();
         let manifest = std::fs::read_to_string(&path).expect("a text file");
-        let line = manifest.lines().nth(1).unwrap_or_default().to_owned();
-        let fate = if let Some(what) = line.strip_prefix("# refused: ") {
-            Fate::Refused(what.to_owned())
-        } else if let Some(what) = line.strip_prefix("# invalid: ") {
-            Fate::Invalid(what.to_owned())
-        } else {
-            panic!("{name}: the second line says nothing of its fate");
-        };
-        manifests.push((name, manifest, fate));
+        let fate = Fate::of(&name, &manifest);
+        manifests.push((name.into_owned(), manifest, fate));
     }
     manifests.sort_by(|one, other| one.0.cmp(&other.0));
     manifests
 }
 
-/// Applies them all; what did not meet its fate.
-fn apply_hostile(stage: &Stage) -> Vec<String> {
+/// Applies them all; what did not meet its fate, and how many the API server has refused.
+fn apply_hostile(stage: &Stage) -> (Vec<String>, usize) {
     let mut faults = Vec::new();
     let mut waiting = Vec::new();
+    let mut at_once = 0;
     for (name, manifest, fate) in hostile() {
         let ran = stage.kubectl().run_with(&["apply", "-f", "-"], &manifest);
-        match fate {
-            Fate::Refused(what) if ran.ok || !ran.err.contains(&what) => {
-                faults.push(format!(
-                    "{name}: not refused for {what}: {}{}",
-                    ran.out, ran.err
-                ));
-            }
-            Fate::Refused(_) => {}
-            Fate::Invalid(what) if ran.ok => {
-                let object: Value = serde_yaml::from_str(&manifest).expect("YAML");
-                waiting.push((text(&object["metadata"]["name"]), what));
-            }
-            Fate::Invalid(_) => faults.push(format!("{name}: refused: {}", ran.err)),
+        at_once += usize::from(!ran.ok);
+        if ran.ok == fate.refused || fate.refused && !fate.is_told_in(&ran.err) {
+            let (place, sentence) = (&fate.place, &fate.sentence);
+            faults.push(format!(
+                "{name}: expected {place}: {sentence}, but: {}{}",
+                ran.out, ran.err
+            ));
+        } else if ran.ok {
+            let object: Value = serde_yaml::from_str(&manifest).expect("YAML");
+            waiting.push((text(&object["metadata"]["name"]), fate));
         }
     }
-    for (job, what) in waiting {
+    for (job, fate) in waiting {
         let path = stage.job_path(&job);
         let is_invalid = |object: &Value| {
-            holds(object, "Valid", "False") && message(object, "Valid").contains(&what)
+            holds(object, "Valid", "False") && fate.is_told_in(&message(object, "Valid"))
         };
         let found = poll_until(Duration::from_mins(1), || {
             stage.api().get(&path).filter(is_invalid)
         });
         if found.is_none() {
-            let object = stage.job(&job);
-            let valid = condition(&object, "Valid");
-            faults.push(format!("{job}: not Valid=False with {what}: {valid:?}"));
+            let (place, sentence) = (&fate.place, &fate.sentence);
+            let valid = condition(&stage.job(&job), "Valid").cloned();
+            faults.push(format!("{job}: expected {place}: {sentence}, but: {valid:?}"));
         }
     }
-    faults
+    (faults, at_once)
 }
 
 #[test]
@@ -200,7 +226,8 @@ fn a03_hostile_manifests_are_refused_with_their_place_and_disturb_no_job() {
     let uids = stage.pod_uids("orders");
     let restarts = stage.job("orders")["status"]["attempt"].clone();
 
-    let faults = apply_hostile(&stage);
+    let (faults, at_once) = apply_hostile(&stage);
+    println!("a03: {at_once} of {} are refused by the API server", hostile().len());
     assert!(
         faults.is_empty(),
         "{} faults:\n{}",
@@ -212,6 +239,43 @@ fn a03_hostile_manifests_are_refused_with_their_place_and_disturb_no_job() {
     assert_eq!(stage.pod_uids("orders"), uids);
     assert_eq!(stage.job("orders")["status"]["attempt"], restarts);
     stage.finish(flow, "orders");
+}
+
+#[test]
+fn a03_the_longest_manifest_that_the_schema_allows_costs_the_rules_not_too_much() {
+    let _shared = shared();
+    let stage = Stage::new("a03-long");
+    let name = |kind: &str, number: usize| format!("{kind}{number}-{}", "x".repeat(50));
+    let sources: Vec<Value> = (0..100)
+        .map(|source| {
+            let topics: Vec<String> = (0..100).map(|topic| format!("t-{source}-{topic}")).collect();
+            json!({"name": name("s", source), "format": {"raw": {}},
+                "kafka": {"bootstrapServers": "kafka:9092", "topics": topics}})
+        })
+        .collect();
+    let transforms: Vec<Value> = (0..1000)
+        .map(|number| json!({"name": name("t", number), "input": "s", "sql": "SELECT * FROM s"}))
+        .collect();
+    let sinks: Vec<Value> = (0..100)
+        .map(|number| json!({"name": name("k", number), "input": "s", "blackhole": {}}))
+        .collect();
+    let secrets: Vec<Value> = (0..20)
+        .map(|number| {
+            let path = format!("/{}{number}", "m".repeat(500));
+            json!({"name": format!("secret-{number}"), "mountPath": path})
+        })
+        .collect();
+    let job = stage
+        .generated("long", None)
+        .set("/spec/dataflow/sources", json!(sources))
+        .set("/spec/dataflow/transforms", json!(transforms))
+        .set("/spec/dataflow/sinks", json!(sinks))
+        .set("/spec/secrets", json!(secrets));
+    let create = ["create", "--dry-run=server", "-f", "-"];
+    stage
+        .kubectl()
+        .run_with(&create, &job.json().to_string())
+        .expect_success();
 }
 
 #[test]
@@ -275,12 +339,21 @@ fn a03_another_restart_strategy_may_be_chosen_later_and_a_savepoint_never_change
     assert!(patched.expect_failure().contains("cannot be changed"));
 }
 
+/// The longest that a status may be.
+const STATUS_BYTES_MAX: usize = 32 * 1024;
+
+#[track_caller]
+fn assert_small(job: &Value) {
+    let size = job["status"].to_string().len();
+    assert!(size < STATUS_BYTES_MAX, "the status has {size} bytes");
+}
+
 #[test]
 fn a50_the_status_stays_small_however_long_the_names_and_messages() {
     let _shared = shared();
     let stage = Stage::new("a50");
-    // Fifty faults with long texts in them.
-    let sinks: Vec<Value> = (0..50)
+    // As many faults as a manifest may have, with long texts in them.
+    let sinks: Vec<Value> = (0..100)
         .map(|number| {
             let input = format!("{}{number}", "n".repeat(120));
             json!({"name": format!("sink-{number}"), "input": input, "blackhole": {}})
@@ -292,8 +365,7 @@ fn a50_the_status_stays_small_however_long_the_names_and_messages() {
             .set("/spec/dataflow/sinks", json!(sinks)),
     );
     let job = stage.wait_condition("wordy", "Valid", "False");
-    let size = job["status"].to_string().len();
-    assert!(size < 32 * 1024, "the status has {size} bytes");
+    assert_small(&job);
 
     // A dozen revisions of one job.
     let quick = stage
@@ -301,20 +373,40 @@ fn a50_the_status_stays_small_however_long_the_names_and_messages() {
         .set("/spec/upgrade", json!({"strategy": "LastState"}));
     stage.apply(&quick);
     stage.wait_ready("often");
-    for retained in 4..9 {
-        stage.apply(
-            &quick
-                .clone()
-                .set("/spec/checkpoint/retained", json!(retained)),
-        );
-        stage.wait_ready("often");
+    let with = |retained: usize| {
+        quick
+            .clone()
+            .set("/spec/checkpoint/retained", json!(retained))
+    };
+    for retained in 4..15 {
+        let before = stage.job("often")["status"]["revision"].clone();
+        stage.apply(&with(retained));
+        stage.wait_for_job("often", "another revision is ready", DEADLINE, |job| {
+            job["status"]["revision"] != before
+                && job["status"]["upgrade"].is_null()
+                && holds(job, "Ready", "True")
+        });
     }
     let job = stage.job("often");
-    let size = job["status"].to_string().len();
-    assert!(size < 32 * 1024, "the status has {size} bytes");
-    let revisions = job["status"]["revisions"].as_array().map_or(0, Vec::len);
-    assert!(
-        (2..=10).contains(&revisions),
-        "{revisions} revisions: {job:#}"
-    );
+    assert_small(&job);
+    let listed = job["status"]["revisions"].as_array().map_or(0, Vec::len);
+    assert_eq!(listed, 10, "{job:#}");
+
+    // A runtime that has much to say: the new revision's check quotes all of it.
+    let columns: Vec<String> = (0..2_500)
+        .map(|number| format!("no_such_column_{number:05}"))
+        .collect();
+    let sql = format!("SELECT {} FROM orders", columns.join(", "));
+    let wordy = with(14)
+        .set(
+            "/spec/dataflow/transforms",
+            json!([{"name": "much", "input": "orders", "sql": sql}]),
+        )
+        .set("/spec/dataflow/sinks/0/input", json!("much"));
+    stage.apply(&wordy);
+    let job = stage.wait_condition("often", "Valid", "False");
+    assert!(message(&job, "Valid").contains("no_such_column"), "{job:#}");
+    assert_small(&job);
+    let rejected = text(&job["status"]["rejected"]["message"]).len();
+    assert!(rejected <= 4_096, "{rejected} bytes of `rejected.message`");
 }
