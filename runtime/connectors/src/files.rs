@@ -2,7 +2,7 @@
 //!
 //! The source's splits are files and its positions are byte offsets; a file must stay as it was
 //! when the job first saw it. The sink writes hidden files, which are made durable at each barrier
-//! and renamed to their visible name when the checkpoint is committed.
+//! and get their visible name when the checkpoint is committed.
 //!
 //! Invariants:
 //! - Names that come from a checkpoint are checked to be plain file names before they are joined
@@ -10,12 +10,13 @@
 //! - A visible file of the sink is complete and committed; nothing visible is ever changed.
 //!
 //! Reading order: [`listing`] finds files, [`identity`] tells whether one has changed, `lines` cuts
-//! them, `reader` is the source; `writer`, `commit` and `committer` are the sink.
+//! them, `reader` is the source; `writer`, `kept`, `commit` and `committer` are the sink.
 
 mod commit;
 mod committer;
 mod failure;
 mod identity;
+mod kept;
 mod layout;
 mod lines;
 mod listing;

@@ -22,7 +22,8 @@
 //! | `kafka-commit::sent` | a transaction's `EndTxn` is sent, its answer is not read |
 //! | `files-sink::prepared` | a file is complete under its hidden name |
 //! | `files-sink::before-rename` | a file is to get its visible name |
-//! | `files-sink::after-rename` | a file has its visible name |
+//! | `files-sink::linked` | a file has both names |
+//! | `files-sink::after-rename` | a file has its visible name, and is marked as committed |
 
 pub mod blackhole;
 pub mod decoding;

@@ -23,8 +23,8 @@ pub use sink::{
     CommitOutcome, Lingering, SinkCommitter, SinkConnector, SinkWriter, Standing, WriterContext,
 };
 pub use source::{
-    Discovery, Polled, ReaderContext, SourceConnector, SourceOutput, SourceReader, SplitEnumerator,
-    SplitRun,
+    Discovery, Fitted, Polled, ReaderContext, SourceConnector, SourceOutput, SourceReader,
+    SplitEnumerator, SplitRun,
 };
 
 /// Result of everything that crosses these doors.

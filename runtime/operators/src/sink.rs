@@ -71,11 +71,12 @@ pub trait SinkWriter: Send {
 /// Makes prepared transactions visible, or undoes them. Runs in the coordinator.
 pub trait SinkCommitter: Send + Sync {
     /// Checks what can be checked before the job starts: reachability, permissions, limits,
-    /// settings that cannot work together.
+    /// settings that cannot work together. With `has_run`, the job has a checkpoint with this sink:
+    /// what the sink writes to was there, and is not made anew.
     ///
     /// # Errors
     /// The sink cannot work as configured; the message has all numbers.
-    fn preflight(&self) -> BoxFuture<'_, Result<()>>;
+    fn preflight(&self, has_run: bool) -> BoxFuture<'_, Result<()>>;
 
     /// Names that no other job may use while this one exists (such as a transactional id
     /// prefix, with the cluster it belongs to). Reserved in the checkpoint store.
@@ -155,6 +156,9 @@ pub enum CommitOutcome {
     Committed,
     /// Unknown; try again. The committer has already tried for its own deadline.
     Retry(Failure),
+    /// It cannot be committed with the job as it is configured; trying again does not help. It may
+    /// well be there where the job was configured otherwise.
+    Refused(Failure),
     /// The other side says that it was aborted: nothing of it is visible, or ever will be.
     Aborted(Failure),
     /// Nobody knows any more what became of it: its records are lost, unless a newer attempt has

@@ -157,6 +157,7 @@ fn ended_at_each_place_of_the_files_sink_it_leaves_the_same_output() {
     for place in [
         "files-sink::prepared=2*off->return",
         "files-sink::before-rename=1*off->return",
+        "files-sink::linked=1*off->return",
         "files-sink::after-rename=1*off->return",
     ] {
         let mut run = job.run_with(2, place);

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use millstream_operators::CommitOutcome;
+use millstream_operators::{CommitOutcome, Standing};
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
@@ -23,16 +23,6 @@ pub(super) enum Found {
     Other,
 }
 
-/// How a rename that must not replace anything has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Renamed {
-    Done,
-    /// The prepared file is not there.
-    NoSource,
-    /// The visible name is taken.
-    Taken,
-}
-
 /// What has become of a prepared file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -41,8 +31,9 @@ enum Verdict {
     Lost(&'static str),
 }
 
-/// Renames the prepared file to its visible name. The same again is harmless. The directory must
-/// be synced before anybody is told.
+/// Gives the prepared file its visible name, and keeps it under a hidden one until a checkpoint says
+/// that it is committed: whoever reads the directory may take the visible one away at any time. The
+/// same again is harmless. Both directories must be synced before anybody is told.
 pub(super) fn commit(sink: &str, layout: &Layout, prepared: &Prepared) -> CommitOutcome {
     let visible = layout.directory().join(&prepared.visible);
     match make_visible(layout, prepared, &visible) {
@@ -52,65 +43,96 @@ pub(super) fn commit(sink: &str, layout: &Layout, prepared: &Prepared) -> Commit
     }
 }
 
+/// How a prepared file stands. Changes nothing.
+pub(super) fn standing(sink: &str, layout: &Layout, prepared: &Prepared) -> Standing {
+    let visible = layout.directory().join(&prepared.visible);
+    match look_both(layout, prepared, &visible) {
+        Ok(Some(standing)) => standing,
+        Ok(None) => Standing::Unknown(lost_file(sink, &visible, "it is gone")),
+        Err(error) => Standing::Unknown(access(sink, "look for", &visible, &error)),
+    }
+}
+
+/// Under both names; `None` if it is under neither.
+fn look_both(layout: &Layout, prepared: &Prepared, visible: &Path) -> io::Result<Option<Standing>> {
+    // Without the sink's own directory nothing is known.
+    fs::metadata(layout.hidden())?;
+    if fs::exists(layout.committed(prepared))? || look(visible, prepared)? == Found::Same {
+        return Ok(Some(Standing::Committed));
+    }
+    let hidden = look(&layout.hidden().join(&prepared.temporary), prepared)?;
+    Ok((hidden == Found::Same).then_some(Standing::Open))
+}
+
 fn make_visible(layout: &Layout, prepared: &Prepared, visible: &Path) -> io::Result<Verdict> {
     // Without the sink's own directory nothing is known: its file system may not be mounted.
     fs::metadata(layout.hidden())?;
     let temporary = layout.hidden().join(&prepared.temporary);
+    let committed = layout.committed(prepared);
+    if fs::exists(&committed)? {
+        return Ok(Verdict::Visible);
+    }
     match fs::symlink_metadata(&temporary) {
         Ok(metadata) if metadata.len() != prepared.length => {
             return Ok(Verdict::Lost(
                 "the prepared file has another length than it had",
             ));
         }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // An older build has committed it, or it was put back.
+            return Ok(match look(visible, prepared)? {
+                Found::Same => Verdict::Visible,
+                Found::Other => Verdict::Lost("another file has its name"),
+                Found::Nothing => Verdict::Lost("it is gone"),
+            });
+        }
+        found => drop(found?),
     }
     fail::fail_point!("files-sink::before-rename", |_| std::process::abort());
-    let renamed = rename_without_replacing(&temporary, visible)?;
+    match fs::hard_link(&temporary, visible) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if look(visible, prepared)? == Found::Other {
+                return Ok(Verdict::Lost("another file has its name"));
+            }
+        }
+        Err(error) if has_no_links(&error) => rename(&temporary, visible, &committed)?,
+        linked => linked?,
+    }
+    fail::fail_point!("files-sink::linked", |_| std::process::abort());
+    match fs::rename(&temporary, &committed) {
+        // Renamed already.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        renamed => renamed?,
+    }
     fail::fail_point!("files-sink::after-rename", |_| std::process::abort());
-    if renamed == Renamed::Done {
-        return Ok(Verdict::Visible);
-    }
-    match (look(visible, prepared)?, renamed) {
-        (Found::Same, _) => remove_if_there(&temporary).map(|()| Verdict::Visible),
-        (Found::Other, _) => Ok(Verdict::Lost("another file has its name")),
-        (Found::Nothing, Renamed::NoSource) => Ok(Verdict::Lost("it is gone")),
-        // It was taken a moment ago.
-        (Found::Nothing, _) => Err(io::ErrorKind::Interrupted.into()),
-    }
+    Ok(Verdict::Visible)
+}
+
+fn has_no_links(error: &io::Error) -> bool {
+    let number = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(
+        number,
+        Some(Errno::PERM | Errno::NOSYS | Errno::NOTSUP | Errno::MLINK)
+    )
+}
+
+/// Where the file system has no hard links: what is kept under the hidden name is empty.
+fn rename(temporary: &Path, visible: &Path, committed: &Path) -> io::Result<()> {
+    rustix::fs::renameat_with(CWD, temporary, CWD, visible, RenameFlags::NOREPLACE)?;
+    File::create(committed).map(drop)
 }
 
 fn lost(sink: &str, visible: &Path, reason: &str) -> CommitOutcome {
+    CommitOutcome::Lost(lost_file(sink, visible, reason))
+}
+
+fn lost_file(sink: &str, visible: &Path, reason: &str) -> Failure {
     let message = format!(
         "`{sink}`: {} was prepared and cannot be committed: {reason}. Its records are lost unless \
          the file is put back",
         visible.display()
     );
-    let failure = Failure::new(ErrorCode::FileOutputLost, ErrorKind::DataLoss, message);
-    CommitOutcome::Lost(failure)
-}
-
-/// `renameat2(RENAME_NOREPLACE)`, or a hard link and a removal where the file system lacks it.
-fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<Renamed> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(Renamed::Done),
-        Err(Errno::NOENT) => Ok(Renamed::NoSource),
-        Err(Errno::EXIST) => Ok(Renamed::Taken),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => link_and_remove(from, to),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn link_and_remove(from: &Path, to: &Path) -> io::Result<Renamed> {
-    match fs::hard_link(from, to) {
-        Ok(()) => {
-            remove_if_there(from)?;
-            Ok(Renamed::Done)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Renamed::NoSource),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Renamed::Taken),
-        Err(error) => Err(error),
-    }
+    Failure::new(ErrorCode::FileOutputLost, ErrorKind::DataLoss, message)
 }
 
 /// Compares what stands under a name with the prepared file, by length and checksum.
@@ -152,15 +174,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_a_rename_cannot_refuse_to_replace_a_link_does() {
+    fn where_there_are_no_links_a_rename_serves_and_leaves_a_mark() {
         let directory = tempfile::tempdir().unwrap();
-        let [from, to] = ["from", "to"].map(|name| directory.path().join(name));
-        assert_eq!(link_and_remove(&from, &to).unwrap(), Renamed::NoSource);
+        let [from, to, mark] = ["from", "to", "mark"].map(|name| directory.path().join(name));
         fs::write(&from, "new").unwrap();
-        assert_eq!(link_and_remove(&from, &to).unwrap(), Renamed::Done);
-        assert!(!from.try_exists().unwrap());
+        rename(&from, &to, &mark).unwrap();
+        assert_eq!(fs::read_to_string(&to).unwrap(), "new");
+        assert!(!from.try_exists().unwrap() && mark.try_exists().unwrap());
         fs::write(&from, "newer").unwrap();
-        assert_eq!(link_and_remove(&from, &to).unwrap(), Renamed::Taken);
+        assert!(rename(&from, &to, &mark).is_err(), "nothing is replaced");
         assert_eq!(fs::read_to_string(&to).unwrap(), "new");
     }
 }

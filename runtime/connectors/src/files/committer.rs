@@ -7,13 +7,13 @@ use std::path::Path;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use millstream_operators::{CommitOutcome, Lingering, Result, SinkCommitter};
+use millstream_operators::{CommitOutcome, Lingering, Result, SinkCommitter, Standing};
 use millstream_types::{Attempt, Committable, ErrorCode, ErrorKind, Failure, JobId};
 use serde::{Deserialize, Serialize};
 
-use super::commit::{commit, remove_if_there};
-use super::failure::{access, is_plain_name, not_understood, unusable};
-use super::layout::{Layout, Prepared, attempt_of};
+use super::commit::{commit, remove_if_there, standing};
+use super::failure::{access, is_plain_name, not_there, not_understood, unusable};
+use super::layout::{Layout, Prepared, attempt_of, before_committed};
 
 /// Commits and cleans up.
 #[derive(Debug, Clone)]
@@ -57,8 +57,11 @@ impl Committer {
         task.map(|done| done.map_err(panicked)).boxed()
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, has_run: bool) -> Result<()> {
         let hidden = self.layout.hidden();
+        if has_run && !hidden.is_dir() {
+            return Err(not_there(&self.sink, hidden));
+        }
         fs::create_dir_all(hidden).map_err(|error| access(&self.sink, "create", hidden, &error))?;
         self.check_owner()?;
         let probe = hidden.join("probe");
@@ -125,8 +128,10 @@ impl Committer {
     fn commit_all(&self, committables: &[Committable]) -> Vec<CommitOutcome> {
         let outcomes = committables.iter().map(|one| self.commit_one(one));
         let mut outcomes: Vec<CommitOutcome> = outcomes.collect();
-        let directory = self.layout.directory();
-        if let Err(error) = sync(directory) {
+        for directory in [self.layout.directory(), self.layout.hidden()] {
+            let Err(error) = sync(directory) else {
+                continue;
+            };
             let failure = access(&self.sink, "sync", directory, &error);
             for outcome in &mut outcomes {
                 if *outcome == CommitOutcome::Committed {
@@ -142,6 +147,14 @@ impl Committer {
             Ok(prepared) => commit(&self.sink, &self.layout, &prepared),
             Err(failure) => CommitOutcome::Retry(failure),
         }
+    }
+
+    fn look_up_all(&self, committables: &[Committable]) -> Vec<Standing> {
+        let look_up = |one| match self.prepared(one) {
+            Ok(prepared) => standing(&self.sink, &self.layout, &prepared),
+            Err(failure) => Standing::Unknown(failure),
+        };
+        committables.iter().map(look_up).collect()
     }
 
     /// Reads a committable, whose names must not lead out of the sink's directories.
@@ -172,7 +185,8 @@ impl Committer {
     }
 }
 
-/// Removes files of this attempt and of older ones, except those that are kept.
+/// Removes files of this attempt and of older ones, except those that are kept. Returns how many of
+/// them were not committed.
 fn remove_older(hidden: &Path, newest: Attempt, kept: &BTreeSet<String>) -> io::Result<u64> {
     let entries = match fs::read_dir(hidden) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -184,10 +198,14 @@ fn remove_older(hidden: &Path, newest: Attempt, kept: &BTreeSet<String>) -> io::
         let Some(name) = name.to_str() else {
             continue;
         };
-        let old = attempt_of(name).is_some_and(|attempt| attempt <= newest);
-        if old && !kept.contains(name) {
+        let committed = before_committed(name);
+        let attempt = attempt_of(name).map(|attempt| (attempt, name.to_owned()));
+        let Some((attempt, before)) = attempt.or_else(|| committed.clone()) else {
+            continue;
+        };
+        if attempt <= newest && !kept.contains(&before) {
             remove_if_there(&hidden.join(name))?;
-            removed += 1;
+            removed += u64::from(committed.is_none());
         }
     }
     Ok(removed)
@@ -204,8 +222,9 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 impl SinkCommitter for Committer {
-    fn preflight(&self) -> BoxFuture<'_, Result<()>> {
-        self.blocking(Self::check).map(|done| done?).boxed()
+    fn preflight(&self, has_run: bool) -> BoxFuture<'_, Result<()>> {
+        let done = self.blocking(move |this| this.check(has_run));
+        done.map(|done| done?).boxed()
     }
 
     fn reservations(&self) -> BoxFuture<'_, Result<Vec<String>>> {
@@ -222,6 +241,21 @@ impl SinkCommitter for Committer {
                 Err(failure) => {
                     let retry = |_| CommitOutcome::Retry(failure.clone());
                     committables.iter().map(retry).collect()
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn look_up<'a>(&'a self, committables: &'a [Committable]) -> BoxFuture<'a, Vec<Standing>> {
+        let owned = committables.to_vec();
+        let done = self.blocking(move |this| this.look_up_all(&owned));
+        async move {
+            match done.await {
+                Ok(standings) => standings,
+                Err(failure) => {
+                    let unknown = |_| Standing::Unknown(failure.clone());
+                    committables.iter().map(unknown).collect()
                 }
             }
         }

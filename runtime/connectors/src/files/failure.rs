@@ -25,6 +25,16 @@ pub(super) fn unusable(node: &str, path: &Path, reason: &str) -> Failure {
     Failure::new(ErrorCode::FileAccess, ErrorKind::InvalidJob, message)
 }
 
+/// The directory of a sink that has written before is not there.
+pub(super) fn not_there(node: &str, hidden: &Path) -> Failure {
+    let message = format!(
+        "`{node}`: {} is not there, although the job has written there before: is the file system \
+         mounted? If the output is to go to a new directory, create this one, and the job goes on",
+        hidden.display()
+    );
+    Failure::new(ErrorCode::FileAccess, ErrorKind::Retryable, message)
+}
+
 /// What a checkpoint holds for the node is nothing of this connector's.
 pub(super) fn not_understood(node: &str, text: &str) -> Failure {
     let message = format!(

@@ -3,6 +3,7 @@
 //! ```text
 //! <directory>/part-<uid>-<attempt>-<subtask>-<n>.jsonl               visible, complete, committed
 //! <directory>/.millstream/<uid>/.inprogress-<attempt>-<subtask>-<n>  being written, or prepared
+//! <directory>/.millstream/<uid>/.committed-<attempt>-<subtask>-<n>   was visible; no checkpoint says so yet
 //! <directory>/.millstream/<uid>/owner.json                           the job that the sink is of
 //! ```
 //! An attempt, a subtask and a number make a name unique within a job; the owner file keeps two
@@ -17,6 +18,9 @@ use serde::{Deserialize, Serialize};
 const HIDDEN: &str = ".millstream";
 /// How the name of a file that is not committed begins.
 const IN_PROGRESS: &str = ".inprogress-";
+/// How the name of one begins that is committed, until a checkpoint says so. Whoever reads the
+/// directory may have taken the visible file away by then.
+const COMMITTED: &str = ".committed-";
 
 /// Paths and names of one sink.
 #[derive(Debug, Clone)]
@@ -71,6 +75,13 @@ impl Layout {
         &self.hidden
     }
 
+    /// Where a file is kept that is committed, until a checkpoint says so.
+    pub(super) fn committed(&self, prepared: &Prepared) -> PathBuf {
+        let name = committed_name(&prepared.temporary);
+        self.hidden
+            .join(name.unwrap_or_else(|| format!("{COMMITTED}{}", prepared.temporary)))
+    }
+
     /// The file that says whose the hidden directory is.
     pub(super) fn owner(&self) -> PathBuf {
         self.hidden.join("owner.json")
@@ -100,9 +111,27 @@ impl FileId {
     }
 }
 
-/// The attempt that a file in the hidden directory is of; `None` if it is no file of a writer.
+/// The attempt that a file in the hidden directory is of; `None` if it is no file of a writer that
+/// is not committed.
 pub(super) fn attempt_of(temporary_name: &str) -> Option<Attempt> {
-    let mut parts = temporary_name.strip_prefix(IN_PROGRESS)?.split('-');
+    attempt_in(temporary_name.strip_prefix(IN_PROGRESS)?)
+}
+
+/// The name of a prepared file once it is committed; `None` as for [`attempt_of`].
+pub(super) fn committed_name(temporary_name: &str) -> Option<String> {
+    let rest = temporary_name.strip_prefix(IN_PROGRESS)?;
+    attempt_in(rest).map(|_| format!("{COMMITTED}{rest}"))
+}
+
+/// The attempt and the name before it was committed, of a file in the hidden directory that is
+/// committed.
+pub(super) fn before_committed(name: &str) -> Option<(Attempt, String)> {
+    let rest = name.strip_prefix(COMMITTED)?;
+    attempt_in(rest).map(|attempt| (attempt, format!("{IN_PROGRESS}{rest}")))
+}
+
+fn attempt_in(numbers: &str) -> Option<Attempt> {
+    let mut parts = numbers.split('-');
     let mut number = || parts.next()?.parse::<u64>().ok();
     let (attempt, _subtask, _number) = (number()?, number()?, number()?);
     parts.next().is_none().then_some(Attempt(attempt))

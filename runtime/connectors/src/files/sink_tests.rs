@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use millstream_operators::{CommitOutcome, Lingering};
+use millstream_operators::{CommitOutcome, Lingering, Standing};
 use millstream_spec::CheckpointSpec;
 use millstream_spec::valid::{Input, SinkConnector as SinkOptions};
 use millstream_types::{
@@ -30,6 +30,8 @@ impl Output {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out");
         let connector = connector(&path, format);
+        // As preflight does.
+        fs::create_dir_all(path.join(".millstream").join(UID)).unwrap();
         Self {
             directory,
             connector,
@@ -125,7 +127,7 @@ fn batch(ids: &[i64]) -> Batch {
 #[tokio::test]
 async fn rows_appear_when_their_checkpoint_is_committed_and_not_before() {
     let output = Output::new();
-    output.committer().preflight().await.unwrap();
+    output.committer().preflight(false).await.unwrap();
     let mut writer = output.writer(3, 1);
     assert_eq!(
         writer.prepare(CheckpointId(1)).unwrap(),
@@ -239,6 +241,75 @@ async fn a_directory_that_is_not_mounted_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_file_that_a_reader_took_away_is_not_lost() {
+    let output = Output::new();
+    let mut writer = output.writer(1, 0);
+    writer.write(&batch(&[1])).unwrap();
+    let prepared = writer.prepare(CheckpointId(1)).unwrap();
+    let visible = output.path().join("part-processed-1-0-0.jsonl");
+    assert_eq!(
+        output.committer().look_up(&prepared).await,
+        [Standing::Open]
+    );
+    assert_eq!(output.commit(&prepared).await, [CommitOutcome::Committed]);
+    fs::remove_file(&visible).unwrap();
+    // As after a crash before the checkpoint could say so, and with the next checkpoint, which was
+    // taken before the news.
+    for _ in 0..2 {
+        assert_eq!(output.commit(&prepared).await, [CommitOutcome::Committed]);
+        assert_eq!(
+            output.committer().look_up(&prepared).await,
+            [Standing::Committed]
+        );
+        assert_eq!(output.visible(), [], "it is not written again");
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_committed_file_goes_when_no_checkpoint_can_list_it() {
+    let output = Output::new();
+    let mut writer = output.writer(1, 0);
+    let kept = || {
+        let names = fs::read_dir(output.hidden()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name.contains("committed")).collect();
+        names.sort();
+        names
+    };
+    for number in 0..3_u32 {
+        writer.write(&batch(&[i64::from(number)])).unwrap();
+        let prepared = writer.prepare(CheckpointId(u64::from(number) + 1)).unwrap();
+        output.commit(&prepared).await;
+        writer.committed(&prepared);
+        assert_eq!(kept(), [format!(".committed-1-0-{number}")]);
+    }
+    let lingering = Lingering {
+        attempts: vec![(Attempt(1), 1)],
+        ..Lingering::default()
+    };
+    let aborted = output.committer().abort_lingering(&lingering).await;
+    assert_eq!(aborted, Ok(0), "it is committed");
+    assert_eq!(kept(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_mounted_is_not_made_anew_where_the_job_has_written() {
+    let output = Output::new();
+    output.committer().preflight(false).await.unwrap();
+    output.committer().preflight(true).await.unwrap();
+    let away = output.directory.path().join("away");
+    fs::rename(output.path(), &away).unwrap();
+    // The mount point.
+    fs::create_dir(output.path()).unwrap();
+    let failure = output.committer().preflight(true).await.unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::Retryable, "{failure}");
+    assert!(failure.message.contains("mounted"), "{failure}");
+    let written = output.writer(2, 0).write(&batch(&[1]));
+    assert_eq!(written.unwrap_err().kind, ErrorKind::Retryable);
+    assert!(!output.hidden().exists());
+}
+
+#[tokio::test]
 async fn what_older_attempts_left_is_removed_except_what_is_kept() {
     let output = Output::new();
     let mut kept = Vec::new();
@@ -275,9 +346,13 @@ async fn what_older_attempts_left_is_removed_except_what_is_kept() {
 #[tokio::test]
 async fn two_jobs_cannot_share_a_sink() {
     let output = Output::new();
-    output.committer().preflight().await.unwrap();
-    output.committer().preflight().await.unwrap();
-    let failure = output.committer_of("other").preflight().await.unwrap_err();
+    output.committer().preflight(false).await.unwrap();
+    output.committer().preflight(false).await.unwrap();
+    let failure = output
+        .committer_of("other")
+        .preflight(false)
+        .await
+        .unwrap_err();
     assert_eq!(failure.kind, ErrorKind::InvalidJob);
     assert!(failure.message.contains("default/orders"), "{failure}");
     assert!(failure.message.contains("owner.json"), "{failure}");
@@ -296,7 +371,7 @@ async fn a_directory_that_cannot_be_made_is_refused_before_the_job_starts() {
         .committer(&job("orders"), &UID.into())
         .unwrap()
         .unwrap();
-    let failure = committer.preflight().await.unwrap_err();
+    let failure = committer.preflight(false).await.unwrap_err();
     assert_eq!(
         (failure.code, failure.kind),
         (ErrorCode::FileAccess, ErrorKind::InvalidJob)

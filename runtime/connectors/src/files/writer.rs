@@ -1,6 +1,6 @@
 //! Writes the rows of one subtask into hidden files, one per checkpoint.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
@@ -10,8 +10,10 @@ use millstream_types::{
     Attempt, Batch, CheckpointId, Committable, ErrorCode, ErrorKind, Failure, Opaque, SubtaskIndex,
 };
 
+use super::commit::remove_if_there;
 use super::failure::{access, unusable};
-use super::layout::{FileId, Layout, Prepared};
+use super::kept::Kept;
+use super::layout::{FileId, Layout, Prepared, committed_name};
 
 /// Bytes that are written at once.
 const BUFFER_BYTES: usize = 256 * 1_024;
@@ -28,6 +30,8 @@ pub(super) struct Writer {
     next: u64,
     open: Option<Open>,
     bytes: u64,
+    /// Files that are prepared, or committed and kept.
+    kept: Kept,
     /// Sticky.
     failed: Option<Failure>,
 }
@@ -62,6 +66,7 @@ impl Writer {
             next: 0,
             open: None,
             bytes: 0,
+            kept: Kept::default(),
             failed: None,
         }
     }
@@ -109,9 +114,8 @@ impl Writer {
         if taken.map_err(|error| access(&self.sink, "look for", &visible, &error))? {
             return Err(unusable(&self.sink, &visible, TAKEN));
         }
-        let hidden = self.layout.hidden();
-        fs::create_dir_all(hidden).map_err(|error| access(&self.sink, "create", hidden, &error))?;
-        let path = hidden.join(id.temporary_name());
+        // It was made when the job began: where it is missing, a file system is not mounted.
+        let path = self.layout.hidden().join(id.temporary_name());
         let file = OpenOptions::new().write(true).create_new(true).open(&path);
         let file = file.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => unusable(&self.sink, &path, TAKEN),
@@ -130,6 +134,7 @@ impl Writer {
 
     fn prepare_open(&mut self, checkpoint: CheckpointId) -> Result<Vec<Committable>> {
         let Some(mut open) = self.open.take() else {
+            self.kept.snapshot(None);
             return Ok(Vec::new());
         };
         let hidden = self.layout.hidden();
@@ -145,6 +150,7 @@ impl Writer {
             length: open.length,
             crc32c: open.crc32c,
         };
+        self.kept.snapshot(Some(prepared.temporary.clone()));
         let transaction = serde_json::to_string(&prepared).map_err(|error| {
             let message = format!("sink `{}`: a file cannot be described: {error}", self.sink);
             Failure::new(ErrorCode::FileAccess, ErrorKind::Internal, message)
@@ -171,6 +177,23 @@ impl SinkWriter for Writer {
 
     fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<Committable>> {
         self.once(|writer| writer.prepare_open(checkpoint))
+    }
+
+    fn committed(&mut self, committables: &[Committable]) {
+        let names = committables
+            .iter()
+            .filter_map(|one| serde_json::from_str::<Prepared>(&one.transaction.0).ok());
+        let names: Vec<String> = names.map(|prepared| prepared.temporary).collect();
+        for freed in self.kept.committed(&names) {
+            let Some(name) = committed_name(&freed) else {
+                continue;
+            };
+            let path = self.layout.hidden().join(name);
+            // It takes room until a later attempt removes it.
+            if let Err(error) = remove_if_there(&path) {
+                tracing::warn!(sink = self.sink, path = %path.display(), %error, "not removed");
+            }
+        }
     }
 
     fn bytes(&self) -> u64 {

@@ -12,6 +12,10 @@ use super::failure;
 
 /// Port of a server that is written without one.
 const DEFAULT_PORT: u16 = 9092;
+/// How long a connection may take until it is there, and logged in.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a broker may take for an answer.
+pub(crate) const SOCKET_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest secret file that is read, bytes.
 const SECRET_BYTES_MAX: u64 = 64 * 1_024;
 
@@ -101,6 +105,13 @@ impl Access {
             ("enable.metrics.push", "false".to_owned()),
             ("reconnect.backoff.ms", "50".to_owned()),
             ("reconnect.backoff.max.ms", "1000".to_owned()),
+            // librdkafka's own are 30 s, and 60 s or nearly the transaction's timeout: longer than
+            // it takes until another broker has taken over from one that is frozen or cut off.
+            (
+                "socket.connection.setup.timeout.ms",
+                SETUP_TIMEOUT.as_millis().to_string(),
+            ),
+            ("socket.timeout.ms", SOCKET_TIMEOUT.as_millis().to_string()),
         ];
         if let Some(tls) = &self.tls {
             let files = [

@@ -24,9 +24,12 @@ mod transactions;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
+use kafka_protocol::messages::MetadataRequest;
 use millstream_operators::Result;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -35,25 +38,39 @@ pub(crate) use backoff::Backoff;
 pub(crate) use cluster::Cluster;
 pub(crate) use error::{ClientError, code, describe_code, is_transient};
 pub(crate) use offsets::{OffsetAt, PartitionId};
-pub(crate) use transactions::{Described, Phase, Transaction};
+pub(crate) use transactions::{Described, IDS_PER_REQUEST, Phase, Transaction};
 
 use super::access::{Access, Endpoint};
 use api::Call;
-use connection::Connection;
+use connection::{CONNECT_TIMEOUT, Connection, REQUEST_TIMEOUT};
 
 /// The answer of a broker, or why there is none.
 pub(crate) type Answer<T> = std::result::Result<T, ClientError>;
 
-/// A slot holds the connection to one broker while nobody uses it.
-type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
+/// How long each of several servers is waited for while there are others to ask.
+const ANSWERS_SOON: Duration = Duration::from_secs(3);
+
+/// How long each of several servers is waited for that are asked at the same time.
+const ANSWERS_AT_ONCE: Duration = Duration::from_secs(1);
+
+/// What is kept of one broker.
+#[derive(Default)]
+struct Peer {
+    /// The connection, while nobody uses it.
+    connection: tokio::sync::Mutex<Option<Connection>>,
+    /// The newest request that was not answered, and when that was known.
+    unanswered: Mutex<Option<(Instant, ClientError)>>,
+}
 
 /// Client of one cluster. Connections are made when they are needed.
 pub(crate) struct Client {
     access: Access,
     tls: Option<TlsConnector>,
-    slots: Mutex<BTreeMap<Endpoint, Slot>>,
+    peers: Mutex<BTreeMap<Endpoint, Arc<Peer>>>,
     /// Which broker coordinates a transactional id, as last heard.
     coordinators: Mutex<BTreeMap<String, Endpoint>>,
+    /// Number of the bootstrap server that answered last: where to ask first.
+    answers: AtomicUsize,
 }
 
 impl std::fmt::Debug for Client {
@@ -74,8 +91,9 @@ impl Client {
         Ok(Self {
             access,
             tls,
-            slots: Mutex::default(),
+            peers: Mutex::default(),
             coordinators: Mutex::default(),
+            answers: AtomicUsize::new(0),
         })
     }
 
@@ -91,8 +109,53 @@ impl Client {
         request: &R,
         versions: RangeInclusive<i16>,
     ) -> Answer<R::Response> {
-        let slot = Arc::clone(lock(&self.slots).entry(endpoint.clone()).or_default());
-        let mut slot = slot.lock().await;
+        let limit = CONNECT_TIMEOUT + REQUEST_TIMEOUT;
+        self.at_within(limit, endpoint, request, versions).await
+    }
+
+    /// Sends a request to one broker. A broker that does not answer one request is not asked the
+    /// others that wait behind it: each would take as long.
+    async fn at_within<R: Call>(
+        &self,
+        limit: Duration,
+        endpoint: &Endpoint,
+        request: &R,
+        versions: RangeInclusive<i16>,
+    ) -> Answer<R::Response> {
+        let peer = Arc::clone(lock(&self.peers).entry(endpoint.clone()).or_default());
+        let began = Instant::now();
+        let mut connection = peer.connection.lock().await;
+        if let Some((at, error)) = lock(&peer.unanswered).clone()
+            && at > began
+        {
+            return Err(error);
+        }
+        let exchange = self.exchange(endpoint, &mut connection, request, versions);
+        let answer = tokio::time::timeout(limit, exchange)
+            .await
+            .unwrap_or_else(|_| {
+                Err(ClientError::Timeout {
+                    broker: endpoint.to_string(),
+                    request: R::NAME,
+                    after: limit,
+                })
+            });
+        if let Err(error @ (ClientError::Transport { .. } | ClientError::Timeout { .. })) = &answer
+        {
+            *lock(&peer.unanswered) = Some((Instant::now(), error.clone()));
+            // Another broker coordinates them soon, if not already.
+            lock(&self.coordinators).retain(|_, coordinator| coordinator != endpoint);
+        }
+        answer
+    }
+
+    async fn exchange<R: Call>(
+        &self,
+        endpoint: &Endpoint,
+        slot: &mut Option<Connection>,
+        request: &R,
+        versions: RangeInclusive<i16>,
+    ) -> Answer<R::Response> {
         // A connection that has been idle may have been closed by the broker. The request is
         // then sent again over a new one: everything that we send may be carried out twice.
         if let Some(mut idle) = slot.take() {
@@ -111,8 +174,8 @@ impl Client {
         Ok(response)
     }
 
-    /// Sends a request to any of the bootstrap servers, each in turn, until one answers or
-    /// `connect_timeout` has passed.
+    /// Sends a request to any of the bootstrap servers, each in turn and the one that answered last
+    /// first, until one answers or `connect_timeout` has passed.
     async fn anywhere<R: Call>(
         &self,
         request: &R,
@@ -120,45 +183,102 @@ impl Client {
     ) -> Answer<R::Response> {
         let deadline = Instant::now() + self.access.connect_timeout;
         let mut backoff = Backoff::default();
+        let mut limit = ANSWERS_SOON;
         loop {
-            let mut last = None;
-            for server in &self.access.servers {
-                match self
-                    .at_until(deadline, server, request, versions.clone())
-                    .await
-                {
-                    Ok(response) => return Ok(response),
-                    Err(error) if error.is_transient() => last = Some(error),
-                    Err(error) => return Err(error),
-                }
-            }
+            let first = self.answers.load(Ordering::Relaxed);
+            let round = self.each_in_turn(first, (deadline, limit), request, &versions);
+            let error = match round.await {
+                Err(error) if error.is_transient() => error,
+                answer => return answer,
+            };
             let wait = backoff.next();
-            if let Some(error) = last
-                && Instant::now() + wait >= deadline
-            {
+            if Instant::now() + wait >= deadline {
                 return Err(error);
             }
             tokio::time::sleep(wait).await;
+            limit = REQUEST_TIMEOUT;
         }
     }
 
-    async fn at_until<R: Call>(
+    /// Sends a request to one bootstrap server after the other, once, beginning with one.
+    async fn from_server<R: Call>(
         &self,
-        deadline: Instant,
-        server: &Endpoint,
+        first: usize,
         request: &R,
         versions: RangeInclusive<i16>,
     ) -> Answer<R::Response> {
-        // The first attempt at each server is given a moment even if the deadline is shorter.
-        let deadline = deadline.max(Instant::now() + Duration::from_millis(500));
-        tokio::time::timeout_at(deadline, self.at(server, request, versions))
-            .await
-            .unwrap_or_else(|_| {
-                Err(ClientError::Transport {
-                    broker: server.to_string(),
-                    reason: "it did not answer in time".to_owned(),
-                })
-            })
+        let limits = (Instant::now() + self.access.connect_timeout, ANSWERS_SOON);
+        self.each_in_turn(first, limits, request, &versions).await
+    }
+
+    /// The bootstrap servers that answer at once; all of them if none does.
+    pub(crate) async fn answering_servers(&self) -> Vec<Endpoint> {
+        let servers = &self.access.servers;
+        if servers.len() == 1 {
+            return servers.clone();
+        }
+        let request = MetadataRequest::default().with_topics(Some(Vec::new()));
+        let asked = servers
+            .iter()
+            .map(|server| self.at_within(ANSWERS_AT_ONCE, server, &request, 10..=12));
+        let answers = join_all(asked).await;
+        let answering = servers.iter().zip(answers);
+        let answering: Vec<Endpoint> = answering
+            .filter(|(_, answer)| answer.is_ok())
+            .map(|(server, _)| server.clone())
+            .collect();
+        if answering.is_empty() {
+            servers.clone()
+        } else {
+            answering
+        }
+    }
+
+    /// The number of the bootstrap server that answered last.
+    pub(crate) fn answering_server(&self) -> usize {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Begins with another bootstrap server next time.
+    fn ask_another_server(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Asks every bootstrap server once, from number `first` on, until one answers.
+    async fn each_in_turn<R: Call>(
+        &self,
+        first: usize,
+        (deadline, limit): (Instant, Duration),
+        request: &R,
+        versions: &RangeInclusive<i16>,
+    ) -> Answer<R::Response> {
+        let servers = &self.access.servers;
+        let limit = if servers.len() > 1 {
+            limit
+        } else {
+            REQUEST_TIMEOUT
+        };
+        let mut last = None;
+        for number in (0..servers.len()).map(|turn| (first + turn) % servers.len()) {
+            // The first attempt at each server is given a moment even if the deadline is shorter.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let limit = limit.min(left.max(Duration::from_millis(500)));
+            let server = &servers[number];
+            match self
+                .at_within(limit, server, request, versions.clone())
+                .await
+            {
+                Err(error) if error.is_transient() => last = Some(error),
+                answer => {
+                    self.answers.store(number, Ordering::Relaxed);
+                    return answer;
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| ClientError::Transport {
+            broker: self.access.bootstrap(),
+            reason: "there is no bootstrap server".to_owned(),
+        }))
     }
 }
 

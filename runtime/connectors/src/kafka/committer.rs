@@ -6,42 +6,40 @@
 //!
 //! Invariants:
 //! - Nothing here calls `InitProducerId` on an id that a checkpoint may still commit.
-//! - A transaction counts as lost only if its coordinator says that it was aborted, or knows
-//!   nothing of it. A missing answer is never a loss.
+//! - A transaction counts as lost only on proof: its coordinator, found anew through another
+//!   server, says twice that it cannot be committed, a broker session apart. A missing answer, and
+//!   one that is older than the transaction, is never a loss.
+//! - Nothing is asked of a cluster other than the one in which a transaction was prepared.
 //!
-//! Reading order: [`resolve`] judges answers, [`limits`] judges timeouts; both are pure.
+//! Reading order: [`resolve`] judges answers, [`limits`] judges timeouts; both are pure. [`commit`],
+//! [`standing`] and [`sweep`] ask brokers.
 
+mod commit;
 #[cfg(test)]
 mod conformance;
 mod limits;
 mod resolve;
+mod standing;
+mod sweep;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_array::temporal_conversions::timestamp_ms_to_datetime;
-use futures::future::{BoxFuture, FutureExt, join_all};
-use millstream_operators::{CommitOutcome, Lingering, Result, SinkCommitter};
+use futures::future::{BoxFuture, FutureExt};
+use millstream_operators::{CommitOutcome, Lingering, Result, SinkCommitter, Standing};
 use millstream_spec::connector::{DeliveryGuarantee, KafkaSink};
 use millstream_spec::restart::NoRestart;
 use millstream_spec::{RestartStrategy, TransactionBudget, ValidSink};
-use millstream_types::{Committable, Failure, JobId, OperatorUid, Timestamp};
+use millstream_types::clock::SystemClock;
+use millstream_types::{Committable, JobId, Opaque, OperatorUid, Timestamp};
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::access::Access;
-use super::client::{
-    Answer, Backoff, Client, ClientError, Described, Phase, Transaction, code, describe_code,
-};
+use super::client::{Answer, Backoff, Client};
 use super::failure;
 use super::transaction::{Prepared, TransactionNames};
-use resolve::{AfterEnd, Fate, after_end, fate};
 
-/// `transaction.timeout.ms` of the incarnation that fences an id: it never writes, so any value
-/// that every broker allows will do.
-const FENCE_TIMEOUT_MS: i32 = 10_000;
-/// How long to look for all coordinators at once before each commit looks for its own.
-const LOOK_UP: Duration = Duration::from_secs(2);
 /// The broker's setting that bounds `transactionTimeout`.
 const TIMEOUT_MAX_SETTING: &str = "transaction.max.timeout.ms";
 
@@ -52,6 +50,9 @@ pub(crate) struct KafkaCommitter {
     options: KafkaSink,
     names: TransactionNames,
     client: Client,
+    /// Id of the cluster, once it was asked for.
+    cluster: OnceCell<String>,
+    clock: SystemClock,
 }
 
 impl KafkaCommitter {
@@ -72,6 +73,8 @@ impl KafkaCommitter {
             options: options.clone(),
             names: TransactionNames::new(prefix, job, uid),
             client: Client::new(access)?,
+            cluster: OnceCell::new(),
+            clock: SystemClock::default(),
         })
     }
 
@@ -83,9 +86,9 @@ impl KafkaCommitter {
         self.client.access().connect_timeout
     }
 
-    async fn check(&self) -> Result<()> {
+    async fn check(&self, has_run: bool) -> Result<()> {
         let topics = [self.options.topic.clone()];
-        let cluster = self.client.existing_topics(&topics).await?;
+        let cluster = self.client.existing_topics(&topics, |_| has_run).await?;
         if !self.is_exactly_once() {
             return Ok(());
         }
@@ -105,142 +108,34 @@ impl KafkaCommitter {
         limits::check(&self.spec.name, timeout, &budget, broker_max)
     }
 
-    async fn commit_all(&self, committables: &[Committable]) -> Vec<CommitOutcome> {
-        self.find_coordinators_of(committables).await;
-        join_all(committables.iter().map(|one| self.commit_one(one))).await
+    /// Id of the cluster, asked for once in a process.
+    async fn cluster_id(&self) -> Result<&str> {
+        let ask = || async { self.client.cluster(&[]).await.map(|cluster| cluster.id) };
+        let id = self.cluster.get_or_try_init(ask).await;
+        id.map(String::as_str)
+            .map_err(|error| self.client.failure(error))
     }
 
-    /// One request instead of one per transaction. Whatever goes wrong is met again, and handled,
-    /// where the transaction is committed.
-    async fn find_coordinators_of(&self, committables: &[Committable]) {
-        let ids: Vec<String> = committables
-            .iter()
-            .filter_map(|one| Prepared::read(one).ok())
-            .map(|prepared| prepared.transactional_id)
-            .collect();
-        if ids.len() > 1 {
-            let asked = self.client.remember_coordinators(&ids);
-            let outcome = tokio::time::timeout(LOOK_UP, asked).await;
-            tracing::trace!(sink = %self.spec.name, ?outcome, "looked for coordinators");
-        }
-    }
-
-    async fn commit_one(&self, committable: &Committable) -> CommitOutcome {
-        let prepared = match Prepared::read(committable) {
-            Ok(prepared) => prepared,
-            Err(failure) => return CommitOutcome::Retry(failure),
+    /// Checks that the cluster is the one in which `prepared` was prepared.
+    ///
+    /// # Errors
+    /// It is another one, or does not answer.
+    async fn check_cluster(&self, prepared: &Prepared) -> Result<()> {
+        let Some(before) = &prepared.cluster else {
+            return Ok(());
         };
-        let transaction = prepared.transaction();
-        let deadline = Instant::now() + self.patience();
-        let mut backoff = Backoff::default();
-        loop {
-            let last = match self.commit_once(&transaction).await {
-                Ok(Fate::Committed) => return CommitOutcome::Committed,
-                Ok(Fate::Lost(reason)) => {
-                    let failure = lost(&self.spec.name, committable, &prepared, &reason);
-                    return CommitOutcome::Lost(failure);
-                }
-                Ok(Fate::Undecided) => ClientError::Refused {
-                    broker: self.client.access().bootstrap(),
-                    request: "EndTxn",
-                    code: code::CONCURRENT_TRANSACTIONS,
-                },
-                Err(error) => error,
-            };
-            let wait = backoff.next();
-            let is_over = Instant::now() + wait >= deadline;
-            if is_over || matches!(last, ClientError::Authentication { .. }) {
-                return CommitOutcome::Retry(self.not_committed(&transaction, last));
-            }
-            tokio::time::sleep(wait).await;
+        let now = self.cluster_id().await?;
+        if now == before {
+            return Ok(());
         }
-    }
-
-    async fn commit_once(&self, transaction: &Transaction) -> Answer<Fate> {
-        let error_code = self.client.end_transaction(transaction, true).await?;
-        match after_end(error_code) {
-            AfterEnd::Committed => Ok(Fate::Committed),
-            AfterEnd::Describe => {
-                let described = self.client.describe_transaction(&transaction.id).await?;
-                tracing::debug!(
-                    ?transaction,
-                    answer = describe_code(error_code),
-                    ?described,
-                    "a commit was answered ambiguously"
-                );
-                Ok(fate(transaction, described.as_ref()))
-            }
-            AfterEnd::Again | AfterEnd::Forbidden => Err(ClientError::Refused {
-                broker: self.client.access().bootstrap(),
-                request: "EndTxn",
-                code: error_code,
-            }),
-        }
-    }
-
-    fn not_committed(&self, transaction: &Transaction, last: ClientError) -> Failure {
-        let mut failure = self.client.failure(last);
-        failure.message = format!(
-            "transaction `{}` of sink `{}` is prepared but could not be committed yet: {}",
-            transaction.id, self.spec.name, failure.message
-        );
-        failure
-    }
-
-    async fn abort_all(&self, lingering: &Lingering) -> Result<u64> {
-        let keep: BTreeSet<String> = lingering
-            .keep
-            .iter()
-            .map(|one| Prepared::read(one).map(|prepared| prepared.transactional_id))
-            .collect::<Result<_>>()?;
-        let ids: Vec<String> = lingering
-            .attempts
-            .iter()
-            .flat_map(|(attempt, parallelism)| self.names.ids_of(*attempt, *parallelism))
-            .filter(|id| !keep.contains(id))
-            .collect();
-        let known = match self
-            .until_answered(|| self.client.describe_transactions(&ids))
-            .await
-        {
-            Ok(known) => known,
-            Err(error) if self.has_no_transactions(&error) => return Ok(0),
-            Err(error) => return Err(self.client.failure(error)),
-        };
-        let fenced = join_all(
-            known
-                .iter()
-                .filter(|(_, described)| !lingering.only_open || described.phase == Phase::Ongoing)
-                .map(|(id, described)| self.fence(id, described)),
-        )
-        .await;
-        fenced.into_iter().try_fold(0, |sum, one| Ok(sum + one?))
-    }
-
-    /// A sink that is at-least-once needs no permission on transactional ids; without it, no
-    /// earlier attempt can have been exactly-once.
-    fn has_no_transactions(&self, error: &ClientError) -> bool {
-        let is_forbidden = matches!(
-            error,
-            ClientError::Refused {
-                code: code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-                ..
-            }
-        );
-        is_forbidden && !self.is_exactly_once()
-    }
-
-    /// Makes a new incarnation of an id, which aborts what is open and keeps an old writer from
-    /// opening more. Returns how many transactions that aborted.
-    async fn fence(&self, id: &str, described: &Described) -> Result<u64> {
-        let is_open = described.phase == Phase::Ongoing;
-        self.until_answered(|| self.client.init_producer_id(id, FENCE_TIMEOUT_MS))
-            .await
-            .map_err(|error| self.client.failure(error))?;
-        if is_open {
-            tracing::info!(sink = %self.spec.name, id, ?described, "aborted a lingering transaction");
-        }
-        Ok(u64::from(is_open))
+        Err(failure::identity_changed(format!(
+            "sink `{}`: transaction `{}` was prepared in cluster `{before}`, but behind `{}` is \
+             cluster `{now}`, which knows nothing of it. Correct bootstrapServers: what is prepared \
+             can be committed there until transactionTimeout has passed",
+            self.spec.name,
+            prepared.transactional_id,
+            self.client.access().bootstrap()
+        )))
     }
 
     /// Asks again while the answer is unknown or says "later", up to the connector's patience.
@@ -264,8 +159,8 @@ impl KafkaCommitter {
 }
 
 impl SinkCommitter for KafkaCommitter {
-    fn preflight(&self) -> BoxFuture<'_, Result<()>> {
-        self.check().boxed()
+    fn preflight(&self, has_run: bool) -> BoxFuture<'_, Result<()>> {
+        self.check(has_run).boxed()
     }
 
     fn reservations(&self) -> BoxFuture<'_, Result<Vec<String>>> {
@@ -273,12 +168,7 @@ impl SinkCommitter for KafkaCommitter {
             if !self.is_exactly_once() {
                 return Ok(Vec::new());
             }
-            let cluster = self
-                .client
-                .cluster(&[])
-                .await
-                .map_err(|error| self.client.failure(error))?;
-            Ok(self.names.reservations(&cluster.id))
+            Ok(self.names.reservations(self.cluster_id().await?))
         }
         .boxed()
     }
@@ -287,30 +177,36 @@ impl SinkCommitter for KafkaCommitter {
         self.commit_all(committables).boxed()
     }
 
+    fn at_risk(&self, committables: &[Committable], now: Timestamp) -> Vec<Committable> {
+        Self::old_at(now, committables)
+    }
+
+    fn look_up<'a>(&'a self, committables: &'a [Committable]) -> BoxFuture<'a, Vec<Standing>> {
+        self.look_up_all(committables).boxed()
+    }
+
+    fn family(&self) -> BoxFuture<'_, Result<Option<Opaque>>> {
+        async {
+            if !self.is_exactly_once() {
+                return Ok(None);
+            }
+            let cluster = self.cluster_id().await?.to_owned();
+            Ok(Some(self.names.family(cluster)))
+        }
+        .boxed()
+    }
+
+    fn reaches<'a>(&'a self, family: &'a Opaque) -> BoxFuture<'a, Result<bool>> {
+        async {
+            let Some((cluster, _)) = TransactionNames::of_family(family) else {
+                return Ok(false);
+            };
+            Ok(self.cluster_id().await? == cluster)
+        }
+        .boxed()
+    }
+
     fn abort_lingering<'a>(&'a self, lingering: &'a Lingering) -> BoxFuture<'a, Result<u64>> {
         self.abort_all(lingering).boxed()
     }
-}
-
-fn utc(time: Timestamp) -> String {
-    let millis = i64::try_from(time.0).ok();
-    let instant = millis.and_then(timestamp_ms_to_datetime);
-    instant.map_or_else(|| format!("{} ms", time.0), |time| format!("{time} UTC"))
-}
-
-fn lost(sink: &str, committable: &Committable, prepared: &Prepared, reason: &str) -> Failure {
-    failure::transaction_lost(format!(
-        "sink `{sink}`: the transaction of checkpoint {} with {} records for topic `{}` is lost: \
-         {reason}. Transactional id `{}`, producer id {}, epoch {}, first record at {}, \
-         transactionTimeout {} ms. The checkpoint is complete, so these records will not be \
-         written again by themselves",
-        committable.checkpoint,
-        committable.records,
-        prepared.topic,
-        prepared.transactional_id,
-        prepared.producer_id,
-        prepared.epoch,
-        utc(prepared.started_at),
-        prepared.timeout_ms,
-    ))
 }

@@ -1,5 +1,6 @@
 //! What the Kafka connector says when it cannot go on. One place for all texts, so that they name
-//! the same things in the same words, and so that each code has one kind.
+//! the same things in the same words, and so that each code has one kind, or two that are told apart
+//! here.
 
 use std::time::Duration;
 
@@ -62,6 +63,15 @@ pub(crate) fn topic_missing(topic: &str, servers: &str, answer: &str) -> Failure
              describe it (the broker says {answer}): create it, or correct its name"
         ),
     )
+}
+
+/// A topic that was there before does not exist or may not be seen. It may be back: a broker that has
+/// just started does not know it yet, or a permission is being replaced.
+pub(crate) fn topic_gone(topic: &str, servers: &str, answer: &str) -> Failure {
+    Failure {
+        kind: ErrorKind::Retryable,
+        ..topic_missing(topic, servers, answer)
+    }
 }
 
 /// Any other answer of a broker that stops the work.

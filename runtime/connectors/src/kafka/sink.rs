@@ -272,6 +272,7 @@ impl KafkaWriter {
             topic: self.destination.topic.clone(),
             started_at: written.since,
             timeout_ms,
+            cluster: Some(identity.cluster).filter(|id| !id.is_empty()),
         };
         Ok(vec![prepared.committable(checkpoint, written.records)])
     }

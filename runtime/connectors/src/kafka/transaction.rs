@@ -1,5 +1,7 @@
 //! Names of transactions, and what a checkpoint keeps of a prepared one.
 
+use std::time::Duration;
+
 use millstream_operators::Result;
 use millstream_types::{
     Attempt, CheckpointId, Committable, JobId, Opaque, OperatorUid, SubtaskIndex, Timestamp,
@@ -54,6 +56,28 @@ impl TransactionNames {
         })
     }
 
+    /// What all ids have in common, and the cluster, as the chain keeps it.
+    pub(crate) fn family(&self, cluster: String) -> Opaque {
+        let family = Family {
+            cluster,
+            prefix: self.prefix.clone(),
+            stem: self.stem.clone(),
+        };
+        let text = serde_json::to_string(&family)
+            .unwrap_or_else(|error| unreachable!("strings are always written: {error}"));
+        Opaque(text)
+    }
+
+    /// Reads [`family`](Self::family): the cluster and the names; `None` if it is not one.
+    pub(crate) fn of_family(family: &Opaque) -> Option<(String, Self)> {
+        let Family {
+            cluster,
+            prefix,
+            stem,
+        } = serde_json::from_str(&family.0).ok()?;
+        Some((cluster, Self { prefix, stem }))
+    }
+
     /// What no other job may use on the same cluster. The stem is reserved as well as the prefix,
     /// because prefix `a` with sink `b-c` and prefix `a-b` with sink `c` make the same ids.
     pub(crate) fn reservations(&self, cluster: &str) -> Vec<String> {
@@ -62,6 +86,14 @@ impl TransactionNames {
             format!("kafka/{cluster}/{}", self.stem),
         ]
     }
+}
+
+/// [`TransactionNames`] as the chain keeps them.
+#[derive(Debug, Serialize, Deserialize)]
+struct Family {
+    cluster: String,
+    prefix: String,
+    stem: String,
 }
 
 /// A prepared transaction as a checkpoint keeps it.
@@ -81,6 +113,9 @@ pub(crate) struct Prepared {
     pub(crate) started_at: Timestamp,
     /// `transaction.timeout.ms`.
     pub(crate) timeout_ms: u64,
+    /// Id of the cluster in which it is. Older builds have not kept it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cluster: Option<String>,
 }
 
 impl Prepared {
@@ -105,6 +140,12 @@ impl Prepared {
         serde_json::from_str(text).map_err(|error| {
             failure::unreadable_state("a prepared transaction", text, &error.to_string())
         })
+    }
+
+    /// How long ago its first record was written; `None` where clocks differ.
+    pub(crate) fn age_at(&self, now: Timestamp) -> Option<Duration> {
+        let millis = now.0.checked_sub(self.started_at.0)?;
+        Some(Duration::from_millis(millis))
     }
 
     /// The transaction that the broker knows.
@@ -136,6 +177,7 @@ mod tests {
             topic: "processed".into(),
             started_at: Timestamp(1_000),
             timeout_ms: 900_000,
+            cluster: Some("bWlsbHN0cmVhbXRlc3RzMQ".into()),
         }
     }
 
@@ -175,6 +217,19 @@ mod tests {
     fn a_prepared_transaction_is_read_back_as_written() {
         let committable = prepared().committable(CheckpointId(5), 10);
         assert_eq!(Prepared::read(&committable).unwrap(), prepared());
+    }
+
+    #[test]
+    fn what_an_older_build_has_prepared_is_read() {
+        let committable = Committable {
+            checkpoint: CheckpointId(1),
+            transaction: Opaque(
+                r#"{"transactionalId":"a-1-0-0","producerId":1,"epoch":2,"topic":"t","startedAt":3,"timeoutMs":4}"#
+                    .into(),
+            ),
+            records: 1,
+        };
+        assert_eq!(Prepared::read(&committable).unwrap().cluster, None);
     }
 
     #[test]

@@ -27,17 +27,25 @@ fn assert_says(failure: &Failure, code: ErrorCode, parts: &[&str]) {
 fn a_missing_topic_is_named_by_sink_and_source() {
     let bench = Bench::shared();
     let servers = bench.broker.bootstrap();
-    let sink = bench.sink("no-such-topic", json!({}));
-    let failure = bench.wait(sink.committer().preflight()).unwrap_err();
+    let options = json!({"connectTimeout": "1s"});
+    let sink = bench.sink("no-such-topic", options.clone());
+    let failure = bench.wait(sink.committer().preflight(false)).unwrap_err();
     assert_says(
         &failure,
         ErrorCode::KafkaTopicMissing,
         &["`no-such-topic`", &servers],
     );
+    assert_eq!(failure.kind, ErrorKind::InvalidJob);
+    // The job has run: the topic was there, and may be back.
+    let failure = bench.wait(sink.committer().preflight(true)).unwrap_err();
+    assert_says(&failure, ErrorCode::KafkaTopicMissing, &["`no-such-topic`"]);
+    assert_eq!(failure.kind, ErrorKind::Retryable);
     let failure = sink.writer(1, 0).write(&batch(0..1)).unwrap_err();
     assert_says(&failure, ErrorCode::KafkaTopicMissing, &["`no-such-topic`"]);
 
-    let source = bench.source("no-such-topic", json!({}));
+    assert_eq!(failure.kind, ErrorKind::Retryable);
+
+    let source = bench.source("no-such-topic", options);
     let mut enumerator = source.enumerator();
     let failure = bench
         .wait(enumerator.discover(&BTreeSet::new(), true))
@@ -48,6 +56,22 @@ fn a_missing_topic_is_named_by_sink_and_source() {
         &["`no-such-topic`", &servers],
     );
     assert_eq!(failure.kind, ErrorKind::InvalidJob);
+    let failure = bench
+        .wait(enumerator.discover(&BTreeSet::new(), false))
+        .unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::Retryable);
+}
+
+#[test]
+fn a_topic_that_appears_within_the_deadline_is_found() {
+    let bench = Bench::shared();
+    let sink = bench.sink("appears", json!({"connectTimeout": "20s"}));
+    let committer = sink.committer();
+    std::thread::scope(|scope| {
+        let checked = scope.spawn(|| bench.wait(committer.preflight(false)));
+        bench.broker.create_topic("appears", 1);
+        assert_eq!(checked.join().unwrap(), Ok(()));
+    });
 }
 
 #[test]
@@ -62,7 +86,9 @@ fn an_unreachable_broker_is_named_after_the_deadline_and_no_later() {
     let source = TestSource::new(source, OnError::Fail);
 
     let started = Instant::now();
-    let failure = runtime.block_on(sink.committer().preflight()).unwrap_err();
+    let failure = runtime
+        .block_on(sink.committer().preflight(false))
+        .unwrap_err();
     assert!(
         started.elapsed() >= Duration::from_millis(500),
         "it is tried again"
@@ -96,7 +122,7 @@ fn a_transaction_timeout_that_cannot_work_is_refused_with_all_numbers() {
     bench.broker.create_topic("out", 1);
     let preflight = |timeout: &str| {
         let sink = bench.sink("out", json!({"transactionTimeout": timeout}));
-        bench.wait(sink.committer().preflight())
+        bench.wait(sink.committer().preflight(false))
     };
     let too_long = preflight("15m").unwrap_err();
     assert_says(

@@ -141,7 +141,7 @@ fn merged(mut base: Value, more: Value) -> Value {
     base
 }
 
-fn id_of(value: &[u8]) -> i64 {
+pub(crate) fn id_of(value: &[u8]) -> i64 {
     let value: Value = serde_json::from_slice(value).unwrap();
     value["id"].as_i64().unwrap()
 }

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod bad_input;
+mod brokers;
 mod fixture;
 mod outage;
 mod security;

@@ -74,7 +74,7 @@ fn every_mechanism_logs_in_over_tls_with_both_clients() {
 
             let sink = sink(options);
             let committer = sink.committer();
-            bench.wait(committer.preflight()).unwrap();
+            bench.wait(committer.preflight(false)).unwrap();
             let mut writer = sink.writer(attempt, 0);
             let first = i64::try_from(attempt - 1).unwrap() * 10;
             writer.write(&batch(first..first + 10)).unwrap();
@@ -124,7 +124,7 @@ fn a_broker_whose_certificate_is_not_trusted_is_refused_by_both_clients() {
 
 fn refused_everywhere(bench: &Bench, options: &Value, what: &str, broker: &str) {
     let sink = sink(options.clone());
-    let raw = bench.wait(sink.committer().preflight()).unwrap_err();
+    let raw = bench.wait(sink.committer().preflight(false)).unwrap_err();
     let raw_writer = sink.writer(1, 0).write(&batch(0..1)).unwrap_err();
     let source = source(options.clone());
     let mut enumerator = source.enumerator();

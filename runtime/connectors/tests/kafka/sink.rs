@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use millstream_operators::{CommitOutcome, Lingering};
+use millstream_operators::{CommitOutcome, Lingering, Standing};
 use millstream_tests::kafka::topics::Isolation;
 use millstream_tests::wait::wait_until;
 use millstream_tests::{BrokerOptions, KafkaVersion};
-use millstream_types::{Attempt, CheckpointId, ErrorCode, ErrorKind};
+use millstream_types::{Attempt, CheckpointId, ErrorCode, ErrorKind, Timestamp};
 use serde_json::json;
 
 use crate::fixture::{Bench, PATIENCE, batch};
@@ -107,7 +107,7 @@ fn a_transaction_that_timed_out_is_lost_and_says_everything_about_itself() {
         bench.open_transactions("late").is_empty()
     });
     let outcomes = bench.commit(&*sink.committer(), &prepared);
-    let [CommitOutcome::Lost(failure)] = outcomes.as_slice() else {
+    let [CommitOutcome::Aborted(failure)] = outcomes.as_slice() else {
         panic!("{outcomes:?}");
     };
     assert_eq!(failure.code, ErrorCode::KafkaTransactionLost);
@@ -121,6 +121,137 @@ fn a_transaction_that_timed_out_is_lost_and_says_everything_about_itself() {
     ] {
         assert!(failure.message.contains(part), "{part}: {failure}");
     }
+}
+
+#[test]
+fn how_a_prepared_transaction_stands_is_told_and_only_old_ones_are_at_risk() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("stands", 1);
+    let sink = bench.sink("stands", json!({"transactionTimeout": "3s"}));
+    let committer = sink.committer();
+    let mut writer = sink.writer(1, 0);
+    let mut prepare = |checkpoint: u32| {
+        let first = i64::from(checkpoint) * 10;
+        writer.write(&batch(first..first + 10)).unwrap();
+        writer.prepare(CheckpointId(checkpoint.into())).unwrap()
+    };
+    let [first, second] = [prepare(0), prepare(1)];
+    let both = [first.clone(), second.clone()].concat();
+    let began: serde_json::Value = serde_json::from_str(&first[0].transaction.0).unwrap();
+    let began = began["startedAt"].as_u64().unwrap();
+    let at_risk = |after: i64| {
+        let now = Timestamp(began.checked_add_signed(after).unwrap());
+        committer.at_risk(&first, now).len()
+    };
+    assert_eq!((at_risk(0), at_risk(1_499), at_risk(1_500)), (0, 0, 1));
+    assert_eq!(at_risk(-1), 1, "clocks differ");
+
+    assert_eq!(
+        bench.commit(&*committer, &first),
+        [CommitOutcome::Committed]
+    );
+    let standings = bench.wait(committer.look_up(&both));
+    assert_eq!(standings, [Standing::Committed, Standing::Open]);
+    wait_until("the broker aborts the other", PATIENCE, || {
+        bench.open_transactions("stands").is_empty()
+    });
+    let standings = bench.wait(committer.look_up(&both));
+    assert_eq!(standings[0], Standing::Committed);
+    assert!(
+        matches!(standings[1], Standing::Aborted(_)),
+        "{standings:?}"
+    );
+}
+
+#[test]
+fn what_was_prepared_in_another_cluster_is_refused_and_not_lost() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("here", 1);
+    let sink = bench.sink("here", json!({}));
+    let mut writer = sink.writer(1, 0);
+    writer.write(&batch(0..10)).unwrap();
+    let prepared = writer.prepare(CheckpointId(1)).unwrap();
+
+    let there = Bench::with(BrokerOptions {
+        cluster_id: Some("YW5vdGhlcmNsdXN0ZXIxMg"),
+        ..BrokerOptions::default()
+    });
+    there.broker.create_topic("here", 1);
+    let other = there.sink("here", json!({}));
+    let outcomes = there.commit(&*other.committer(), &prepared);
+    let [CommitOutcome::Refused(failure)] = outcomes.as_slice() else {
+        panic!("{outcomes:?}");
+    };
+    assert_eq!(failure.code, ErrorCode::KafkaIdentityChanged);
+    assert_eq!(failure.kind, ErrorKind::InvalidJob);
+    let standings = there.wait(other.committer().look_up(&prepared));
+    assert!(
+        matches!(standings[0], Standing::Unknown(_)),
+        "{standings:?}"
+    );
+    let family = bench.wait(sink.committer().family()).unwrap().unwrap();
+    assert_eq!(there.wait(other.committer().reaches(&family)), Ok(false));
+    assert_eq!(bench.wait(sink.committer().reaches(&family)), Ok(true));
+
+    let outcomes = bench.commit(&*sink.committer(), &prepared);
+    assert_eq!(outcomes, [CommitOutcome::Committed]);
+}
+
+#[test]
+fn a_newer_incarnation_of_an_id_that_is_kept_is_not_spared() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("kept", 1);
+    let sink = bench.sink("kept", json!({}));
+    let committer = sink.committer();
+    let mut writer = sink.writer(1, 0);
+    let mut listed = Vec::new();
+    // Until the id of the first transaction is used again.
+    let first = loop {
+        writer.write(&batch(0..1)).unwrap();
+        let prepared = writer.prepare(CheckpointId(1)).unwrap();
+        let id = |one: &millstream_types::Committable| -> String {
+            let text: serde_json::Value = serde_json::from_str(&one.transaction.0).unwrap();
+            text["transactionalId"].as_str().unwrap().to_owned()
+        };
+        if let Some(first) = listed.iter().find(|first| id(first) == id(&prepared[0])) {
+            break millstream_types::Committable::clone(first);
+        }
+        assert_eq!(
+            bench.commit(&*committer, &prepared),
+            [CommitOutcome::Committed]
+        );
+        writer.committed(&prepared);
+        listed.extend(prepared);
+    };
+    // As after a start from the checkpoint that lists the first one.
+    let lingering = Lingering {
+        attempts: vec![(Attempt(1), 1)],
+        family: None,
+        keep: vec![first],
+        only_open: false,
+    };
+    assert_eq!(bench.wait(committer.abort_lingering(&lingering)), Ok(1));
+    assert_eq!(bench.open_transactions("kept"), Vec::<String>::new());
+}
+
+#[test]
+fn what_another_family_has_left_open_is_aborted() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("family", 1);
+    let before = bench.sink("family", json!({"transactionalIdPrefix": "family-before"}));
+    let family = bench.wait(before.committer().family()).unwrap();
+    let mut writer = before.writer(1, 0);
+    writer.write(&batch(0..10)).unwrap();
+    writer.prepare(CheckpointId(1)).unwrap();
+    let now = bench.sink("family", json!({"transactionalIdPrefix": "family-now"}));
+    let mut lingering = Lingering {
+        attempts: vec![(Attempt(1), 1)],
+        ..Lingering::default()
+    };
+    let committer = now.committer();
+    assert_eq!(bench.wait(committer.abort_lingering(&lingering)), Ok(0));
+    lingering.family = family;
+    assert_eq!(bench.wait(committer.abort_lingering(&lingering)), Ok(1));
 }
 
 #[test]
@@ -198,7 +329,7 @@ fn at_least_once_is_visible_at_the_barrier_and_needs_no_commit() {
         assert_eq!(bench.visible("alo"), (0..first + 10).collect::<Vec<i64>>());
     }
     assert_eq!(bench.transactions("alo"), Vec::<String>::new());
-    assert_eq!(bench.wait(sink.committer().preflight()), Ok(()));
+    assert_eq!(bench.wait(sink.committer().preflight(false)), Ok(()));
     assert_eq!(bench.wait(sink.committer().reservations()), Ok(Vec::new()));
 }
 

@@ -83,7 +83,7 @@ fn a_reader_reads_everything_once_and_goes_on_from_its_snapshot() {
 fn earliest_latest_and_timestamps_are_resolved_to_offsets_once() {
     let bench = Bench::shared();
     bench.broker.create_topic("in2", 1);
-    bench.broker.create_topic("empty", 1);
+    bench.broker.create_topic("in2-empty", 1);
     bench.broker.produce("in2", records(0..10));
     let between = now_millis() + 1;
     wait_until("the clock has passed the first records", PATIENCE, || {
@@ -93,7 +93,7 @@ fn earliest_latest_and_timestamps_are_resolved_to_offsets_once() {
     let start = |starting: serde_json::Value| {
         let source = bench.source(
             "in2",
-            json!({"startingOffsets": starting, "topics": ["in2", "empty"]}),
+            json!({"startingOffsets": starting, "topics": ["in2", "in2-empty"]}),
         );
         source.first_splits(&bench)
     };
@@ -105,7 +105,7 @@ fn earliest_latest_and_timestamps_are_resolved_to_offsets_once() {
     };
     let at = |offset: i64| {
         vec![
-            "empty/0 {\"offset\":0}".to_owned(),
+            "in2-empty/0 {\"offset\":0}".to_owned(),
             format!("in2/0 {{\"offset\":{offset}}}"),
         ]
     };
@@ -267,6 +267,52 @@ fn a_bounded_source_that_begins_at_its_end_ends_at_once() {
 }
 
 #[test]
+fn a_job_that_is_no_longer_bounded_goes_on_reading_and_one_that_becomes_so_ends() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("unbounded", 2);
+    bench.broker.produce("unbounded", records(0..10));
+    let bounded = bench.source("unbounded", json!({"bounded": true}));
+    let mut reader = bounded.started(&bench);
+    read_to_end(&mut *reader);
+    let at_its_end = reader.snapshot();
+
+    let endless = bench.source("unbounded", json!({}));
+    let fitted = bench.wait(endless.enumerator().fit(at_its_end.clone()));
+    let fitted = fitted.unwrap();
+    assert_eq!(fitted.dropped, Vec::<String>::new());
+    assert!(fitted.splits.iter().all(|split| !split.finished));
+    let mut reader = endless.reader();
+    reader.add_splits(fitted.splits).unwrap();
+    bench.broker.produce("unbounded", records(10..20));
+    let goes_on = sorted(read(&mut *reader, 10));
+    assert_eq!(goes_on, (10..20).collect::<Vec<i64>>());
+
+    let unchanged = bench.wait(endless.enumerator().fit(reader.snapshot()));
+    assert_eq!(unchanged.unwrap().splits, reader.snapshot());
+    bench.broker.produce("unbounded", records(20..30));
+    let fitted = bench.wait(bounded.enumerator().fit(reader.snapshot()));
+    bench.broker.produce("unbounded", records(30..40));
+    let mut reader = bounded.reader();
+    reader.add_splits(fitted.unwrap().splits).unwrap();
+    let rest = sorted(read_to_end(&mut *reader));
+    assert_eq!(rest, (20..30).collect::<Vec<i64>>());
+}
+
+#[test]
+fn splits_of_a_topic_that_is_no_longer_read_are_told() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("removed", 2);
+    bench.broker.create_topic("removed-other", 1);
+    let both = bench.source("removed", json!({"topics": ["removed", "removed-other"]}));
+    let splits = both.first_splits(&bench);
+    let one = bench.source("removed", json!({}));
+    let fitted = bench.wait(one.enumerator().fit(splits)).unwrap();
+    assert_eq!(fitted.dropped, ["removed-other/0"]);
+    let left: Vec<String> = fitted.splits.into_iter().map(|split| split.split).collect();
+    assert_eq!(left, ["removed/0", "removed/1"]);
+}
+
+#[test]
 fn partitions_that_are_added_later_are_read_from_their_beginning() {
     let bench = Bench::shared();
     bench.broker.create_topic("in7", 1);
@@ -312,7 +358,7 @@ fn partitions_that_are_added_later_are_read_from_their_beginning() {
 fn a_topic_that_was_made_again_and_another_cluster_are_refused() {
     let bench = Bench::shared();
     bench.broker.create_topic("in8", 1);
-    let source = bench.source("in8", json!({}));
+    let source = bench.source("in8", json!({"connectTimeout": "1s"}));
     let mut enumerator = source.enumerator();
     let found = bench
         .wait(enumerator.discover(&BTreeSet::new(), true))

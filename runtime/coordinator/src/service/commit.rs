@@ -157,6 +157,7 @@ fn sort(
         match outcome {
             CommitOutcome::Committed => {}
             CommitOutcome::Retry(failure) => sorted.retry.push((committable.clone(), failure)),
+            CommitOutcome::Refused(failure) => return Err(failure),
             CommitOutcome::Aborted(failure) | CommitOutcome::Lost(failure) => {
                 sorted.lost.push(failure);
             }

@@ -14,7 +14,9 @@ use millstream_checkpoint::{
     reserve,
 };
 use millstream_operators::{Lingering, SplitEnumerator};
-use millstream_types::{Attempt, Committable, Deployment, ErrorKind, Failure, OperatorUid};
+use millstream_types::{
+    Attempt, Committable, Deployment, ErrorCode, ErrorKind, Failure, OperatorUid,
+};
 
 use crate::Restore;
 use crate::job::{Event, Over, Prepared};
@@ -97,9 +99,15 @@ async fn check_sinks(keeper: &mut Keeper, storage: &Storage) -> Result<(), Failu
     if keeper.sinks_are_checked {
         return Ok(());
     }
+    // Which sinks have written before.
+    let newest = keeper.chain(storage).observe().await?.newest;
     for (uid, committer) in &keeper.committers {
         keeper.note(format!("checks sink {uid}"));
-        committer.preflight().await?;
+        let kind = newest
+            .as_ref()
+            .and_then(|newest| newest.connectors.get(uid));
+        let has_run = kind.is_some() && kind == keeper.graph.connectors().get(uid);
+        committer.preflight(has_run).await?;
         for name in committer.reservations().await? {
             let identity = keeper.job.identity.as_deref();
             reserve(storage, &name, &keeper.job.id, identity).await?;
@@ -365,6 +373,8 @@ async fn discover(
         if let Some(identity) = beginning.identities.get(uid) {
             enumerator.verify(identity).await?;
         }
+        let dropped = beginning.fit(uid, &mut *enumerator).await?;
+        drop_splits(keeper, uid, &dropped)?;
         let (mut known, first) = beginning.known(uid);
         let found = enumerator.discover(&known, first).await?;
         known.extend(found.splits.iter().map(|split| split.split.clone()));
@@ -372,6 +382,28 @@ async fn discover(
         enumerators.insert(uid.clone(), (enumerator, known));
     }
     Ok(())
+}
+
+/// Drops positions of splits that a source does not read any more, if that is allowed.
+fn drop_splits(keeper: &Keeper, uid: &OperatorUid, dropped: &[String]) -> Result<(), Failure> {
+    if dropped.is_empty() {
+        return Ok(());
+    }
+    let splits = dropped.join(", ");
+    if keeper.allow_dropped_state {
+        tracing::warn!(source = %uid, splits, "positions are dropped, as is allowed");
+        return Ok(());
+    }
+    Err(Failure::new(
+        ErrorCode::IncompatibleState,
+        ErrorKind::InvalidJob,
+        format!(
+            "the checkpoint holds positions of {splits} of source {uid}, which the job does not \
+             read any more: what is not read of them yet would be left out. Name them again, or \
+             give their positions up with `--allow-dropped-state` (`restore.allowDroppedState` of \
+             a StreamJob)"
+        ),
+    ))
 }
 
 /// Writes where the job begins into the chain, so that every later attempt begins at the same

@@ -74,7 +74,7 @@ impl SinkConnector for TestSink {
 }
 
 impl SinkCommitter for TestSink {
-    fn preflight(&self) -> BoxFuture<'_, Result<()>> {
+    fn preflight(&self, _: bool) -> BoxFuture<'_, Result<()>> {
         let preflight = self.0.lock().unwrap().preflight.clone();
         Box::pin(async move { preflight.map_or(Ok(()), Err) })
     }

@@ -68,6 +68,49 @@ impl FilePaths {
     }
 }
 
+/// What the transactional ids of Kafka sinks begin with.
+pub(super) struct TransactionIds {
+    default_prefix: String,
+    /// Paths and names of sinks, by it.
+    used: BTreeMap<String, (String, String)>,
+}
+
+impl TransactionIds {
+    pub(super) fn new(metadata: Option<&Node>) -> Self {
+        let text = |name| metadata.and_then(|metadata| metadata.get(name)?.text());
+        let namespace = text("namespace").unwrap_or("default");
+        Self {
+            default_prefix: format!("{namespace}.{}", text("name").unwrap_or_default()),
+            used: BTreeMap::new(),
+        }
+    }
+
+    /// Reports a sink whose ids are those of another one: prefix `a` with sink `b-c`, and prefix
+    /// `a-b` with sink `c`.
+    pub(super) fn sink(&mut self, sink: &Node, path: &str, report: &mut Report<'_>) {
+        let (Some(kafka), Some(name)) = (sink.get("kafka"), sink.get("name").and_then(Node::text))
+        else {
+            return;
+        };
+        let given = kafka.get("transactionalIdPrefix").and_then(Node::text);
+        let stem = format!("{}-{name}", given.unwrap_or(&self.default_prefix));
+        let new = (path.to_owned(), name.to_owned());
+        let other = self.used.insert(stem.clone(), new);
+        // Two sinks of one name are reported as such.
+        if let Some((other, other_name)) = other
+            && other_name != name
+        {
+            let message = format!(
+                "makes the same transactional ids, `{}-…`, as {other}. Choose another prefix",
+                shown(&stem)
+            );
+            let kafka = key(path, "kafka");
+            let prefix = key(&kafka, "transactionalIdPrefix");
+            report.add(if given.is_some() { &prefix } else { &kafka }, message);
+        }
+    }
+}
+
 /// The path without parts that do not change it.
 fn normal(path: &str) -> String {
     let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));

@@ -7,7 +7,10 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{DescribeConfigsRequest, MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use millstream_operators::Result;
+use millstream_types::Failure;
+use tokio::time::Instant;
 
+use super::backoff::Backoff;
 use super::error::{ClientError, code, describe_code};
 use super::{Answer, Client};
 use crate::kafka::access::Endpoint;
@@ -72,38 +75,52 @@ impl Client {
         })
     }
 
-    /// As [`cluster`](Self::cluster), and checks that every topic exists.
+    /// As [`cluster`](Self::cluster), and checks that every topic exists. A broker that has just
+    /// started may not have heard of a topic yet, so another one is asked, until `connect_timeout`.
+    /// That a topic is missing may pass where it `has_been` there before.
     ///
     /// # Errors
     /// No broker answers before `connect_timeout`, or a topic does not exist or may not be seen.
-    pub(crate) async fn existing_topics(&self, topics: &[String]) -> Result<Cluster> {
-        let cluster = self
-            .cluster(topics)
-            .await
-            .map_err(|error| self.failure(error))?;
-        for topic in topics {
-            let answer = match cluster.topics.get(topic) {
-                Some(Ok(found)) if !found.leaders.is_empty() => continue,
-                Some(Err(code)) => *code,
-                Some(Ok(_)) | None => code::UNKNOWN_TOPIC_OR_PARTITION,
+    pub(crate) async fn existing_topics(
+        &self,
+        topics: &[String],
+        has_been: impl Fn(&str) -> bool,
+    ) -> Result<Cluster> {
+        let deadline = Instant::now() + self.access().connect_timeout;
+        let mut backoff = Backoff::default();
+        loop {
+            let cluster = self
+                .cluster(topics)
+                .await
+                .map_err(|error| self.failure(error))?;
+            let Some((topic, answer)) = first_missing(&cluster, topics) else {
+                return Ok(cluster);
             };
-            let is_missing = matches!(
-                answer,
-                code::UNKNOWN_TOPIC_OR_PARTITION
-                    | code::TOPIC_AUTHORIZATION_FAILED
-                    | code::INVALID_TOPIC_EXCEPTION
-            );
-            let servers = self.access().bootstrap();
-            return Err(if is_missing {
-                failure::topic_missing(topic, &servers, &describe_code(answer))
-            } else {
-                failure::broker(format!(
-                    "topic `{topic}` cannot be described: a broker of `{servers}` answers {}",
-                    describe_code(answer)
-                ))
-            });
+            let wait = backoff.next();
+            if Instant::now() + wait >= deadline {
+                return Err(self.no_topic(topic, answer, has_been(topic)));
+            }
+            tokio::time::sleep(wait).await;
+            self.ask_another_server();
         }
-        Ok(cluster)
+    }
+
+    fn no_topic(&self, topic: &str, answer: i16, has_been: bool) -> Failure {
+        let servers = self.access().bootstrap();
+        let answer_text = describe_code(answer);
+        let is_missing = matches!(
+            answer,
+            code::UNKNOWN_TOPIC_OR_PARTITION
+                | code::TOPIC_AUTHORIZATION_FAILED
+                | code::INVALID_TOPIC_EXCEPTION
+        );
+        match (is_missing, has_been) {
+            (true, false) => failure::topic_missing(topic, &servers, &answer_text),
+            (true, true) => failure::topic_gone(topic, &servers, &answer_text),
+            (false, _) => failure::broker(format!(
+                "topic `{topic}` cannot be described: a broker of `{servers}` answers {answer_text}"
+            )),
+        }
     }
 
     /// A setting of one broker; `None` if the user may not see settings or there is none.
@@ -134,9 +151,20 @@ impl Client {
     }
 
     /// An error as it leaves the connector.
-    pub(crate) fn failure(&self, error: ClientError) -> millstream_types::Failure {
+    pub(crate) fn failure(&self, error: ClientError) -> Failure {
         error.into_failure(&self.access().bootstrap(), self.access().connect_timeout)
     }
+}
+
+/// The first topic that is not to be seen, and the answer for it.
+fn first_missing<'a>(cluster: &Cluster, topics: &'a [String]) -> Option<(&'a String, i16)> {
+    topics
+        .iter()
+        .find_map(|topic| match cluster.topics.get(topic) {
+            Some(Ok(found)) if !found.leaders.is_empty() => None,
+            Some(Err(code)) => Some((topic, *code)),
+            Some(Ok(_)) | None => Some((topic, code::UNKNOWN_TOPIC_OR_PARTITION)),
+        })
 }
 
 fn read_topic(

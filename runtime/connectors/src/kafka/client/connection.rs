@@ -22,7 +22,9 @@ use super::error::{ClientError, code};
 use super::sasl;
 use crate::kafka::access::{Access, Endpoint};
 
-/// How long a connection attempt or one request may take.
+/// How long a connection attempt may take.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one request may take.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest response that is read, bytes. Cluster metadata is the largest that we ask for, about
 /// 60 bytes per partition.
@@ -45,20 +47,20 @@ impl Connection {
     /// Connects, shakes hands and logs in.
     ///
     /// # Errors
-    /// Any step fails, or they take longer than [`REQUEST_TIMEOUT`] together.
+    /// Any step fails, or they take longer than [`CONNECT_TIMEOUT`] together.
     pub(super) async fn open(
         endpoint: &Endpoint,
         access: &Access,
         tls: Option<&TlsConnector>,
     ) -> Result<Self, ClientError> {
         let broker = endpoint.to_string();
-        tokio::time::timeout(REQUEST_TIMEOUT, Self::open_unbounded(endpoint, access, tls))
+        tokio::time::timeout(CONNECT_TIMEOUT, Self::open_unbounded(endpoint, access, tls))
             .await
             .unwrap_or_else(|_| {
                 Err(ClientError::Timeout {
                     broker,
                     request: "the connection",
-                    after: REQUEST_TIMEOUT,
+                    after: CONNECT_TIMEOUT,
                 })
             })
     }

@@ -66,6 +66,14 @@ pub(crate) enum ClientError {
         /// Kafka's error code.
         code: i16,
     },
+    /// What the brokers say of a transaction decides nothing yet.
+    #[error("brokers {broker}: what they say of the transaction decides nothing yet: {reason}")]
+    Undecided {
+        /// Who.
+        broker: String,
+        /// What they say.
+        reason: String,
+    },
 }
 
 /// Answers that say: later, or at another broker.
@@ -127,7 +135,10 @@ impl ClientError {
     /// Whether trying again may help.
     pub(crate) const fn is_transient(&self) -> bool {
         match self {
-            Self::Transport { .. } | Self::Timeout { .. } | Self::Malformed { .. } => true,
+            Self::Transport { .. }
+            | Self::Timeout { .. }
+            | Self::Malformed { .. }
+            | Self::Undecided { .. } => true,
             Self::Authentication { .. } | Self::Unsupported { .. } => false,
             Self::Refused { code, .. } => is_transient(*code),
         }
@@ -140,9 +151,10 @@ impl ClientError {
                 failure::unreachable(servers, waited, &self.to_string())
             }
             Self::Authentication { broker, reason } => failure::authentication(&broker, &reason),
-            Self::Malformed { .. } | Self::Unsupported { .. } | Self::Refused { .. } => {
-                failure::broker(self.to_string())
-            }
+            Self::Malformed { .. }
+            | Self::Unsupported { .. }
+            | Self::Refused { .. }
+            | Self::Undecided { .. } => failure::broker(self.to_string()),
         }
     }
 }

@@ -21,7 +21,7 @@ const FIND_COORDINATOR: std::ops::RangeInclusive<i16> = 4..=6;
 const INIT_PRODUCER_ID: std::ops::RangeInclusive<i16> = 1..=4;
 const COORDINATOR_OF_TRANSACTION: i8 = 1;
 /// Most transactional ids in one request.
-const IDS_PER_REQUEST: usize = 500;
+pub(crate) const IDS_PER_REQUEST: usize = 500;
 
 /// One transaction, as everybody can name it: the id, and which incarnation of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,7 +119,8 @@ impl Client {
         described.remove(id).unwrap_or(Ok(None))
     }
 
-    /// What coordinators know about many ids. An id that nobody knows is left out.
+    /// What coordinators know about at most [`IDS_PER_REQUEST`] ids. An id that nobody knows is left
+    /// out. Who coordinates them is not remembered.
     ///
     /// # Errors
     /// There is no answer for one of them, or a refusal.
@@ -128,12 +129,10 @@ impl Client {
         ids: &[String],
     ) -> Answer<BTreeMap<String, Described>> {
         let mut known = BTreeMap::new();
-        for chunk in ids.chunks(IDS_PER_REQUEST) {
-            for (endpoint, ids) in self.find_coordinators(chunk).await? {
-                for (id, described) in self.describe_at(&endpoint, &ids).await? {
-                    if let Some(described) = described? {
-                        known.insert(id, described);
-                    }
+        for (endpoint, ids) in self.find_coordinators(ids, None).await? {
+            for (id, described) in self.describe_at(&endpoint, &ids).await? {
+                if let Some(described) = described? {
+                    known.insert(id, described);
                 }
             }
         }
@@ -190,20 +189,29 @@ impl Client {
             return Ok(endpoint);
         }
         let ids = [id.to_owned()];
-        let mut found = self.find_coordinators(&ids).await?;
-        let (endpoint, _) = found.pop_first().ok_or_else(|| ClientError::Transport {
+        let mut found = self.find_coordinators(&ids, None).await?;
+        let (endpoint, ids) = found.pop_first().ok_or_else(|| ClientError::Transport {
             broker: self.access().bootstrap(),
             reason: format!("it names no coordinator for `{id}`"),
         })?;
+        self.remember(&endpoint, &ids);
         Ok(endpoint)
     }
 
-    /// Asks who coordinates each id, and remembers it. At most [`IDS_PER_REQUEST`] ids.
-    async fn find_coordinators(&self, ids: &[String]) -> Answer<BTreeMap<Endpoint, Vec<String>>> {
+    /// Asks who coordinates each id: any server, or first the one with a number. At most
+    /// [`IDS_PER_REQUEST`] ids.
+    async fn find_coordinators(
+        &self,
+        ids: &[String],
+        server: Option<usize>,
+    ) -> Answer<BTreeMap<Endpoint, Vec<String>>> {
         let request = FindCoordinatorRequest::default()
             .with_key_type(COORDINATOR_OF_TRANSACTION)
             .with_coordinator_keys(ids.iter().cloned().map(StrBytes::from_string).collect());
-        let response = self.anywhere(&request, FIND_COORDINATOR).await?;
+        let response = match server {
+            None => self.anywhere(&request, FIND_COORDINATOR).await?,
+            Some(server) => self.from_server(server, &request, FIND_COORDINATOR).await?,
+        };
         let mut found: BTreeMap<Endpoint, Vec<String>> = BTreeMap::new();
         for coordinator in response.coordinators {
             if coordinator.error_code != code::NONE {
@@ -218,21 +226,29 @@ impl Client {
                 port: u16::try_from(coordinator.port).unwrap_or_default(),
             };
             let id = coordinator.key.to_string();
-            lock(&self.coordinators).insert(id.clone(), endpoint.clone());
             found.entry(endpoint).or_default().push(id);
         }
         Ok(found)
     }
 
-    /// Asks who coordinates each id, so that later calls need not.
+    /// Asks who coordinates each id, whatever is remembered, so that later calls need not. With
+    /// another `round`, another bootstrap server is asked first.
     ///
     /// # Errors
     /// There is no answer, or a coordinator is not available yet.
-    pub(crate) async fn remember_coordinators(&self, ids: &[String]) -> Answer<()> {
+    pub(crate) async fn refresh_coordinators(&self, ids: &[String], round: usize) -> Answer<()> {
+        self.forget_coordinators(ids);
         for chunk in ids.chunks(IDS_PER_REQUEST) {
-            self.find_coordinators(chunk).await?;
+            for (endpoint, ids) in self.find_coordinators(chunk, Some(round)).await? {
+                self.remember(&endpoint, &ids);
+            }
         }
         Ok(())
+    }
+
+    fn remember(&self, endpoint: &Endpoint, ids: &[String]) {
+        let mut coordinators = lock(&self.coordinators);
+        coordinators.extend(ids.iter().map(|id| (id.clone(), endpoint.clone())));
     }
 
     fn forget_coordinators(&self, ids: &[String]) {

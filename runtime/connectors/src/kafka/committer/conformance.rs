@@ -32,7 +32,9 @@ struct Seen {
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Committed,
-    Lost,
+    Aborted,
+    Gone,
+    Stale,
 }
 
 fn seen(code: i16, outcome: Outcome) -> Seen {
@@ -104,10 +106,13 @@ impl Bench {
             AfterEnd::Describe => {
                 let describe = self.client.describe_transaction(&transaction.id);
                 let described = self.runtime.block_on(describe).unwrap();
-                match fate(transaction, described.as_ref()) {
+                // Its timeout has passed, as far as the rule is concerned.
+                match fate(transaction, described.as_ref(), false) {
                     Fate::Committed => Outcome::Committed,
-                    Fate::Lost(_) => Outcome::Lost,
-                    Fate::Undecided => panic!("{transaction:?} is {described:?}"),
+                    Fate::Gone(gone) if gone.is_aborted => Outcome::Aborted,
+                    Fate::Gone(_) => Outcome::Gone,
+                    Fate::Stale(_) => Outcome::Stale,
+                    Fate::Open => panic!("{transaction:?} is {described:?}"),
                 }
             }
             other => panic!("{answered} is {other:?}"),
@@ -169,7 +174,7 @@ fn a_transaction_that_its_writer_aborted_is_lost(bench: &Bench) {
     writer.abort_transaction(PATIENCE).unwrap();
     assert_eq!(
         bench.commit(&transaction),
-        seen(code::INVALID_TXN_STATE, Outcome::Lost)
+        seen(code::INVALID_TXN_STATE, Outcome::Aborted)
     );
 }
 
@@ -180,7 +185,7 @@ fn a_transaction_without_records_does_not_exist(bench: &Bench) {
     drop(writer);
     assert_eq!(
         bench.commit(&transaction),
-        seen(code::INVALID_TXN_STATE, Outcome::Lost)
+        seen(code::INVALID_TXN_STATE, Outcome::Gone)
     );
 }
 
@@ -188,7 +193,7 @@ fn unknown_ids_and_other_producer_ids_are_lost(bench: &Bench) {
     let known = bench.open("known", LONG);
     let mut transaction = known.clone();
     transaction.producer_id += 1;
-    let unmapped = seen(code::INVALID_PRODUCER_ID_MAPPING, Outcome::Lost);
+    let unmapped = seen(code::INVALID_PRODUCER_ID_MAPPING, Outcome::Gone);
     assert_eq!(bench.commit(&transaction), unmapped);
     transaction.id = "never-used".into();
     assert_eq!(bench.phase("never-used"), None);
@@ -197,16 +202,15 @@ fn unknown_ids_and_other_producer_ids_are_lost(bench: &Bench) {
 }
 
 fn other_epochs_are_fenced_and_harm_nothing(bench: &Bench) {
+    drop(bench.writer("epochs", LONG));
     let transaction = bench.open("epochs", LONG);
-    let fenced = seen(code::PRODUCER_FENCED, Outcome::Lost);
-    for epoch in [transaction.epoch - 1, transaction.epoch + 1] {
+    // Asked for an epoch that it has not heard of, a broker is behind: it says nothing.
+    for (other, outcome) in [(-1, Outcome::Gone), (1, Outcome::Stale)] {
         let other = Transaction {
-            epoch,
+            epoch: transaction.epoch + other,
             ..transaction.clone()
         };
-        if epoch >= 0 {
-            assert_eq!(bench.commit(&other), fenced);
-        }
+        assert_eq!(bench.commit(&other), seen(code::PRODUCER_FENCED, outcome));
     }
     assert_eq!(
         bench.commit(&transaction),
@@ -217,7 +221,7 @@ fn other_epochs_are_fenced_and_harm_nothing(bench: &Bench) {
 fn a_transaction_whose_id_was_initialised_again_is_lost(bench: &Bench) {
     let transaction = bench.open("fenced", LONG);
     bench.fence("fenced");
-    let fenced = seen(code::PRODUCER_FENCED, Outcome::Lost);
+    let fenced = seen(code::PRODUCER_FENCED, Outcome::Gone);
     assert_eq!(bench.commit(&transaction), fenced);
     assert!(!bench.is_visible("fenced"));
 }
@@ -231,7 +235,7 @@ fn a_committed_transaction_whose_id_was_initialised_again_cannot_be_told(bench: 
         seen(code::NONE, Outcome::Committed)
     );
     bench.fence("reused");
-    let fenced = seen(code::PRODUCER_FENCED, Outcome::Lost);
+    let fenced = seen(code::PRODUCER_FENCED, Outcome::Gone);
     assert_eq!(bench.commit(&transaction), fenced);
     wait_until("the records are visible", PATIENCE, || {
         bench.is_visible("reused")
@@ -242,7 +246,7 @@ fn a_delayed_commit_of_an_older_incarnation_leaves_the_newer_one_alone(bench: &B
     let older = bench.open("delayed", LONG);
     assert_eq!(bench.commit(&older), seen(code::NONE, Outcome::Committed));
     let newer = bench.open("delayed", LONG);
-    let fenced = seen(code::PRODUCER_FENCED, Outcome::Lost);
+    let fenced = seen(code::PRODUCER_FENCED, Outcome::Gone);
     assert_eq!(bench.commit(&older), fenced);
     assert_eq!(bench.phase("delayed"), Some(Phase::Ongoing));
     assert_eq!(bench.commit(&newer), seen(code::NONE, Outcome::Committed));
@@ -255,7 +259,7 @@ fn a_transaction_that_timed_out_is_lost(bench: &Bench) {
     });
     assert_eq!(
         bench.commit(&transaction),
-        seen(code::PRODUCER_FENCED, Outcome::Lost)
+        seen(code::PRODUCER_FENCED, Outcome::Aborted)
     );
     assert!(!bench.is_visible("late"));
 }

@@ -106,7 +106,7 @@ impl Destination {
                     producer.events().unreachable(&self.servers, self.patience)
                 }
                 ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopic => {
-                    failure::topic_missing(&self.topic, &self.servers, &error.text)
+                    failure::topic_gone(&self.topic, &self.servers, &error.text)
                 }
                 _ => failure::delivery(&self.topic, &error.to_string()),
             },
@@ -125,7 +125,7 @@ impl Destination {
                 ),
             ),
             ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopic => {
-                failure::topic_missing(&self.topic, &self.servers, text)
+                failure::topic_gone(&self.topic, &self.servers, text)
             }
             _ => failure::delivery(&self.topic, text),
         }

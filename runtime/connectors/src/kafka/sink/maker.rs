@@ -52,6 +52,8 @@ pub(super) struct Identity {
     pub(super) name: SlotName,
     pub(super) producer_id: i64,
     pub(super) epoch: i16,
+    /// Id of the broker's cluster.
+    pub(super) cluster: String,
 }
 
 enum Request {
@@ -195,8 +197,8 @@ impl Workshop {
                 }
                 Request::Make(name) => self.make(name).map(|made| Answer::Made(Box::new(made))),
                 // Of no use if it fails: the partitions known before stay.
-                Request::FindPartitions => match self.partitions() {
-                    Ok(found) => Ok(Answer::Partitions(found)),
+                Request::FindPartitions => match self.topic() {
+                    Ok((_, found)) => Ok(Answer::Partitions(found)),
                     Err(_) => continue,
                 },
             };
@@ -207,9 +209,15 @@ impl Workshop {
     }
 
     fn make(&self, name: Option<SlotName>) -> Result<Made> {
-        let partitions = self.partitions()?;
+        let (cluster, partitions) = self.topic()?;
         let id = name.as_ref().map(|name| name.id.as_str());
-        let options = producer_options(self.client.access(), &self.options, id)?;
+        // librdkafka begins with any server of its list, and a frozen one keeps it for long.
+        let servers = self.wait_for(async { Ok(self.client.answering_servers().await) })?;
+        let access = Access {
+            servers,
+            ..self.client.access().clone()
+        };
+        let options = producer_options(&access, &self.options, id)?;
         let events = Events::new(self.owner.clone());
         let producer = Producer::new(&options, &self.options.topic, events)
             .map_err(|reason| self.refused_options(&reason))?;
@@ -217,7 +225,7 @@ impl Workshop {
             None => None,
             Some(name) => {
                 self.initialise(&producer)?;
-                Some(self.identify(name)?)
+                Some(self.identify(name, cluster)?)
             }
         };
         Ok(Made {
@@ -227,11 +235,12 @@ impl Workshop {
         })
     }
 
-    fn partitions(&self) -> Result<Vec<i32>> {
+    /// Id of the cluster, and the partitions of the topic to write to.
+    fn topic(&self) -> Result<(String, Vec<i32>)> {
         let topic = self.options.topic.clone();
         let cluster = self.wait_for(async {
             self.client
-                .existing_topics(std::slice::from_ref(&topic))
+                .existing_topics(std::slice::from_ref(&topic), |_| true)
                 .await
         })?;
         let leaders = cluster
@@ -245,10 +254,12 @@ impl Workshop {
             .filter(|(_, leader)| **leader >= 0)
             .map(|(partition, _)| *partition)
             .collect();
-        if led.is_empty() {
-            return Ok(all.map(|(partition, _)| *partition).collect());
-        }
-        Ok(led)
+        let partitions = if led.is_empty() {
+            all.map(|(partition, _)| *partition).collect()
+        } else {
+            led
+        };
+        Ok((cluster.id.clone(), partitions))
     }
 
     fn initialise(&self, producer: &Producer) -> Result<()> {
@@ -303,7 +314,7 @@ impl Workshop {
 
     /// Producer id and epoch of an id that was just initialised. librdkafka knows them and does
     /// not tell.
-    fn identify(&self, name: SlotName) -> Result<Identity> {
+    fn identify(&self, name: SlotName, cluster: String) -> Result<Identity> {
         let deadline = Instant::now() + self.client.access().connect_timeout;
         self.wait_for(async {
             let mut backoff = Backoff::default();
@@ -316,6 +327,7 @@ impl Workshop {
                             name,
                             producer_id: described.producer_id,
                             epoch: described.epoch,
+                            cluster,
                         });
                     }
                     Ok(other) => return Err(self.not_ours(&name.id, &format!("{other:?}"))),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use millstream_operators::Result;
 use millstream_spec::connector::{KafkaPartitioner, KafkaSink};
 
-use crate::kafka::access::Access;
+use crate::kafka::access::{Access, SOCKET_TIMEOUT};
 
 /// How long a record may wait for its delivery, unless the transaction ends before.
 const DELIVERY_TIMEOUT: Duration = Duration::from_mins(2);
@@ -65,6 +65,14 @@ pub(super) fn producer_options<'a>(
         config.extend([
             ("transactional.id", text(id)),
             ("transaction.timeout.ms", timeout),
+            // librdkafka refuses one that is longer than the transaction's.
+            (
+                "socket.timeout.ms",
+                SOCKET_TIMEOUT
+                    .min(options.transaction_timeout.0)
+                    .as_millis()
+                    .to_string(),
+            ),
         ]);
     }
     Ok(config)

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use millstream_operators::{Discovery, Result, SplitEnumerator};
+use millstream_operators::{Discovery, Fitted, Result, SplitEnumerator};
 use millstream_spec::connector::{KafkaSource, OffsetFallback, StartingOffsets};
-use millstream_types::{ErrorCode, ErrorKind, Failure, Opaque};
+use millstream_types::{ErrorCode, ErrorKind, Failure, Opaque, SplitState};
 use serde::{Deserialize, Serialize};
 
 use super::position::{Position, Split};
@@ -43,7 +43,12 @@ impl KafkaEnumerator {
     }
 
     async fn find(&mut self, known: &BTreeSet<String>, first: bool) -> Result<Discovery> {
-        let cluster = self.client.existing_topics(&self.options.topics).await?;
+        let topics = &self.options.topics;
+        let has_been = |topic: &str| {
+            let identity = self.identity.as_ref();
+            !first && identity.is_none_or(|identity| identity.topics.contains_key(topic))
+        };
+        let cluster = self.client.existing_topics(topics, has_been).await?;
         let identity = identity_of(&cluster);
         if let Some(before) = &self.identity {
             self.check_same(before, &identity)?;
@@ -191,11 +196,47 @@ impl KafkaEnumerator {
             .map_err(|error| self.client.failure(error))
     }
 
+    /// What is read on of a checkpoint. Whether a partition has a stop follows `bounded` as it is
+    /// now: the stop is forgotten, or is where the partition ends now.
+    async fn fitted(&self, states: Vec<SplitState>) -> Result<Fitted> {
+        let mut fitted = Fitted::default();
+        let mut endless = BTreeMap::new();
+        for state in states {
+            let mut split = Split::read(&state)?;
+            if !self.options.topics.contains(&split.partition.topic) {
+                fitted.dropped.push(state.split);
+                continue;
+            }
+            match (self.options.bounded, split.position.stop) {
+                (true, Some(_)) | (false, None) => fitted.splits.push(state),
+                (false, Some(_)) => {
+                    split.position.stop = None;
+                    fitted.splits.push(split.state());
+                }
+                (true, None) => {
+                    endless.insert(split.partition.clone(), split);
+                }
+            }
+        }
+        if !endless.is_empty() {
+            let partitions = endless.keys().cloned().collect();
+            for (partition, end) in self.known_offsets(&partitions, OffsetAt::End).await? {
+                if let Some(mut split) = endless.remove(&partition) {
+                    split.position.stop = Some(end);
+                    fitted.splits.push(split.state());
+                }
+            }
+        }
+        Ok(fitted)
+    }
+
     async fn check_identity(&mut self, identity: &Opaque) -> Result<()> {
         let saved: ClusterIdentity = serde_json::from_str(&identity.0).map_err(|error| {
             failure::unreadable_state("the identity", &identity.0, &error.to_string())
         })?;
-        let cluster = self.client.existing_topics(&self.options.topics).await?;
+        let topics = &self.options.topics;
+        let has_been = |topic: &str| saved.topics.contains_key(topic);
+        let cluster = self.client.existing_topics(topics, has_been).await?;
         let found = identity_of(&cluster);
         self.check_same(&saved, &found)?;
         self.identity = Some(found);
@@ -240,6 +281,10 @@ impl SplitEnumerator for KafkaEnumerator {
 
     fn verify<'a>(&'a mut self, identity: &'a Opaque) -> BoxFuture<'a, Result<()>> {
         self.check_identity(identity).boxed()
+    }
+
+    fn fit(&mut self, splits: Vec<SplitState>) -> BoxFuture<'_, Result<Fitted>> {
+        self.fitted(splits).boxed()
     }
 
     fn interval(&self) -> Option<Duration> {

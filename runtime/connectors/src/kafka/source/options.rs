@@ -34,6 +34,8 @@ pub(super) fn consumer_options<'a>(
         ("fetch.queue.backoff.ms", text("20")),
         ("fetch.error.backoff.ms", text("100")),
         ("topic.metadata.refresh.interval.ms", text("300000")),
+        // As the Java client does: what was damaged on its way is fetched again.
+        ("check.crcs", text("true")),
     ]);
     config.extend(
         options

@@ -231,7 +231,7 @@ impl KafkaReader {
             ErrorCode::UnknownTopicOrPartition
             | ErrorCode::UnknownTopic
             | ErrorCode::UnknownPartition
-            | ErrorCode::TopicAuthorizationFailed => Err(failure::topic_missing(
+            | ErrorCode::TopicAuthorizationFailed => Err(failure::topic_gone(
                 &split.partition.topic,
                 &self.access.bootstrap(),
                 &error.to_string(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_checkpoint::{ChainState, MANIFEST_VERSION, Manifest};
-use millstream_operators::Discovery;
+use millstream_operators::{Discovery, SplitEnumerator};
 use millstream_plan::Incompatibility;
 use millstream_types::{
     Attempt, CheckpointId, CheckpointKind, Failure, OperatorUid, SplitState, SubtaskIndex,
@@ -129,6 +129,27 @@ impl Beginning {
             .flat_map(|snapshot| &snapshot.splits);
         let names = splits.map(|split| split.split.clone()).collect();
         (names, subtasks.is_none())
+    }
+
+    /// Fits a source's splits to how it is configured now. Returns the names of those that it does
+    /// not read any more.
+    pub(super) async fn fit(
+        &mut self,
+        uid: &OperatorUid,
+        enumerator: &mut dyn SplitEnumerator,
+    ) -> Result<Vec<String>, Failure> {
+        let mut dropped = Vec::new();
+        let subtasks = self.manifest.operators.get_mut(uid);
+        for snapshot in subtasks.into_iter().flat_map(BTreeMap::values_mut) {
+            let splits = std::mem::take(&mut snapshot.splits);
+            let fitted = enumerator.fit(splits).await?;
+            snapshot.splits = fitted.splits;
+            dropped.extend(fitted.dropped);
+            if snapshot.splits.iter().any(|split| !split.finished) {
+                self.manifest.ended = false;
+            }
+        }
+        Ok(dropped)
     }
 
     /// Takes note of what a source has found. What it finds the first time pins where it begins,
