@@ -11,4 +11,6 @@ cd "$ROOT"
 # Not optimised: that takes minutes more to build and saves the demo no second.
 cargo build --locked -p millstream --no-default-features
 say "built in ${SECONDS} s"
+[ ! -d .run/orders-local ] ||
+  say "going on from the last checkpoint in .run/orders-local; make clean-run starts over"
 exec "$CARGO_TARGET_DIR/debug/millstream" run "$@" examples/orders-local/streamjob.yaml

@@ -8,13 +8,23 @@
 # any failure, and where nothing was run.
 source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
+# together COMMAND...: all at once; fails if one does.
+together() {
+  local command pids=() pid failed=0
+  for command in "$@"; do
+    $command &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
+  return $failed
+}
+
 use_target
 
 cd "$ROOT"
 tools/packages.sh
-tools/kafka.sh
-tools/minio.sh
-tools/moto.sh
+# What only waits for a registry or takes one core goes beside what takes both.
+together tools/minio.sh tools/kafka.sh tools/moto.sh "cargo fetch --locked --quiet"
 tools/kubernetes.sh chart
 say "everything is installed after ${SECONDS} s"
 

@@ -41,7 +41,23 @@ pub(super) fn text(
     if !balanced {
         parts.push("  NOT every record is accounted for: please report this\n".to_owned());
     }
+    if let (true, Some(path)) = (nothing_ran(snapshot, outcome), &job.restored_from) {
+        parts.push(over_before(path));
+    }
     (parts.concat(), balanced)
+}
+
+/// Whether an earlier run had completed the job: it was restored, and no task ran.
+fn nothing_ran(snapshot: &Snapshot, outcome: &Outcome) -> bool {
+    *outcome == Outcome::Completed && snapshot.counts.triggered == 0
+}
+
+fn over_before(restored_from: &str) -> String {
+    format!(
+        "nothing ran: an earlier run read every source to its end (checkpoint {restored_from}).\n\
+         To run it again from the beginning, remove its checkpoints and its output, or start it \
+         with --restore fresh, which writes every record a second time.\n"
+    )
 }
 
 /// Totals per operator of the newest manifest.

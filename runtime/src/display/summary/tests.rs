@@ -103,3 +103,23 @@ fn without_a_checkpoint_there_is_nothing_to_audit() {
     assert!(text.contains("interrupted"), "{text}");
     assert!(text.contains("nothing is committed"), "{text}");
 }
+
+#[test]
+fn a_run_of_a_completed_job_says_that_nothing_ran_and_how_to_start_over() {
+    let mut over = snapshot(Some(7), 900, Vec::new());
+    over.job.restored_from = Some("file:///c/chain/7.json".to_owned());
+    let (text, balanced) = summary(&over, &Outcome::Completed);
+    assert!(balanced);
+    assert!(
+        text.contains("nothing ran: an earlier run read every source to its end (checkpoint file:///c/chain/7.json)"),
+        "{text}"
+    );
+    assert!(text.contains("--restore fresh"), "{text}");
+
+    let mut resumed = over.clone();
+    resumed.counts.triggered = 1;
+    let (text, _) = summary(&resumed, &Outcome::Completed);
+    assert!(!text.contains("nothing ran"), "{text}");
+    let (text, _) = summary(&over, &Outcome::Interrupted);
+    assert!(!text.contains("nothing ran"), "{text}");
+}
