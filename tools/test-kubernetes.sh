@@ -25,7 +25,6 @@ if ! kubectl get --raw /readyz --request-timeout=5s >/dev/null 2>&1; then
   tools/cluster.sh up 1
 fi
 arguments=(--features millstream-tests/kubernetes --test kubernetes)
-[ $# -eq 0 ] || arguments+=("$1")
 # Figures and counts of kills are printed at the end.
-arguments+=(-- --show-output)
+arguments+=(-- --show-output "$@")
 tools/test.sh "${arguments[@]}"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the suites need, runs them all, and adds up the results.
 #
-#   tools/test.sh [arguments of `cargo test`]
+#   tools/test.sh [which of Cargo's targets] [-- arguments of every test program]
 #
-# With arguments it runs only that: `--test crash`, `--lib`; without, everything but the tests that
-# take minutes each, whose names begin with `extended_`. The last line is "N passed, N failed". Fails on
-# any failure, and where nothing was run.
+# With arguments it runs only that: `--test crash -- point_05`, `--lib`; without, everything but the
+# tests that take minutes each, whose names begin with `extended_`. The last line is "N passed, N
+# failed". Fails on any failure, and where nothing was run.
 source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
 # together COMMAND...: all at once; fails if one does.
@@ -20,6 +20,13 @@ together() {
 }
 
 use_target
+[ $# -gt 0 ] || set -- -- --skip extended_
+cargo=()
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+  cargo+=("$1")
+  shift
+done
+program=("${@:2}")
 
 cd "$ROOT"
 tools/packages.sh
@@ -28,25 +35,10 @@ together tools/minio.sh tools/kafka.sh tools/moto.sh "cargo fetch --locked --qui
 tools/kubernetes.sh chart
 say "everything is installed after ${SECONDS} s"
 
-cargo test --locked "${TESTED[@]}" --no-run "$@"
+built=$CARGO_TARGET_DIR/test-programs.json
+cargo test --locked "${TESTED[@]}" --no-run --message-format json-render-diagnostics \
+  "${cargo[@]}" >"$built"
 tools/binary.sh >/dev/null
 say "everything is built after ${SECONDS} s"
 
-[ $# -gt 0 ] || set -- -- --skip extended_
-log=$CARGO_TARGET_DIR/test.log
-status=0
-cargo test --locked "${TESTED[@]}" --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
-
-read -r passed failed < <(awk '
-  /^test result: / { passed += $4; failed += $6 }
-  END { print passed + 0, failed + 0 }' "$log")
-say "done after ${SECONDS} s; everything printed is in $log"
-if [ "$passed" -eq 0 ] && [ "$failed" -eq 0 ]; then
-  say "no test was run"
-  status=1
-elif [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then
-  say "a test binary did not finish (see above)"
-  failed=1
-fi
-printf '%d passed, %d failed\n' "$passed" "$failed"
-exit "$status"
+exec tools/run-tests.py "$CARGO_TARGET_DIR/test.log" "${program[@]}" <"$built"

@@ -1,8 +1,6 @@
 //! A Kafka broker (KRaft, one node) in a scratch directory; [`brokers`] makes three of one cluster.
 //!
-//! ```no_run
-//! use millstream_tests::{Broker, BrokerOptions};
-//!
+//! ```text
 //! let broker = Broker::start(BrokerOptions::default());
 //! broker.create_topic("orders", 4);
 //! println!("{}", broker.bootstrap());
