@@ -61,6 +61,7 @@ class Results:
 
 def run(lane, arguments, results):
     for name, program, directory in lane:
+        print(f"run-tests: {name} begins", file=sys.stderr, flush=True)
         begin = time.monotonic()
         environment = {**os.environ, "CARGO_MANIFEST_DIR": directory}
         done = subprocess.run(
