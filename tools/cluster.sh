@@ -5,7 +5,9 @@
 #   tools/cluster.sh up [nodes]     start (1 or 2 nodes); prints the path of the admin kubeconfig
 #   tools/cluster.sh down           stop and remove everything that `up` made
 #   tools/cluster.sh load FILE      import an image (docker-archive) into every node
-#   tools/cluster.sh stop-node N    kill a node's kubelet and its containers, as a power cut would
+#   tools/cluster.sh stop-node N    as a power cut: nobody hears of a node and its pods any more
+#   tools/cluster.sh cut-node N     as a cut network: the node and its pods live and reach nobody else
+#   tools/cluster.sh start-node N   what was stopped or cut is there again
 #
 # Everything lies in ${MILLSTREAM_CLUSTER:-/var/lib/millstream-cluster}. Nothing a pod sends leaves
 # the machine.
@@ -40,6 +42,8 @@ wait_for() {
 }
 
 kubectl() { command kubectl --kubeconfig "$KUBECONFIG_FILE" "$@"; }
+# What a node's kubelet sends is known by its group: all nodes share this machine's addresses.
+group_of() { echo $((4200 + $1)); }
 node_ip() { if [ "$1" -eq 1 ]; then echo $GATEWAY; else echo $NODE2; fi; }
 
 network() {
@@ -203,7 +207,13 @@ nodeStatusUpdateFrequency: 4s
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}
 YAML
   mkdir -p "$root/kubelet"
-  start "kubelet-$node" "$BIN/kubernetes" kubelet --config "$root/kubelet.yaml" --root-dir "$root/kubelet" \
+  kubelet_of "$node"
+}
+
+kubelet_of() {
+  local node=$1 root=$HOME_DIR/node-$1
+  start "kubelet-$node" setpriv --regid "$(group_of "$node")" --clear-groups \
+    "$BIN/kubernetes" kubelet --config "$root/kubelet.yaml" --root-dir "$root/kubelet" \
     --kubeconfig "$KUBECONFIG_FILE" --node-ip "$(node_ip "$node")" --hostname-override "node-$node"
 }
 
@@ -271,14 +281,65 @@ stop_pid() {
   rm -f "$file"
 }
 
+# cut_rules N: what keeps a node and its pods from everybody else. Packets vanish, as on a cable
+# that is cut; the node's kubelet still reaches its own pods.
+cut_rules() {
+  local pods=10.244.$1.0/24 group
+  group=$(group_of "$1")
+  cat <<RULES
+FORWARD -s $pods ! -d $pods -j DROP
+FORWARD -d $pods ! -s $pods -j DROP
+INPUT -s $pods -p tcp ! --sport 8081:8082 -j DROP
+INPUT -s $pods -p udp -j DROP
+OUTPUT -d $pods -m owner ! --gid-owner $group -j DROP
+OUTPUT -p tcp --dport 6443 -m owner --gid-owner $group -j DROP
+RULES
+}
+
+cut() {
+  local rule
+  while read -r rule; do
+    # shellcheck disable=SC2086  # a rule is many words
+    iptables -C $rule 2>/dev/null || iptables -I $rule
+  done < <(cut_rules "$1")
+}
+
+join() {
+  local rule
+  while read -r rule; do
+    # shellcheck disable=SC2086  # a rule is many words
+    while iptables -D $rule 2>/dev/null; do :; done
+  done < <(cut_rules "$1")
+}
+
+# Nothing is said at the end: no connection is closed, nobody is told.
 stop_node() {
-  local node=$1 root=$HOME_DIR/node-$1 task
-  stop_pid "kubelet-$node" -KILL
+  cut "$1"
+  stop_pid "kubelet-$1" -KILL
+  kill_tasks "$1"
+}
+
+start_node() {
+  join "$1"
+  [ -f "$HOME_DIR/pids/kubelet-$1" ] || kubelet_of "$1"
+}
+
+kill_tasks() {
+  local root=$HOME_DIR/node-$1 task
   [ -S "$root/containerd.sock" ] || return 0
   local ctr=(ctr -a "$root/containerd.sock" -n k8s.io)
   for task in $("${ctr[@]}" tasks ls -q 2>/dev/null); do
     "${ctr[@]}" tasks kill -s 9 "$task" >/dev/null 2>&1 || true
   done
+}
+
+remove_node() {
+  local node=$1 root=$HOME_DIR/node-$1 task
+  join "$node"
+  stop_pid "kubelet-$node" -KILL
+  kill_tasks "$node"
+  [ -S "$root/containerd.sock" ] || return 0
+  local ctr=(ctr -a "$root/containerd.sock" -n k8s.io)
   for task in $("${ctr[@]}" tasks ls -q 2>/dev/null); do
     "${ctr[@]}" tasks rm -f "$task" >/dev/null 2>&1 || true
   done
@@ -307,7 +368,7 @@ remove_network() {
 
 down() {
   local node mount pid
-  for node in 1 2; do stop_node $node; done
+  for node in 1 2; do remove_node $node; done
   for pid in coredns kube-proxy kube-scheduler kube-controller-manager kube-apiserver; do stop_pid $pid; done
   for node in 1 2; do stop_pid "containerd-$node"; done
   # Shims outlive containerd; ours carry our directory in their arguments.
@@ -334,5 +395,8 @@ case ${1:-} in
   load) load "${2:?usage: tools/cluster.sh load FILE}" ;;
   image) image "${2:?context}" "${3:?name}" "${4:?file}" ;;
   stop-node) stop_node "${2:?usage: tools/cluster.sh stop-node N}" ;;
-  *) die "usage: tools/cluster.sh up [nodes] | down | load FILE | image CONTEXT NAME FILE | stop-node N" ;;
+  cut-node) cut "${2:?usage: tools/cluster.sh cut-node N}" ;;
+  start-node) start_node "${2:?usage: tools/cluster.sh start-node N}" ;;
+  *) die "usage: tools/cluster.sh up [nodes] | down | load FILE | image CONTEXT NAME FILE |" \
+    "stop-node N | cut-node N | start-node N" ;;
 esac

@@ -22,7 +22,8 @@ export MILLSTREAM_OPERATOR_BIN
 cargo build --locked -p millstream-cli
 if ! kubectl get --raw /readyz --request-timeout=5s >/dev/null 2>&1; then
   trap 'tools/cluster.sh down' EXIT
-  tools/cluster.sh up 1
+  # Tests stop one of two nodes.
+  tools/cluster.sh up 2
 fi
 arguments=(--features millstream-tests/kubernetes --test kubernetes)
 # Figures and counts of kills are printed at the end.

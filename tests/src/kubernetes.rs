@@ -4,12 +4,13 @@
 //! the broker and the object store that its pods reach; [`operator`] runs the operator as a
 //! process, whose way to the API may lead through a [`crate::proxy`]; [`manifest`] is the job,
 //! [`stage`] is where one test plays: a namespace, an operator, topics; [`flow`] moves records
-//! through a job and audits them; [`processes`] are what runs in pods.
+//! through a job and audits them; [`processes`] are what runs in pods, [`nodes`] what they run on.
 
 pub mod api;
 pub mod flow;
 pub mod kubectl;
 pub mod manifest;
+pub mod nodes;
 pub mod operator;
 pub mod processes;
 pub mod stage;
@@ -66,7 +67,7 @@ impl Kubernetes {
             .output()
             .is_ok_and(|output| output.status.success());
         if !is_up {
-            tools::install("cluster.sh", &["up", "1"]);
+            tools::install("cluster.sh", &["up", "2"]);
         }
         let (proxy, address) = proxy(&kubeconfig, &[]);
         let cluster = Self {

@@ -12,6 +12,11 @@ pub fn signal(pod: &Value, signal: Signal) -> usize {
         .count()
 }
 
+/// Whether a process of a pod lives, besides its pause container.
+pub fn live(uid: &str) -> bool {
+    !processes(uid).is_empty()
+}
+
 /// Control groups of a pod carry its uid in their names.
 fn processes(uid: &str) -> Vec<Pid> {
     let mark = format!("pod{uid}");

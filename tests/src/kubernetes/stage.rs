@@ -229,6 +229,19 @@ impl Stage {
         pods
     }
 
+    /// All pods of a job's coordinator and workers, also those that are being deleted.
+    pub fn all_pods(&self, job: &str) -> Vec<Value> {
+        let selector =
+            format!("millstream.dev/job%3D{job},millstream.dev/role%20in%20(coordinator,worker)");
+        let path = self.path("api/v1", &format!("pods?labelSelector={selector}"));
+        self.api().list(&path)
+    }
+
+    /// Whether processes of a pod with one of these uids live on this machine.
+    pub fn processes_live(&self, uids: &[String]) -> bool {
+        uids.iter().any(|uid| processes::live(uid))
+    }
+
     /// Uids of all pods of a job that run for good, sorted.
     pub fn pod_uids(&self, job: &str) -> Vec<String> {
         let roles = ["coordinator", "worker"];

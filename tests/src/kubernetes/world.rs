@@ -82,6 +82,17 @@ pub fn load_image(part: &str, name: &str) -> Vec<PathBuf> {
     sockets
 }
 
+/// Gives the runtime's image another name on every node: a push of an image.
+#[track_caller]
+pub fn push_image(name: &str) {
+    for node in ["node-1", "node-2"] {
+        let socket = home().join(node).join("containerd.sock");
+        if std::fs::exists(&socket).unwrap_or(false) {
+            ctr(&socket, &["tag", "--force", IMAGE, name]);
+        }
+    }
+}
+
 #[track_caller]
 fn ctr(socket: &Path, arguments: &[&str]) {
     let output = Command::new("ctr")

@@ -16,7 +16,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_mins(2);
 
 /// Runs Helm in the stage's namespace.
 #[track_caller]
-fn helm(stage: &Stage, arguments: &[&str]) -> String {
+pub(crate) fn helm(stage: &Stage, arguments: &[&str]) -> String {
     let output = Command::new(tools::cache().join("bin/helm"))
         .args([
             "--kubeconfig",

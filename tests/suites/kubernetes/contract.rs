@@ -138,7 +138,10 @@ impl Fate {
     /// `# refused: spec.image: must name an image…`
     fn of(name: &str, manifest: &str) -> Self {
         let line = manifest.lines().nth(1).unwrap_or_default();
-        let (refused, words) = match (line.strip_prefix("# refused: "), line.strip_prefix("# invalid: ")) {
+        let (refused, words) = match (
+            line.strip_prefix("# refused: "),
+            line.strip_prefix("# invalid: "),
+        ) {
             (Some(words), _) => (true, words),
             (_, Some(words)) => (false, words),
             _ => panic!("{name}: the second line says nothing of its fate"),
@@ -210,7 +213,9 @@ fn apply_hostile(stage: &Stage) -> (Vec<String>, usize) {
         if found.is_none() {
             let (place, sentence) = (&fate.place, &fate.sentence);
             let valid = condition(&stage.job(&job), "Valid").cloned();
-            faults.push(format!("{job}: expected {place}: {sentence}, but: {valid:?}"));
+            faults.push(format!(
+                "{job}: expected {place}: {sentence}, but: {valid:?}"
+            ));
         }
     }
     (faults, at_once)
@@ -227,7 +232,10 @@ fn a03_hostile_manifests_are_refused_with_their_place_and_disturb_no_job() {
     let restarts = stage.job("orders")["status"]["attempt"].clone();
 
     let (faults, at_once) = apply_hostile(&stage);
-    println!("a03: {at_once} of {} are refused by the API server", hostile().len());
+    println!(
+        "a03: {at_once} of {} are refused by the API server",
+        hostile().len()
+    );
     assert!(
         faults.is_empty(),
         "{} faults:\n{}",
@@ -248,7 +256,9 @@ fn a03_the_longest_manifest_that_the_schema_allows_costs_the_rules_not_too_much(
     let name = |kind: &str, number: usize| format!("{kind}{number}-{}", "x".repeat(50));
     let sources: Vec<Value> = (0..100)
         .map(|source| {
-            let topics: Vec<String> = (0..100).map(|topic| format!("t-{source}-{topic}")).collect();
+            let topics: Vec<String> = (0..100)
+                .map(|topic| format!("t-{source}-{topic}"))
+                .collect();
             json!({"name": name("s", source), "format": {"raw": {}},
                 "kafka": {"bootstrapServers": "kafka:9092", "topics": topics}})
         })

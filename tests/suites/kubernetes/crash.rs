@@ -174,12 +174,22 @@ fn objects(stage: &Stage) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (group, kind) in kinds {
         for object in stage.api().list(&stage.path(group, kind)) {
-            let name = text(&object["metadata"]["name"]);
+            let name = numberless(&text(&object["metadata"]["name"]));
             let replicas = &object["spec"]["replicas"];
             found.insert(format!("{kind}/{name} {replicas}"));
         }
     }
     found
+}
+
+/// A name without the number of the job's deployment at its end, which is another one in every run.
+fn numberless(name: &str) -> String {
+    match name.rsplit_once('-') {
+        Some((rest, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("{rest}-N")
+        }
+        _ => name.to_owned(),
+    }
 }
 
 fn job(stage: &Stage) -> Option<Value> {

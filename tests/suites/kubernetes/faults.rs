@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use millstream_tests::kubernetes::HOST;
 use millstream_tests::kubernetes::flow::Flow;
-use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds};
+use millstream_tests::kubernetes::nodes::Unreachable;
+use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, message, reason, text};
 use millstream_tests::proxy::{Action, Proxy};
 use millstream_tests::wait::{pause, wait_until};
 use serde_json::{Value, json};
@@ -89,15 +90,20 @@ fn a15_a_job_whose_pods_are_all_deleted_comes_back() {
         flow.wait_for_more("after all pods were deleted");
     }
     // Also what makes pods: the operator builds it again.
+    let number = &stage.job("orders")["status"]["deployment"];
+    let names = [
+        format!("orders-workers-{number}"),
+        format!("orders-coordinator-{number}"),
+    ];
     let path = stage.path("apis/apps/v1", "deployments/");
-    for deployment in ["orders-workers", "orders-coordinator"] {
+    for deployment in &names {
         assert!(
             stage.api().delete(&format!("{path}{deployment}")),
             "{deployment} is there"
         );
     }
     wait_until("the deployments are back", DEADLINE, || {
-        ["orders-workers", "orders-coordinator"].iter().all(|name| {
+        names.iter().all(|name| {
             let found = stage.api().get(&format!("{path}{name}"));
             found.is_some_and(|found| found["metadata"]["deletionTimestamp"].is_null())
         })
@@ -135,6 +141,38 @@ fn a17_without_an_operator_for_five_minutes_a_job_survives_kills_by_itself() {
     stage.wait_for_job("orders", "the operator sees it ready", DEADLINE, |job| {
         holds(job, "Ready", "True") && attempt(job) > 10
     });
+    stage.finish(flow, "orders");
+}
+
+#[test]
+fn a_coordinator_that_only_its_kubelet_reaches_stalls_with_the_likely_reason_and_runs_on() {
+    let _shared = shared();
+    let stage = Stage::new("mesh");
+    let flow = Flow::start(&stage);
+    let patience = json!({"progressDeadline": "20s"});
+    stage.apply(&stage.orders().set("/spec/upgrade", patience));
+    stage.wait_ready("orders");
+    let (deployment, pods) = (
+        stage.job("orders")["status"]["deployment"].clone(),
+        stage.pod_uids("orders"),
+    );
+    let ip = text(&stage.pods("orders", "coordinator")[0]["status"]["podIP"]);
+    let unreachable = Unreachable::address(&ip);
+    let job = stage.wait_for_job("orders", "it says that nobody asks it", DEADLINE, |job| {
+        holds(job, "Stalled", "True")
+    });
+    assert_eq!(reason(&job, "Stalled"), "CoordinatorUnreachable", "{job:#}");
+    assert!(
+        message(&job, "Stalled").contains("network policy"),
+        "{job:#}"
+    );
+    assert!(holds(&job, "Ready", "Unknown"), "{job:#}");
+    flow.wait_for_more("though nobody asks it");
+    drop(unreachable);
+    let job = stage.wait_ready("orders");
+    assert!(!holds(&job, "Stalled", "True"), "{job:#}");
+    assert_eq!(job["status"]["deployment"], deployment, "it was left alone");
+    assert_eq!(stage.pod_uids("orders"), pods);
     stage.finish(flow, "orders");
 }
 

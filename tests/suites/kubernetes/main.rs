@@ -5,7 +5,7 @@
 //!
 //! [`contract`] is what people and tools see of the kinds, [`lifecycle`] a job from its first
 //! deployment to its deletion, [`upgrade`] how a change is brought in and how a bad one is kept
-//! out, [`faults`] what dies meanwhile, [`lost`] output that nobody can commit any more, [`crash`]
+//! out, [`faults`] what dies meanwhile, [`nodes`] machines that go away, [`lost`] output that nobody can commit any more, [`crash`]
 //! the operator that dies at every write, [`savepoints`] the second kind, [`tenancy`] several
 //! operators, namespaces and managers, [`chart`] the operator as the chart installs it, [`plugin`]
 //! `kubectl streamjob` on a job that lives, [`figures`] what is measured.
@@ -17,6 +17,7 @@ mod faults;
 mod figures;
 mod lifecycle;
 mod lost;
+mod nodes;
 mod plugin;
 mod savepoints;
 mod tenancy;

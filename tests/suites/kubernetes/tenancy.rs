@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use millstream_tests::kubernetes::api::Patch;
 use millstream_tests::kubernetes::flow::Flow;
 use millstream_tests::kubernetes::operator::{self, Operator};
-use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, text};
+use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, message, reason, text};
 use millstream_tests::wait::{poll_until, wait_until};
 use serde_json::{Value, json};
 
@@ -90,8 +90,14 @@ fn a39_another_operator_leads_within_half_a_minute_of_the_leaders_death() {
     flow.wait_for_more("with two operators");
     let pods = stage.pod_uids("orders");
     let generation = |stage: &Stage| {
-        let path = stage.path("apis/apps/v1", "deployments/orders-coordinator");
-        stage.api().get(&path).expect("it is there")["metadata"]["generation"].clone()
+        let deployments = stage.api().list(&stage.path("apis/apps/v1", "deployments"));
+        let mut generations = deployments
+            .iter()
+            .filter(|one| text(&one["metadata"]["name"]).starts_with("orders-coordinator-"))
+            .map(|one| one["metadata"]["generation"].clone());
+        let generation = generations.next().expect("it is there");
+        assert_eq!(generations.next(), None, "there is one");
+        generation
     };
     assert_eq!(generation(&stage), json!(1), "nobody wrote it twice");
 
@@ -209,6 +215,49 @@ fn a46_a_job_runs_where_only_restricted_pods_may() {
     );
     let policy = stage.path("apis/networking.k8s.io/v1", "networkpolicies/modest-pods");
     assert!(stage.api().get(&policy).is_some(), "a network policy");
+}
+
+#[test]
+fn what_belongs_to_somebody_else_is_neither_taken_over_nor_deleted() {
+    let _shared = shared();
+    let stage = Stage::new("owner");
+    // A service that has a name of ours, and a Deployment that has all our labels.
+    let service = json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "orders-coordinator"},
+        "spec": {"ports": [{"name": "web", "port": 80}], "selector": {"app": "shop"}}});
+    let labels = json!({"millstream.dev/job": "orders", "millstream.dev/role": "coordinator",
+        "app.kubernetes.io/managed-by": "millstream-operator"});
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "shop", "labels": labels},
+        "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "shop"}},
+            "template": {"metadata": {"labels": {"app": "shop"}},
+                "spec": {"containers": [{"name": "shop", "image": "localhost/shop"}]}}}});
+    for object in [&service, &deployment] {
+        stage.kubectl().apply(object).expect_success();
+    }
+    stage.apply(&stage.generated("orders", None));
+    let job = stage.wait_for_job("orders", "it says whose the service is", DEADLINE, |job| {
+        reason(job, "Reconciling") == "ApplyFailed"
+    });
+    let said = message(&job, "Reconciling");
+    assert!(
+        said.contains("Service orders-coordinator belongs to"),
+        "{said}"
+    );
+    let path = stage.path("api/v1", "services/orders-coordinator");
+    let found = stage.api().get(&path).expect("the service stays");
+    assert_eq!(found["spec"]["selector"], json!({"app": "shop"}));
+    assert!(found["metadata"]["ownerReferences"].is_null(), "{found:#}");
+
+    assert!(stage.api().delete(&path));
+    stage.wait_ready("orders");
+    stage.suspend("orders");
+    let path = stage.path("apis/apps/v1", "deployments/shop");
+    let found = stage.api().get(&path).expect("the deployment stays");
+    assert!(
+        found["metadata"]["deletionTimestamp"].is_null(),
+        "{found:#}"
+    );
 }
 
 #[test]

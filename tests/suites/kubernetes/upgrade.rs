@@ -1,10 +1,12 @@
 //! How a change is brought in, and how a bad one is kept out.
 
+use std::time::{Duration, Instant};
+
 use millstream_tests::kubernetes::api::Patch;
 use millstream_tests::kubernetes::flow::Flow;
 use millstream_tests::kubernetes::manifest::Manifest;
 use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, message, reason, text};
-use millstream_tests::kubernetes::world::NEXT_IMAGE;
+use millstream_tests::kubernetes::world::{NEXT_IMAGE, push_image};
 use millstream_tests::wait::wait_until;
 use serde_json::{Value, json};
 
@@ -279,6 +281,27 @@ fn a23_a_bad_image_or_account_or_secret_never_stops_the_running_job() {
     stage.apply(&good);
     stage.wait_ready("orders");
     assert_eq!(stage.pod_uids("orders"), pods);
+    stage.finish(flow, "orders");
+}
+
+#[test]
+fn an_image_that_comes_after_its_manifest_is_brought_in_without_another_change() {
+    let _shared = shared();
+    let (stage, flow, good) = running("late", |manifest| manifest);
+    let old = revision(&stage);
+    let image = format!("localhost/late-{}:1", stage.namespace);
+    stage.apply(&good.set("/spec/image", json!(image)));
+    // Longer than it takes to push an image after its manifest.
+    let waited = Instant::now();
+    let job = stage.wait_for_job("orders", "the check waits for its image", DEADLINE, |job| {
+        assert!(!holds(job, "Valid", "False"), "{}", said(job));
+        message(job, "Reconciling").contains(&image) && waited.elapsed() > Duration::from_secs(35)
+    });
+    println!("{}", said(&job));
+    flow.wait_for_more("by the old revision");
+    push_image(&image);
+    wait_upgraded(&stage, &old);
+    flow.wait_for_more("by the new image");
     stage.finish(flow, "orders");
 }
 
