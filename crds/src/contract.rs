@@ -6,6 +6,8 @@ pub const LABEL_JOB: &str = "millstream.dev/job";
 pub const LABEL_ROLE: &str = "millstream.dev/role";
 /// Label with the hash of the revision that an object was made from.
 pub const LABEL_REVISION: &str = "millstream.dev/revision";
+/// Label with the number of the job's deployment that an object or a pod belongs to.
+pub const LABEL_DEPLOYMENT: &str = "millstream.dev/deployment";
 /// Annotation of a job by which a person approves a revision; its value is the revision's name.
 pub const ANNOTATION_APPROVE: &str = "millstream.dev/approve";
 

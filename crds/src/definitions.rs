@@ -11,10 +11,7 @@ use crate::{StreamJob, StreamSavepoint, rules};
 pub fn all() -> [(&'static str, CustomResourceDefinition); 2] {
     [
         ("streamjobs.millstream.dev.yaml", stream_job()),
-        (
-            "streamsavepoints.millstream.dev.yaml",
-            stream_savepoint(),
-        ),
+        ("streamsavepoints.millstream.dev.yaml", stream_savepoint()),
     ]
 }
 

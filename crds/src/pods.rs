@@ -18,7 +18,8 @@ pub struct PodOptions {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(length(max = 20))]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints that the pod tolerates.
+    /// Taints that the pod tolerates. Unless given otherwise, a pod stays for 20s on a node that is
+    /// not ready or unreachable.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub tolerations: Vec<Toleration>,

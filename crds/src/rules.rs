@@ -47,8 +47,7 @@ const IS_NAME: &str =
 const NOT_A_NAME: &str = "must be the name of an object: lower-case letters, digits, `-` and `.`, \
     which begin and end with a letter or digit";
 const IS_JOB_NAME: &str = r"self.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')";
-const NOT_A_JOB_NAME: &str =
-    "must be the name of a StreamJob: at most 63 lower-case letters, digits and `-`, and begin with \
+const NOT_A_JOB_NAME: &str = "must be the name of a StreamJob: at most 63 lower-case letters, digits and `-`, and begin with \
      a letter";
 const LIMITS_FIT: &str = "!has(self.requests) || !has(self.limits) \
     || ['cpu', 'memory'].all(kind, !(kind in self.requests) || !(kind in self.limits) \
@@ -257,7 +256,10 @@ mod tests {
     use crate::{StreamJob, StreamSavepoint};
 
     /// Paths that a definition does not have.
-    fn missing(mut definition: CustomResourceDefinition, paths: &[&'static str]) -> Vec<&'static str> {
+    fn missing(
+        mut definition: CustomResourceDefinition,
+        paths: &[&'static str],
+    ) -> Vec<&'static str> {
         let mut missing = paths.to_vec();
         for schema in schemas(&mut definition) {
             missing.retain(|path| at(schema, path).is_none());
@@ -273,6 +275,9 @@ mod tests {
         assert_eq!(missing(StreamJob::crd(), &paths), [""; 0]);
         let paths: Vec<&str> = STREAM_SAVEPOINT.iter().map(|rule| rule.path).collect();
         assert_eq!(missing(StreamSavepoint::crd(), &paths), [""; 0]);
-        assert_eq!(missing(StreamJob::crd(), &["spec.nothing"]), ["spec.nothing"]);
+        assert_eq!(
+            missing(StreamJob::crd(), &["spec.nothing"]),
+            ["spec.nothing"]
+        );
     }
 }

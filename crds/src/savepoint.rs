@@ -47,7 +47,8 @@ use serde::{Deserialize, Serialize};
 pub struct StreamSavepointSpec {
     /// The job to take a savepoint of.
     pub job_ref: JobReference,
-    /// How long to try; after that the savepoint is abandoned. Default: 10m.
+    /// How long to try; after that the savepoint is abandoned. So long its data may take to be
+    /// deleted, too, if it does not stay. Default: 10m.
     #[serde(default = "deadline")]
     pub deadline: KubeDuration,
     /// Whether the savepoint's data stays when the resource is deleted. Default: true.
@@ -120,6 +121,10 @@ pub enum SavepointState {
     Failed,
     /// Its deadline passed.
     Abandoned,
+    /// What another version of the operator has written.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 const fn deadline() -> KubeDuration {

@@ -114,6 +114,10 @@ pub enum JobPhase {
     Failed,
     /// The job is being deleted.
     Deleting,
+    /// What another version of the operator has written.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// How a deployment is started. Written before any object is made from it, and not changed
@@ -239,6 +243,10 @@ pub enum UpgradeStep {
     Deploying,
     /// The new revision must complete its first checkpoints.
     Verifying,
+    /// What another version of the operator has written.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// The workers of a job.
@@ -251,4 +259,36 @@ pub struct WorkersStatus {
     pub ready: i32,
     /// `ready/desired`, for printing.
     pub summary: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn words_of_a_newer_version_are_read() {
+        let status: StreamJobStatus = serde_json::from_value(json!({
+            "state": "Dreaming",
+            "upgrade": {"strategy": "Savepoint", "step": "Rehearsing", "since": "", "more": true},
+            "deployment": 7,
+            "more": {"of": "it"},
+        }))
+        .unwrap();
+        assert_eq!(status.state, Some(JobPhase::Unknown));
+        assert_eq!(status.upgrade.unwrap().step, UpgradeStep::Unknown);
+        assert_eq!(status.deployment, Some(7));
+    }
+
+    #[test]
+    fn nobody_is_told_to_write_them() {
+        for schema in [
+            schemars::schema_for!(JobPhase),
+            schemars::schema_for!(UpgradeStep),
+        ] {
+            let schema = serde_json::to_string(&schema).unwrap();
+            assert!(!schema.contains("\"Unknown\""), "{schema}");
+        }
+    }
 }

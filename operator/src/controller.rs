@@ -27,6 +27,7 @@ use millstream_crds::{StreamJob, StreamJobStatus};
 use self::apply::{Applier, FINALIZER};
 use self::decide::{Decision, Inputs, RuntimeRequest, decide};
 use self::dereference::Dereferenced;
+use self::memory::JobMemory;
 use self::validate::{Asked, validate};
 use crate::context::{Context, Fault, Next, api_error_kind};
 use crate::events::{self, Notice};
@@ -86,7 +87,10 @@ pub async fn reconcile(object: DynamicObject, context: &Context) -> Result<Next,
         current: facts.status.revision.as_deref(),
         source: &facts.source,
     });
-    let observed = observe::observe(&facts, context).await;
+    let uid = facts.meta.uid.as_deref().unwrap_or_default();
+    let mut memory = context.memory.of(uid);
+    let observed = observe::observe(&facts, &memory, context).await;
+    memory.note(&observed, facts.status.deployment);
     let deletion = facts.deletion();
     let inputs = Inputs {
         meta: &facts.meta,
@@ -95,10 +99,11 @@ pub async fn reconcile(object: DynamicObject, context: &Context) -> Result<Next,
         wish: wish.as_ref(),
         status: &facts.status,
         observed: &observed,
+        replaced: &memory.replaced.clone(),
         now: now(context),
     };
     let decision = decide(&inputs);
-    match Box::pin(carry_out(&facts, &inputs, decision, context)).await {
+    match Box::pin(carry_out(&facts, &inputs, decision, memory, context)).await {
         // Somebody else has written the resource meanwhile: what was decided may be wrong.
         Err(ReconcileError::Api(kube::Error::Api(status))) if status.code == 409 => {
             tracing::debug!(job = facts.name(), "overtaken by another write");
@@ -112,10 +117,11 @@ async fn carry_out(
     facts: &Dereferenced,
     inputs: &Inputs<'_>,
     mut decision: Decision,
+    memory: JobMemory,
     context: &Context,
 ) -> Result<Next, ReconcileError> {
     let uid = facts.meta.uid.clone().unwrap_or_default();
-    let mut applier = Applier::new(context, facts, context.memory.of(&uid), inputs.now);
+    let mut applier = Applier::new(context, facts, memory, inputs.now);
     let deleting = facts.meta.deletion_timestamp.is_some();
     let finalized = facts
         .meta
@@ -140,7 +146,6 @@ async fn carry_out(
     });
     let kept = match missing {
         None => true,
-        Some(_) if applier.pausing() => false,
         Some(revision) => applier.keep_revision(revision).await?,
     };
     if !kept {
@@ -149,7 +154,7 @@ async fn carry_out(
     }
     write_status(facts, inputs, &decision, &applier).await?;
     let mut news = false;
-    if !decision.hands_off && !applier.pausing() {
+    if !decision.hands_off {
         if kept {
             Box::pin(applier.objects(&decision, wanted)).await?;
         }
@@ -164,7 +169,7 @@ async fn carry_out(
     }
     let pause = if news {
         AT_ONCE
-    } else if applier.memory.trouble.is_some() {
+    } else if !applier.memory.troubles.is_empty() {
         decision.requeue.max(IN_TROUBLE)
     } else {
         decision.requeue
@@ -200,7 +205,7 @@ async fn write_status(
         inputs,
         status: &decision.status,
         running: running.as_ref(),
-        trouble: applier.memory.trouble.as_ref(),
+        trouble: applier.memory.trouble().as_ref(),
     });
     if let Some(state) = status.state {
         applier
@@ -219,7 +224,7 @@ async fn request(facts: &Dereferenced, decision: &Decision, context: &Context) {
     let Some(RuntimeRequest::Stop { savepoint }) = &decision.request else {
         return;
     };
-    let Some(ip) = observe::coordinator_ip(&facts.pods) else {
+    let Some(ip) = observe::coordinator_ip(&facts.pods, facts.status.deployment) else {
         return;
     };
     if let Err(error) = context.runtime.stop(&ip, savepoint.as_deref()).await {

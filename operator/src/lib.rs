@@ -27,3 +27,4 @@ pub mod run;
 pub mod runtime_client;
 pub mod savepoint;
 pub mod server;
+mod text;

@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::text;
 pub use answers::{
     AuditReport, CheckpointFailures, CompletedCheckpoint, RuntimeFailure, RuntimeSavepoint,
     RuntimeState, RuntimeStatus, SavepointProgress, WorkerSlots,
@@ -31,6 +32,8 @@ use answers::{CheckpointList, Refusal};
 const DEADLINE: Duration = Duration::from_secs(3);
 /// Longest answer that is read, bytes. A status of a job with 1,000 operators has about 200 KiB.
 const ANSWER_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Longest path that is taken for one, bytes.
+const PATH_BYTES_MAX: usize = 1_024;
 /// How long an unused connection stays open: longer than the interval between two looks at a job
 /// that something is awaited of, shorter than the one between two looks at a job that just runs.
 const IDLE: Duration = Duration::from_secs(3);
@@ -125,7 +128,10 @@ impl RuntimeClient {
     /// # Errors
     /// See [`RuntimeError`].
     pub async fn status(&self, ip: &str) -> Result<RuntimeStatus, RuntimeError> {
-        self.get(ip, "/v1/job").await
+        let status: RuntimeStatus = self.get(ip, "/v1/job").await?;
+        let newest = status.last_checkpoint.as_ref().map(|one| &one.path);
+        self.check_paths(ip, [status.restored_from.as_ref(), newest])?;
+        Ok(status.bounded())
     }
 
     /// Stops the job: with a savepoint of that name, or after a last checkpoint. The answer means
@@ -146,7 +152,28 @@ impl RuntimeClient {
         let answer = self
             .post(ip, "/v1/savepoints", &json!({ "name": name }))
             .await?;
-        self.parse(ip, &answer)
+        self.savepoint_of(ip, self.parse(ip, &answer)?)
+    }
+
+    fn savepoint_of(
+        &self,
+        ip: &str,
+        savepoint: RuntimeSavepoint,
+    ) -> Result<RuntimeSavepoint, RuntimeError> {
+        self.check_paths(ip, [savepoint.path.as_ref(), None])?;
+        Ok(savepoint.bounded())
+    }
+
+    /// Paths go into statuses, which are bounded; a path cannot be cut.
+    fn check_paths(&self, ip: &str, paths: [Option<&String>; 2]) -> Result<(), RuntimeError> {
+        let longest = paths.into_iter().flatten().map(String::len).max();
+        match longest {
+            Some(length) if length > PATH_BYTES_MAX => Err(RuntimeError::Malformed {
+                address: self.address(ip),
+                reason: format!("a path of {length} bytes, where {PATH_BYTES_MAX} are the most"),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// How a savepoint stands, also one of an earlier coordinator of the job.
@@ -158,7 +185,8 @@ impl RuntimeClient {
         ip: &str,
         name: &str,
     ) -> Result<RuntimeSavepoint, RuntimeError> {
-        self.get(ip, &format!("/v1/savepoints/{name}")).await
+        let savepoint = self.get(ip, &format!("/v1/savepoints/{name}")).await?;
+        self.savepoint_of(ip, savepoint)
     }
 
     /// Bytes of everything that a savepoint names; `None` once the coordinator has forgotten it
@@ -182,7 +210,8 @@ impl RuntimeClient {
     /// # Errors
     /// See [`RuntimeError`].
     pub async fn audit(&self, ip: &str) -> Result<AuditReport, RuntimeError> {
-        self.get(ip, "/v1/audit").await
+        let report: AuditReport = self.get(ip, "/v1/audit").await?;
+        Ok(report.bounded())
     }
 
     async fn get<T: DeserializeOwned>(&self, ip: &str, path: &str) -> Result<T, RuntimeError> {
@@ -275,6 +304,7 @@ fn refusal(status: StatusCode, answer: &[u8]) -> RuntimeError {
             .collect(),
     });
     let Refusal { code, message } = refusal;
+    let message = text::cut(message, answers::TEXT_BYTES_MAX);
     match status {
         StatusCode::CONFLICT => RuntimeError::Conflict { code, message },
         StatusCode::GONE => RuntimeError::Gone { message },

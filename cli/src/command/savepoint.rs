@@ -116,7 +116,10 @@ async fn taken(cluster: &Cluster, name: &str) -> Result<StreamSavepoint, Problem
                     ),
                 });
             }
-            None | Some(SavepointState::Pending | SavepointState::InProgress) => {}
+            None
+            | Some(
+                SavepointState::Pending | SavepointState::InProgress | SavepointState::Unknown,
+            ) => {}
         }
         if !message.is_empty() && message != told {
             note(&format!("waiting: {message}\n"));

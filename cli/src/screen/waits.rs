@@ -187,6 +187,7 @@ fn step(job: &Job, upgrade: &UpgradeStatus) -> Wait {
         UpgradeStep::Stopping => "the job to stop",
         UpgradeStep::Deploying => "the new pods",
         UpgradeStep::Verifying => "the first checkpoints of the new revision",
+        UpgradeStep::Unknown => "an upgrade that a newer version has begun",
     };
     let strategy = upgrade.strategy;
     let wait = Wait::new(
@@ -210,7 +211,10 @@ fn step(job: &Job, upgrade: &UpgradeStatus) -> Wait {
             Some(deadline) => wait.hint(format!("it has failed after {deadline}")),
             None => wait,
         },
-        UpgradeStep::Preflight | UpgradeStep::Stopping | UpgradeStep::Deploying => wait,
+        UpgradeStep::Preflight
+        | UpgradeStep::Stopping
+        | UpgradeStep::Deploying
+        | UpgradeStep::Unknown => wait,
     }
 }
 

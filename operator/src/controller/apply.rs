@@ -8,6 +8,9 @@ mod objects;
 mod prune;
 mod put;
 
+pub(super) use put::key;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -28,6 +31,8 @@ pub(super) const ANNOTATION_STEP: &str = "millstream.dev/step";
 const ANNOTATION_DEPLOYMENT: &str = "millstream.dev/deployment";
 /// Annotation with the parallelism that an object was rendered for.
 const ANNOTATION_PARALLELISM: &str = "millstream.dev/parallelism";
+/// Annotation with a digest of what was written, to tell what this version would write alike.
+const ANNOTATION_RENDERED: &str = "millstream.dev/rendered";
 /// Finalizer of a job whose state something must be done about.
 pub(super) const FINALIZER: &str = "millstream.dev/state";
 /// Longest pause after Kubernetes refused an object.
@@ -40,8 +45,8 @@ pub(super) struct Applier<'a> {
     now: Timestamp,
     /// What is remembered, and will be kept.
     pub(super) memory: JobMemory,
-    /// What Kubernetes refused this time.
-    refusals: Vec<String>,
+    /// What Kubernetes refused this time, by kind and name.
+    refusals: BTreeMap<String, String>,
 }
 
 impl<'a> Applier<'a> {
@@ -56,7 +61,7 @@ impl<'a> Applier<'a> {
             facts,
             now,
             memory,
-            refusals: Vec::new(),
+            refusals: BTreeMap::new(),
         }
     }
 
@@ -73,8 +78,7 @@ impl<'a> Applier<'a> {
         let map = revision
             .config_map(&job, &self.facts.owner)
             .map_err(ReconcileError::Yaml)?;
-        self.put(map, None).await?;
-        Ok(self.refusals.is_empty())
+        Ok(self.put(map, None).await?)
     }
 
     /// The resource as the owner of objects, with the spec of a revision.
@@ -130,36 +134,52 @@ impl<'a> Applier<'a> {
         Api::namespaced(self.context.client.clone(), self.facts.namespace())
     }
 
-    /// Whether refused objects are to be left alone for a while.
-    pub(super) fn pausing(&self) -> bool {
-        let trouble = self.memory.trouble.as_ref();
+    /// Whether a refused object is to be left alone for a while.
+    fn is_pausing(&self, key: &str) -> bool {
+        let trouble = self.memory.troubles.get(key);
         trouble.is_some_and(|trouble| {
             self.now < trouble.next && Some(trouble.generation) == self.facts.meta.generation
         })
     }
 
-    /// Takes note of what was refused, or that nothing was. True if that is news.
+    /// Takes note of a refusal.
+    fn refused(&mut self, key: String, message: String) {
+        self.memory.applied.remove(&key);
+        self.refusals.insert(key, message);
+    }
+
+    /// Remembers what was refused, and what still is. True if that is news.
     pub(super) fn settle(&mut self) -> bool {
-        let before = self.memory.trouble.take();
-        if self.refusals.is_empty() {
-            return before.is_some();
+        let before = std::mem::take(&mut self.memory.troubles);
+        let messages = |troubles: &BTreeMap<String, Trouble>| -> Vec<String> {
+            troubles.values().map(|it| it.message.clone()).collect()
+        };
+        let told = messages(&before);
+        let mut troubles: BTreeMap<String, Trouble> = before
+            .iter()
+            .filter(|(key, trouble)| {
+                let pausing = self.now < trouble.next
+                    && Some(trouble.generation) == self.facts.meta.generation;
+                // What is there by now is not refused any more.
+                pausing && !self.memory.applied.contains_key(*key)
+            })
+            .map(|(key, trouble)| (key.clone(), trouble.clone()))
+            .collect();
+        for (key, message) in std::mem::take(&mut self.refusals) {
+            let before = before.get(&key);
+            let tries = before.map_or(0, |before| before.tries).saturating_add(1);
+            let pause = Duration::from_secs(1 << tries.min(6)).min(TROUBLE_PAUSE_MAX);
+            let trouble = Trouble {
+                message,
+                since: before.map_or(self.now, |before| before.since),
+                next: self.now.checked_add(pause).unwrap_or(self.now),
+                generation: self.facts.meta.generation.unwrap_or_default(),
+                tries,
+            };
+            troubles.insert(key, trouble);
         }
-        let message = self.refusals.join("; ");
-        let news = before
-            .as_ref()
-            .is_none_or(|before| before.message != message);
-        let tries = before
-            .as_ref()
-            .map_or(0, |before| before.tries)
-            .saturating_add(1);
-        let pause = Duration::from_secs(1 << tries.min(6)).min(TROUBLE_PAUSE_MAX);
-        self.memory.trouble = Some(Trouble {
-            message,
-            since: before.map_or(self.now, |before| before.since),
-            next: self.now.checked_add(pause).unwrap_or(self.now),
-            generation: self.facts.meta.generation.unwrap_or_default(),
-            tries,
-        });
+        let news = messages(&troubles) != told;
+        self.memory.troubles = troubles;
         news
     }
 }

@@ -76,6 +76,14 @@ impl<'a> Blueprint<'a> {
         }
     }
 
+    /// Metadata of an object that belongs to one deployment of the job.
+    fn metadata_of(&self, name: String, role: Role) -> ObjectMeta {
+        let mut metadata = self.metadata(name, role);
+        let number = self.deployment.to_string();
+        pod::label(&mut metadata, names::LABEL_DEPLOYMENT, &number);
+        metadata
+    }
+
     /// Number of worker pods: parallelism over slots, rounded up.
     pub fn worker_count(&self) -> i32 {
         let workers = self

@@ -30,18 +30,25 @@ use millstream_crds::status::{RevisionStatus, UpgradeStep};
 use millstream_crds::stream_job::{DeletionPolicy, DeletionSpec, DesiredState, RestorePolicy};
 use millstream_crds::{Reason, StreamJobStatus};
 
+use super::build::names::Role;
+use super::memory::Replaced;
 use super::observe::Observed;
-use super::observe::pods::PutOff;
+use super::observe::pods::{PutOff, Quiet};
 use super::validate::{Faults, Wish};
 use crate::events::Notice;
-use crate::runtime_client::RuntimeStatus;
+use crate::runtime_client::{RuntimeState, RuntimeStatus};
+use crate::text;
 
+/// Longest account of a rejection that is kept, bytes.
+const REJECTION_BYTES_MAX: usize = 4_000;
 /// A look at something that is awaited.
 const SOON: Duration = Duration::from_millis(500);
 /// A look at something that nobody reports and for which output waits.
 const VERY_SOON: Duration = Duration::from_millis(100);
 /// A look at a job that runs.
 const STEADY: Duration = Duration::from_secs(5);
+/// How long after its end was due a pod is removed by force.
+const OVERDUE: Duration = Duration::from_secs(15);
 /// A look at something that only a person changes, and that a watch reports.
 const SELDOM: Duration = Duration::from_mins(10);
 
@@ -60,6 +67,8 @@ pub struct Inputs<'a> {
     pub status: &'a StreamJobStatus,
     /// What is there.
     pub observed: &'a Observed,
+    /// Pods that were replaced of late.
+    pub replaced: &'a Replaced,
     /// The time.
     pub now: Timestamp,
 }
@@ -76,7 +85,9 @@ pub struct Decision {
     /// Whether the Kubernetes job that deletes the job's checkpoints should exist.
     pub disposal: bool,
     /// Pods to replace by new ones.
-    pub replace: Vec<PutOff>,
+    pub replace: Vec<(Role, PutOff)>,
+    /// Pods to remove by force, because their nodes say nothing any more.
+    pub remove: Vec<Quiet>,
     /// What to ask of the coordinator.
     pub request: Option<RuntimeRequest>,
     /// Whether the finalizer should be there.
@@ -97,7 +108,9 @@ pub struct PreflightWanted {
     /// Whether state may be dropped.
     pub allow_dropped_state: bool,
     /// The step that it belongs to: an older job of the same name is another one.
-    pub since: String,
+    pub step: String,
+    /// How long it may take.
+    pub deadline: Duration,
 }
 
 /// A request to the coordinator.
@@ -120,6 +133,13 @@ pub fn decide(inputs: &Inputs<'_>) -> Decision {
         machine.forget_rejection();
         machine.step();
         machine.replace_pods();
+    }
+    if !machine.decision.hands_off {
+        machine.remove_quiet_pods();
+    }
+    if let Some(rejected) = &mut machine.decision.status.rejected {
+        let message = std::mem::take(&mut rejected.message);
+        rejected.message = text::cut(message, REJECTION_BYTES_MAX);
     }
     machine.decision
 }
@@ -145,6 +165,7 @@ impl<'a> Machine<'a> {
                 preflight: None,
                 disposal: false,
                 replace: Vec::new(),
+                remove: Vec::new(),
                 request: None,
                 finalizer: inputs.deletion.policy != DeletionPolicy::Retain,
                 notices: Vec::new(),
@@ -160,27 +181,64 @@ impl<'a> Machine<'a> {
             Some(UpgradeStep::WaitingForApproval) => self.approval(),
             Some(UpgradeStep::Stopping) => self.stopping(),
             Some(UpgradeStep::Deploying | UpgradeStep::Verifying) => self.verifying(),
+            Some(UpgradeStep::Unknown) => {
+                // Another version has begun something. What there is decides how to go on.
+                self.status_mut().upgrade = None;
+                self.settled();
+            }
         }
     }
 
     /// The restart delay after a failure is the job's own; what the kubelet adds to it helps
-    /// nobody, unless the process cannot even start.
+    /// nobody, unless the process cannot even start, or ends so often that nodes need its pauses.
     fn replace_pods(&mut self) {
         if self.status().deployed.is_none() {
             return;
         }
-        let observed = self.inputs.observed;
-        for pod in observed
-            .coordinator
-            .put_off
-            .iter()
-            .chain(&observed.workers.put_off)
-        {
-            self.tell(Notice::warning(
-                Reason::PodsFailing,
-                format!("replaces pod {}: {}", pod.pod, pod.message),
-            ));
-            self.decision.replace.push(pod.clone());
+        let (observed, now) = (self.inputs.observed, self.inputs.now);
+        for (role, pods) in [
+            (Role::Coordinator, &observed.coordinator),
+            (Role::Worker, &observed.workers),
+        ] {
+            let left = self.inputs.replaced.left(role, pods.count, now);
+            for pod in pods.put_off.iter().take(left) {
+                self.tell(Notice::warning(
+                    Reason::PodsFailing,
+                    format!("replaces pod {}: {}", pod.pod, pod.message),
+                ));
+                self.decision.replace.push((role, pod.clone()));
+            }
+        }
+    }
+
+    /// A pod whose node says nothing any more neither ends nor makes room for another one by
+    /// itself. The chain fences what still runs there. A job that goes on all the same, because
+    /// only the kubelet is away, is left alone.
+    fn remove_quiet_pods(&mut self) {
+        let runs = self.runtime().is_some_and(|runtime| {
+            matches!(
+                runtime.state,
+                RuntimeState::Running | RuntimeState::Stopping
+            )
+        });
+        let now = self.inputs.now;
+        for pod in &self.inputs.observed.quiet {
+            let overdue = pod.due.and_then(|due| due.checked_add(OVERDUE).ok());
+            let is_due = overdue.is_some_and(|at| now >= at);
+            if is_due || pod.node_lost && (pod.due.is_some() || !runs) {
+                let why = if pod.node_lost {
+                    "Kubernetes has lost its node"
+                } else {
+                    "it should have ended long ago"
+                };
+                let message = format!("removes pod {}: {why}", pod.pod);
+                self.tell(Notice::warning(Reason::PodsFailing, message));
+                self.decision.remove.push(pod.clone());
+            } else if let Some(at) = overdue {
+                let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+                let sooner = self.decision.requeue.min(left.max(SOON));
+                self.look_again(sooner);
+            }
         }
     }
 
@@ -195,6 +253,13 @@ impl<'a> Machine<'a> {
     /// What the spec asks for, if it has no fault.
     fn wish(&self) -> Option<&'a Wish> {
         self.inputs.wish.ok()
+    }
+
+    /// A look at a job at rest: soon while its pods are still ending.
+    const fn look_at_rest(&mut self) {
+        let observed = self.inputs.observed;
+        let has_pods = observed.coordinator.count > 0 || observed.workers.count > 0;
+        self.look_again(if has_pods { STEADY } else { SELDOM });
     }
 
     /// What the coordinator of the newest deployment says.

@@ -16,10 +16,11 @@ use kube::{Resource, ResourceExt as _};
 use millstream_crds::StreamJobStatus;
 use millstream_crds::stream_job::DeletionSpec;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::ReconcileError;
-use super::build::names::{LABEL_JOB, Names};
+use super::apply::key;
+use super::build::names::{LABEL_DEPLOYMENT, LABEL_JOB, Names};
 use super::revision::Revision;
 use crate::context::Context;
 
@@ -45,6 +46,8 @@ pub struct Dereferenced {
     pub pods: Vec<Pod>,
     /// Jobs of Kubernetes: preflights and disposals.
     pub tasks: Vec<Job>,
+    /// Uids of config maps, deployments and jobs that this very resource owns, by kind and name.
+    pub uids: BTreeMap<String, String>,
     /// The newest warning about a pod or job that has not come to life, by the object's name.
     pub warnings: BTreeMap<String, String>,
     /// What `spec.restore.from` refers to, or why that is not known yet.
@@ -94,17 +97,15 @@ pub(super) async fn dereference(
     let DynamicObject {
         metadata, mut data, ..
     } = object;
-    let status = match data.get_mut("status").map(Value::take) {
-        None | Some(Value::Null) => StreamJobStatus::default(),
-        Some(status) => serde_json::from_value(status).map_err(ReconcileError::Status)?,
-    };
+    let deleting = metadata.deletion_timestamp.is_some();
+    let status = data.get_mut("status").map(Value::take).unwrap_or_default();
+    let status = read_status(status, deleting)?;
     let spec = data.get_mut("spec").map(Value::take).unwrap_or_default();
     let namespace = metadata.namespace.as_deref().unwrap_or("default");
     let client = &context.client;
     let remembered = context
         .memory
         .of(metadata.uid.as_deref().unwrap_or_default());
-    let deleting = metadata.deletion_timestamp.is_some();
     let (owner, namespace_terminating) = match remembered.owner {
         Some(owner) if !deleting => (owner, false),
         _ => {
@@ -128,6 +129,16 @@ pub(super) async fn dereference(
             }
         },
     )?;
+    let uid = metadata.uid.as_deref().unwrap_or_default();
+    let mut uids = BTreeMap::new();
+    let maps = owned(maps, uid, &mut uids);
+    let deployments = owned(deployments, uid, &mut uids);
+    let tasks = owned(tasks, uid, &mut uids);
+    let names = Names::of_name(name);
+    let pods: Vec<Pod> = pods
+        .into_iter()
+        .filter(|pod| is_pod_of(pod, &names))
+        .collect();
     let source = reference::source(&spec, namespace, client).await?;
     let warnings = warnings::about(&pods, &tasks, namespace, context).await?;
     Ok(Dereferenced {
@@ -140,6 +151,7 @@ pub(super) async fn dereference(
             .collect(),
         pods,
         tasks,
+        uids,
         warnings,
         source,
         spec,
@@ -162,6 +174,83 @@ where
         .items)
 }
 
+/// The status. What a newer version has written into it must not keep a resource from being deleted:
+/// then what is not understood is left out, field by field.
+fn read_status(status: Value, deleting: bool) -> Result<StreamJobStatus, ReconcileError> {
+    if status.is_null() {
+        return Ok(StreamJobStatus::default());
+    }
+    match serde_json::from_value(status.clone()) {
+        Ok(status) => Ok(status),
+        Err(error) if deleting => {
+            tracing::warn!(%error, "the status is read as far as it is understood");
+            Ok(as_far_as_understood(status))
+        }
+        Err(error) => Err(ReconcileError::Status(error)),
+    }
+}
+
+fn as_far_as_understood(status: Value) -> StreamJobStatus {
+    let Value::Object(fields) = status else {
+        return StreamJobStatus::default();
+    };
+    let understood = |key: &str, value: &Value| {
+        let alone = json!({ key: value });
+        serde_json::from_value::<StreamJobStatus>(alone).is_ok()
+    };
+    let fields: Map<String, Value> = fields
+        .into_iter()
+        .filter(|(key, value)| understood(key, value))
+        .collect();
+    serde_json::from_value(Value::Object(fields)).unwrap_or_default()
+}
+
+/// Those that the resource with this uid owns. A label alone says nothing: anybody may write it.
+fn owned<K: Resource<DynamicType = ()>>(
+    all: Vec<K>,
+    uid: &str,
+    uids: &mut BTreeMap<String, String>,
+) -> Vec<K> {
+    let own = all.into_iter().filter(|object| {
+        let owners = object.meta().owner_references.iter().flatten();
+        owners.into_iter().any(|owner| owner.uid == uid)
+    });
+    own.inspect(|object| {
+        let uid = object.meta().uid.clone().unwrap_or_default();
+        uids.insert(key::<K>(&object.name_any()), uid);
+    })
+    .collect()
+}
+
+/// Whether a pod was made for one of our deployments, also one that is gone, or for one of our
+/// jobs: by the name of what made it.
+fn is_pod_of(pod: &Pod, names: &Names) -> bool {
+    let owners = pod.metadata.owner_references.iter().flatten();
+    let Some(maker) = owners
+        .into_iter()
+        .find(|owner| owner.controller == Some(true))
+    else {
+        return false;
+    };
+    let number = pod.labels().get(LABEL_DEPLOYMENT);
+    let number = number.and_then(|number| number.parse().ok());
+    let made_by = |deployment: String| {
+        let rest = maker.name.strip_prefix(&deployment);
+        rest.is_some_and(|rest| rest.starts_with('-'))
+    };
+    match maker.kind.as_str() {
+        "Job" => true,
+        "ReplicaSet" => match number {
+            Some(number) => {
+                made_by(names.coordinator_of(number)) || made_by(names.workers_of(number))
+            }
+            // Of a version that gave deployments no number.
+            None => made_by(names.coordinator()) || made_by(names.workers()),
+        },
+        _ => false,
+    }
+}
+
 /// The revisions among config maps. One that was tampered with cannot be deployed any more; it is
 /// left alone, for a person to look at.
 fn revisions(job: &str, maps: &[ConfigMap]) -> Vec<Revision> {
@@ -175,4 +264,70 @@ fn revisions(job: &str, maps: &[ConfigMap]) -> Vec<Revision> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_that_is_not_understood_holds_up_everything_but_a_deletion() {
+        let status = json!({
+            "deployment": 7, "attempt": "many", "upgrade": {"step": 5},
+            "deployed": {"restore": "latest", "at": ""},
+        });
+        assert!(read_status(status.clone(), false).is_err());
+        let read = read_status(status, true).unwrap();
+        assert_eq!(read.deployment, Some(7));
+        assert!(read.deployed.is_some() && read.upgrade.is_none() && read.attempt.is_none());
+        assert_eq!(
+            read_status(Value::Null, false).unwrap(),
+            StreamJobStatus::default()
+        );
+    }
+
+    fn with_owner(kind: &str, name: &str, uid: &str) -> Value {
+        json!({"kind": kind, "name": name, "uid": uid, "controller": true, "apiVersion": "v1"})
+    }
+
+    #[test]
+    fn what_only_has_our_label_is_not_ours() {
+        let deployment = |name: &str, uid: &str| -> Deployment {
+            let owner = with_owner("StreamJob", "orders", uid);
+            serde_json::from_value(
+                json!({"metadata": {"name": name, "uid": format!("of-{name}"),
+                "labels": {"millstream.dev/job": "orders"}, "ownerReferences": [owner]}}),
+            )
+            .unwrap()
+        };
+        let all = vec![deployment("ours", "u-1"), deployment("of-another", "u-0")];
+        let mut uids = BTreeMap::new();
+        let own = owned(all, "u-1", &mut uids);
+        assert_eq!(own.len(), 1);
+        assert_eq!(
+            uids.into_iter().next().unwrap(),
+            ("Deployment/ours".into(), "of-ours".into())
+        );
+    }
+
+    #[test]
+    fn pods_are_ours_by_what_made_them() {
+        let pod = |maker: &Value| -> Pod {
+            serde_json::from_value(json!({"metadata": {"name": "p", "ownerReferences": [maker],
+                "labels": {"millstream.dev/deployment": "7"}}}))
+            .unwrap()
+        };
+        let names = Names::of_name("orders");
+        let is_ours =
+            |kind: &str, name: &str| is_pod_of(&pod(&with_owner(kind, name, "u")), &names);
+        assert!(is_ours("ReplicaSet", "orders-coordinator-7-6c5d8f7b9"));
+        assert!(is_ours("ReplicaSet", "orders-workers-7-58d4c9c6b4"));
+        assert!(is_ours("Job", "orders-preflight-0123456789"));
+        assert!(
+            !is_ours("ReplicaSet", "orders-coordinator-8-6c5d8f7b9"),
+            "it says 7"
+        );
+        assert!(!is_ours("ReplicaSet", "shop-58d4c9c6b4"));
+        assert!(!is_ours("StatefulSet", "orders-workers-7"));
+    }
 }

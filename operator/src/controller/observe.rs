@@ -1,21 +1,23 @@
 //! What is there: pods, Kubernetes jobs, and what the coordinator says. No judgement.
 
 pub mod pods;
-mod tasks;
+pub mod tasks;
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use millstream_crds::status::UpgradeStep;
 
-use super::build::names::{LABEL_ROLE, Role};
+use super::build::names::Role;
 use super::dereference::Dereferenced;
+use super::memory::JobMemory;
 use crate::context::Context;
 use crate::runtime_client::{
     AuditReport, RuntimeClient, RuntimeError, RuntimeState, RuntimeStatus, SavepointProgress,
 };
-use pods::{Problem, PutOff};
+use pods::{Problem, PutOff, Quiet};
 
 /// Everything that a decision looks at, besides the resource itself.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -26,9 +28,13 @@ pub struct Observed {
     pub workers: Pods,
     /// What the coordinator of the newest deployment says.
     pub runtime: Runtime,
-    /// The deployment whose coordinator is ready, all tasks of it running, by the account of
-    /// Kubernetes.
-    pub ready_deployment: Option<i64>,
+    /// What that coordinator has said at one of the last looks, while its silence is too short to
+    /// mean anything. For telling people, not for deciding.
+    pub heard_before: Option<RuntimeStatus>,
+    /// All tasks of the newest deployment run, as the kubelet finds.
+    pub kubelet_finds_it_running: bool,
+    /// Pods that may have to be removed by force.
+    pub quiet: Vec<Quiet>,
     /// The savepoint that `status.upgrade.savepoint` names.
     pub savepoint: SavepointSeen,
     /// The check of `status.upgrade.to`, of the current step only.
@@ -98,21 +104,32 @@ pub enum TaskSeen {
     Waiting(Option<Problem>),
     /// It has succeeded, with what it wrote at its end.
     Succeeded(String),
-    /// It has failed, with what it wrote at its end or why it was ended.
+    /// It has failed, with what it wrote at its end: trying again gives the same.
     Failed(String),
+    /// It has ended without a verdict: the image could not be pulled, the store did not answer, its
+    /// pod was evicted.
+    Broken {
+        /// What is known of it.
+        message: String,
+        /// When it ended.
+        at: Option<Timestamp>,
+    },
 }
 
 /// Looks at everything there is.
-pub(super) async fn observe(facts: &Dereferenced, context: &Context) -> Observed {
-    let names = facts.names();
-    let ip = coordinator_ip(&facts.pods);
+pub(super) async fn observe(
+    facts: &Dereferenced,
+    memory: &JobMemory,
+    context: &Context,
+) -> Observed {
+    let ip = coordinator_ip(&facts.pods, facts.status.deployment);
     let runtime = match &ip {
         None => Runtime::NoPod,
         Some(ip) => ask(&context.runtime, ip, facts.status.deployment).await,
     };
     let mut observed = Observed {
-        coordinator: pods::of(facts, &names.coordinator(), Role::Coordinator),
-        workers: pods::of(facts, &names.workers(), Role::Worker),
+        coordinator: pods::of(facts, Role::Coordinator),
+        workers: pods::of(facts, Role::Worker),
         preflight: tasks::preflight(facts),
         disposal: tasks::disposal(facts),
         revisions: facts
@@ -122,7 +139,9 @@ pub(super) async fn observe(facts: &Dereferenced, context: &Context) -> Observed
             .collect(),
         namespace_terminating: facts.namespace_terminating,
         runtime,
-        ready_deployment: pods::ready_deployment(&facts.pods),
+        heard_before: None,
+        kubelet_finds_it_running: pods::is_running(&facts.pods, facts.status.deployment),
+        quiet: pods::quiet(&facts.pods),
         savepoint: SavepointSeen::Unknown,
         audit: None,
     };
@@ -133,6 +152,10 @@ pub(super) async fn observe(facts: &Dereferenced, context: &Context) -> Observed
             // Without an answer the last one is kept.
             observed.audit = context.runtime.audit(ip).await.ok();
         }
+    }
+    let silent = matches!(observed.runtime, Runtime::Silent(_));
+    if silent && observed.kubelet_finds_it_running {
+        observed.heard_before = memory.heard_of(facts.status.deployment).cloned();
     }
     observed
 }
@@ -173,12 +196,16 @@ async fn savepoint(facts: &Dereferenced, client: &RuntimeClient, ip: &str) -> Sa
     }
 }
 
-/// Where the newest coordinator that is not being deleted can be asked.
-pub(super) fn coordinator_ip(pods: &[Pod]) -> Option<String> {
+/// Where the coordinator of a deployment, or else the newest one, can be asked. One that is being
+/// deleted is not.
+pub(crate) fn coordinator_ip(pods: &[Pod], deployment: Option<i64>) -> Option<String> {
     pods.iter()
-        .filter(|pod| pod.labels().get(LABEL_ROLE).map(String::as_str) == Some("coordinator"))
+        .filter(|pod| pods::is_of_role(pod, Role::Coordinator))
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-        .max_by_key(|pod| pod.creation_timestamp())
+        .max_by_key(|pod| {
+            let current = pods::is_of_deployment(pod, deployment);
+            (current, pod.creation_timestamp())
+        })
         .and_then(|pod| pod.status.as_ref()?.pod_ip.clone())
 }
 

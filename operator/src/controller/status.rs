@@ -18,6 +18,7 @@ use millstream_crds::{ConditionType, Reason, StreamJobSpec, StreamJobStatus};
 use super::build::names::Names;
 use super::decide::Inputs;
 use super::memory::Trouble;
+use crate::runtime_client::RuntimeStatus;
 use situation::Situation;
 
 /// Everything that the status is made of.
@@ -31,6 +32,17 @@ pub(super) struct View<'a> {
     pub(super) running: Option<&'a StreamJobSpec>,
     /// Why objects could not be applied.
     pub(super) trouble: Option<&'a Trouble>,
+}
+
+impl<'a> View<'a> {
+    /// What the coordinator of the newest deployment says, or has said a moment ago.
+    fn runtime(&self) -> Option<&'a RuntimeStatus> {
+        let observed = self.inputs.observed;
+        observed
+            .runtime
+            .current()
+            .or(observed.heard_before.as_ref())
+    }
 }
 
 /// Completes a status.
@@ -60,7 +72,8 @@ pub(super) fn completed(view: &View<'_>) -> StreamJobStatus {
         status.replicas = Some(0);
     }
     let name = inputs.meta.name.as_deref().unwrap_or_default();
-    status.selector = Some(Names::of_name(name).worker_selector_text());
+    let deployment = status.deployment.and_then(|it| u64::try_from(it).ok());
+    status.selector = Some(Names::of_name(name).worker_selector_text(deployment));
     status.workers = Some(workers(view));
     status
 }

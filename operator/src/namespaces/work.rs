@@ -23,6 +23,9 @@ const RETRY_MAX: Duration = Duration::from_mins(1);
 /// Delay after somebody else has changed the object meanwhile: the next reconcile reads it anew.
 const RETRY_CONFLICT: Duration = Duration::from_millis(100);
 
+/// How long a reconcile may take. Its calls have no deadline of their own, except to coordinators.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Kind of the errors that say that somebody else was faster.
 const CONFLICT: &str = "conflict";
 
@@ -34,6 +37,17 @@ pub(super) struct Work<K> {
     /// Errors in a row, by namespace and name.
     failures: Mutex<BTreeMap<(String, String), u32>>,
     kind: std::marker::PhantomData<fn(K)>,
+}
+
+/// A reconcile came to no end.
+#[derive(Debug, thiserror::Error)]
+#[error("no end within {PATIENCE:?}: the Kubernetes API or a coordinator does not answer")]
+struct Late;
+
+impl Fault for Late {
+    fn kind(&self) -> &'static str {
+        "late"
+    }
 }
 
 /// A reconcile failed. It has been logged and counted.
@@ -85,7 +99,11 @@ impl<K: Reconciled> Work<K> {
         let _turn = self.running.acquire().await.ok();
         let clock = &self.context.clock;
         let started = clock.monotonic();
-        let result = self.read_and_reconcile(namespace, name).await;
+        let reconcile = self.read_and_reconcile(namespace, name);
+        // A connection that is half dead must not hold a turn for ever. What was done may be done
+        // again, as after a crash.
+        let result = tokio::time::timeout(PATIENCE, reconcile).await;
+        let result = result.unwrap_or_else(|_| Err(Box::new(Late) as Box<dyn Fault>));
         let took = clock.monotonic().saturating_sub(started);
         match &result {
             Ok(_) => self.succeeded(namespace, name, took),

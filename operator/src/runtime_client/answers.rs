@@ -5,6 +5,13 @@ use std::fmt;
 use millstream_types::ErrorCode;
 use serde::Deserialize;
 
+use crate::text;
+
+/// Longest text of an answer that is kept, bytes.
+pub(super) const TEXT_BYTES_MAX: usize = 2_000;
+/// Most gaps of an audit that are kept.
+const GAPS_MAX: usize = 20;
+
 /// What a job is doing, as its coordinator says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum RuntimeState {
@@ -68,6 +75,18 @@ pub struct RuntimeStatus {
     pub message: String,
     /// Registered workers.
     pub workers: Vec<WorkerSlots>,
+}
+
+impl RuntimeStatus {
+    /// With texts that fit into a status.
+    pub(super) fn bounded(mut self) -> Self {
+        self.message = text::cut(self.message, TEXT_BYTES_MAX);
+        self.last_failure = self.last_failure.map(RuntimeFailure::bounded);
+        if let Some(failures) = &mut self.checkpoint_failures {
+            failures.last = failures.last.clone().bounded();
+        }
+        self
+    }
 }
 
 /// A completed checkpoint.
@@ -139,6 +158,16 @@ pub struct RuntimeFailure {
     pub message: String,
 }
 
+impl RuntimeFailure {
+    fn bounded(self) -> Self {
+        Self {
+            code: text::cut(self.code, 100),
+            kind: text::cut(self.kind, 100),
+            message: text::cut(self.message, TEXT_BYTES_MAX),
+        }
+    }
+}
+
 impl fmt::Display for RuntimeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", ErrorCode::title_of(&self.code), self.message)
@@ -189,6 +218,14 @@ pub struct RuntimeSavepoint {
     pub failure: Option<RuntimeFailure>,
 }
 
+impl RuntimeSavepoint {
+    /// With texts that fit into a status.
+    pub(super) fn bounded(mut self) -> Self {
+        self.failure = self.failure.map(RuntimeFailure::bounded);
+        self
+    }
+}
+
 /// `GET /v1/audit`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct AuditReport {
@@ -198,6 +235,17 @@ pub struct AuditReport {
     /// What has not added up; empty when every record is accounted for.
     #[serde(default)]
     pub gaps: Vec<String>,
+}
+
+impl AuditReport {
+    /// With texts that fit into a status.
+    pub(super) fn bounded(mut self) -> Self {
+        self.gaps.truncate(GAPS_MAX);
+        for gap in &mut self.gaps {
+            *gap = text::cut(std::mem::take(gap), TEXT_BYTES_MAX);
+        }
+        self
+    }
 }
 
 /// `GET /v1/checkpoints`

@@ -214,3 +214,49 @@ fn an_ipv6_address_is_written_in_brackets() {
     assert_eq!(client.address("fd00::7"), "[fd00::7]:8081");
     assert_eq!(client.address("10.0.0.7"), "10.0.0.7:8081");
 }
+
+#[tokio::test]
+async fn an_answer_of_any_length_fits_into_a_status() {
+    let long = "ä".repeat(100_000);
+    let mut status: serde_json::Value = serde_json::from_str(STATUS).unwrap();
+    for text in ["/message", "/lastFailure/message", "/lastFailure/code"] {
+        *status.pointer_mut(text).unwrap() = json!(long);
+    }
+    let gaps: Vec<&str> = std::iter::repeat_n(long.as_str(), 5).collect();
+    let audit = json!({"checkpoint": 1, "gaps": gaps});
+    let routes = Router::new()
+        .route("/v1/job", get(move || async move { status.to_string() }))
+        .route("/v1/audit", get(move || async move { audit.to_string() }))
+        .fallback(
+            move || async move { (StatusCode::CONFLICT, json!({"message": long}).to_string()) },
+        );
+    let server = Server::start(routes).await;
+    let client = server.client();
+    let status = client.status("127.0.0.1").await.unwrap();
+    assert!(status.message.len() <= answers::TEXT_BYTES_MAX + 3);
+    let failure = status.last_failure.unwrap();
+    assert!(failure.message.len() + failure.code.len() < 3_000);
+    let audit = client.audit("127.0.0.1").await.unwrap();
+    assert!(audit.gaps.iter().all(|gap| gap.len() < 3_000), "{audit:?}");
+    let refused = client.stop("127.0.0.1", None).await.unwrap_err();
+    assert!(refused.to_string().len() < 3_000);
+}
+
+#[tokio::test]
+async fn a_path_that_is_too_long_is_no_answer() {
+    let mut status: serde_json::Value = serde_json::from_str(STATUS).unwrap();
+    *status.pointer_mut("/lastCheckpoint/path").unwrap() = json!("x".repeat(2_000));
+    let savepoint = json!({"name": "a", "state": "Completed", "path": "x".repeat(2_000)});
+    let routes = Router::new()
+        .route("/v1/job", get(move || async move { status.to_string() }))
+        .fallback(move || async move { savepoint.to_string() });
+    let server = Server::start(routes).await;
+    let client = server.client();
+    let refused = client.status("127.0.0.1").await.unwrap_err();
+    assert!(
+        matches!(refused, RuntimeError::Malformed { .. }),
+        "{refused}"
+    );
+    let refused = client.savepoint_status("127.0.0.1", "a").await.unwrap_err();
+    assert!(refused.to_string().contains("2000 bytes"), "{refused}");
+}

@@ -45,6 +45,8 @@ pub struct Seen {
 pub struct JobSeen {
     /// What it is doing.
     pub phase: Option<JobPhase>,
+    /// Its newest deployment.
+    pub deployment: Option<i64>,
     /// What a pod needs that deletes a savepoint of it.
     pub template: Option<Template>,
 }
@@ -147,9 +149,12 @@ pub fn decide(savepoint: &StreamSavepoint, seen: &Seen, now: Timestamp) -> Decis
         return machine.dispose();
     }
     match state {
-        Some(SavepointState::Completed | SavepointState::Failed | SavepointState::Abandoned) => {
-            machine.ended(Action::None)
-        }
+        Some(
+            SavepointState::Completed
+            | SavepointState::Failed
+            | SavepointState::Abandoned
+            | SavepointState::Unknown,
+        ) => machine.ended(Action::None),
         None | Some(SavepointState::Pending | SavepointState::InProgress) => machine.take(),
     }
 }

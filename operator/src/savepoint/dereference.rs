@@ -13,14 +13,24 @@ use super::template::Template;
 use super::{SavepointError, runtime_name};
 use crate::context::Context;
 use crate::controller::build::names::{Names, Role, bounded};
+use crate::controller::digest;
+use crate::controller::observe::coordinator_ip;
 use crate::runtime_client::{RuntimeError, SavepointProgress};
 
-/// Name of the Kubernetes job that deletes the data of a savepoint.
+/// Name of the Kubernetes job that deletes the data of a savepoint: its own, not that of a job or of
+/// an earlier savepoint of the same name.
 pub(super) fn disposal_name(savepoint: &StreamSavepoint) -> String {
+    let uid = savepoint.metadata.uid.as_deref().unwrap_or_default();
     bounded(
         savepoint.metadata.name.as_deref().unwrap_or_default(),
-        "disposal",
+        &format!("disposal-{}", digest::of(uid, 5)),
     )
+}
+
+/// Whether a Kubernetes job is the disposal of this very savepoint.
+fn is_disposal_of(job: &Job, savepoint: &StreamSavepoint) -> bool {
+    let mut owners = job.metadata.owner_references.iter().flatten();
+    owners.any(|owner| Some(&owner.uid) == savepoint.metadata.uid.as_ref())
 }
 
 /// Namespace of a savepoint.
@@ -48,8 +58,8 @@ pub(super) async fn read(
     if runtime || disposal {
         seen.job = job(savepoint, context).await?;
     }
-    if runtime && seen.job.is_some() {
-        read.coordinator = coordinator(savepoint, context).await?;
+    if let Some(job) = seen.job.as_ref().filter(|_| runtime) {
+        read.coordinator = coordinator(savepoint, job.deployment, context).await?;
         if let Some(ip) = &read.coordinator {
             seen.runtime = ask(savepoint, ip, context).await;
         }
@@ -58,6 +68,7 @@ pub(super) async fn read(
         let jobs: Api<Job> = Api::namespaced(context.client.clone(), namespace(savepoint));
         let job = jobs.get_opt(&disposal_name(savepoint)).await;
         let job = job.map_err(SavepointError::api("reading the disposal"))?;
+        let job = job.filter(|job| is_disposal_of(job, savepoint));
         seen.disposal = job.as_ref().map_or(DisposalSeen::Absent, disposal_seen);
     }
     Ok(read)
@@ -77,6 +88,10 @@ async fn job(
             .data
             .pointer("/status/state")
             .and_then(|state| millstream_crds::JobPhase::deserialize(state).ok()),
+        deployment: job
+            .data
+            .pointer("/status/deployment")
+            .and_then(serde_json::Value::as_i64),
         template: job.data.get("spec").and_then(Template::of_spec),
     }))
 }
@@ -84,6 +99,7 @@ async fn job(
 /// Address of the coordinator's pod, if one runs.
 async fn coordinator(
     savepoint: &StreamSavepoint,
+    deployment: Option<i64>,
     context: &Context,
 ) -> Result<Option<String>, SavepointError> {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace(savepoint));
@@ -96,12 +112,15 @@ async fn coordinator(
         .list(&ListParams::default().labels(&selector.join(",")))
         .await;
     let list = list.map_err(SavepointError::api("listing the coordinator's pods"))?;
-    Ok(list.items.into_iter().find_map(|pod| {
-        let status = pod.status?;
-        let runs =
-            pod.metadata.deletion_timestamp.is_none() && status.phase.as_deref() == Some("Running");
-        status.pod_ip.filter(|_| runs)
-    }))
+    let runs = |pod: &Pod| {
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
+        phase == Some("Running")
+    };
+    let running: Vec<Pod> = list.items.into_iter().filter(runs).collect();
+    Ok(coordinator_ip(&running, deployment))
 }
 
 async fn ask(savepoint: &StreamSavepoint, ip: &str, context: &Context) -> RuntimeSeen {

@@ -2,12 +2,15 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
 use kube::api::ObjectMeta;
 use millstream_crds::{StreamJob, StreamJobSpec};
 
-use super::put::{key, version};
-use super::{ANNOTATION_DEPLOYMENT, ANNOTATION_PARALLELISM, ANNOTATION_STEP, Applier};
+use super::put::{digest, key, version};
+use super::{
+    ANNOTATION_DEPLOYMENT, ANNOTATION_PARALLELISM, ANNOTATION_RENDERED, ANNOTATION_STEP, Applier,
+};
 use crate::controller::ReconcileError;
 use crate::controller::build::{Blueprint, coordinator, disposal, network, preflight, workers};
 use crate::controller::decide::{Decision, PreflightWanted};
@@ -23,6 +26,7 @@ impl Applier<'_> {
         wanted: Option<&Revision>,
     ) -> Result<(), ReconcileError> {
         let deleting = self.facts.meta.deletion_timestamp.is_some();
+        self.prune_deployments(&decision.status).await?;
         if !deleting {
             Box::pin(self.running(decision, wanted)).await?;
             if let Some(check) = &decision.preflight {
@@ -33,8 +37,12 @@ impl Applier<'_> {
             Box::pin(self.disposal(decision, wanted)).await?;
         }
         self.prune(decision).await?;
-        for pod in &decision.replace {
-            self.delete_pod(&pod.pod, pod.uid.clone()).await?;
+        for (role, pod) in &decision.replace {
+            self.delete_pod(&pod.pod, pod.uid.clone(), None).await?;
+            self.memory.replaced.note(*role, 1, self.now);
+        }
+        for pod in &decision.remove {
+            self.delete_pod(&pod.pod, pod.uid.clone(), Some(0)).await?;
         }
         Ok(())
     }
@@ -55,10 +63,11 @@ impl Applier<'_> {
             return Ok(());
         };
         let Some(revision) = self.known(name, wanted).cloned() else {
-            self.refusals.push(format!(
+            let message = format!(
                 "the config map {name} of the running revision is missing or was changed; change \
                  the spec to deploy another one"
-            ));
+            );
+            self.refused(key::<ConfigMap>(name), message);
             return Ok(());
         };
         let parallelism = status.parallelism.and_then(|all| u32::try_from(all).ok());
@@ -79,7 +88,10 @@ impl Applier<'_> {
             accept_lost_output: deployed.accept_lost_output,
             deployment: deployment.unwrap_or_default(),
         };
-        self.put(coordinator::service(&blueprint), None).await?;
+        self.put(coordinator::service_of_workers(&blueprint), None)
+            .await?;
+        self.put(coordinator::service_of_clients(&blueprint), None)
+            .await?;
         self.put(network::policy(&blueprint), None).await?;
         self.put(workers::disruption_budget(&blueprint), None)
             .await?;
@@ -98,7 +110,10 @@ impl Applier<'_> {
         }
     }
 
-    /// A deployment of pods, unless it stands there for what the status says.
+    /// A deployment of pods, unless it stands there for what the status says. After a restart of
+    /// the operator one that this version would write alike is written again, which puts right what
+    /// somebody has changed meanwhile and otherwise changes nothing. One that another version has
+    /// written is left alone, so that no job is restarted by an upgrade of the operator.
     async fn pods(
         &mut self,
         mut object: Deployment,
@@ -114,6 +129,8 @@ impl Applier<'_> {
         for (name, value) in &marks {
             annotate(&mut object.metadata, name, value);
         }
+        let rendered = digest(&object);
+        annotate(&mut object.metadata, ANNOTATION_RENDERED, &rendered);
         let name = object.name_any();
         let key = key::<Deployment>(&name);
         let live = self.facts.deployments.get(&name);
@@ -123,15 +140,17 @@ impl Applier<'_> {
                 .iter()
                 .all(|(name, value)| live.annotations().get(*name) == Some(value));
             let applied = self.memory.applied.get(&key);
-            if meant && applied.is_none_or(|applied| applied.version == version) {
-                if applied.is_none() {
-                    let applied = Applied {
-                        digest: String::new(),
-                        version,
-                        at: self.now,
-                    };
-                    self.memory.applied.insert(key, applied);
-                }
+            if applied.is_none() && live.annotations().get(ANNOTATION_RENDERED) != Some(&rendered) {
+                // Another version has written it: from here on changes of it are seen.
+                let applied = Applied {
+                    digest: String::new(),
+                    version: version.clone(),
+                    at: self.now,
+                };
+                self.memory.applied.insert(key.clone(), applied);
+            }
+            let applied = self.memory.applied.get(&key);
+            if meant && applied.is_some_and(|applied| applied.version == version) {
                 return Ok(());
             }
         }
@@ -156,7 +175,7 @@ impl Applier<'_> {
             .spec(parallelism.unwrap_or(1))
             .map_err(ReconcileError::Revision)?;
         let job = self.job(&spec);
-        let mut object = preflight::job(&Blueprint {
+        let blueprint = Blueprint {
             job: &job,
             spec: &spec,
             revision: &revision.hash,
@@ -165,8 +184,9 @@ impl Applier<'_> {
             allow_dropped_state: check.allow_dropped_state,
             accept_lost_output: None,
             deployment: 0,
-        });
-        annotate(&mut object.metadata, ANNOTATION_STEP, &check.since);
+        };
+        let mut object = preflight::job(&blueprint, check.deadline);
+        annotate(&mut object.metadata, ANNOTATION_STEP, &check.step);
         self.task(object).await
     }
 

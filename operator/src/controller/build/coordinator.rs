@@ -1,12 +1,20 @@
-//! The coordinator: one pod, replaced only after the old one is gone, and its service.
+//! The coordinator: one pod, and its services.
+//!
+//! Its Deployment carries the number of the job's deployment in its name: the next one never waits
+//! for a pod on a node that has died. That two coordinators may live for a while is what the chain
+//! is for: the older one finds a newer number in it and stops.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::api::core::v1::{ContainerPort, Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::ObjectMeta;
 
 use super::names::{LABEL_REVISION, Role};
 use super::{Blueprint, PORT_GRPC, PORT_REST, pod};
+
+/// Path that answers with success while all tasks run.
+pub const READY: &str = "/readyz";
 
 /// The deployment of the coordinator.
 pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
@@ -15,10 +23,13 @@ pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
     let runtime = blueprint.runtime();
     let mut container = runtime.container(Role::Coordinator, options, arguments(blueprint));
     container.ports = Some(vec![port("grpc", PORT_GRPC), port("rest", PORT_REST)]);
-    // Ready once it answers, whatever the job does: a job that waits or has failed is no reason
-    // to hide its coordinator, and `kubectl get pods` is not where a job's state is read.
-    pod::probe(&mut container, "/healthz");
-    let mut metadata = blueprint.metadata(names.coordinator(), Role::Coordinator);
+    // Ready while all tasks of the job run. The kubelet asks past every network policy and mesh:
+    // what it finds is a second opinion where the operator cannot reach the pod.
+    pod::probe(&mut container, READY);
+    let mut metadata = blueprint.metadata_of(
+        names.coordinator_of(blueprint.deployment),
+        Role::Coordinator,
+    );
     pod::label(&mut metadata, LABEL_REVISION, blueprint.revision);
     Deployment {
         metadata,
@@ -30,7 +41,7 @@ pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
                 rolling_update: None,
             }),
             selector: LabelSelector {
-                match_labels: Some(names.selector(Role::Coordinator)),
+                match_labels: Some(names.selector_of(Role::Coordinator, blueprint.deployment)),
                 match_expressions: None,
             },
             template: pod::of_job(blueprint, Role::Coordinator, options, container),
@@ -67,10 +78,24 @@ fn arguments(blueprint: &Blueprint<'_>) -> Vec<String> {
     arguments
 }
 
-/// The service by which workers find the coordinator, ready or not. It has an address of its own:
-/// names of pods that come and go stay in DNS caches for up to a minute.
-pub fn service(blueprint: &Blueprint<'_>) -> Service {
-    let names = blueprint.names();
+/// The service by which workers find the coordinator of their own deployment, ready or not. It has
+/// an address of its own: names of pods that come and go stay in DNS caches for up to a minute.
+/// Workers of an older deployment never meet a newer coordinator.
+pub fn service_of_workers(blueprint: &Blueprint<'_>) -> Service {
+    let name = blueprint.names().coordinator_of(blueprint.deployment);
+    service(blueprint, blueprint.metadata_of(name, Role::Coordinator))
+}
+
+/// The service by which clients of the REST interface find the newest coordinator, ready or not.
+pub fn service_of_clients(blueprint: &Blueprint<'_>) -> Service {
+    let name = blueprint.names().coordinator();
+    service(blueprint, blueprint.metadata(name, Role::Coordinator))
+}
+
+fn service(blueprint: &Blueprint<'_>, metadata: ObjectMeta) -> Service {
+    let selector = blueprint
+        .names()
+        .selector_of(Role::Coordinator, blueprint.deployment);
     let port = |name: &str, number: i32| ServicePort {
         name: Some(name.to_owned()),
         port: number,
@@ -78,10 +103,10 @@ pub fn service(blueprint: &Blueprint<'_>) -> Service {
         ..ServicePort::default()
     };
     Service {
-        metadata: blueprint.metadata(names.coordinator(), Role::Coordinator),
+        metadata,
         spec: Some(ServiceSpec {
             publish_not_ready_addresses: Some(true),
-            selector: Some(names.selector(Role::Coordinator)),
+            selector: Some(selector),
             ports: Some(vec![port("grpc", PORT_GRPC), port("rest", PORT_REST)]),
             ..ServiceSpec::default()
         }),

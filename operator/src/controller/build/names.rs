@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use millstream_crds::StreamJob;
-pub use millstream_crds::contract::{ANNOTATION_APPROVE, LABEL_JOB, LABEL_REVISION, LABEL_ROLE};
+pub use millstream_crds::contract::{
+    ANNOTATION_APPROVE, LABEL_DEPLOYMENT, LABEL_JOB, LABEL_REVISION, LABEL_ROLE,
+};
 use sha2::{Digest as _, Sha256};
 
 /// Field manager of everything that the operator applies.
@@ -64,14 +66,25 @@ impl Names {
         }
     }
 
-    /// Deployment of the coordinator, and its service.
+    /// Service of the newest coordinator, for clients of its REST interface.
     pub fn coordinator(&self) -> String {
         bounded(&self.job, "coordinator")
     }
 
-    /// Deployment of the workers, and their disruption budget.
+    /// Deployment of a coordinator, and the service by which its own workers find it. The number
+    /// is that of the job's deployment, so that none ever waits for the pods of another.
+    pub fn coordinator_of(&self, deployment: u64) -> String {
+        bounded(&self.job, &format!("coordinator-{deployment}"))
+    }
+
+    /// Disruption budget of the newest workers.
     pub fn workers(&self) -> String {
         bounded(&self.job, "workers")
+    }
+
+    /// Deployment of the workers of one deployment of the job.
+    pub fn workers_of(&self, deployment: u64) -> String {
+        bounded(&self.job, &format!("workers-{deployment}"))
     }
 
     /// Network policy of all pods.
@@ -101,6 +114,13 @@ impl Names {
         selector
     }
 
+    /// Labels that select the pods of a role of one deployment of the job.
+    pub fn selector_of(&self, role: Role, deployment: u64) -> BTreeMap<String, String> {
+        let mut selector = self.selector(role);
+        selector.insert(LABEL_DEPLOYMENT.to_owned(), deployment.to_string());
+        selector
+    }
+
     /// Labels that select everything of the job.
     pub fn all(&self) -> BTreeMap<String, String> {
         BTreeMap::from([(LABEL_JOB.to_owned(), self.job.clone())])
@@ -120,9 +140,12 @@ impl Names {
         labels
     }
 
-    /// The selector of the workers as text, for the scale subresource.
-    pub fn worker_selector_text(&self) -> String {
-        let selector = self.selector(Role::Worker);
+    /// The selector of the workers of the newest deployment as text, for the scale subresource.
+    pub fn worker_selector_text(&self, deployment: Option<u64>) -> String {
+        let selector = deployment.map_or_else(
+            || self.selector(Role::Worker),
+            |deployment| self.selector_of(Role::Worker, deployment),
+        );
         let parts: Vec<String> = selector
             .iter()
             .map(|(key, value)| format!("{key}={value}"))

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, HTTPGetAction,
     LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume,
+    VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -15,7 +16,7 @@ use millstream_crds::StreamJobSpec;
 use millstream_crds::pods::{PodOptions, PullPolicy, SecretMount};
 
 use super::Blueprint;
-use super::names::{LABEL_REVISION, Role};
+use super::names::{LABEL_DEPLOYMENT, LABEL_REVISION, Role};
 
 /// Directory of the job file in every pod of a job.
 pub const CONFIG_DIRECTORY: &str = "/etc/millstream/job";
@@ -24,6 +25,13 @@ const USER: i64 = 65_532;
 /// Seconds that a pod may take to stop. A worker that is told to leave waits up to 15 s for a
 /// checkpoint.
 const GRACE_SECONDS: i64 = 30;
+/// Taints by which Kubernetes marks a node that it has lost.
+const NODE_TAINTS: [&str; 2] = [
+    "node.kubernetes.io/not-ready",
+    "node.kubernetes.io/unreachable",
+];
+/// Seconds that a pod stays on such a node. The job itself has given the pod up long before.
+const NODE_SECONDS: i64 = 20;
 
 /// What every container of the runtime needs, whatever it does.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +102,7 @@ impl<'a> Runtime<'a> {
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             node_selector: (!selector.is_empty()).then(|| selector.clone()),
-            tolerations: (!options.tolerations.is_empty()).then(|| options.tolerations.clone()),
+            tolerations: Some(tolerations(&options.tolerations)),
             affinity: options.affinity.clone(),
             priority_class_name: options.priority_class_name.clone(),
             image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
@@ -165,6 +173,10 @@ pub fn of_job(
     });
     let mut labels = pod_labels(options, blueprint.names().labels(role));
     labels.insert(LABEL_REVISION.to_owned(), blueprint.revision.to_owned());
+    if matches!(role, Role::Coordinator | Role::Worker) {
+        let number = blueprint.deployment.to_string();
+        labels.insert(LABEL_DEPLOYMENT.to_owned(), number);
+    }
     template(options, labels, spec)
 }
 
@@ -198,6 +210,31 @@ pub(super) fn pod_labels(
         .collect();
     labels.extend(ours);
     labels
+}
+
+/// The user's tolerations, and how long a pod stays on a node that has gone quiet. Kubernetes' own
+/// default would have a job wait for five minutes.
+fn tolerations(own: &[Toleration]) -> Vec<Toleration> {
+    let mut all = own.to_vec();
+    for taint in NODE_TAINTS {
+        if !own.iter().any(|toleration| tolerates(toleration, taint)) {
+            all.push(Toleration {
+                key: Some(taint.to_owned()),
+                operator: Some("Exists".to_owned()),
+                effect: Some("NoExecute".to_owned()),
+                toleration_seconds: Some(NODE_SECONDS),
+                value: None,
+            });
+        }
+    }
+    all
+}
+
+/// Whether a toleration is about a taint that evicts pods.
+fn tolerates(toleration: &Toleration, taint: &str) -> bool {
+    let effect = toleration.effect.as_deref().unwrap_or_default();
+    let key = toleration.key.as_deref().unwrap_or_default();
+    (key == taint || key.is_empty()) && (effect == "NoExecute" || effect.is_empty())
 }
 
 /// Adds a label to an object.

@@ -1,22 +1,25 @@
 //! The check of a new revision: its image, its job file, and whether it can read the job's state,
 //! while the old revision runs on.
 
+use std::time::Duration;
+
 use k8s_openapi::api::batch::v1::{
-    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule,
+    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
+    PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
 };
 
 use super::names::{LABEL_REVISION, Role};
 use super::{Blueprint, pod};
 
-/// Seconds after which a check that has not ended has failed: time to pull an image.
-const DEADLINE_SECONDS: i64 = 300;
 /// Seconds for which an ended check can be looked at.
 const KEPT_SECONDS: i32 = 3_600;
-/// Exit code of `millstream validate` for a verdict: trying again gives the same one.
-const EXIT_INVALID: i32 = 2;
+/// Exit code of `millstream validate` for a verdict: trying again gives the same one. However else
+/// it ends, nothing is known of the revision.
+pub const EXIT_INVALID: i32 = 2;
 
-/// The Kubernetes job that checks a revision. Its verdict is the termination message of its pod.
-pub fn job(blueprint: &Blueprint<'_>) -> Job {
+/// The Kubernetes job that checks a revision; it ends after `deadline` at the latest. Its verdict is
+/// the termination message of its pod.
+pub fn job(blueprint: &Blueprint<'_>, deadline: Duration) -> Job {
     let options = &blueprint.spec.coordinator;
     let runtime = blueprint.runtime();
     let container = runtime.container(Role::Preflight, options, arguments(blueprint));
@@ -31,7 +34,9 @@ pub fn job(blueprint: &Blueprint<'_>) -> Job {
         metadata,
         spec: Some(JobSpec {
             backoff_limit: Some(2),
-            active_deadline_seconds: Some(DEADLINE_SECONDS),
+            active_deadline_seconds: Some(
+                i64::try_from(deadline.as_secs()).unwrap_or(i64::MAX).max(1),
+            ),
             ttl_seconds_after_finished: Some(KEPT_SECONDS),
             pod_failure_policy: Some(final_on(Role::Preflight, EXIT_INVALID)),
             template,
@@ -62,17 +67,27 @@ fn arguments(blueprint: &Blueprint<'_>) -> Vec<String> {
     arguments
 }
 
-/// An exit code that ends the job at once.
+/// An exit code that ends the job at once. Pods that were evicted, or whose node went away, do not
+/// count as failures.
 pub(super) fn final_on(role: Role, exit_code: i32) -> PodFailurePolicy {
+    let verdict = PodFailurePolicyRule {
+        action: "FailJob".to_owned(),
+        on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+            container_name: Some(role.as_str().to_owned()),
+            operator: "In".to_owned(),
+            values: vec![exit_code],
+        }),
+        on_pod_conditions: None,
+    };
+    let disruption = PodFailurePolicyRule {
+        action: "Ignore".to_owned(),
+        on_exit_codes: None,
+        on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
+            type_: "DisruptionTarget".to_owned(),
+            status: "True".to_owned(),
+        }]),
+    };
     PodFailurePolicy {
-        rules: vec![PodFailurePolicyRule {
-            action: "FailJob".to_owned(),
-            on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
-                container_name: Some(role.as_str().to_owned()),
-                operator: "In".to_owned(),
-                values: vec![exit_code],
-            }),
-            on_pod_conditions: None,
-        }],
+        rules: vec![verdict, disruption],
     }
 }

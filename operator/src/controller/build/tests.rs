@@ -43,6 +43,8 @@ fn blueprint(job: &StreamJob) -> Blueprint<'_> {
     }
 }
 
+const DEADLINE: std::time::Duration = std::time::Duration::from_mins(10);
+
 fn disposal(job: &StreamJob) -> k8s_openapi::api::batch::v1::Job {
     disposal::of_job(job, "uid-of-shop", Some(1_780_000_000_000))
 }
@@ -61,7 +63,7 @@ fn pods(job: &StreamJob) -> Vec<(Role, PodSpec)> {
         ),
         (
             Role::Preflight,
-            preflight::job(&blueprint).spec.unwrap().template,
+            preflight::job(&blueprint, DEADLINE).spec.unwrap().template,
         ),
         (Role::Disposal, disposal(job).spec.unwrap().template),
     ];
@@ -235,19 +237,89 @@ fn there_are_as_many_workers_as_the_parallelism_needs_spread_over_nodes() {
 }
 
 #[test]
-fn a_rescale_or_a_new_deployment_leaves_the_workers_template_alone() {
+fn a_rescale_leaves_the_workers_template_alone() {
     let job = job(&json!({}));
     let mut larger = job.clone();
     larger.spec.parallelism = 9;
-    let one = workers::deployment(&blueprint(&job)).spec.unwrap();
-    let plan = Blueprint {
-        deployment: 7,
-        restore: "s3://state/x",
-        ..blueprint(&larger)
-    };
-    let other = workers::deployment(&plan).spec.unwrap();
+    let one = workers::deployment(&blueprint(&job));
+    let other = workers::deployment(&blueprint(&larger));
+    assert_eq!(one.metadata, other.metadata);
+    let (one, other) = (one.spec.unwrap(), other.spec.unwrap());
     assert_eq!(one.template, other.template);
     assert_eq!(other.replicas, Some(5));
+}
+
+#[test]
+fn deployments_share_neither_names_nor_pods_nor_the_service_of_their_workers() {
+    let job = job(&json!({}));
+    let plan = |deployment| Blueprint {
+        deployment,
+        ..blueprint(&job)
+    };
+    let (old, new) = (plan(7), plan(8));
+    let deployments =
+        |plan: &Blueprint<'_>| [coordinator::deployment(plan), workers::deployment(plan)];
+    for (old, new) in deployments(&old).into_iter().zip(deployments(&new)) {
+        assert_ne!(old.metadata.name, new.metadata.name);
+        let selector = new.spec.unwrap().selector.match_labels.unwrap();
+        let pod = old.spec.unwrap().template.metadata.unwrap().labels.unwrap();
+        let selects = selector
+            .iter()
+            .all(|(key, value)| pod.get(key) == Some(value));
+        assert!(!selects, "{selector:?}");
+    }
+    let name = |plan: &Blueprint<'_>| coordinator::service_of_workers(plan).metadata.name;
+    assert_ne!(name(&old), name(&new));
+    // What is one for the job follows the newest.
+    let clients = coordinator::service_of_clients(&new);
+    assert_eq!(clients.metadata.name.as_deref(), Some("orders-coordinator"));
+    let selector = clients.spec.unwrap().selector.unwrap();
+    assert_eq!(selector["millstream.dev/deployment"], "8");
+    let budget = workers::disruption_budget(&new).spec.unwrap().selector;
+    let labels = budget.unwrap().match_labels.unwrap();
+    assert_eq!(labels["millstream.dev/deployment"], "8");
+    let names = Names::of_name("orders");
+    assert!(
+        names
+            .worker_selector_text(Some(8))
+            .contains("millstream.dev/deployment=8")
+    );
+}
+
+#[test]
+fn pods_leave_a_lost_node_after_20_seconds_unless_the_user_says_otherwise() {
+    let seconds = |job: &StreamJob| -> Vec<Option<i64>> {
+        let pods = pods(job);
+        let tolerations = pods[1].1.tolerations.clone().unwrap();
+        let evicting = tolerations
+            .iter()
+            .filter(|one| one.effect.as_deref() != Some("NoSchedule"));
+        evicting.map(|one| one.toleration_seconds).collect()
+    };
+    for (role, spec) in pods(&job(&json!({}))) {
+        let tolerations = spec.tolerations.unwrap();
+        let taints: Vec<&str> = tolerations
+            .iter()
+            .filter_map(|it| it.key.as_deref())
+            .collect();
+        let both = [
+            "node.kubernetes.io/not-ready",
+            "node.kubernetes.io/unreachable",
+        ];
+        assert_eq!(taints, both, "{role:?}");
+        assert!(
+            tolerations
+                .iter()
+                .all(|it| it.toleration_seconds == Some(20))
+        );
+    }
+    let with = |own: Value| job(&json!({"workers": {"pod": {"tolerations": [own]}}}));
+    let patient = json!({"key": "node.kubernetes.io/unreachable", "operator": "Exists",
+        "effect": "NoExecute", "tolerationSeconds": 600});
+    assert_eq!(seconds(&with(patient)), [Some(600), Some(20)]);
+    assert_eq!(seconds(&with(json!({"operator": "Exists"}))), [None]);
+    let other = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
+    assert_eq!(seconds(&with(other)), [Some(20), Some(20)]);
 }
 
 #[test]
@@ -269,18 +341,24 @@ fn the_coordinator_is_told_what_it_is_and_is_reached_before_it_is_ready() {
          --rest 0.0.0.0:8081 --restore s3://state/savepoints/a --parallelism 5 \
          --deployment 1780000000000 --allow-dropped-state --accept-lost-output 42"
     );
-    for probe in [
-        &container.startup_probe,
-        &container.liveness_probe,
-        &container.readiness_probe,
+    for (probe, path) in [
+        (&container.startup_probe, "/healthz"),
+        (&container.liveness_probe, "/healthz"),
+        // The kubelet's second opinion on whether the job runs.
+        (&container.readiness_probe, "/readyz"),
     ] {
         let probe = probe.clone().unwrap().http_get.unwrap();
-        assert_eq!(probe.path.as_deref(), Some("/healthz"));
+        assert_eq!(probe.path.as_deref(), Some(path));
     }
-    let service = coordinator::service(&plan).spec.unwrap();
-    assert_eq!(service.publish_not_ready_addresses, Some(true));
-    assert_eq!(service.cluster_ip, None, "Kubernetes gives it an address");
-    assert_eq!(service.selector, spec.selector.match_labels);
+    for service in [
+        coordinator::service_of_workers(&plan),
+        coordinator::service_of_clients(&plan),
+    ] {
+        let service = service.spec.unwrap();
+        assert_eq!(service.publish_not_ready_addresses, Some(true));
+        assert_eq!(service.cluster_ip, None, "Kubernetes gives it an address");
+        assert_eq!(service.selector, spec.selector.match_labels);
+    }
 }
 
 #[test]
@@ -295,7 +373,7 @@ fn a_worker_knows_its_coordinator_and_is_ready_once_connected() {
     let container = &spec.containers[0];
     assert_eq!(
         container.args.as_ref().unwrap().join(" "),
-        "worker --coordinator orders-coordinator.shop.svc:6123 --slots 2 --rest 0.0.0.0:8082"
+        "worker --coordinator orders-coordinator-1780000000000.shop.svc:6123 --slots 2 --rest 0.0.0.0:8082"
     );
     let ready = container.readiness_probe.clone().unwrap().http_get.unwrap();
     assert_eq!(ready.path.as_deref(), Some("/readyz"));
@@ -306,16 +384,21 @@ fn a_worker_knows_its_coordinator_and_is_ready_once_connected() {
 #[test]
 fn a_preflight_judges_once_and_leaves_its_verdict() {
     let job = job(&json!({}));
-    let check = preflight::job(&blueprint(&job));
+    let check = preflight::job(&blueprint(&job), DEADLINE);
     assert_eq!(
         check.metadata.name.as_deref(),
         Some("orders-preflight-0123456789")
     );
     let spec = check.spec.unwrap();
     assert_eq!(spec.backoff_limit, Some(2));
-    assert!(spec.active_deadline_seconds.is_some() && spec.ttl_seconds_after_finished.is_some());
+    assert_eq!(spec.active_deadline_seconds, Some(600));
+    assert!(spec.ttl_seconds_after_finished.is_some());
     let rules = spec.pod_failure_policy.unwrap().rules;
     assert_eq!(rules[0].action, "FailJob");
+    // A pod that was evicted has not failed.
+    assert_eq!(rules[1].action, "Ignore");
+    let conditions = rules[1].on_pod_conditions.clone().unwrap();
+    assert_eq!(conditions[0].type_, "DisruptionTarget");
     let pod = spec.template.spec.unwrap();
     assert_eq!(pod.restart_policy.as_deref(), Some("Never"));
     assert_eq!(
@@ -328,10 +411,11 @@ fn a_preflight_judges_once_and_leaves_its_verdict() {
 #[test]
 fn a_preflight_of_a_fresh_start_reads_no_state() {
     let job = job(&json!({}));
-    let check = preflight::job(&Blueprint {
+    let plan = Blueprint {
         restore: "fresh",
         ..blueprint(&job)
-    });
+    };
+    let check = preflight::job(&plan, DEADLINE);
     let pod = check.spec.unwrap().template.spec.unwrap();
     assert!(
         !pod.containers[0]
@@ -413,11 +497,12 @@ fn everything_goes_with_its_job_and_says_whose_it_is() {
     let blueprint = blueprint(&job);
     let all = [
         coordinator::deployment(&blueprint).metadata,
-        coordinator::service(&blueprint).metadata,
+        coordinator::service_of_workers(&blueprint).metadata,
+        coordinator::service_of_clients(&blueprint).metadata,
         workers::deployment(&blueprint).metadata,
         workers::disruption_budget(&blueprint).metadata,
         network::policy(&blueprint).metadata,
-        preflight::job(&blueprint).metadata,
+        preflight::job(&blueprint, DEADLINE).metadata,
         disposal(&job).metadata,
     ];
     for metadata in all {
@@ -439,6 +524,7 @@ fn everything_goes_with_its_job_and_says_whose_it_is() {
 fn names_stay_within_a_label_and_apart() {
     let short = Names::of_name("orders");
     assert_eq!(short.coordinator(), "orders-coordinator");
+    assert_eq!(short.coordinator_of(17), "orders-coordinator-17");
     assert_eq!(short.preflight("0123456789"), "orders-preflight-0123456789");
     let long = format!("{}a", "x".repeat(60));
     let other = format!("{}b", "x".repeat(60));
@@ -447,7 +533,9 @@ fn names_stay_within_a_label_and_apart() {
         let names = Names::of_name(&job);
         for name in [
             names.coordinator(),
+            names.coordinator_of(1_780_000_000_000),
             names.workers(),
+            names.workers_of(1_780_000_000_000),
             names.network_policy(),
             names.preflight("0123456789"),
             names.revision("0123456789"),

@@ -1,5 +1,7 @@
 //! The workers: a deployment, and the budget that keeps voluntary evictions to one at a time.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
@@ -10,9 +12,9 @@ use super::coordinator::port;
 use super::names::{LABEL_REVISION, Role};
 use super::{Blueprint, PORT_GRPC, PORT_WORKER, pod};
 
-/// The deployment of the workers. All are replaced at once: a job cannot run half on one revision
-/// and half on another. Neither parallelism nor deployment stand in the template, so that a
-/// rescale leaves the pods that stay alone.
+/// The workers' Deployment of one deployment of the job: a job cannot run half on one revision and
+/// half on another. The parallelism does not stand in the template, so that a rescale leaves the
+/// pods that stay alone.
 pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
     let names = blueprint.names();
     let options = &blueprint.spec.workers.pod;
@@ -24,7 +26,7 @@ pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
     if let Some(spec) = &mut template.spec {
         spec.topology_spread_constraints = Some(vec![spread(blueprint)]);
     }
-    let mut metadata = blueprint.metadata(names.workers(), Role::Worker);
+    let mut metadata = blueprint.metadata_of(names.workers_of(blueprint.deployment), Role::Worker);
     pod::label(&mut metadata, LABEL_REVISION, blueprint.revision);
     Deployment {
         metadata,
@@ -36,7 +38,7 @@ pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
                 rolling_update: None,
             }),
             selector: LabelSelector {
-                match_labels: Some(names.selector(Role::Worker)),
+                match_labels: Some(selector(blueprint)),
                 match_expressions: None,
             },
             template,
@@ -55,7 +57,7 @@ fn arguments(blueprint: &Blueprint<'_>) -> Vec<String> {
         .unwrap_or("default");
     let coordinator = format!(
         "{}.{namespace}.svc:{PORT_GRPC}",
-        blueprint.names().coordinator()
+        blueprint.names().coordinator_of(blueprint.deployment)
     );
     [
         "worker",
@@ -70,6 +72,12 @@ fn arguments(blueprint: &Blueprint<'_>) -> Vec<String> {
     .to_vec()
 }
 
+fn selector(blueprint: &Blueprint<'_>) -> BTreeMap<String, String> {
+    blueprint
+        .names()
+        .selector_of(Role::Worker, blueprint.deployment)
+}
+
 /// Over nodes as evenly as they have room.
 fn spread(blueprint: &Blueprint<'_>) -> TopologySpreadConstraint {
     TopologySpreadConstraint {
@@ -77,14 +85,14 @@ fn spread(blueprint: &Blueprint<'_>) -> TopologySpreadConstraint {
         topology_key: "kubernetes.io/hostname".to_owned(),
         when_unsatisfiable: "ScheduleAnyway".to_owned(),
         label_selector: Some(LabelSelector {
-            match_labels: Some(blueprint.names().selector(Role::Worker)),
+            match_labels: Some(selector(blueprint)),
             match_expressions: None,
         }),
         ..TopologySpreadConstraint::default()
     }
 }
 
-/// Voluntary evictions take one worker at a time.
+/// Voluntary evictions take one worker of the newest deployment at a time.
 pub fn disruption_budget(blueprint: &Blueprint<'_>) -> PodDisruptionBudget {
     let names = blueprint.names();
     PodDisruptionBudget {
@@ -92,7 +100,7 @@ pub fn disruption_budget(blueprint: &Blueprint<'_>) -> PodDisruptionBudget {
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
             selector: Some(LabelSelector {
-                match_labels: Some(names.selector(Role::Worker)),
+                match_labels: Some(selector(blueprint)),
                 match_expressions: None,
             }),
             // A worker that never gets ready must not keep its node from being drained.

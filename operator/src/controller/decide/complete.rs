@@ -2,7 +2,7 @@
 
 use millstream_crds::Reason;
 
-use super::{Machine, SELDOM};
+use super::Machine;
 use crate::events::Notice;
 
 impl Machine<'_> {
@@ -26,6 +26,6 @@ impl Machine<'_> {
             Reason::Completed,
             "all sources have ended and everything is committed",
         ));
-        self.look_again(SELDOM);
+        self.look_at_rest();
     }
 }

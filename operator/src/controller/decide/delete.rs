@@ -98,7 +98,10 @@ impl Machine<'_> {
                 ));
                 self.decision.finalizer = false;
             }
-            TaskSeen::Absent | TaskSeen::Waiting(_) | TaskSeen::Failed(_) => {
+            TaskSeen::Absent
+            | TaskSeen::Waiting(_)
+            | TaskSeen::Failed(_)
+            | TaskSeen::Broken { .. } => {
                 self.look_again(STEADY / 5);
             }
         }

@@ -34,11 +34,10 @@ impl Machine<'_> {
         status.restored_from.clone_from(&runtime.restored_from);
     }
 
-    /// Whether all tasks of the newest deployment run by the account of Kubernetes, so that it has
-    /// taken over even if nobody answers us.
-    pub(super) fn runs_unheard(&self) -> bool {
-        let ready = self.inputs.observed.ready_deployment;
-        ready.is_some() && ready == self.inputs.status.deployment
+    /// Whether all tasks of the newest deployment run as the kubelet finds, so that it has taken
+    /// over even if nobody answers us.
+    pub(super) const fn runs_unheard(&self) -> bool {
+        self.inputs.observed.kubelet_finds_it_running
     }
 
     fn note_claim(&mut self, runtime: &RuntimeStatus) {

@@ -3,7 +3,7 @@
 use millstream_crds::Reason;
 use millstream_crds::stream_job::RestorePolicy;
 
-use super::{Machine, SELDOM, SOON, completed_while_running};
+use super::{Machine, SOON, completed_while_running};
 use crate::controller::validate::Wish;
 use crate::events::Notice;
 use crate::runtime_client::RuntimeState;
@@ -50,7 +50,7 @@ impl Machine<'_> {
 
     /// Nothing is deployed: not yet, suspended, or complete.
     fn at_rest(&mut self) {
-        self.look_again(SELDOM);
+        self.look_at_rest();
         let Some(wish) = self.wish() else { return };
         if self.suspension_asked() {
             return;

@@ -3,8 +3,8 @@
 use millstream_crds::Reason;
 use millstream_crds::status::{UpgradeStatus, UpgradeStep};
 
+use super::Machine;
 use super::deploy::empty_upgrade;
-use super::{Machine, SELDOM};
 use crate::events::Notice;
 
 impl Machine<'_> {
@@ -54,7 +54,7 @@ impl Machine<'_> {
             let message = format!("suspended; it will go on from {state}");
             self.tell(Notice::normal(Reason::Suspended, message));
         }
-        self.look_again(SELDOM);
+        self.look_at_rest();
     }
 }
 

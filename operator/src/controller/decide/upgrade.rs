@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use millstream_crds::Reason;
 use millstream_crds::status::{RejectedStatus, UpgradeStatus, UpgradeStep};
 use millstream_crds::stream_job::{Approval, UpgradeStrategy};
@@ -11,12 +12,15 @@ use super::deploy::empty_upgrade;
 use super::{Machine, PreflightWanted, SOON, STEADY};
 use crate::controller::build::names::ANNOTATION_APPROVE;
 use crate::controller::observe::TaskSeen;
-use crate::controller::observe::pods::{Problem, ProblemKind};
+use crate::controller::observe::tasks::step_mark;
 use crate::controller::validate::Wish;
 use crate::events::Notice;
+use crate::text;
 
-/// How long an image may fail to be pulled before the revision is rejected.
-const PULL_PATIENCE: Duration = Duration::from_secs(30);
+/// Pause after a first check that ended without a verdict.
+const CHECK_PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause after a check that ended without a verdict.
+const CHECK_PAUSE_MAX: Duration = Duration::from_mins(1);
 /// Longest account of changes that is kept, bytes.
 const CHANGES_BYTES_MAX: usize = 2_000;
 
@@ -60,43 +64,66 @@ impl Machine<'_> {
             return;
         };
         let Some(wish) = self.wish() else { return };
-        let wanted = PreflightWanted {
-            revision: wish.revision.name.clone(),
-            restore: self.restore_to_check(&upgrade),
-            allow_dropped_state: wish.spec.restore.allow_dropped_state,
-            since: upgrade.since.clone(),
-        };
         self.look_again(SOON);
         let waited = self.elapsed(&upgrade.since);
-        // What was observed is about the upgrade that the status named.
-        let seen = self.inputs.status.upgrade.as_ref();
-        let seen = seen.is_some_and(|seen| seen.since == upgrade.since && seen.to == upgrade.to);
+        // What was observed is about the try that the status named.
+        let seen =
+            self.inputs.status.upgrade.as_ref().is_some_and(|seen| {
+                seen.to == upgrade.to && step_mark(seen) == step_mark(&upgrade)
+            });
         let check = match &self.inputs.observed.preflight {
             check if seen => check,
             _ => &TaskSeen::Absent,
         };
+        let mut tries = upgrade.tries;
         match check {
             TaskSeen::Succeeded(report) => return self.checked(upgrade, report),
             TaskSeen::Failed(reason) => {
                 self.reject(&upgrade, Reason::PreflightFailed, reason.clone());
             }
-            TaskSeen::Waiting(Some(problem)) if is_hopeless(problem, waited) => {
+            TaskSeen::Waiting(Some(problem)) if problem.kind.is_final() => {
                 self.reject(&upgrade, Reason::PreflightFailed, problem.message.clone());
             }
-            seen @ (TaskSeen::Absent | TaskSeen::Waiting(_))
-                if waited > self.progress_deadline() =>
-            {
-                let why = match seen {
+            unfinished if waited > self.progress_deadline() => {
+                let why = match unfinished {
                     TaskSeen::Waiting(Some(problem)) => format!(": {}", problem.message),
+                    TaskSeen::Broken { message, .. } => format!(": {message}"),
                     _ => String::new(),
                 };
-                let message = format!("its check did not end within {}s{why}", waited.as_secs());
+                let message = format!(
+                    "its check came to no end within {}s{why}. Change `spec.restartAt` to have it \
+                     checked again",
+                    waited.as_secs()
+                );
                 self.reject(&upgrade, Reason::PreflightFailed, message);
             }
-            TaskSeen::Absent | TaskSeen::Waiting(_) => {}
+            TaskSeen::Broken { at, .. } if self.is_due(*at, tries) => {
+                tries = tries.saturating_add(1);
+                self.enter(UpgradeStatus {
+                    tries,
+                    ..upgrade.clone()
+                });
+            }
+            TaskSeen::Absent | TaskSeen::Waiting(_) | TaskSeen::Broken { .. } => {}
         }
         // Kept when it failed, so that its log can be read.
-        self.decision.preflight = Some(wanted);
+        self.decision.preflight = Some(PreflightWanted {
+            revision: wish.revision.name.clone(),
+            restore: self.restore_to_check(&upgrade),
+            allow_dropped_state: wish.spec.restore.allow_dropped_state,
+            step: step_mark(&UpgradeStatus { tries, ..upgrade }),
+            deadline: self.progress_deadline(),
+        });
+    }
+
+    /// Whether a check that ended without a verdict so long ago is to be tried again.
+    fn is_due(&self, ended: Option<Timestamp>, tries: i32) -> bool {
+        let doublings = u32::try_from(tries).unwrap_or(0).min(8);
+        let pause = (CHECK_PAUSE * 2_u32.saturating_pow(doublings)).min(CHECK_PAUSE_MAX);
+        ended.is_none_or(|ended| {
+            let since = self.inputs.now.duration_since(ended);
+            Duration::try_from(since).unwrap_or_default() >= pause
+        })
     }
 
     fn restore_to_check(&self, upgrade: &UpgradeStatus) -> String {
@@ -112,6 +139,7 @@ impl Machine<'_> {
     fn checked(&mut self, upgrade: UpgradeStatus, report: &str) {
         let upgrade = UpgradeStatus {
             changes: changes_of(report),
+            tries: 0,
             ..upgrade
         };
         let manual = self
@@ -235,10 +263,6 @@ pub(super) fn name(revision: Option<&String>) -> &str {
     revision.map_or("the job", String::as_str)
 }
 
-fn is_hopeless(problem: &Problem, waited: Duration) -> bool {
-    problem.kind.is_final() || problem.kind == ProblemKind::ImagePull && waited > PULL_PATIENCE
-}
-
 /// What changes, by the report of a preflight.
 fn changes_of(report: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
@@ -247,12 +271,6 @@ fn changes_of(report: &str) -> Option<String> {
         changes: Vec<String>,
     }
     let report: Report = serde_json::from_str(report).ok()?;
-    let mut text = report.changes.join("; ");
-    let end = (0..=CHANGES_BYTES_MAX.min(text.len())).rev();
-    text.truncate(
-        end.into_iter()
-            .find(|end| text.is_char_boundary(*end))
-            .unwrap_or(0),
-    );
+    let text = text::cut(report.changes.join("; "), CHANGES_BYTES_MAX);
     (!text.is_empty()).then_some(text)
 }

@@ -6,6 +6,7 @@ use millstream_crds::stream_job::UpgradeStrategy;
 
 use super::upgrade::name;
 use super::{Machine, SOON, STEADY, noted};
+use crate::controller::observe::Runtime;
 use crate::controller::observe::pods::{Problem, ProblemKind};
 use crate::events::Notice;
 use crate::runtime_client::{RuntimeState, RuntimeStatus};
@@ -127,7 +128,7 @@ impl Machine<'_> {
             return Some((reason, problem.message.clone()));
         }
         if self.runtime().is_none() && self.runs_unheard() {
-            // It runs, as Kubernetes says; that we cannot ask it is not its fault.
+            // It runs, as the kubelet finds; that we cannot ask it is not its fault.
             return None;
         }
         let deployed = self.status().deployed.as_ref()?;
@@ -158,7 +159,10 @@ impl Machine<'_> {
         match self.runtime() {
             Some(runtime) if !runtime.message.is_empty() => runtime.message.clone(),
             Some(runtime) => format!("the job is {:?}", runtime.state),
-            None => "the coordinator does not answer".to_owned(),
+            None => match &self.inputs.observed.runtime {
+                Runtime::Silent(reason) => reason.clone(),
+                _ => "there is no coordinator that could be asked".to_owned(),
+            },
         }
     }
 

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodCondition};
 use kube::ResourceExt as _;
 
 use super::Pods;
-use crate::controller::build::names::{LABEL_ROLE, Role};
+use crate::controller::build::coordinator::READY;
+use crate::controller::build::names::{LABEL_DEPLOYMENT, LABEL_ROLE, Role};
 use crate::controller::dereference::Dereferenced;
 
 /// Exit code of the runtime for faults of the job file.
@@ -26,6 +28,19 @@ pub struct PutOff {
     pub uid: Option<String>,
     /// How its process ended.
     pub message: String,
+}
+
+/// A pod that may never end by itself, because its node says nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quiet {
+    /// Name of the pod.
+    pub pod: String,
+    /// Its uid, so that no other pod is taken for it.
+    pub uid: Option<String>,
+    /// Whether Kubernetes has lost its node.
+    pub node_lost: bool,
+    /// When it should have ended, if it is to end.
+    pub due: Option<Timestamp>,
 }
 
 /// Why a pod does not start.
@@ -64,17 +79,26 @@ impl ProblemKind {
     }
 }
 
-/// The pods of a role.
-pub(super) fn of(facts: &Dereferenced, deployment: &str, role: Role) -> Pods {
+/// The pods of a role. Those of older deployments only count.
+pub(super) fn of(facts: &Dereferenced, role: Role) -> Pods {
     let own: Vec<&Pod> = facts
         .pods
         .iter()
-        .filter(|pod| pod.labels().get(LABEL_ROLE).map(String::as_str) == Some(role.as_str()))
+        .filter(|pod| is_of_role(pod, role))
         .collect();
-    let deployment = facts.deployments.get(deployment);
+    let number = facts
+        .status
+        .deployment
+        .and_then(|it| u64::try_from(it).ok());
+    let name = number.map(|number| match role {
+        Role::Coordinator => facts.names().coordinator_of(number),
+        _ => facts.names().workers_of(number),
+    });
+    let deployment = name.and_then(|name| facts.deployments.get(&name));
     let living = || {
         own.iter()
             .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+            .filter(|pod| is_of_deployment(pod, facts.status.deployment))
     };
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     Pods {
@@ -86,6 +110,58 @@ pub(super) fn of(facts: &Dereferenced, deployment: &str, role: Role) -> Pods {
             .or_else(|| deployment.and_then(not_created)),
         put_off: living().filter_map(|pod| put_off(pod)).collect(),
     }
+}
+
+/// Pods that may have to be removed by force.
+pub(super) fn quiet(pods: &[Pod]) -> Vec<Quiet> {
+    let quiet = pods.iter().map(|pod| Quiet {
+        pod: pod.name_any(),
+        uid: pod.uid(),
+        node_lost: is_on_lost_node(pod),
+        due: pod.metadata.deletion_timestamp.as_ref().map(|due| due.0),
+    });
+    quiet
+        .filter(|pod| pod.node_lost || pod.due.is_some())
+        .collect()
+}
+
+/// Whether Kubernetes has lost the node of a pod. Of one that ran the control plane takes back `Ready`
+/// and nothing else, while a kubelet that finds a pod not ready gives a reason and says so of its
+/// containers, too. One that the node has never begun is evicted.
+///
+/// Source: `MarkPodsNotReady` of kube-controller-manager, package `pkg/controller/util/node`.
+fn is_on_lost_node(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|it| it.conditions.as_ref());
+    let find = |name: &str| conditions?.iter().find(|one| one.type_ == name);
+    let reason = |one: &PodCondition| one.reason.clone().unwrap_or_default();
+    let holds = |name: &str| find(name).is_some_and(|one| one.status == "True");
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    match phase {
+        Some("Running") => {
+            find("Ready").is_some_and(|ready| ready.status == "False" && reason(ready).is_empty())
+                && holds("ContainersReady")
+        }
+        Some("Pending") => {
+            holds("DisruptionTarget")
+                && find("DisruptionTarget")
+                    .is_some_and(|target| reason(target) == "DeletionByTaintManager")
+        }
+        _ => false,
+    }
+}
+
+pub(super) fn is_of_role(pod: &Pod, role: Role) -> bool {
+    pod.labels().get(LABEL_ROLE).map(String::as_str) == Some(role.as_str())
+}
+
+/// Whether a pod belongs to a deployment of the job.
+pub(super) fn is_of_deployment(pod: &Pod, deployment: Option<i64>) -> bool {
+    let label = pod.labels().get(LABEL_DEPLOYMENT);
+    let number = label.and_then(|number| number.parse::<i64>().ok());
+    number.is_some() && number == deployment
 }
 
 /// How the one container of a pod stands.
@@ -100,7 +176,10 @@ fn put_off(pod: &Pod) -> Option<PutOff> {
     let ended = container.last_state.as_ref()?.terminated.as_ref()?;
     let (from, to) = (ended.started_at.as_ref()?, ended.finished_at.as_ref()?);
     let worked = Duration::try_from(to.0.duration_since(from.0)).ok()?;
-    let is_put_off = waiting.reason.as_deref() == Some("CrashLoopBackOff") && worked >= WORKED;
+    // One that ended in peace has nothing to do until it is told.
+    let is_put_off = waiting.reason.as_deref() == Some("CrashLoopBackOff")
+        && worked >= WORKED
+        && ended.exit_code != 0;
     is_put_off.then(|| PutOff {
         pod: pod.name_any(),
         uid: pod.uid(),
@@ -108,16 +187,20 @@ fn put_off(pod: &Pod) -> Option<PutOff> {
     })
 }
 
-/// The deployment of the coordinator that is ready: its pod says it in its arguments.
-pub(super) fn ready_deployment(pods: &[Pod]) -> Option<i64> {
-    let coordinator = Role::Coordinator.as_str();
-    let ready = pods.iter().filter(|pod| is_ready(pod));
-    let mut own =
-        ready.filter(|pod| pod.labels().get(LABEL_ROLE).map(String::as_str) == Some(coordinator));
-    let container = own.next()?.spec.as_ref()?.containers.first()?;
-    let mut arguments = container.args.as_ref()?.iter();
-    arguments.find(|argument| *argument == "--deployment")?;
-    arguments.next()?.parse().ok()
+/// Whether the kubelet finds that all tasks of a deployment run: its coordinator's pod is ready, and
+/// asked for that and not for its health alone.
+pub(super) fn is_running(pods: &[Pod], deployment: Option<i64>) -> bool {
+    pods.iter()
+        .filter(|pod| is_of_role(pod, Role::Coordinator) && is_of_deployment(pod, deployment))
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .any(|pod| is_ready(pod) && asks_for_tasks(pod))
+}
+
+fn asks_for_tasks(pod: &Pod) -> bool {
+    let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
+    let probe = container.and_then(|container| container.readiness_probe.as_ref());
+    let asked = probe.and_then(|probe| probe.http_get.as_ref());
+    asked.is_some_and(|asked| asked.path.as_deref() == Some(READY))
 }
 
 fn is_ready(pod: &Pod) -> bool {

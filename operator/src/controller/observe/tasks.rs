@@ -3,12 +3,14 @@
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
+use millstream_crds::status::UpgradeStatus;
 use serde::Deserialize;
 
 use super::TaskSeen;
 use super::pods::{self, Problem, ProblemKind};
 use crate::controller::apply::ANNOTATION_STEP;
 use crate::controller::build::names::{LABEL_REVISION, LABEL_ROLE, Role};
+use crate::controller::build::preflight::EXIT_INVALID;
 use crate::controller::dereference::Dereferenced;
 
 /// Label of a job's pods, by Kubernetes.
@@ -20,12 +22,22 @@ pub(super) fn preflight(facts: &Dereferenced) -> TaskSeen {
         return TaskSeen::Absent;
     };
     let to = upgrade.to.as_deref().unwrap_or_default();
+    let mark = step_mark(upgrade);
     let task = of_role(facts, Role::Preflight).find(|task| {
         let revision = task.labels().get(LABEL_REVISION);
-        task.annotations().get(ANNOTATION_STEP) == Some(&upgrade.since)
+        task.annotations().get(ANNOTATION_STEP) == Some(&mark)
             && revision.is_some_and(|hash| to.ends_with(hash.as_str()))
     });
     task.map_or(TaskSeen::Absent, |task| seen(facts, task))
+}
+
+/// Tells the tries of a step of an upgrade from each other: an older job of the same name is that
+/// of another try.
+pub fn step_mark(upgrade: &UpgradeStatus) -> String {
+    match upgrade.tries {
+        0 => upgrade.since.clone(),
+        tries => format!("{}/{tries}", upgrade.since),
+    }
 }
 
 /// The deletion of the job's checkpoints.
@@ -49,22 +61,32 @@ fn seen(facts: &Dereferenced, task: &Job) -> TaskSeen {
         .iter()
         .filter(|pod| pod.labels().get(LABEL_TASK) == Some(&name))
         .collect();
+    let problem = problem(facts, &own, &name);
+    outcome(task, &own, problem)
+}
+
+/// What a Kubernetes job has come to, by itself, its pods, and why those do not start.
+fn outcome(task: &Job, own: &[&Pod], problem: Option<Problem>) -> TaskSeen {
     let ended = |kind: &str| {
         let conditions = task.status.as_ref()?.conditions.as_ref()?;
         let mut conditions = conditions.iter();
         conditions.find(|one| one.type_ == kind && one.status == "True")
     };
-    let words = last_words(&own);
+    let words = last_words(own);
     if ended("Complete").is_some() {
         return TaskSeen::Succeeded(words.unwrap_or_default());
     }
-    if let Some(failed) = ended("Failed").or_else(|| ended("FailureTarget")) {
-        let otherwise = || problem(facts, &own, &name).map(|problem| problem.message);
-        let words = words.map(|words| verdict(&words)).or_else(otherwise);
-        let why = failed.message.clone().unwrap_or_default();
-        return TaskSeen::Failed(words.unwrap_or(why));
+    let Some(failed) = ended("Failed").or_else(|| ended("FailureTarget")) else {
+        return TaskSeen::Waiting(problem);
+    };
+    let otherwise = || problem.map(|problem| problem.message);
+    let words = words.map(|words| verdict(&words)).or_else(otherwise);
+    let message = words.unwrap_or_else(|| failed.message.clone().unwrap_or_default());
+    if own.iter().any(|pod| exit_code(pod) == Some(EXIT_INVALID)) {
+        return TaskSeen::Failed(message);
     }
-    TaskSeen::Waiting(problem(facts, &own, &name))
+    let at = failed.last_transition_time.as_ref().map(|time| time.0);
+    TaskSeen::Broken { message, at }
 }
 
 /// Why its pods do not start. How they end is for the job to judge.
@@ -80,6 +102,11 @@ fn problem(facts: &Dereferenced, own: &[&Pod], task: &str) -> Option<Problem> {
             message: format!("job {task}: {message}"),
         })
     })
+}
+
+fn exit_code(pod: &Pod) -> Option<i32> {
+    let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+    Some(status.state.as_ref()?.terminated.as_ref()?.exit_code)
 }
 
 /// What the newest pod that has ended wrote at its end.
@@ -144,6 +171,43 @@ mod tests {
             verdict(words),
             "spec.dataflow.transforms[0].sql: no column `amont` (MS0102)\noperator x is dropped"
         );
+    }
+
+    fn task(status: &serde_json::Value) -> Job {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "orders-preflight-1"}, "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn ended(exit_code: i32) -> Pod {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "p"},
+            "status": {"containerStatuses": [{
+                "name": "preflight", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": exit_code, "message": "words"}},
+            }]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn only_a_verdict_is_a_failure() {
+        let failed = task(&serde_json::json!({"conditions": [
+            {"type": "Failed", "status": "True", "message": "BackoffLimitExceeded",
+             "lastTransitionTime": "2026-11-24T12:00:00Z"}]}));
+        let seen = |pods: &[&Pod]| outcome(&failed, pods, None);
+        assert_eq!(seen(&[&ended(2)]), TaskSeen::Failed("words".to_owned()));
+        // The store does not answer; the pod was evicted; the image could not be pulled in time.
+        let at = "2026-11-24T12:00:00Z".parse().ok();
+        let broken = |message: &str| TaskSeen::Broken {
+            message: message.to_owned(),
+            at,
+        };
+        assert_eq!(seen(&[&ended(1)]), broken("words"));
+        assert_eq!(seen(&[]), broken("BackoffLimitExceeded"));
+        let running = task(&serde_json::json!({}));
+        assert_eq!(outcome(&running, &[], None), TaskSeen::Waiting(None));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use millstream_crds::status::UpgradeStep;
 use millstream_crds::{ConditionType, Reason};
 
 use super::View;
-use super::situation::{Said, Situation, is_completed, is_suspended};
+use super::situation::{Said, Situation, has_pods, is_completed, is_suspended};
 use crate::runtime_client::{CheckpointFailures, RuntimeState, RuntimeStatus};
 
 type Value = (ConditionStatus, Reason, String);
@@ -16,7 +16,7 @@ type Value = (ConditionStatus, Reason, String);
 /// One condition.
 pub(super) fn of(condition: ConditionType, view: &View<'_>, situation: &Situation) -> Value {
     match condition {
-        ConditionType::Ready => ready(situation),
+        ConditionType::Ready => ready(view, situation),
         ConditionType::Reconciling => reconciling(view, situation),
         ConditionType::Stalled => abnormal(situation.stalled.as_ref()),
         ConditionType::Valid => valid(view),
@@ -25,7 +25,8 @@ pub(super) fn of(condition: ConditionType, view: &View<'_>, situation: &Situatio
         ConditionType::SavepointInProgress => savepoint(view),
         ConditionType::RolledBack => rolled_back(view),
         ConditionType::Suspended => {
-            let said = situation.unready.clone().filter(|_| is_suspended(view));
+            let at_rest = is_suspended(view) && !has_pods(view);
+            let said = situation.unready.clone().filter(|_| at_rest);
             abnormal(said.as_ref())
         }
         ConditionType::Completed => {
@@ -48,8 +49,14 @@ fn abnormal(said: Option<&Said>) -> Value {
     }
 }
 
-fn ready(situation: &Situation) -> Value {
+fn ready(view: &View<'_>, situation: &Situation) -> Value {
     match &situation.unready {
+        // The kubelet finds that it is.
+        Some((reason @ Reason::CoordinatorUnreachable, message))
+            if view.inputs.observed.kubelet_finds_it_running =>
+        {
+            is(ConditionStatus::Unknown, *reason, message)
+        }
         Some((reason, message)) => is(false, *reason, message),
         None => is(
             true,
@@ -82,8 +89,8 @@ fn valid(view: &View<'_>) -> Value {
 }
 
 fn running<'a>(view: &View<'a>) -> Option<&'a RuntimeStatus> {
-    let runtime = view.inputs.observed.runtime.current();
-    runtime.filter(|runtime| runtime.state == RuntimeState::Running)
+    view.runtime()
+        .filter(|runtime| runtime.state == RuntimeState::Running)
 }
 
 /// A failure with its cause is told before one that only shows in the time that has passed. A

@@ -4,8 +4,7 @@ use millstream_crds::JobPhase;
 use millstream_crds::status::UpgradeStep;
 
 use super::View;
-use super::situation::{Situation, is_completed, is_deleting, is_suspended};
-use crate::controller::observe::Runtime;
+use super::situation::{Situation, has_pods, is_completed, is_deleting, is_suspended};
 use crate::runtime_client::RuntimeState;
 
 pub(super) fn of(view: &View<'_>, situation: &Situation) -> JobPhase {
@@ -16,7 +15,11 @@ pub(super) fn of(view: &View<'_>, situation: &Situation) -> JobPhase {
         return JobPhase::Completed;
     }
     if is_suspended(view) {
-        return JobPhase::Suspended;
+        return if has_pods(view) {
+            JobPhase::Suspending
+        } else {
+            JobPhase::Suspended
+        };
     }
     if view.status.deployed.is_none() {
         return match view.inputs.wish {
@@ -24,7 +27,9 @@ pub(super) fn of(view: &View<'_>, situation: &Situation) -> JobPhase {
             Ok(_) => JobPhase::Deploying,
         };
     }
-    if situation.unready.is_some() && situation.stalled.is_some() && view.inputs.wish.is_ok() {
+    let runs = view.inputs.observed.kubelet_finds_it_running;
+    let stuck = situation.unready.is_some() && situation.stalled.is_some() && !runs;
+    if stuck && view.inputs.wish.is_ok() {
         return JobPhase::Failed;
     }
     match &view.status.upgrade {
@@ -40,7 +45,7 @@ pub(super) fn of(view: &View<'_>, situation: &Situation) -> JobPhase {
 
 /// Of a job that is deployed for the first time or again.
 fn first(view: &View<'_>) -> JobPhase {
-    match view.inputs.observed.runtime.current() {
+    match view.runtime() {
         None => JobPhase::Deploying,
         Some(runtime) => match runtime.state {
             RuntimeState::Restoring => JobPhase::Restoring,
@@ -52,8 +57,12 @@ fn first(view: &View<'_>) -> JobPhase {
 }
 
 fn running(view: &View<'_>) -> JobPhase {
-    let Runtime::Answers(runtime) = &view.inputs.observed.runtime else {
-        return JobPhase::Restarting;
+    let Some(runtime) = view.runtime() else {
+        return if view.inputs.observed.kubelet_finds_it_running {
+            JobPhase::Running
+        } else {
+            JobPhase::Restarting
+        };
     };
     match runtime.state {
         RuntimeState::Running => JobPhase::Running,

@@ -75,7 +75,13 @@ fn had(view: &View<'_>, condition: ConditionType) -> bool {
 }
 
 fn runtime<'a>(view: &View<'a>) -> Option<&'a RuntimeStatus> {
-    view.inputs.observed.runtime.current()
+    view.runtime()
+}
+
+/// Whether pods of the job are there, also such that are ending.
+pub(super) const fn has_pods(view: &View<'_>) -> bool {
+    let observed = view.inputs.observed;
+    observed.coordinator.count > 0 || observed.workers.count > 0
 }
 
 fn unready(view: &View<'_>) -> Option<Said> {
@@ -133,7 +139,25 @@ fn stalled(view: &View<'_>, unready: Option<&Said>) -> Option<Said> {
     {
         return Some((Reason::JobFailed, words::failed(runtime)));
     }
-    overdue(view, unready)
+    unreachable(view, unready).or_else(|| overdue(view, unready))
+}
+
+/// A deployment that runs, as the kubelet finds, and that nobody can ask within its deadline.
+fn unreachable(view: &View<'_>, unready: Option<&Said>) -> Option<Said> {
+    let (reason, message) = unready?;
+    let observed = view.inputs.observed;
+    if *reason != Reason::CoordinatorUnreachable || !observed.kubelet_finds_it_running {
+        return None;
+    }
+    view.status.upgrade.as_ref()?;
+    let deployed = view.status.deployed.as_ref()?;
+    let since = deployed.at.parse().ok()?;
+    let deadline = view.inputs.wish.ok()?.spec.upgrade.progress_deadline.0.0;
+    (waited(view, since) > deadline).then(|| (*reason, message.clone()))
+}
+
+fn waited(view: &View<'_>, since: Timestamp) -> Duration {
+    Duration::try_from(view.inputs.now.duration_since(since)).unwrap_or_default()
 }
 
 /// What the spec asks for has been found not to work.
@@ -164,7 +188,7 @@ fn rejection(view: &View<'_>) -> Option<Said> {
 /// Not ready for longer than the progress deadline, though nothing is under way that has a
 /// deadline of its own.
 fn overdue(view: &View<'_>, unready: Option<&Said>) -> Option<Said> {
-    let (_, message) = unready?;
+    let (reason, message) = unready?;
     if view.status.upgrade.is_some() {
         return None;
     }
@@ -172,12 +196,15 @@ fn overdue(view: &View<'_>, unready: Option<&Said>) -> Option<Said> {
     let before = &view.inputs.status.conditions;
     let since = before
         .iter()
-        .find(|one| one.type_ == ConditionType::Ready.as_str() && one.status == "False")?;
+        .find(|one| one.type_ == ConditionType::Ready.as_str() && one.status != "True")?;
     let since = since.last_transition_time.0;
-    let waited = Duration::try_from(view.inputs.now.duration_since(since)).unwrap_or_default();
-    (waited > deadline).then(|| {
+    (waited(view, since) > deadline).then(|| {
         let message = format!("not ready since {since}: {message}");
-        (Reason::ProgressDeadlineExceeded, message)
+        let reason = match reason {
+            Reason::CoordinatorUnreachable => *reason,
+            _ => Reason::ProgressDeadlineExceeded,
+        };
+        (reason, message)
     })
 }
 
@@ -198,7 +225,7 @@ fn reconciling(view: &View<'_>, unready: Option<&Said>, stalled: bool) -> Option
                 (Reason::WaitingForApproval, words::approval(upgrade))
             }
             UpgradeStep::Stopping => (Reason::TakingSavepoint, words::stopping(view, upgrade)),
-            UpgradeStep::Deploying | UpgradeStep::Verifying => {
+            UpgradeStep::Deploying | UpgradeStep::Verifying | UpgradeStep::Unknown => {
                 let waits = unready.cloned();
                 waits.unwrap_or_else(|| {
                     let message = "The revision must complete more checkpoints".to_owned();
@@ -206,6 +233,10 @@ fn reconciling(view: &View<'_>, unready: Option<&Said>, stalled: bool) -> Option
                 })
             }
         });
+    }
+    if is_suspended(view) && has_pods(view) {
+        let message = "Suspended; its pods are ending".to_owned();
+        return Some((Reason::WaitingForPods, message));
     }
     if is_suspended(view) || is_completed(view) {
         return None;

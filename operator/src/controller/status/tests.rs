@@ -64,6 +64,7 @@ fn tell_with(world: &mut World, trouble: Option<&Trouble>) -> StreamJobStatus {
         wish: wish.as_ref(),
         status: &before,
         observed: &observed,
+        replaced: &world.replaced,
         now: world.now,
     };
     let view = View {
@@ -345,15 +346,93 @@ fn a_transition_keeps_its_time_while_the_value_stays() {
 #[test]
 fn a_job_that_is_not_ready_for_longer_than_its_deadline_stalls() {
     let mut world = World::running();
-    world.silent = true;
+    tell(&mut world);
+    world.unhealthy = true;
+    world.tick();
     let status = tell(&mut world);
     assert_eq!(kstatus(&status), Kstatus::InProgress);
-    world.now = world
-        .now
-        .checked_add(jiff::SignedDuration::from_mins(3))
-        .unwrap();
+    later(&mut world, 3);
     let status = tell(&mut world);
     assert_eq!(reason(&status, "Stalled"), "ProgressDeadlineExceeded");
+}
+
+fn later(world: &mut World, minutes: i64) {
+    let minutes = jiff::SignedDuration::from_mins(minutes);
+    world.now = world.now.checked_add(minutes).unwrap();
+}
+
+#[test]
+fn a_coordinator_that_the_kubelet_finds_ready_and_nobody_reaches_stalls_with_the_likely_reason() {
+    // A job that has run for long, and one that is deployed right now.
+    for deploying in [false, true] {
+        let mut world = World::running();
+        if deploying {
+            world.edit(|spec| "good-2".clone_into(&mut spec.image));
+            world.until_step(UpgradeStep::Deploying);
+            world.run_for(3);
+        }
+        world.silent = true;
+        let status = tell(&mut world);
+        assert_eq!(value(&status, "Ready"), "Unknown");
+        assert_eq!(kstatus(&status), Kstatus::InProgress);
+        assert!(deploying || status.state == Some(JobPhase::Running));
+        later(&mut world, 3);
+        world.reconcile(usize::MAX);
+        let status = tell(&mut world);
+        assert_eq!(kstatus(&status), Kstatus::Failed, "{status:#?}");
+        assert_eq!(reason(&status, "Stalled"), "CoordinatorUnreachable");
+        let said = message(&status, "Stalled");
+        assert!(
+            said.contains("mesh") && said.contains("network policy"),
+            "{said}"
+        );
+        assert!(said.contains("8081"), "{said}");
+        assert_eq!(status.rejected, None, "it works, only nobody can ask it");
+        world.silent = false;
+        world.settle();
+        assert_eq!(kstatus(&tell(&mut world)), Kstatus::Current);
+    }
+}
+
+#[test]
+fn one_look_without_an_answer_changes_nothing() {
+    let mut world = World::running();
+    let before = tell(&mut world);
+    world.heard_before = world.observe().runtime.current().cloned();
+    world.silent = true;
+    assert_eq!(tell(&mut world), before);
+    world.heard_before = None;
+    let status = tell(&mut world);
+    assert_eq!(reason(&status, "Ready"), "CoordinatorUnreachable");
+}
+
+#[test]
+fn a_job_is_not_suspended_while_its_pods_are_ending() {
+    let mut world = World::running();
+    world.edit(|spec| spec.state = DesiredState::Suspended);
+    while world.applied.is_some() {
+        world.tick();
+        world.reconcile(usize::MAX);
+    }
+    assert!(world.process.is_some(), "its pod is still there");
+    let status = tell(&mut world);
+    assert_eq!(value(&status, "Suspended"), "False");
+    assert_eq!(status.state, Some(JobPhase::Suspending));
+    assert_eq!(kstatus(&status), Kstatus::InProgress);
+    world.settle();
+    assert_eq!(value(&tell(&mut world), "Suspended"), "True");
+}
+
+#[test]
+fn a_rejection_of_any_length_keeps_the_status_small() {
+    let mut world = World::running();
+    world.verdict = "ä".repeat(1_000_000);
+    world.edit(|spec| "no-check".clone_into(&mut spec.image));
+    world.settle();
+    let status = tell(&mut world);
+    assert!(status.rejected.is_some());
+    let size = serde_json::to_string(&status).unwrap().len();
+    assert!(size < 32 * 1024, "{size} bytes");
 }
 
 #[test]

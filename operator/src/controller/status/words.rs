@@ -1,6 +1,7 @@
 //! Sentences: what is waited for, since when, until when, and what a person can do.
 
 use jiff::Timestamp;
+use millstream_crds::contract::PORT_COORDINATOR;
 use millstream_crds::status::UpgradeStatus;
 use millstream_crds::{ConditionType, Reason};
 
@@ -11,6 +12,7 @@ use crate::controller::memory::Trouble;
 use crate::controller::observe::pods::{Problem, ProblemKind};
 use crate::controller::observe::{Runtime, TaskSeen};
 use crate::runtime_client::{RuntimeState, RuntimeStatus};
+use crate::text;
 
 /// Longest message of `Valid`, which lists faults, bytes.
 const FAULTS_BYTES_MAX: usize = 4_000;
@@ -24,21 +26,12 @@ pub(super) fn cut(text: String, condition: ConditionType) -> String {
         ConditionType::Valid => FAULTS_BYTES_MAX,
         _ => MESSAGE_BYTES_MAX,
     };
-    cut_at(text, most)
+    text::cut(text, most)
 }
 
 pub(super) fn headline(message: &str) -> String {
     let first = message.lines().next().unwrap_or_default();
-    cut_at(first.to_owned(), HEADLINE_BYTES_MAX)
-}
-
-fn cut_at(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        let end = (0..=most).rev().find(|end| text.is_char_boundary(*end));
-        text.truncate(end.unwrap_or(0));
-        text.push('…');
-    }
-    text
+    text::cut(first.to_owned(), HEADLINE_BYTES_MAX)
 }
 
 /// What else runs, for sentences about something that does not.
@@ -91,6 +84,15 @@ pub(super) fn no_coordinator(view: &View<'_>) -> Said {
         return (Reason::PodsFailing, about(problem));
     }
     match &observed.runtime {
+        Runtime::Silent(reason) if observed.kubelet_finds_it_running => (
+            Reason::CoordinatorUnreachable,
+            format!(
+                "The kubelet finds that all tasks run, but the operator cannot ask the \
+                 coordinator: {reason}. Something stands between them, such as a service mesh that \
+                 wants mutual TLS, or a network policy: pods with the label \
+                 app.kubernetes.io/component=operator must reach port {PORT_COORDINATOR}"
+            ),
+        ),
         Runtime::Silent(reason) => (
             Reason::CoordinatorUnreachable,
             format!("The coordinator does not answer: {reason}"),
@@ -193,6 +195,9 @@ pub(super) fn preflight(view: &View<'_>, upgrade: &UpgradeStatus) -> String {
     let since = &upgrade.since;
     let waits = match &view.inputs.observed.preflight {
         TaskSeen::Waiting(Some(problem)) => format!(": {}", about(problem)),
+        TaskSeen::Broken { message, .. } => {
+            format!(": the check ended without a verdict and is tried again: {message}")
+        }
         _ => String::new(),
     };
     format!("Checks {to} since {since}; {from} runs on{waits}")

@@ -19,6 +19,12 @@ impl Machine<'_> {
         if self.annotation(ANNOTATION_SKIP_FINALIZER) == Some("true") {
             return self.leave_behind("as its annotation millstream.dev/skip-finalizer says");
         }
+        if self.is_overdue() {
+            let last = self.status.message.clone().unwrap_or_default();
+            let deadline = self.savepoint.spec.deadline;
+            let why = format!("because it could not be deleted within {deadline}: {last}");
+            return self.leave_behind(&why);
+        }
         match self.path() {
             Some(path) => {
                 self.status.path = Some(path.clone());
@@ -34,6 +40,14 @@ impl Machine<'_> {
             }
             None => self.ended(Action::Release),
         }
+    }
+
+    /// Whether the deletion has had its time. Nothing is held for ever, a namespace least of all.
+    fn is_overdue(&self) -> bool {
+        let began = self.savepoint.metadata.deletion_timestamp.as_ref();
+        let until =
+            began.and_then(|began| began.0.checked_add(self.savepoint.spec.deadline.0).ok());
+        until.is_some_and(|until| self.now > until) && self.seen.disposal != DisposalSeen::Succeeded
     }
 
     fn path(&self) -> Option<String> {

@@ -30,6 +30,7 @@ fn seen(runtime: RuntimeSeen) -> Seen {
     let job = JobSeen {
         phase: Some(JobPhase::Running),
         template: Some(template()),
+        ..JobSeen::default()
     };
     Seen {
         job: Some(job),
@@ -213,6 +214,7 @@ fn it_waits_for_its_job_and_says_what_a_person_can_do() {
         let job = JobSeen {
             phase: Some(phase),
             template: None,
+            ..JobSeen::default()
         };
         Seen {
             job: Some(job),
@@ -336,6 +338,7 @@ fn data_is_deleted_while_the_job_is_down_and_after_it_is_gone() {
         job: Some(JobSeen {
             phase: Some(JobPhase::Suspended),
             template: Some(template()),
+            ..JobSeen::default()
         }),
         ..Seen::default()
     };
@@ -388,6 +391,28 @@ fn a_failed_disposal_is_shown_and_tried_again_later() {
         decide(&leaving, &with, at(130)).action,
         Action::RetryDisposal
     );
+}
+
+#[test]
+fn a_disposal_that_never_succeeds_lets_the_resource_go_at_its_deadline_and_says_what_stays() {
+    let leaving = leaving(&complete_status(), &json!({}));
+    let seen = |disposal: DisposalSeen| Seen {
+        disposal,
+        ..seen(RuntimeSeen::NoCoordinator)
+    };
+    let failed = DisposalSeen::Failed {
+        message: "access denied".into(),
+        at: Some(at(1_000)),
+    };
+    let late = |disposal: &DisposalSeen| decide(&leaving, &seen(disposal.clone()), at(2_000));
+    for stuck in [failed, DisposalSeen::Running, DisposalSeen::Absent] {
+        let decision = late(&stuck);
+        assert_eq!(decision.action, Action::Release, "{stuck:?}");
+        let told = &decision.notices.last().unwrap().message;
+        assert!(told.contains("s3://state/sp stays"), "{told}");
+        assert!(told.contains("10m"), "{told}");
+    }
+    assert!(late(&DisposalSeen::Succeeded).notices.is_empty());
 }
 
 #[test]

@@ -2,6 +2,7 @@ use millstream_crds::stream_job::{DeletionPolicy, DesiredState};
 
 use super::world::World;
 use crate::controller::build::names::ANNOTATION_SKIP_FINALIZER;
+use crate::controller::observe::pods::Quiet;
 
 fn running(policy: DeletionPolicy) -> World {
     let mut world = World::new();
@@ -37,6 +38,19 @@ fn delete_checkpoints_waits_until_nobody_can_write_any_more() {
     assert!(world.process.is_none() && world.savepoints.is_empty());
     world.until(|world| !world.finalized);
     assert!(world.notices.contains(&"StateDeleted".to_owned()));
+}
+
+#[test]
+fn a_deleted_job_does_not_wait_for_pods_on_a_dead_node() {
+    let mut world = running(DeletionPolicy::DeleteCheckpoints);
+    world.delete();
+    world.quiet = vec![Quiet {
+        pod: "orders-coordinator-1".to_owned(),
+        uid: None,
+        node_lost: true,
+        due: Some(world.now),
+    }];
+    assert_eq!(world.decide().remove, world.quiet);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 use millstream_crds::stream_job::DesiredState;
 
 use super::world::World;
-use crate::controller::observe::pods::PutOff;
+use crate::controller::build::names::Role;
+use crate::controller::observe::pods::{PutOff, Quiet};
 use crate::controller::validate::Faults;
 use crate::runtime_client::RuntimeState;
 
@@ -193,7 +194,11 @@ fn pods_that_the_kubelet_lets_wait_are_replaced_unless_the_job_is_paused_or_dele
     let mut world = World::running();
     world.put_off = vec![pod.clone()];
     let decision = world.decide();
-    assert_eq!(decision.replace, [pod.clone(), pod]);
+    let both = [
+        (Role::Coordinator, pod.clone()),
+        (Role::Worker, pod.clone()),
+    ];
+    assert_eq!(decision.replace, both);
     let told = decision.notices.first().unwrap();
     assert_eq!(
         told.message,
@@ -204,4 +209,72 @@ fn pods_that_the_kubelet_lets_wait_are_replaced_unless_the_job_is_paused_or_dele
     world.edit(|spec| spec.paused = false);
     world.delete();
     assert_eq!(world.decide().replace, []);
+}
+
+#[test]
+fn a_role_whose_pods_die_again_and_again_is_left_to_the_kubelet() {
+    let mut world = World::running();
+    world.put_off = vec![PutOff {
+        pod: "orders-workers-1".to_owned(),
+        uid: None,
+        message: "OOMKilled with exit code 137 after 15s".to_owned(),
+    }];
+    let now = world.now;
+    world.replaced.note(Role::Worker, 5, now);
+    let roles = |world: &World| -> Vec<Role> {
+        let replace = world.decide().replace;
+        replace.into_iter().map(|(role, _)| role).collect()
+    };
+    assert_eq!(roles(&world), [Role::Coordinator]);
+    world.now = now
+        .checked_add(jiff::SignedDuration::from_mins(11))
+        .unwrap();
+    assert_eq!(roles(&world), [Role::Coordinator, Role::Worker]);
+}
+
+fn quiet(world: &World, node_lost: bool, due_in: Option<i64>) -> Vec<Quiet> {
+    let due = due_in.map(|seconds| {
+        let seconds = jiff::SignedDuration::from_secs(seconds);
+        world.now.checked_add(seconds).unwrap()
+    });
+    vec![Quiet {
+        pod: "orders-workers-1".to_owned(),
+        uid: None,
+        node_lost,
+        due,
+    }]
+}
+
+#[test]
+fn pods_of_a_lost_node_are_removed_at_once_unless_the_job_goes_on_all_the_same() {
+    let mut world = World::running();
+    world.quiet = quiet(&world, true, None);
+    assert_eq!(world.decide().remove, [], "only the kubelet is away");
+    world.silent = true;
+    assert_eq!(world.decide().remove, world.quiet);
+    world.silent = false;
+    world.unhealthy = true;
+    world.tick();
+    assert_eq!(world.decide().remove, world.quiet);
+    world.edit(|spec| spec.paused = true);
+    assert_eq!(world.decide().remove, [], "nothing is touched");
+}
+
+#[test]
+fn a_pod_that_is_to_end_and_never_does_is_removed_by_force() {
+    let mut world = World::running();
+    world.quiet = quiet(&world, true, Some(25));
+    assert_eq!(world.decide().remove, world.quiet, "its node is lost");
+    world.quiet = quiet(&world, false, Some(25));
+    assert_eq!(world.decide().remove, [], "its kubelet may still end it");
+    world.quiet = quiet(&world, false, Some(-16));
+    assert_eq!(world.decide().remove, world.quiet);
+    // Also where everything else is done, and in the time that is left until then.
+    world.edit(|spec| spec.state = DesiredState::Suspended);
+    world.quiet.clear();
+    world.settle();
+    world.quiet = quiet(&world, false, Some(5));
+    let decision = world.decide();
+    assert_eq!(decision.remove, []);
+    assert_eq!(decision.requeue, std::time::Duration::from_secs(20));
 }

@@ -55,6 +55,86 @@ fn a_rejected_revision_is_not_tried_again_until_the_spec_changes() {
 }
 
 #[test]
+fn a_check_without_a_verdict_is_made_again_until_the_deadline_and_rejects_nothing_before() {
+    let mut world = World::running();
+    world.checks_break = true;
+    image(&mut world, "good-2");
+    world.run_for(8);
+    let upgrade = world.status.upgrade.clone().unwrap();
+    assert_eq!(upgrade.step, UpgradeStep::Preflight);
+    assert!(world.status.rejected.is_none() && world.starts.is_empty());
+    // Nothing is changed in the spec: the weather is.
+    world.checks_break = false;
+    world.settle();
+    assert_eq!(world.last_start().revision, world.wanted());
+    assert!(world.status.upgrade.is_none() && world.is_exact());
+}
+
+#[test]
+fn a_check_that_never_comes_to_a_verdict_ends_at_the_deadline_with_its_last_words() {
+    let mut world = World::running();
+    let before = world.applied.clone();
+    world.checks_break = true;
+    image(&mut world, "good-2");
+    world.settle();
+    let rejected = world.status.rejected.clone().unwrap();
+    assert!(
+        rejected.message.contains("the store answers 503"),
+        "{rejected:?}"
+    );
+    assert!(rejected.message.contains("spec.restartAt"), "{rejected:?}");
+    assert_eq!(world.applied, before);
+}
+
+#[test]
+fn tries_of_a_check_are_not_taken_for_tries_of_a_savepoint() {
+    let mut world = World::running();
+    world.checks_break = true;
+    image(&mut world, "good-2");
+    world.run_for(12);
+    let tries = |world: &World| world.status.upgrade.as_ref().unwrap().tries;
+    assert!(tries(&world) >= 1, "{:?}", world.status.upgrade);
+    world.checks_break = false;
+    world.until_step(UpgradeStep::Stopping);
+    assert!(tries(&world) <= 1, "{:?}", world.status.upgrade);
+    world.settle();
+    assert!(world.last_start().restore.contains("upgrade-"));
+}
+
+#[test]
+fn an_image_that_comes_after_its_manifest_is_brought_in() {
+    let mut world = World::running();
+    image(&mut world, "no-image");
+    // Longer than half a minute.
+    world.run_for(12);
+    assert_eq!(world.step(), Some(UpgradeStep::Preflight));
+    assert!(world.status.rejected.is_none());
+    let late = world.wanted();
+    world.push_image(&late);
+    world.settle();
+    assert_eq!(world.last_start().revision, late);
+    assert!(world.status.upgrade.is_none() && world.is_exact());
+}
+
+#[test]
+fn a_coordinator_that_nobody_reaches_is_not_taken_for_one_that_runs() {
+    let mut world = World::running();
+    world.silent = true;
+    world.unready = true;
+    world.edit(|spec| {
+        spec.restore.policy = millstream_crds::stream_job::RestorePolicy::Fresh;
+    });
+    world.until_step(UpgradeStep::Deploying);
+    world.run_for(4);
+    assert!(!world.status.deployed.as_ref().unwrap().claimed);
+    // The kubelet finds that all tasks run: then it has claimed.
+    world.unready = false;
+    world.run_for(4);
+    assert!(world.status.deployed.as_ref().unwrap().claimed);
+    assert!(world.status.rejected.is_none());
+}
+
+#[test]
 fn going_back_to_the_running_revision_forgets_the_rejected_one() {
     let mut world = World::running();
     image(&mut world, "no-check");

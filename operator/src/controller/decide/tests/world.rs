@@ -15,7 +15,9 @@ use serde_json::json;
 
 use crate::controller::build::names::Names;
 use crate::controller::decide::{Decision, Inputs, RuntimeRequest, decide};
-use crate::controller::observe::pods::{Problem, ProblemKind, PutOff};
+use crate::controller::memory::Replaced;
+use crate::controller::observe::pods::{Problem, ProblemKind, PutOff, Quiet};
+use crate::controller::observe::tasks::step_mark;
 use crate::controller::observe::{Observed, Pods, Runtime, SavepointSeen, TaskSeen};
 use crate::controller::revision::Revision;
 use crate::controller::validate::{Faults, Wish};
@@ -70,6 +72,8 @@ pub(in crate::controller) struct World {
     pub(in crate::controller) status: StreamJobStatus,
     pub(in crate::controller) revisions: BTreeMap<String, Revision>,
     images: BTreeMap<String, String>,
+    /// Revisions whose images came later.
+    pushed: BTreeSet<String>,
     memo: RefCell<Option<(StreamJobSpec, Revision)>>,
     pub(in crate::controller) applied: Option<Applied>,
     pub(in crate::controller) process: Option<Process>,
@@ -87,6 +91,18 @@ pub(in crate::controller) struct World {
     pub(in crate::controller) failure_kind: &'static str,
     /// Pods whose restart the kubelet puts off.
     pub(in crate::controller) put_off: Vec<PutOff>,
+    /// Pods that were replaced of late.
+    pub(in crate::controller) replaced: Replaced,
+    /// Pods whose nodes say nothing.
+    pub(in crate::controller) quiet: Vec<Quiet>,
+    /// What a check that fails says.
+    pub(in crate::controller) verdict: String,
+    /// Checks end without a verdict.
+    pub(in crate::controller) checks_break: bool,
+    /// The kubelet does not find the coordinator ready, whatever the job does.
+    pub(in crate::controller) unready: bool,
+    /// What the coordinator has said before, while it is silent.
+    pub(in crate::controller) heard_before: Option<RuntimeStatus>,
     /// What its coordinator says of failing checkpoints.
     pub(in crate::controller) checkpoint_failures: Option<CheckpointFailures>,
     /// The input has an end.
@@ -127,6 +143,7 @@ impl World {
             status: StreamJobStatus::default(),
             revisions: BTreeMap::new(),
             images: BTreeMap::new(),
+            pushed: BTreeSet::new(),
             memo: RefCell::new(None),
             applied: None,
             process: None,
@@ -140,6 +157,12 @@ impl World {
             bounded: false,
             failure_kind: "DataLoss",
             put_off: Vec::new(),
+            replaced: Replaced::default(),
+            quiet: Vec::new(),
+            verdict: "spec.dataflow: there is no column amont".to_owned(),
+            checks_break: false,
+            unready: false,
+            heard_before: None,
             checkpoint_failures: None,
             finalized: false,
             doubled: 0,
@@ -204,6 +227,12 @@ impl World {
         self.revision().name
     }
 
+    /// The image of a revision comes to the registry.
+    pub(in crate::controller) fn push_image(&mut self, revision: &str) {
+        self.images.insert(revision.to_owned(), "good".to_owned());
+        self.pushed.insert(revision.to_owned());
+    }
+
     pub(in crate::controller) fn image_of(&self, revision: &str) -> &str {
         self.images.get(revision).map_or("", String::as_str)
     }
@@ -217,6 +246,7 @@ impl World {
             wish: wish.as_ref(),
             status: &self.status,
             observed: &self.observe(),
+            replaced: &self.replaced,
             now: self.now,
         })
     }
@@ -230,7 +260,9 @@ impl World {
         if let Ok(wish) = self.wish() {
             // The config map is there before the status names it.
             let name = wish.revision.name.clone();
-            self.images.insert(name.clone(), self.spec.image.clone());
+            if !self.pushed.contains(&name) {
+                self.images.insert(name.clone(), self.spec.image.clone());
+            }
             self.revisions.insert(name, wish.revision);
         }
         if crash == 1 {
@@ -269,7 +301,7 @@ impl World {
         self.preflight = decision
             .preflight
             .as_ref()
-            .map(|check| (check.since.clone(), check.revision.clone()));
+            .map(|check| (check.step.clone(), check.revision.clone()));
         self.disposed |= decision.disposal;
     }
 
@@ -427,11 +459,13 @@ impl World {
             coordinator: self.pods(),
             workers: self.pods(),
             runtime: self.runtime(),
-            ready_deployment: self
-                .process
-                .as_ref()
-                .filter(|process| process.state == RuntimeState::Running)
-                .map(|process| process.applied.deployment),
+            kubelet_finds_it_running: !self.unready
+                && self.process.as_ref().is_some_and(|process| {
+                    process.state == RuntimeState::Running
+                        && Some(process.applied.deployment) == self.status.deployment
+                }),
+            heard_before: self.heard_before.clone().filter(|_| self.silent),
+            quiet: self.quiet.clone(),
             savepoint: self.savepoint(),
             preflight: self.check(),
             disposal: if self.disposed {
@@ -460,7 +494,7 @@ impl World {
         }
     }
 
-    fn runtime(&self) -> Runtime {
+    pub(in crate::controller) fn runtime(&self) -> Runtime {
         let Some(process) = &self.process else {
             return Runtime::NoPod;
         };
@@ -514,12 +548,23 @@ impl World {
     }
 
     fn check(&self) -> TaskSeen {
-        let Some((since, revision)) = &self.preflight else {
+        let Some((step, revision)) = &self.preflight else {
             return TaskSeen::Absent;
         };
-        let upgrade = self.status.upgrade.as_ref();
-        if upgrade.map(|it| (&it.since, it.to.as_ref())) != Some((since, Some(revision))) {
+        let is_asked = self.status.upgrade.as_ref().is_some_and(|upgrade| {
+            step_mark(upgrade) == *step && upgrade.to.as_ref() == Some(revision)
+        });
+        if !is_asked {
             return TaskSeen::Absent;
+        }
+        if self.checks_break {
+            return TaskSeen::Broken {
+                message: "the store answers 503".to_owned(),
+                at: self
+                    .now
+                    .checked_sub(jiff::SignedDuration::from_secs(2 * TICK))
+                    .ok(),
+            };
         }
         let image = self.image_of(revision);
         if image.starts_with("no-image") {
@@ -529,7 +574,7 @@ impl World {
             }));
         }
         if image.starts_with("no-check") {
-            return TaskSeen::Failed("spec.dataflow: there is no column amont".to_owned());
+            return TaskSeen::Failed(self.verdict.clone());
         }
         TaskSeen::Succeeded(r#"{"changes": ["operator out is new"]}"#.to_owned())
     }

@@ -145,3 +145,71 @@ fn a_process_that_had_worked_is_not_kept_waiting_by_the_kubelet() {
     assert_eq!(found(&runs, &ended("2026-11-25T01:03:05Z")), None);
     assert_eq!(found(&looping, &json!({})), None);
 }
+
+#[test]
+fn a_process_that_ended_in_peace_is_not_replaced() {
+    let looping = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+    let ended = json!({"terminated": {
+        "exitCode": 0, "reason": "Completed",
+        "startedAt": "2026-11-25T01:00:00Z", "finishedAt": "2026-11-25T03:00:00Z",
+    }});
+    assert_eq!(put_off(&container(&looping, &ended)), None);
+}
+
+/// A pod as it is while its node is well, and as others have left it.
+fn with_conditions(phase: &str, conditions: &Value) -> Pod {
+    pod(&json!({"phase": phase, "conditions": conditions}))
+}
+
+#[test]
+fn a_pod_of_a_lost_node_is_told_from_one_that_its_kubelet_finds_not_ready() {
+    let lost = json!([
+        {"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]);
+    assert!(is_on_lost_node(&with_conditions("Running", &lost)));
+    for well in [
+        json!([{"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}]),
+        json!([{"type": "Ready", "status": "False", "reason": "ContainersNotReady"},
+               {"type": "ContainersReady", "status": "False", "reason": "ContainersNotReady"}]),
+        json!([{"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"},
+               {"type": "ContainersReady", "status": "True"}]),
+        json!([]),
+    ] {
+        assert!(
+            !is_on_lost_node(&with_conditions("Running", &well)),
+            "{well}"
+        );
+    }
+}
+
+#[test]
+fn a_pod_that_was_sent_to_a_dead_node_is_known_by_its_eviction() {
+    let evicted = json!([{"type": "DisruptionTarget", "status": "True",
+        "reason": "DeletionByTaintManager"}]);
+    assert!(is_on_lost_node(&with_conditions("Pending", &evicted)));
+    // One that runs may still end in peace.
+    assert!(!is_on_lost_node(&with_conditions("Running", &evicted)));
+}
+
+#[test]
+fn the_kubelet_is_believed_where_it_asks_for_the_tasks_of_this_deployment() {
+    let coordinator = |path: &str, deployment: &str| -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": "c", "labels": {"millstream.dev/role": "coordinator",
+                "millstream.dev/deployment": deployment}},
+            "spec": {"containers": [{"name": "coordinator",
+                "readinessProbe": {"httpGet": {"path": path, "port": "rest"}}}]},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        }))
+        .unwrap()
+    };
+    assert!(is_running(&[coordinator("/readyz", "7")], Some(7)));
+    assert!(
+        !is_running(&[coordinator("/healthz", "7")], Some(7)),
+        "it only lives"
+    );
+    assert!(
+        !is_running(&[coordinator("/readyz", "6")], Some(7)),
+        "an older one"
+    );
+    assert!(!is_running(&[], None));
+}
