@@ -34,7 +34,7 @@ use settings::Node;
 
 const LOOPBACK: &str = "127.0.0.1";
 const STARTS: u32 = 3;
-const READY: Duration = Duration::from_mins(1);
+const READY: Duration = Duration::from_mins(2);
 
 /// Versions that the suites run against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
