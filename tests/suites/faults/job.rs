@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use millstream_tests::audit::early::{EarlyWatch, Totals};
+use millstream_tests::audit::early::{self, EarlyWatch, Totals};
 use millstream_tests::audit::observer::Observer;
 use millstream_tests::audit::store::Store;
 use millstream_tests::audit::{self, Report, Topics};
 use millstream_tests::chain::{ChainFolder, Manifest};
-use millstream_tests::cluster::{Cluster, Coordinator};
+use millstream_tests::cluster::{Cluster, Coordinator, binary};
 use millstream_tests::feed::Feed;
 use millstream_tests::order_job::OrderJobFile;
 use millstream_tests::server::{Launch, Server};
@@ -22,6 +22,8 @@ const PARTITIONS: i32 = 4;
 const WORKERS: usize = 2;
 /// Between two looks whether readers see what is not decided.
 const LOOKS: Duration = Duration::from_millis(20);
+/// The same, where each look starts a process.
+const SLOW_LOOKS: Duration = Duration::from_secs(1);
 /// Processes that end by themselves are started again, as a cluster would, at most this often.
 const RESTARTS: u32 = 40;
 /// Between two chunks of a hundred orders.
@@ -54,8 +56,8 @@ pub(crate) enum Storage {
     Scratch,
     /// In this directory.
     Directory(String),
-    /// In the bucket that the environment leads to.
-    Bucket(Vec<(&'static str, String)>),
+    /// In a bucket: where the job finds it, and where its judge does.
+    Bucket([Vec<(&'static str, String)>; 2]),
 }
 
 /// A running order job.
@@ -70,7 +72,7 @@ pub(crate) struct Job {
     restarts: u32,
     orders: Observer,
     dead_letters: Observer,
-    early: Option<EarlyWatch>,
+    early: EarlyWatch,
     feed: Feed,
     _scratch: Scratch,
 }
@@ -97,7 +99,7 @@ impl Job {
         let (storage, environment) = match &place.storage {
             Storage::Scratch => (format!("file://{}", scratch.path().display()), Vec::new()),
             Storage::Directory(path) => (format!("file://{path}"), Vec::new()),
-            Storage::Bucket(environment) => {
+            Storage::Bucket([environment, _]) => {
                 ("s3://checkpoints/faults".to_owned(), environment.clone())
             }
         };
@@ -120,9 +122,16 @@ impl Job {
             (TOPICS.output, &orders),
             (TOPICS.dead_letters, &dead_letters),
         ];
-        let early = chain
-            .clone()
-            .map(|chain| EarlyWatch::start(&sinks, LOOKS, move || decided(&chain)));
+        let early = match (&chain, &place.storage) {
+            (_, Storage::Bucket([_, judge])) => {
+                let decided = early::decided_in(binary(), folder.clone(), judge.clone());
+                EarlyWatch::start(&sinks, SLOW_LOOKS, decided)
+            }
+            (chain, _) => {
+                let chain = chain.clone().expect("the storage is a directory");
+                EarlyWatch::start(&sinks, LOOKS, move || decided(&chain))
+            }
+        };
         Self {
             folder,
             chain,
@@ -250,10 +259,9 @@ impl Job {
             verified: self.cluster.checkpoints("verify", &self.folder),
         };
         report.add_store(&store);
-        if let Some(early) = self.early.map(EarlyWatch::stop) {
-            assert!(early.count > 0, "what readers see was never compared");
-            report.add_looks(&early);
-        }
+        let looks = self.early.stop();
+        assert!(looks.count > 0, "what readers see was never compared");
+        report.add_looks(&looks);
         println!("{report}; attempt and processes that ended by themselves: {restarts:?}");
         assert_eq!(report.input, workload.records, "records of the input");
         report.assert_exactly_once_without(0);

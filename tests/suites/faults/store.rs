@@ -87,7 +87,7 @@ fn misbehave(name: &str, faults: &[(&str, Fault, Duration)], kills: bool) {
         name,
         broker: &broker,
         bootstrap: broker.bootstrap(),
-        storage: Storage::Bucket(environment),
+        storage: Storage::Bucket([environment, minio.environment()]),
         change: unchanged,
     };
     let mut job = Job::start(&place, [&plain; 3]);
