@@ -92,17 +92,9 @@ pub enum Command {
 pub struct RunOptions {
     /// The job file.
     pub file: PathBuf,
-    /// What the job starts from: `latest` (its newest checkpoint, empty if there is none),
-    /// `fresh` (empty, whatever there is), or the path of a savepoint or checkpoint.
-    #[arg(long, default_value = "latest", value_parser = restore, value_name = "FROM")]
-    pub restore: Restore,
-    /// Go on without the state that the job has no place for any more, instead of failing.
-    #[arg(long)]
-    pub allow_dropped_state: bool,
-    /// Go on although prepared output of this checkpoint can never be committed any more (MS0204,
-    /// MS0602), without that output. The failure names the checkpoint.
-    #[arg(long, value_parser = checkpoint, value_name = "CHECKPOINT")]
-    pub accept_lost_output: Option<CheckpointId>,
+    /// What the job starts from.
+    #[command(flatten)]
+    pub start: StartOptions,
     /// Address of the REST interface and metrics; not served if not given.
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
@@ -115,6 +107,42 @@ pub struct RunOptions {
     /// How progress is shown.
     #[arg(long, default_value = "auto")]
     pub progress: ProgressMode,
+}
+
+/// What a job starts from, the same for `run` and `coordinator`.
+#[derive(Debug, Clone, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one flag of the command line"
+)]
+pub struct StartOptions {
+    /// What the job starts from: `latest` (its newest checkpoint, empty if there is none),
+    /// `fresh` (empty, whatever there is), or the path of a savepoint or checkpoint.
+    #[arg(long, default_value = "latest", value_parser = restore, value_name = "FROM")]
+    pub restore: Restore,
+    /// The path given with `--restore` is only believed to be the job's newest state: go on from
+    /// the newest checkpoint if the chain has gone on from there.
+    #[arg(long)]
+    pub unless_advanced: bool,
+    /// The job is known to have had state: fail if there is no checkpoint, instead of starting
+    /// empty.
+    #[arg(long)]
+    pub expect_state: bool,
+    /// Start from a checkpoint of another job that still holds its chain, or was killed: both may
+    /// run on from there.
+    #[arg(long)]
+    pub fork: bool,
+    /// Claim the chain although an operator's deployment, or a job of another identity, holds it:
+    /// it is gone for good.
+    #[arg(long)]
+    pub take_over: bool,
+    /// Go on without the state that the job has no place for any more, instead of failing.
+    #[arg(long)]
+    pub allow_dropped_state: bool,
+    /// Go on although prepared output of this checkpoint can never be committed any more (MS0204,
+    /// MS0602), without that output. The failure names the checkpoint.
+    #[arg(long, value_parser = checkpoint, value_name = "CHECKPOINT")]
+    pub accept_lost_output: Option<CheckpointId>,
 }
 
 /// How progress is shown.
@@ -142,19 +170,12 @@ pub struct CoordinatorOptions {
     /// Address of the REST interface and metrics; not served if not given.
     #[arg(long, value_name = "ADDRESS")]
     pub rest: Option<SocketAddr>,
-    /// What the job starts from: `latest`, `fresh`, or the path of a savepoint or checkpoint.
-    #[arg(long, default_value = "latest", value_parser = restore, value_name = "FROM")]
-    pub restore: Restore,
+    /// What the job starts from.
+    #[command(flatten)]
+    pub start: StartOptions,
     /// How many subtasks run every step, instead of the job file's `parallelism`.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=32_768), value_name = "NUMBER")]
     pub parallelism: Option<u32>,
-    /// Go on without the state that the job has no place for any more, instead of failing.
-    #[arg(long)]
-    pub allow_dropped_state: bool,
-    /// Go on although prepared output of this checkpoint can never be committed any more (MS0204,
-    /// MS0602), without that output. The failure names the checkpoint.
-    #[arg(long, value_parser = checkpoint, value_name = "CHECKPOINT")]
-    pub accept_lost_output: Option<CheckpointId>,
     /// Which deployment of the job this is, for whoever restarts coordinators by itself: a number
     /// that grows with each. A restart with the same number goes on from the newest checkpoint
     /// and ignores `--restore`; an older number never takes over from a newer one; and the
@@ -202,6 +223,13 @@ pub struct ValidateOptions {
     /// checkpoint.
     #[arg(long, value_parser = restore, value_name = "FROM")]
     pub restore: Option<Restore>,
+    /// The path given with `--restore` is only believed to be the job's newest state: check what
+    /// the job would go on from.
+    #[arg(long, requires = "restore")]
+    pub unless_advanced: bool,
+    /// The job is known to have had state: it is a fault if there is no checkpoint.
+    #[arg(long, requires = "restore")]
+    pub expect_state: bool,
     /// State that the job has no place for any more may be dropped.
     #[arg(long)]
     pub allow_dropped_state: bool,

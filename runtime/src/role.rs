@@ -9,15 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_checkpoint::StorageOptions;
-use millstream_coordinator::{DEFAULT_CANCEL_TIMEOUT, Options, Restore};
+use millstream_coordinator::{DEFAULT_CANCEL_TIMEOUT, Options, Overrides};
 use millstream_types::clock::SystemClock;
 use millstream_types::protocol::Heartbeat;
-use millstream_types::{CheckpointId, Clock, Deployment, ErrorCode, ErrorKind, Failure, WorkerId};
+use millstream_types::{Clock, Deployment, ErrorCode, ErrorKind, Failure, WorkerId};
 use millstream_worker::Pinning;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::StartOptions;
 use crate::job::LoadedJob;
 use crate::registry::{Connectors, Registry};
 
@@ -59,18 +60,16 @@ fn unique(name: &str, clock: &dyn Clock) -> String {
     format!("{name}-{}-{:x}", std::process::id(), clock.now().0)
 }
 
-/// How a job starts.
-#[derive(Debug, Clone)]
-struct Start {
-    restore: Restore,
-    allow_dropped_state: bool,
-    accept_lost_output: Option<CheckpointId>,
-    deployment: Option<Deployment>,
+/// Where this process runs: the same after a restart there.
+fn host() -> String {
+    let pod = std::env::var("MILLSTREAM_POD").ok();
+    pod.filter(|pod| !pod.is_empty()).unwrap_or_else(hostname)
 }
 
 fn coordinator_options(
     loaded: LoadedJob,
-    start: Start,
+    start: StartOptions,
+    deployment: Option<Deployment>,
     heartbeat: Heartbeat,
     clock: Arc<dyn Clock>,
 ) -> Result<Options, Failure> {
@@ -82,13 +81,20 @@ fn coordinator_options(
         sources,
         sinks,
         restore: start.restore,
+        unless_advanced: start.unless_advanced,
+        expect_state: start.expect_state,
+        overrides: Overrides {
+            fork: start.fork,
+            take_over: start.take_over,
+        },
         allow_dropped_state: start.allow_dropped_state,
         accept_lost_output: start.accept_lost_output,
-        deployment: start.deployment,
+        deployment,
         heartbeat,
         cancel_timeout: DEFAULT_CANCEL_TIMEOUT,
         seed: clock.now().0 ^ u64::from(std::process::id()),
-        holder: unique(&hostname(), clock.as_ref()),
+        holder: unique(&host(), clock.as_ref()),
+        host: Some(host()),
         build: crate::BUILD.to_owned(),
         storage: StorageOptions::from_env(),
         clock,

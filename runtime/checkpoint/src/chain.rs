@@ -2,23 +2,31 @@
 
 mod claimed;
 mod collection;
+mod place;
 pub(crate) mod slots;
 mod state;
 pub(crate) mod survey;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use millstream_types::{Attempt, Deployment, JobId, Timestamp};
 
 pub use claimed::{ClaimedChain, CommitPermit};
 pub use collection::Collected;
+pub use place::Place;
 pub use state::{ChainState, CheckpointEntry, Claim};
 
 use crate::envelope;
 use crate::error::{Error, Result};
+use crate::inspect::savepoint_folders;
+use crate::manifest::{Manifest, Taken};
 use crate::nonce::nonce;
 use crate::protocol::claim::{Bid, Courtesy, Refusal, Standing, bid, is_in_a_hole, standing};
 use crate::protocol::placing::Intent;
-use crate::protocol::view::View;
+use crate::protocol::view::{View, last_wipe};
 use crate::protocol::{Mark, Record, Records};
+use crate::savepoint::read_folder;
 use crate::slot::{ClaimEntry, Entry, Holder, Slot, SlotNumber};
 use crate::storage::Storage;
 use slots::{Outcome, Slots};
@@ -32,6 +40,8 @@ const MAX_BIDS: u32 = 1_000;
 pub struct Chain {
     slots: Slots,
     job: JobId,
+    /// Nonces of the claims that were made, or tried, through this value and its clones.
+    own_claims: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Chain {
@@ -40,6 +50,7 @@ impl Chain {
         Self {
             slots: Slots::of_job(storage, job.clone()),
             job,
+            own_claims: Arc::default(),
         }
     }
 
@@ -68,8 +79,8 @@ impl Chain {
     /// below the claim, which is what the attempt restores from.
     ///
     /// # Errors
-    /// [`Error::PathTaken`] while a job of another identity has not released the chain;
-    /// [`Error::Fenced`] if a newer claim came at once; [`Error::Superseded`] if the chain has a
+    /// [`Error::PathTaken`] while a job of another identity has not released the chain, or while a
+    /// deployment has not and the holder is none; [`Error::Fenced`] if a newer claim came at once; [`Error::Superseded`] if the chain has a
     /// newer deployment than the holder's, [`Error::Over`] if the holder's has released it;
     /// [`Error::Corrupt`] if what must be restored cannot be read.
     ///
@@ -83,8 +94,8 @@ impl Chain {
         self.claim_with(holder, now, Courtesy::Respect).await
     }
 
-    /// As [`claim`](Self::claim), also from a job of another identity that has not released the
-    /// chain: a person has made sure that it is gone.
+    /// As [`claim`](Self::claim), also from a job of another identity or a deployment that has not
+    /// released the chain: a person has made sure that it is gone.
     ///
     /// # Errors
     /// As [`claim`](Self::claim), except for [`Error::PathTaken`].
@@ -152,6 +163,7 @@ impl Chain {
             }
             let unreadable = survey.unreadable_slots();
             match View::below(&survey.records, &unreadable, taken.slot) {
+                Err(_) if survey.list_all() => {}
                 Err(gap) => looks.again(|| self.slots.gap(&survey, gap)).await?,
                 Ok(view) => {
                     let below: Records = survey
@@ -160,7 +172,8 @@ impl Chain {
                         .map(|(slot, record)| (*slot, record.clone()))
                         .collect();
                     if let Some(state) = self.state(&view, &survey, &below).await? {
-                        let claimed = ClaimedChain::new(self.clone(), taken, &view, survey);
+                        let newest = state.newest.as_ref();
+                        let claimed = ClaimedChain::new(self.clone(), taken, &view, newest, survey);
                         return Ok(Some((claimed, state)));
                     }
                     // Only a newer attempt deletes what this one would restore from.
@@ -184,10 +197,16 @@ impl Chain {
                 nonce: nonce(),
                 holder: holder.clone(),
                 time: now,
+                replaced: view
+                    .claim
+                    .as_ref()
+                    .map(|(_, claim)| claim.replaced_by(holder))
+                    .unwrap_or_default(),
             };
             let intent = Intent::Claim {
                 nonce: claim.nonce.clone(),
             };
+            self.own_claims().insert(claim.nonce.clone());
             let deployment = holder.deployment.or(view.deployment);
             let slot = self.slot(&view, next, deployment, Entry::Claim(claim));
             let sealed = envelope::seal(&slot)?;
@@ -209,6 +228,44 @@ impl Chain {
         ))
     }
 
+    fn own_claims(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.own_claims
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a slot is a claim that was made through this value or one of its clones.
+    fn is_own_claim(&self, slot: &Slot) -> bool {
+        matches!(&slot.entry, Entry::Claim(claim) if self.own_claims().contains(&claim.nonce))
+    }
+
+    /// The manifest of a decided checkpoint of this chain; `None` if its slot has gone.
+    ///
+    /// # Errors
+    /// The store does not answer, or the slot is corrupt or holds no checkpoint.
+    pub async fn checkpoint(&self, slot: SlotNumber) -> Result<Option<Manifest>> {
+        self.slots.manifest(slot).await
+    }
+
+    /// Address of the job's savepoint of a checkpoint, if it has one.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn savepoint_of(&self, taken: &Taken) -> Result<Option<String>> {
+        let storage = &self.slots.storage;
+        for folder in savepoint_folders(&self.slots).await? {
+            match read_folder(storage, &folder).await {
+                Ok(Some(manifest)) if manifest.taken() == *taken => {
+                    return Ok(Some(storage.address(&folder)));
+                }
+                Ok(_) => {}
+                Err(error @ Error::Unavailable { .. }) => return Err(error),
+                Err(error) => tracing::warn!(%error, "savepoint not looked at"),
+            }
+        }
+        Ok(None)
+    }
+
     fn slot(&self, view: &View, bid: Bid, deployment: Option<Deployment>, entry: Entry) -> Slot {
         Slot {
             job: self.job.clone(),
@@ -225,6 +282,7 @@ impl Chain {
         let deployment = holder.deployment.unwrap_or_default();
         match refusal {
             Refusal::Taken(claim) => self.taken(holder, claim),
+            Refusal::Deployed(claim) => self.deployed(claim),
             Refusal::Superseded { newest } => Error::Superseded {
                 job: self.job.clone(),
                 deployment,
@@ -254,6 +312,18 @@ impl Chain {
         }
     }
 
+    fn deployed(&self, claim: &ClaimEntry) -> Error {
+        Error::PathTaken {
+            path: self.slots.chain_address(),
+            reason: format!(
+                "deployment {} of {} holds it ({}), which an operator runs, and this process was started by hand: suspend the job where it is deployed, or start another one under another name from its state with --restore; only if that deployment is gone for good, take its chain with --take-over",
+                claim.holder.deployment.unwrap_or_default(),
+                self.job,
+                claim.holder.name,
+            ),
+        }
+    }
+
     fn fenced(&self, attempt: Attempt, by: Option<&Record>) -> Error {
         let by = by.map_or_else(
             || "a newer attempt".to_owned(),
@@ -266,6 +336,14 @@ impl Chain {
             job: self.job.clone(),
             attempt,
             by,
+            chain: self.slots.chain_address(),
+        }
+    }
+
+    /// The error that an empty chain is where state is expected.
+    pub fn state_missing(&self) -> Error {
+        Error::StateMissing {
+            job: self.job.clone(),
             chain: self.slots.chain_address(),
         }
     }
@@ -291,6 +369,7 @@ impl Chain {
             },
         };
         Ok(Some(ChainState {
+            tail: view.tail,
             newest,
             newest_path: view
                 .newest
@@ -309,6 +388,12 @@ impl Chain {
 }
 
 pub(crate) fn claims(records: &Records) -> Vec<Claim> {
+    // A wipe takes what attempts before it had written.
+    let wiped = last_wipe(records);
+    let writes_after = |slot: SlotNumber, attempt: Attempt| {
+        let mut later = records.range(slot.next()..).map(|(_, record)| record);
+        slot < wiped || later.any(|record| record.attempt == attempt)
+    };
     records
         .iter()
         .filter_map(|(slot, record)| {
@@ -318,6 +403,8 @@ pub(crate) fn claims(records: &Records) -> Vec<Claim> {
                 attempt: record.attempt,
                 holder: claim.holder.clone(),
                 time: claim.time,
+                replaced: claim.replaced.clone(),
+                has_written: writes_after(*slot, record.attempt),
             })
         })
         .collect()

@@ -1,6 +1,6 @@
 //! What can go wrong between a job and its checkpoint store.
 
-use millstream_types::{Attempt, Deployment, ErrorCode, ErrorKind, Failure, JobId};
+use millstream_types::{Attempt, CheckpointId, Deployment, ErrorCode, ErrorKind, Failure, JobId};
 
 /// Cause of an [`Error::Unavailable`], as the operating system or the S3 client gives it.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -105,6 +105,57 @@ pub enum Error {
         /// What was looked for.
         reason: String,
     },
+    /// A chain has no checkpoint although the job is known to have had state.
+    #[error(
+        "{chain} holds no checkpoint, but {job} is known to have had state: it was not started from nothing, which would lose or repeat its output. Check that `checkpoint.storage` and the store's endpoint are those that the job ran with; bring back what was deleted; or start from a savepoint with --restore, or with --restore fresh if the state is to be given up"
+    )]
+    StateMissing {
+        /// Which job.
+        job: JobId,
+        /// Address of the chain.
+        chain: String,
+    },
+    /// A job is to be started from a checkpoint of a chain that another job still holds.
+    #[error(
+        "{path} is a checkpoint of a chain that is still in use: {by} has claimed it and has not released it. Both jobs would write the output from there on. Stop the other job first (a stopped one releases its chain), start from a savepoint of it, or say with --fork that both may run on from there or that the other one is gone for good"
+    )]
+    InUse {
+        /// What the job is to be started from.
+        path: String,
+        /// Who holds that chain.
+        by: String,
+    },
+    /// A job of another identity was started from the same point before, on the same chain.
+    #[error(
+        "{chain} was started from {path} before, by another incarnation of the job ({identity}), and has gone on to checkpoint {newest} since: starting from there again would write the output again that came after it. To go on, start with --restore latest (`restore.policy: Latest` of a StreamJob). To go back on purpose, delete the chain first and keep the savepoints: `millstream checkpoints delete --job … --keep-savepoints`"
+    )]
+    RestoredBefore {
+        /// Address of the chain.
+        chain: String,
+        /// What it was started from.
+        path: String,
+        /// Identity of the job that was started from it.
+        identity: String,
+        /// The newest checkpoint.
+        newest: CheckpointId,
+    },
+    /// A restore point that somebody believes to be the newest state, and a chain, that have
+    /// nothing to do with each other.
+    #[error(
+        "{path} (checkpoint {checkpoint} of {job}) was to be started from because it was believed to be the newest state, but {chain} holds checkpoint {newest}, and neither was started from the other: which of them is the newer cannot be told. Start from the one that is meant: --restore {path} alone goes back to it (`restore.policy: From` of a StreamJob), --restore latest goes on from the chain"
+    )]
+    Unrelated {
+        /// The restore point.
+        path: String,
+        /// The checkpoint that it is.
+        checkpoint: CheckpointId,
+        /// The job that took it.
+        job: JobId,
+        /// Address of the chain.
+        chain: String,
+        /// Its newest checkpoint.
+        newest: CheckpointId,
+    },
     /// Another savepoint has the name.
     #[error("savepoint {path} exists already and is checkpoint {existing}: choose another name")]
     SavepointExists {
@@ -133,6 +184,10 @@ impl Error {
             Self::Fenced { .. } | Self::Superseded { .. } | Self::Over { .. } => ErrorCode::Fenced,
             Self::PathTaken { .. } => ErrorCode::PathTaken,
             Self::Missing { .. } => ErrorCode::CheckpointMissing,
+            Self::StateMissing { .. } => ErrorCode::StateMissing,
+            Self::InUse { .. } => ErrorCode::ChainInUse,
+            Self::RestoredBefore { .. } => ErrorCode::RestoredBefore,
+            Self::Unrelated { .. } => ErrorCode::UnrelatedState,
             Self::SavepointExists { .. } => ErrorCode::SavepointExists,
         }
     }
@@ -145,6 +200,10 @@ impl Error {
             | Self::NotConditional { .. }
             | Self::PathTaken { .. }
             | Self::Missing { .. }
+            | Self::StateMissing { .. }
+            | Self::InUse { .. }
+            | Self::RestoredBefore { .. }
+            | Self::Unrelated { .. }
             | Self::SavepointExists { .. } => ErrorKind::InvalidJob,
             Self::Corrupt { .. } => ErrorKind::CorruptData,
             Self::Fenced { .. } | Self::Superseded { .. } | Self::Over { .. } => ErrorKind::Fenced,

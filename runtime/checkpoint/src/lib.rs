@@ -6,7 +6,7 @@
 //! <storage>/<namespace>/<job>/
 //!   chain/00000000000000000042.json   one slot: a claim, a checkpoint, a confirmation or a release
 //!   chain-start.json                  hint: where a listing of the chain may begin
-//!   collected/<attempt>.json          below which slot the attempt deletes its own
+//!   collected/<attempt>-<slot>.json   below which slot the attempt deletes its own
 //!   data/<attempt>/<checkpoint>/…     objects that a checkpoint names, such as a large manifest
 //!   savepoints/<name>/manifest.json   self-contained and movable
 //! <storage>/reservations/<name>.json  names that only one job may use
@@ -48,12 +48,15 @@ mod slot;
 pub mod storage;
 mod stored;
 
-pub use chain::{Chain, ChainState, CheckpointEntry, Claim, ClaimedChain, Collected, CommitPermit};
+pub use chain::{
+    Chain, ChainState, CheckpointEntry, Claim, ClaimedChain, Collected, CommitPermit, Place,
+};
 pub use error::{Error, Result};
-pub use manifest::{MANIFEST_VERSION, Manifest};
+pub use manifest::{Began, MANIFEST_VERSION, Manifest, Origin, Taken};
 pub use protocol::claim::{Admission, admit};
+pub use protocol::kinship::Kinship;
 pub use release::{Release, ReleaseReason};
 pub use reservation::reserve;
-pub use savepoint::read_savepoint;
+pub use savepoint::{RestorePoint, read_restore_point, read_savepoint};
 pub use slot::{DecidedCheckpoint, Holder, SlotNumber};
 pub use storage::{S3Credentials, S3Options, Storage, StorageOptions};

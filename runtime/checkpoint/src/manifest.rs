@@ -9,6 +9,8 @@ use millstream_types::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::kinship::{Descent, Kinship, kinship};
+
 /// Version of [`Manifest`] that this build writes and reads.
 pub const MANIFEST_VERSION: u32 = 1;
 
@@ -51,6 +53,13 @@ pub struct Manifest {
     /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported_from: Option<String>,
+    /// Set where an attempt began and nothing has run since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beginning: Option<Began>,
+    /// All that the chain was ever started from, oldest first, as far as it is remembered.
+    /// [`decide`](crate::ClaimedChain::decide) fills in what is known of earlier starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<Origin>,
     /// SHA-256 of the slot of the checkpoint before it on the chain, which seals their order.
     /// [`decide`](crate::ClaimedChain::decide) fills it in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,7 +69,88 @@ pub struct Manifest {
     pub ended: bool,
 }
 
+/// What a chain had come to before an attempt began anew in it: from a restore point, or from
+/// nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Began {
+    /// The newest checkpoint before it that is more than such a beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Taken>,
+}
+
+/// A savepoint or checkpoint that a chain was started from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin {
+    /// Its address, as it was given.
+    pub path: String,
+    /// The checkpoint that it is.
+    #[serde(flatten)]
+    pub taken: Taken,
+    /// Identity (`metadata.uid`) of the job that was started from it, where it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+}
+
+/// Which checkpoint it is, in whatever chain or savepoint it lies. Attempts and checkpoints of
+/// two chains of one name may have the same numbers; they were not taken at the same time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Taken {
+    /// The job that took it.
+    pub job: JobId,
+    /// The attempt that took it.
+    pub attempt: Attempt,
+    /// Its number.
+    pub checkpoint: CheckpointId,
+    /// When all tasks had acknowledged it.
+    pub decided_at: Timestamp,
+}
+
 impl Manifest {
+    /// Which checkpoint it is.
+    pub fn taken(&self) -> Taken {
+        Taken {
+            job: self.job.clone(),
+            attempt: self.attempt,
+            checkpoint: self.checkpoint,
+            decided_at: self.decided_at,
+        }
+    }
+
+    /// How a restore point is related to this one, the newest checkpoint of a chain. `is_own` says
+    /// that the restore point lies in the folder of that chain.
+    pub fn kinship_of(&self, point: &Self, is_own: bool) -> Kinship {
+        let (newest, point_taken) = (self.taken(), point.taken());
+        let (ours, theirs) = (self.starts(), point.starts());
+        let reached = self.reached();
+        kinship(
+            reached.as_ref(),
+            Descent {
+                taken: &newest,
+                origins: &ours,
+            },
+            Descent {
+                taken: &point_taken,
+                origins: &theirs,
+            },
+            is_own,
+        )
+    }
+
+    /// The newest checkpoint that is more than a beginning, if this is the newest of a chain.
+    pub fn reached(&self) -> Option<Taken> {
+        match &self.beginning {
+            Some(began) => began.after.clone(),
+            None => Some(self.taken()),
+        }
+    }
+
+    fn starts(&self) -> Vec<&Taken> {
+        self.origins.iter().map(|origin| &origin.taken).collect()
+    }
+
     /// Sums of the counters over all subtasks, by operator uid.
     pub fn totals(&self) -> BTreeMap<OperatorUid, Counters> {
         let mut totals = BTreeMap::new();

@@ -19,8 +19,10 @@
 //! 9. A claim under another job identity is refused while an older one is not released
 //!    ([`claim`]).
 //! 10. Every slot says which is the newest deployment of the job. A claim for an older one is
-//!     refused, and so is one for a deployment that has ended by itself; what a deployment is to
-//!     start from counts until a checkpoint was decided under it ([`claim`]).
+//!     refused, and so is one for a deployment whose own attempt has ended by itself; what a
+//!     deployment is to start from counts until a checkpoint was decided under it ([`claim`]).
+//! 11. What is believed to be the newest state is started from only if the newest checkpoint below
+//!     the claim says so too ([`kinship`]).
 //!
 //! `protocol/interleavings.rs` runs these very functions in every order that two and three
 //! coordinators, crashes, lost replies, late writes and deletions can produce.
@@ -29,6 +31,7 @@ pub(crate) mod claim;
 pub(crate) mod garbage;
 #[cfg(test)]
 mod interleavings;
+pub(crate) mod kinship;
 pub(crate) mod placing;
 pub(crate) mod view;
 

@@ -91,6 +91,32 @@ pub(crate) struct ClaimEntry {
     pub(crate) holder: Holder,
     /// When, by its own clock.
     pub(crate) time: Timestamp,
+    /// Places whose processes have held the chain before, for the same deployment, newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) replaced: Vec<String>,
+}
+
+/// Most places that a claim remembers.
+const REPLACED_MAX: usize = 16;
+
+impl ClaimEntry {
+    /// The places that a claim of this holder replaces. A person's run in between changes nothing.
+    pub(crate) fn replaced_by(&self, holder: &Holder) -> Vec<String> {
+        let differs = |other: Option<Deployment>| {
+            self.holder.deployment.is_some() && other.is_some() && other != self.holder.deployment
+        };
+        if differs(holder.deployment) {
+            return Vec::new();
+        }
+        let mut all = self.replaced.clone();
+        for host in self.holder.host.iter() {
+            all.retain(|known| known != host);
+            all.push(host.clone());
+        }
+        all.retain(|host| Some(host) != holder.host.as_ref());
+        all.drain(..all.len().saturating_sub(REPLACED_MAX));
+        all
+    }
 }
 
 /// Who claims a chain.
@@ -113,6 +139,9 @@ pub struct Holder {
     /// chain that has a newer one refuses it, and so does a chain that this one has released.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<Deployment>,
+    /// Where the process runs, such as the name of its pod: the same after a restart there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
 }
 
 /// A confirmation as it is stored.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub(crate) use door::{Created, Door, Listed};
-pub(crate) use location::split_last;
+pub(crate) use location::{is_same_place, split_last};
 
 use crate::envelope::MAX_OBJECT_BYTES;
 use crate::error::{Error, Result};

@@ -68,6 +68,6 @@ pub use audit::Audit;
 pub use connection::{CONNECTIONS_CAPACITY, OUTGOING_CAPACITY, WorkerConnection};
 pub use handle::{Handle, Progress, RequestError, Snapshot};
 pub use metrics::Metrics;
-pub use options::{DEFAULT_CANCEL_TIMEOUT, DEFAULT_HEARTBEAT, Options, Restore};
+pub use options::{DEFAULT_CANCEL_TIMEOUT, DEFAULT_HEARTBEAT, Options, Overrides, Restore};
 pub use outcome::Outcome;
 pub use service::Coordinator;

@@ -28,6 +28,15 @@ pub struct Options {
     pub storage: StorageOptions,
     /// Where the job starts from.
     pub restore: Restore,
+    /// Whoever says so only believes that a path in `restore` is the job's newest state: it counts
+    /// if the chain has not gone on from there, as the chain says after it was claimed. Otherwise
+    /// the job goes on from the chain's newest checkpoint.
+    pub unless_advanced: bool,
+    /// The job is known to have had state: with [`Restore::Latest`] a chain without a checkpoint is
+    /// an error, and not a start from nothing.
+    pub expect_state: bool,
+    /// What a person has made sure of.
+    pub overrides: Overrides,
     /// Go on without the state of a checkpoint that the graph has no place for, instead of
     /// failing.
     pub allow_dropped_state: bool,
@@ -50,8 +59,20 @@ pub struct Options {
     pub seed: u64,
     /// Name of this process, written into the chain with every claim.
     pub holder: String,
+    /// Where it runs, such as the name of its pod: the same when it is restarted there.
+    pub host: Option<String>,
     /// Version of the build, written into the chain with every claim.
     pub build: String,
+}
+
+/// What a person has made sure of, where the chain alone would refuse.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// The job may start from a checkpoint of a chain that another job still holds.
+    pub fork: bool,
+    /// The job's chain may be taken from a deployment, or from a job of another identity, that has
+    /// not released it.
+    pub take_over: bool,
 }
 
 /// Heartbeats every second; ten seconds of silence are a lost worker. A closed connection is
@@ -92,6 +113,7 @@ pub enum Restore {
     Fresh,
     /// From a savepoint or checkpoint at this address, of this job or another one. What it lists
     /// is committed, and its state becomes a checkpoint of the chain before anything runs. As with
-    /// [`Fresh`](Self::Fresh), every start with this option starts from there.
+    /// [`Fresh`](Self::Fresh), every start with this option starts from there. The job's own folder
+    /// means the newest checkpoint of its chain, as it is found when the chain is claimed.
     Path(String),
 }

@@ -4,7 +4,9 @@ mod report;
 
 use std::path::Path;
 
-use millstream_checkpoint::{Chain, Manifest, Storage, StorageOptions, read_savepoint};
+use millstream_checkpoint::{
+    Chain, ChainState, Error, Kinship, Manifest, Place, Storage, StorageOptions, read_savepoint,
+};
 use millstream_coordinator::{Restore, fitting};
 use millstream_plan::Incompatibility;
 use millstream_types::{ErrorCode, ErrorKind, Failure};
@@ -59,7 +61,7 @@ fn check(file: &Path, options: &ValidateOptions) -> Result<Report, Failure> {
     let mut report = Report::valid(&loaded);
     if let Some(restore) = &options.restore {
         let runtime = super::runtime()?;
-        match runtime.block_on(restore_point(&loaded, restore)) {
+        match runtime.block_on(restore_point(&loaded, restore, options)) {
             Err(failure) => report = Report::failed(Some(&loaded), failure),
             Ok(None) => {}
             Ok(Some((path, manifest))) => {
@@ -74,27 +76,81 @@ fn check(file: &Path, options: &ValidateOptions) -> Result<Report, Failure> {
 async fn restore_point(
     loaded: &LoadedJob,
     restore: &Restore,
+    asked: &ValidateOptions,
 ) -> Result<Option<(String, Manifest)>, Failure> {
     let options = StorageOptions::from_env();
     match restore {
         Restore::Fresh => Ok(None),
+        Restore::Path(path) if asked.unless_advanced => believed(loaded, path, &options).await,
         Restore::Path(path) => {
             let manifest = read_savepoint(path, &options).await?;
             Ok(Some((path.clone(), manifest)))
         }
         Restore::Latest => {
-            let storage = Storage::open(&loaded.job.checkpoint.storage, &options).await?;
-            let state = Chain::new(storage, loaded.job.id.clone()).observe().await?;
-            let is_committed = state.newest_is_committed();
-            let newest = state.newest.map(|newest| {
-                if is_committed {
-                    newest.without_committables()
-                } else {
-                    newest
-                }
-            });
-            Ok(state.newest_path.zip(newest))
+            let (chain, state) = observe(loaded, &options).await?;
+            let newest = newest(state);
+            if newest.is_none() && asked.expect_state {
+                return Err(chain.state_missing().into());
+            }
+            Ok(newest)
         }
+    }
+}
+
+async fn observe(
+    loaded: &LoadedJob,
+    options: &StorageOptions,
+) -> Result<(Chain, ChainState), Failure> {
+    let storage = Storage::open(&loaded.job.checkpoint.storage, options).await?;
+    let chain = Chain::new(storage, loaded.job.id.clone());
+    let state = chain.observe().await?;
+    Ok((chain, state))
+}
+
+/// The newest checkpoint of a chain, with what of it is still to be committed.
+fn newest(state: ChainState) -> Option<(String, Manifest)> {
+    let is_committed = state.newest_is_committed();
+    let newest = state.newest.map(|newest| {
+        if is_committed {
+            newest.without_committables()
+        } else {
+            newest
+        }
+    });
+    state.newest_path.zip(newest)
+}
+
+/// What the job would go on from that is told what is believed to be its newest state.
+async fn believed(
+    loaded: &LoadedJob,
+    path: &str,
+    options: &StorageOptions,
+) -> Result<Option<(String, Manifest)>, Failure> {
+    let (chain, state) = observe(loaded, options).await?;
+    let place = chain.place(path);
+    let is_known = match (&state.newest, place) {
+        (Some(newest), None | Some(Place::Beside)) => newest.imported_from.as_deref() == Some(path),
+        (newest, _) => newest.is_some(),
+    };
+    if is_known {
+        return Ok(newest(state));
+    }
+    let point = read_savepoint(path, options).await?;
+    let kinship = state
+        .newest
+        .as_ref()
+        .map(|newest| newest.kinship_of(&point, place.is_some()));
+    match (kinship, &state.newest) {
+        (Some(Kinship::Ancestor), _) => Ok(newest(state)),
+        (Some(Kinship::None), Some(newest)) => Err(Error::Unrelated {
+            path: path.to_owned(),
+            checkpoint: point.checkpoint,
+            job: point.job,
+            chain: chain.path(),
+            newest: newest.checkpoint,
+        }
+        .into()),
+        _ => Ok(Some((path.to_owned(), point))),
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Start, bind, clock, coordinator_options, runtime, serve_rest, system};
+use super::{bind, clock, coordinator_options, runtime, serve_rest, system};
 use crate::cli::{CoordinatorOptions, Logging};
 use crate::exit::Exit;
 use crate::job::LoadedJob;
@@ -65,13 +65,8 @@ async fn run(
         None => None,
     };
     let (connections, workers) = mpsc::channel(CONNECTIONS_CAPACITY);
-    let start = Start {
-        restore: options.restore,
-        allow_dropped_state: options.allow_dropped_state,
-        accept_lost_output: options.accept_lost_output,
-        deployment: options.deployment,
-    };
-    let coordinator = coordinator_options(loaded, start, heartbeat, clock())?;
+    let (start, deployment) = (options.start, options.deployment);
+    let coordinator = coordinator_options(loaded, start, deployment, heartbeat, clock())?;
     let (coordinator, handle) = Coordinator::new(coordinator, workers);
     announce(&grpc, rest.as_ref(), options.ready_file.as_deref())?;
     let ended = CancellationToken::new();

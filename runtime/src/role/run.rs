@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Start, bind, clock, coordinator_options, runtime, serve_rest, system, unique, worker_options,
+    bind, clock, coordinator_options, runtime, serve_rest, system, unique, worker_options,
 };
 use crate::cli::{Logging, RunOptions};
 use crate::display::{Display, Style};
@@ -59,13 +59,8 @@ async fn run(options: RunOptions, loaded: LoadedJob, display: Display) -> Result
         .slots
         .unwrap_or_else(|| parallelism.div_ceil(options.workers));
     let (connections, workers) = mpsc::channel(CONNECTIONS_CAPACITY);
-    let start = Start {
-        restore: options.restore,
-        allow_dropped_state: options.allow_dropped_state,
-        accept_lost_output: options.accept_lost_output,
-        deployment: None,
-    };
-    let coordinator = coordinator_options(loaded, start, HEARTBEAT, Arc::clone(&clock))?;
+    let start = options.start;
+    let coordinator = coordinator_options(loaded, start, None, HEARTBEAT, Arc::clone(&clock))?;
     let (coordinator, handle) = Coordinator::new(coordinator, workers);
     let ended = CancellationToken::new();
     let mut parts = JoinSet::new();

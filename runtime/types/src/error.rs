@@ -128,6 +128,14 @@ codes! {
     SavepointExists = "MS0307",
     /// A rule of the chain was broken: a bug of ours.
     ChainRuleBroken = "MS0308",
+    /// The chain is empty although the job is known to have had state.
+    StateMissing = "MS0309",
+    /// The chain whose checkpoint a job is to be started from is still in use.
+    ChainInUse = "MS0310",
+    /// The job was started from this restore point before, under another identity.
+    RestoredBefore = "MS0311",
+    /// A restore point that was believed to be the newest state has nothing to do with the chain.
+    UnrelatedState = "MS0312",
     // 04xx: records
     /// A record cannot be decoded and the source says `onError: Fail`.
     CorruptRecord = "MS0401",

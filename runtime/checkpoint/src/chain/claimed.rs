@@ -9,7 +9,7 @@ use crate::chain::survey::Survey;
 use crate::chain::{Chain, Collected};
 use crate::envelope;
 use crate::error::{Error, Result};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Origin};
 use crate::protocol::Record;
 use crate::protocol::claim::Bid;
 use crate::protocol::placing::Intent;
@@ -18,6 +18,9 @@ use crate::release::{Release, ReleaseReason};
 use crate::savepoint;
 use crate::slot::{CommittedEntry, DecidedCheckpoint, Entry, Slot, SlotNumber};
 use crate::stored::store;
+
+/// Most starts that a chain remembers, the newest.
+const ORIGINS_MAX: usize = 64;
 
 /// Leave to commit what one decided checkpoint lists. Only a decided checkpoint gives it.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +34,14 @@ impl CommitPermit {
     pub const fn decided(&self) -> DecidedCheckpoint {
         self.decided
     }
+}
+
+/// What lies behind the slots of an attempt.
+enum Ahead {
+    /// Nothing of anybody else; the newest claim that was made for the next attempt, if one was.
+    Own(Option<(SlotNumber, Attempt)>),
+    /// Somebody else's.
+    Theirs,
 }
 
 /// A slot on its way to the store.
@@ -62,17 +73,27 @@ pub struct ClaimedChain {
     newest: Option<DecidedCheckpoint>,
     newest_sha256: Option<String>,
     newest_is_committed: bool,
+    /// What the chain was ever started from, oldest first.
+    origins: Vec<Origin>,
     swept_through: Attempt,
     next_checkpoint: millstream_types::CheckpointId,
     pub(super) released: Option<ReleaseReason>,
     /// Whether what older attempts left unfinished has been removed.
     pub(super) swept_leftovers: bool,
+    /// Below which slots this attempt has said that it deletes, as far as these marks are there.
+    pub(super) marks: Vec<SlotNumber>,
     /// Where listings are said to begin, as far as this attempt has said it.
     pub(super) remembered_start: Option<SlotNumber>,
 }
 
 impl ClaimedChain {
-    pub(super) fn new(chain: Chain, taken: Bid, view: &View, mut survey: Survey) -> Self {
+    pub(super) fn new(
+        chain: Chain,
+        taken: Bid,
+        view: &View,
+        newest_manifest: Option<&Manifest>,
+        mut survey: Survey,
+    ) -> Self {
         survey.newest = None;
         let newest = view.newest.as_ref();
         let own = survey.records.get(&taken.slot);
@@ -91,10 +112,14 @@ impl ClaimedChain {
             }),
             newest_sha256: newest.map(|(_, mark, _)| mark.sha256.clone()),
             newest_is_committed: view.newest_is_committed(),
+            origins: newest_manifest
+                .map(|manifest| manifest.origins.clone())
+                .unwrap_or_default(),
             swept_through: view.swept_through,
             next_checkpoint: view.next_checkpoint,
             released: None,
             swept_leftovers: false,
+            marks: Vec::new(),
             remembered_start: None,
         }
     }
@@ -127,6 +152,8 @@ impl ClaimedChain {
         self.check(&manifest)?;
         let id = manifest.checkpoint;
         manifest.previous.clone_from(&self.newest_sha256);
+        self.origins = history(&self.origins, &manifest.origins);
+        manifest.origins.clone_from(&self.origins);
         manifest.swept_through = manifest.swept_through.max(self.swept_through);
         let slots = &self.chain.slots;
         let (attempt, number) = (self.attempt.to_string(), id.to_string());
@@ -212,21 +239,49 @@ impl ClaimedChain {
         Ok(())
     }
 
-    /// Whether no newer attempt has claimed the chain.
+    /// The chain, to claim it again: claims that are made through it do not count as somebody
+    /// else's.
+    pub fn chain(&self) -> Chain {
+        self.chain.clone()
+    }
+
+    /// Whether no newer attempt of another coordinator has claimed the chain.
     ///
     /// # Errors
     /// The store does not answer.
     pub async fn holds(&self) -> Result<bool> {
+        Ok(matches!(self.look_ahead().await?, Ahead::Own(_)))
+    }
+
+    /// What lies behind the last slot that this attempt knows as its own.
+    async fn look_ahead(&self) -> Result<Ahead> {
         let last = SlotNumber(self.next.0 - 1);
         let slots = &self.chain.slots;
+        let mut claims = Vec::new();
         for number in slots.list_after(last).await? {
-            // An own slot is a write that had stayed unknown.
-            let own = slots.read(number).await?;
-            if own.is_none_or(|(slot, _)| slot.attempt != self.attempt) {
-                return Ok(false);
+            match slots.read(number).await? {
+                // A write that had stayed unknown.
+                Some((slot, _)) if slot.attempt == self.attempt => {}
+                // A claim that was made, and whose maker could not read what lies below it.
+                Some((slot, _)) if self.chain.is_own_claim(&slot) => {
+                    claims.push((number, slot.attempt));
+                }
+                _ => return Ok(Ahead::Theirs),
             }
         }
-        Ok(true)
+        Ok(Ahead::Own(claims.last().copied()))
+    }
+
+    /// Checks that the claim is still where it was written: claims are never deleted, so that
+    /// without it the chain is not the one that was claimed.
+    ///
+    /// # Errors
+    /// [`Error::StateMissing`]: it is gone. The store does not answer.
+    pub async fn ensure_there(&self) -> Result<()> {
+        if self.chain.slots.read(self.claim).await?.is_some() {
+            return Ok(());
+        }
+        Err(self.chain.state_missing())
     }
 
     /// Ends the attempt by itself: a job of another identity may claim the chain from now on.
@@ -238,6 +293,12 @@ impl ClaimedChain {
     pub async fn release(&mut self, release: impl Into<Release>) -> Result<()> {
         let release = release.into();
         let reason = release.reason;
+        self.settle().await?;
+        if let Ahead::Own(Some((slot, attempt))) = self.look_ahead().await? {
+            // Nothing was done under that claim, so that all there is to say of it is its end.
+            self.attempt = attempt;
+            self.next = slot.next();
+        }
         self.place(Intent::Released, Entry::Released(release))
             .await?;
         self.released = Some(reason);
@@ -251,7 +312,9 @@ impl ClaimedChain {
     /// owns the chain; a savepoint that was written nevertheless must not be used.
     pub async fn savepoint(&self, name: &str, manifest: &Manifest) -> Result<String> {
         self.ensure_held().await?;
-        let address = savepoint::write(&self.chain.slots, name, manifest).await?;
+        let mut manifest = manifest.clone();
+        manifest.origins = history(&self.origins, &manifest.origins);
+        let address = savepoint::write(&self.chain.slots, name, &manifest).await?;
         self.ensure_held().await?;
         Ok(address)
     }
@@ -341,4 +404,16 @@ impl ClaimedChain {
         self.survey.records.insert(number, record);
         self.next = number.next();
     }
+}
+
+/// What a chain was started from, with what has come.
+fn history(known: &[Origin], new: &[Origin]) -> Vec<Origin> {
+    let mut all = known.to_vec();
+    for origin in new {
+        if !all.contains(origin) {
+            all.push(origin.clone());
+        }
+    }
+    all.drain(..all.len().saturating_sub(ORIGINS_MAX));
+    all
 }

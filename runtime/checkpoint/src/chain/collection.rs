@@ -36,11 +36,7 @@ pub(super) async fn collect(chain: &mut ClaimedChain, retained: u32) -> Result<C
     let slots = garbage(&chain.survey.records, retained);
     if !slots.is_empty() {
         if let Some(below) = mark(&slots) {
-            chain
-                .chain
-                .slots
-                .mark_deletions(chain.attempt, below)
-                .await?;
+            mark_deletions(chain, below).await?;
         }
         if listing_start(&chain.survey.records).is_none() {
             // A wipe takes all slots that say which attempts are swept, so from here on every
@@ -66,6 +62,22 @@ pub(super) async fn collect(chain: &mut ClaimedChain, retained: u32) -> Result<C
         chain.swept_leftovers = true;
     }
     Ok(collected)
+}
+
+/// Marks what is about to be deleted. The mark before it stays one round longer: a listing that
+/// runs meanwhile sees one of the two.
+async fn mark_deletions(chain: &mut ClaimedChain, below: SlotNumber) -> Result<()> {
+    let slots = &chain.chain.slots;
+    slots.mark_deletions(chain.attempt, below).await?;
+    if chain.marks.last() != Some(&below) {
+        chain.marks.push(below);
+    }
+    while chain.marks.len() > 2 {
+        let oldest = chain.marks.remove(0);
+        let key = slots.mark_key(chain.attempt, oldest);
+        slots.storage.door().delete(&key).await?;
+    }
+    Ok(())
 }
 
 /// Keys of the objects that these slots name and no other slot does.

@@ -1,6 +1,8 @@
 //! The slots of one job as objects: listing, reading and writing them.
 
 #[cfg(test)]
+mod marks;
+#[cfg(test)]
 mod races;
 
 use bytes::Bytes;
@@ -15,7 +17,7 @@ use crate::manifest::Manifest;
 use crate::protocol::Record;
 use crate::protocol::placing::{Intent, Next, Put, after_look, after_put, after_read};
 use crate::slot::{Entry, Slot, SlotNumber};
-use crate::storage::{Created, Rounds, Storage};
+use crate::storage::{Created, Rounds, Settled, Storage};
 use crate::stored::load;
 
 /// Slots that are deleted at the same time.
@@ -29,6 +31,11 @@ pub(crate) struct Slots {
     pub(crate) folder: Key,
     /// The job they must belong to; any if none.
     pub(crate) job: Option<JobId>,
+}
+
+/// What the names of an attempt's marks begin with.
+fn marker(attempt: Attempt) -> String {
+    format!("{:020}", attempt.0)
 }
 
 /// How the writing of a slot ended.
@@ -149,25 +156,54 @@ impl Slots {
         self.folder.child("collected")
     }
 
-    fn mark_key(&self, attempt: Attempt) -> Key {
-        self.marks().child(&format!("{:020}.json", attempt.0))
+    pub(crate) fn mark_key(&self, attempt: Attempt, below: SlotNumber) -> Key {
+        let name = format!("{}-{}", marker(attempt), below.file_name());
+        self.marks().child(&name)
     }
 
-    /// Says that an attempt deletes its slots below one, before it does. Only the attempt itself
-    /// writes it, so that it never goes back.
+    /// Says that an attempt deletes its slots below one, before it does. Each mark is an object of
+    /// its own, and the highest counts: whatever copy of an earlier request arrives late, it hides
+    /// none.
     pub(crate) async fn mark_deletions(&self, attempt: Attempt, below: SlotNumber) -> Result<()> {
         let sealed = envelope::seal(&DeletionMark { attempt, below })?;
-        let door = self.storage.door();
-        door.put(&self.mark_key(attempt), sealed.bytes).await
+        let key = self.mark_key(attempt, below);
+        match self.storage.create_settled(&key, sealed.bytes).await? {
+            Settled::Mine => Ok(()),
+            Settled::Other(_) => {
+                let reason = "it is not the mark that its name says";
+                Err(Error::corrupt(self.storage.address(&key), reason))
+            }
+        }
     }
 
     /// Below which slot an attempt may have deleted its own.
     pub(crate) async fn deletion_mark(&self, attempt: Attempt) -> Result<Option<SlotNumber>> {
-        let key = self.mark_key(attempt);
-        let Some(bytes) = self.storage.read(&key).await? else {
+        let prefix = marker(attempt);
+        let listed = self
+            .storage
+            .door()
+            .list(&self.marks(), Some(&prefix))
+            .await?;
+        let mut highest = None;
+        for listed in &listed {
+            let Some(rest) = listed.name.strip_prefix(&prefix) else {
+                break;
+            };
+            let below = match rest.strip_prefix('-').and_then(SlotNumber::from_file_name) {
+                Some(below) => Some(below),
+                // As earlier builds have written it.
+                None => self.single_mark(attempt, &listed.key).await?,
+            };
+            highest = highest.max(below);
+        }
+        Ok(highest)
+    }
+
+    async fn single_mark(&self, attempt: Attempt, key: &Key) -> Result<Option<SlotNumber>> {
+        let Some(bytes) = self.storage.read(key).await? else {
             return Ok(None);
         };
-        let address = self.storage.address(&key);
+        let address = self.storage.address(key);
         let (mark, _) = envelope::open::<DeletionMark>(&address, &bytes)?;
         if mark.attempt != attempt {
             let reason = format!("it is the mark of attempt {}", mark.attempt);
@@ -178,10 +214,10 @@ impl Slots {
 
     /// Keys of the deletion marks of attempts before one, which no claim reads any more.
     pub(crate) async fn marks_before(&self, attempt: Attempt) -> Result<Vec<Key>> {
-        let own = self.mark_key(attempt);
+        let own = marker(attempt);
         let listed = self.storage.door().list(&self.marks(), None).await?;
-        let keys = listed.into_iter().map(|listed| listed.key);
-        Ok(keys.filter(|key| *key < own).collect())
+        let older = listed.into_iter().filter(|listed| listed.name < own);
+        Ok(older.map(|listed| listed.key).collect())
     }
 
     /// Reads one slot; `None` if it is not there.

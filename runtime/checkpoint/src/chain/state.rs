@@ -12,6 +12,8 @@ use crate::slot::{DecidedCheckpoint, Holder, SlotNumber};
 /// What a chain says. From [`claim`](crate::Chain::claim): what lies below the claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainState {
+    /// The last slot; 0 if there is none.
+    pub tail: SlotNumber,
     /// What to restore from: the newest decided checkpoint.
     pub newest: Option<Manifest>,
     /// Address of its slot.
@@ -43,12 +45,11 @@ impl ChainState {
 
     /// What a process may do with the chain that was started for this deployment of the job.
     pub fn admits(&self, deployment: Option<Deployment>) -> Admission {
-        admit(
-            deployment,
-            self.deployment,
-            self.begun,
-            self.release.is_some(),
-        )
+        let holder = self.claims.last().map(|claim| &claim.holder);
+        let ended = holder
+            .filter(|_| self.release.is_some())
+            .and_then(|holder| holder.deployment);
+        admit(deployment, self.deployment, self.begun, ended)
     }
 
     /// Whether everything that [`newest`](Self::newest) lists is confirmed to be committed; true
@@ -61,11 +62,13 @@ impl ChainState {
         })
     }
 
-    /// Attempts that may have left open transactions, with their parallelism, oldest first.
+    /// Attempts that may have left open transactions, with their parallelism, oldest first. One
+    /// that has written nothing behind its claim has deployed no task: it says what it has swept
+    /// before it does.
     pub fn lingering(&self) -> Vec<(Attempt, u32)> {
         self.claims
             .iter()
-            .filter(|claim| claim.attempt > self.swept_through)
+            .filter(|claim| claim.attempt > self.swept_through && claim.has_written)
             .map(|claim| (claim.attempt, claim.holder.parallelism))
             .collect()
     }
@@ -84,6 +87,12 @@ pub struct Claim {
     pub holder: Holder,
     /// When, by its own clock.
     pub time: Timestamp,
+    /// Places whose processes have held the chain before, for the same deployment.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<String>,
+    /// Whether its attempt has written anything behind it, or may have.
+    #[serde(skip)]
+    pub has_written: bool,
 }
 
 /// One decided checkpoint in a list.

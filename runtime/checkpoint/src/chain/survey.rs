@@ -37,6 +37,13 @@ impl Survey {
         }
     }
 
+    /// Lists everything from now on, if a start was remembered: it is only a hint. Whether it was.
+    pub(crate) fn list_all(&mut self) -> bool {
+        let started_later = self.start.is_some_and(|start| start != SlotNumber(0));
+        self.start = Some(SlotNumber(0));
+        started_later
+    }
+
     pub(crate) fn unreadable_slots(&self) -> Vec<SlotNumber> {
         self.unreadable.keys().copied().collect()
     }
@@ -107,6 +114,7 @@ impl Slots {
             self.survey(known).await?;
             match View::of(&known.records, &known.unreadable_slots()) {
                 Ok(view) => return Ok(view),
+                Err(_) if known.list_all() => {}
                 Err(gap) => looks.again(|| self.gap(known, gap)).await?,
             }
         }

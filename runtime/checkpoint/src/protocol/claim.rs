@@ -31,6 +31,8 @@ pub(crate) enum Courtesy {
 pub(crate) enum Refusal {
     /// The claim of another job is still in force.
     Taken(Box<ClaimEntry>),
+    /// The claim of a deployment is still in force, and a person wants the chain.
+    Deployed(Box<ClaimEntry>),
     /// The chain has a newer deployment of the job.
     Superseded {
         /// The newer one.
@@ -55,20 +57,21 @@ pub enum Admission {
 }
 
 /// Judges a deployment by the newest one of a chain, the one under which the newest checkpoint was
-/// decided, and whether the newest attempt has ended by itself. A process without a deployment
-/// was started by a person, and begins.
+/// decided, and the one whose own attempt was the newest and has ended by itself, if it has. What
+/// a person has run on the chain since ends no deployment. A process without a deployment was
+/// started by a person, and begins.
 pub fn admit(
     deployment: Option<Deployment>,
     newest: Option<Deployment>,
     begun: Option<Deployment>,
-    is_released: bool,
+    ended: Option<Deployment>,
 ) -> Admission {
     let Some(deployment) = deployment else {
         return Admission::Begin;
     };
     match newest {
         Some(newest) if newest > deployment => Admission::Superseded(newest),
-        Some(newest) if newest == deployment && is_released => Admission::Over,
+        _ if ended == Some(deployment) => Admission::Over,
         _ if begun == Some(deployment) => Admission::Resume,
         _ => Admission::Begin,
     }
@@ -88,6 +91,13 @@ pub(crate) fn bid(view: &View, holder: &Holder, courtesy: Courtesy) -> Result<Bi
         && theirs != ours
     {
         return Err(Refusal::Taken(Box::new(claim.clone())));
+    }
+    if let Some((_, claim)) = in_force
+        && claim.holder.deployment.is_some()
+        && holder.deployment.is_none()
+        && courtesy == Courtesy::Respect
+    {
+        return Err(Refusal::Deployed(Box::new(claim.clone())));
     }
     match view.admits(holder.deployment) {
         Admission::Superseded(newest) => Err(Refusal::Superseded { newest }),
@@ -150,39 +160,33 @@ mod tests {
 
     #[test]
     fn a_deployment_begins_where_it_is_new_and_resumes_once_a_checkpoint_was_decided_under_it() {
-        for released in [false, true] {
-            assert_eq!(admit(some!(5), NONE, NONE, released), Admission::Begin);
-            assert_eq!(
-                admit(some!(5), some!(4), some!(4), released),
-                Admission::Begin
-            );
+        assert_eq!(admit(some!(5), NONE, NONE, NONE), Admission::Begin);
+        for ended in [NONE, some!(4)] {
+            assert_eq!(admit(some!(5), some!(4), some!(4), ended), Admission::Begin);
         }
         // Claimed, and nothing decided: what it is to start from is not in the chain yet.
-        assert_eq!(admit(some!(5), some!(5), NONE, false), Admission::Begin);
-        assert_eq!(admit(some!(5), some!(5), some!(4), false), Admission::Begin);
-        assert_eq!(
-            admit(some!(5), some!(5), some!(5), false),
-            Admission::Resume
-        );
+        assert_eq!(admit(some!(5), some!(5), NONE, NONE), Admission::Begin);
+        assert_eq!(admit(some!(5), some!(5), some!(4), NONE), Admission::Begin);
+        assert_eq!(admit(some!(5), some!(5), some!(5), NONE), Admission::Resume);
     }
 
     #[test]
     fn a_deployment_that_has_ended_stays_so_and_an_older_one_never_comes_back() {
         for begun in [NONE, some!(4), some!(5)] {
-            assert_eq!(admit(some!(5), some!(5), begun, true), Admission::Over);
+            assert_eq!(admit(some!(5), some!(5), begun, some!(5)), Admission::Over);
         }
-        for released in [false, true] {
+        for ended in [NONE, some!(5), some!(6)] {
             let superseded = Admission::Superseded(Deployment(6));
-            assert_eq!(admit(some!(5), some!(6), some!(5), released), superseded);
-            assert_eq!(admit(some!(5), some!(6), some!(6), released), superseded);
+            assert_eq!(admit(some!(5), some!(6), some!(5), ended), superseded);
+            assert_eq!(admit(some!(5), some!(6), some!(6), ended), superseded);
         }
     }
 
     #[test]
     fn a_person_may_always_start_a_job() {
-        for released in [false, true] {
-            assert_eq!(admit(NONE, some!(6), some!(6), released), Admission::Begin);
-            assert_eq!(admit(NONE, NONE, NONE, released), Admission::Begin);
+        for ended in [NONE, some!(6)] {
+            assert_eq!(admit(NONE, some!(6), some!(6), ended), Admission::Begin);
+            assert_eq!(admit(NONE, NONE, NONE, ended), Admission::Begin);
         }
     }
 }

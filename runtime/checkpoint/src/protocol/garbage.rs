@@ -135,8 +135,10 @@ mod tests {
                 identity: None,
                 parallelism: 1,
                 deployment: None,
+                host: None,
             },
             time: Timestamp(0),
+            replaced: Vec::new(),
         })
     }
 

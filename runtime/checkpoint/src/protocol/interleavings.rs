@@ -12,12 +12,14 @@
 //! requests are played. Broken rules, one at a time, show that the checks bite.
 
 mod coordinator;
+mod rules;
 mod world;
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use coordinator::{Action, Rules};
+use coordinator::Action;
+use rules::Rules;
 use world::{Event, World};
 
 /// How much an exploration plays with.
@@ -28,6 +30,8 @@ struct Size {
     /// Claims that each of them tries.
     bids: u8,
     faults: u8,
+    /// Whether each of them is told what is believed to be the newest state.
+    beliefs: bool,
 }
 
 /// Coordinators that persons have started.
@@ -42,6 +46,15 @@ const fn deployed(deployments: &'static [Option<u64>], bids: u8, faults: u8) -> 
         deployments,
         bids,
         faults,
+        beliefs: false,
+    }
+}
+
+/// The same, each told what its operator has seen as the newest checkpoint.
+const fn told(deployments: &'static [Option<u64>], bids: u8, faults: u8) -> Size {
+    Size {
+        beliefs: true,
+        ..deployed(deployments, bids, faults)
     }
 }
 
@@ -59,7 +72,7 @@ fn explore(of: Size, plan: &'static [Action], rules: Rules) -> Explored {
         violation: None,
     };
     let mut seen = HashSet::new();
-    let empty = World::new(of.deployments, of.bids, of.faults);
+    let empty = World::new(of);
     let steps = empty.steps(plan, rules).into_iter();
     let mut path = vec![(Event::Step, empty, steps)];
     while let Some((_, _, steps)) = path.last_mut() {
@@ -259,4 +272,36 @@ fn ignoring_the_end_of_a_deployment_would_run_it_on() {
 fn taking_a_claim_for_the_start_of_a_deployment_would_skip_what_it_is_to_start_from() {
     let rules = Rules::ClaimsCountAsStarts;
     bites(deployed(&[Some(1), Some(1)], 2, 0), &[Decide], rules);
+}
+
+#[test]
+fn a_run_by_hand_ends_no_deployment() {
+    let with_a_person = deployed(&[Some(1), Some(1), None], 1, 0);
+    holds(
+        with_a_person,
+        &[Decide, Release],
+        &[Event::Decided, Event::Fenced, Event::FoundOver],
+    );
+    let rules = Rules::EndsOfOthersCount;
+    bites(with_a_person, &[Decide, Release], rules);
+}
+
+#[test]
+fn a_believed_restore_point_that_the_chain_has_gone_on_from_is_not_started_from() {
+    holds(
+        told(&[Some(1), Some(2)], 2, 1),
+        &[Decide, Decide, Collect],
+        &[Event::Told, Event::Decided, Event::Fenced],
+    );
+    holds(
+        told(&[Some(1), Some(2), Some(3)], 1, 0),
+        &[Decide, Decide],
+        &[Event::Told, Event::Decided, Event::Superseded],
+    );
+}
+
+#[test]
+fn taking_a_belief_for_an_order_would_forget_decisions() {
+    let rules = Rules::BeliefsAreOrders;
+    bites(told(&[Some(1), Some(2)], 1, 0), &[Decide, Decide], rules);
 }

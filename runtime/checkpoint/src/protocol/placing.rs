@@ -107,6 +107,7 @@ mod tests {
             identity: None,
             parallelism: 1,
             deployment: None,
+            host: None,
         };
         Record {
             attempt: Attempt(attempt),
@@ -117,6 +118,7 @@ mod tests {
                 nonce: nonce.to_owned(),
                 holder,
                 time: Timestamp(0),
+                replaced: Vec::new(),
             }),
         }
     }

@@ -113,8 +113,13 @@ impl View {
 
     /// What a process may do with the chain that was started for this deployment.
     pub(crate) fn admits(&self, deployment: Option<Deployment>) -> Admission {
-        let released = self.released.is_some();
-        admit(deployment, self.deployment, self.begun, released)
+        admit(deployment, self.deployment, self.begun, self.ended())
+    }
+
+    /// The deployment whose own attempt was the newest and has ended by itself, if it has.
+    fn ended(&self) -> Option<Deployment> {
+        self.released.as_ref()?;
+        self.claim.as_ref()?.1.holder.deployment
     }
 
     /// Whether everything that the newest checkpoint lists is confirmed to be committed.

@@ -1,6 +1,6 @@
 //! Addresses of checkpoint storage.
 
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
 
@@ -59,6 +59,20 @@ impl Location {
             });
         }
         Err(wrong("use s3://bucket/path or file:///path"))
+    }
+}
+
+/// Whether two addresses name the same place, as far as can be seen from here: a directory has
+/// many names.
+pub(crate) fn is_same_place(one: &str, other: &str) -> bool {
+    match (Location::parse(one), Location::parse(other)) {
+        (Ok(Location::File { directory: one }), Ok(Location::File { directory: other })) => {
+            let plain = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            let real = |path: &Path| path.canonicalize().ok();
+            plain(&one) == plain(&other) || real(&one).is_some_and(|one| real(&other) == Some(one))
+        }
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
     }
 }
 

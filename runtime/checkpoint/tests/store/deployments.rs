@@ -53,7 +53,13 @@ async fn a_person_may_take_a_job_over_and_the_older_deployment_stays_out() {
     let (_folder, storage) = directory();
     let chain = chain(&storage);
     chain.claim(deployed("operator", 6), NOW).await.unwrap();
-    let (mut person, _) = chain.claim(holder("person"), NOW).await.unwrap();
+    let refused = chain.claim(holder("person"), NOW).await;
+    let error = refused.map(drop).unwrap_err();
+    assert!(matches!(error, Error::PathTaken { .. }));
+    for part in ["deployment 6", "operator", "--take-over"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    let (mut person, _) = chain.take_over(holder("person"), NOW).await.unwrap();
     let decided = person.decide(manifest(Attempt(2), 1)).await;
     decided.map(drop).unwrap();
     assert_eq!(
@@ -95,6 +101,48 @@ async fn a_deployment_that_has_ended_says_how_and_is_not_claimed_again() {
     let (_next, state) = chain.claim(deployed("next", 6), NOW).await.unwrap();
     assert_eq!(state.admits(Some(Deployment(6))), Admission::Begin);
     assert!(state.newest.is_some());
+}
+
+#[tokio::test]
+async fn a_person_who_releases_a_chain_ends_no_deployment() {
+    let (_folder, storage) = directory();
+    let chain = chain(&storage);
+    let (mut claimed, _) = chain.claim(deployed("a", 5), NOW).await.unwrap();
+    let decided = claimed.decide(manifest(Attempt(1), 1)).await;
+    decided.map(drop).unwrap();
+    let (mut person, _) = chain.take_over(holder("person"), NOW).await.unwrap();
+    person.release(ReleaseReason::Failed).await.unwrap();
+    let state = chain.observe().await.unwrap();
+    assert_eq!(state.admits(Some(Deployment(5))), Admission::Resume);
+    chain.claim(deployed("a", 5), NOW).await.unwrap();
+    // A chain that a person holds, or has released, is free for persons.
+    chain.take_over(holder("person"), NOW).await.unwrap();
+    chain.claim(holder("another person"), NOW).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_claim_remembers_the_places_that_it_replaces() {
+    let (_folder, storage) = directory();
+    let chain = chain(&storage);
+    let at = |host: &str, deployment| Holder {
+        host: Some(host.to_owned()),
+        ..deployed(host, deployment)
+    };
+    for (holder, replaced) in [
+        (at("pod-a", 5), vec![]),
+        (at("pod-a", 5), vec![]),
+        (at("pod-b", 5), vec!["pod-a"]),
+        (at("pod-c", 5), vec!["pod-a", "pod-b"]),
+        (at("pod-a", 5), vec!["pod-b", "pod-c"]),
+        // What another deployment's pods have held is no concern of this one's.
+        (at("pod-d", 6), vec![]),
+    ] {
+        let (claimed, _) = chain.claim(holder.clone(), NOW).await.unwrap();
+        let claims = chain.observe().await.unwrap().claims;
+        let last = claims.last().unwrap();
+        assert_eq!(last.attempt, claimed.attempt());
+        assert_eq!(last.replaced, replaced, "{holder:?}");
+    }
 }
 
 #[tokio::test]

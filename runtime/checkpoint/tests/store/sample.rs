@@ -23,6 +23,7 @@ pub(crate) fn holder(name: &str) -> Holder {
         identity: None,
         parallelism: 2,
         deployment: None,
+        host: None,
     }
 }
 
@@ -94,6 +95,8 @@ pub(crate) fn manifest(attempt: Attempt, checkpoint: u64) -> Manifest {
         ]),
         swept_through: Attempt(0),
         imported_from: None,
+        beginning: None,
+        origins: Vec::new(),
         previous: None,
         ended: false,
     }

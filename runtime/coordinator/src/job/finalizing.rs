@@ -315,6 +315,8 @@ fn manifest(settings: &Settings, attempt: Attempt, parts: Parts, now: Now) -> Ma
         // The chain knows; it raises this on the decision.
         swept_through: Attempt(0),
         imported_from: None,
+        beginning: None,
+        origins: Vec::new(),
         previous: None,
         ended: false,
     }

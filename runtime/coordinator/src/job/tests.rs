@@ -440,6 +440,8 @@ fn manifest(attempt: u64) -> Manifest {
         )]),
         swept_through: Attempt(0),
         imported_from: None,
+        beginning: None,
+        origins: Vec::new(),
         previous: None,
         ended: false,
     }

@@ -19,7 +19,7 @@ use crate::job::{Event, NotFinalized, Written};
 use crate::service::commit::{Commits, commit_all};
 use crate::service::recovery::{Revisit, revisit};
 use crate::topology::Topology;
-use crate::{Options, Restore};
+use crate::{Options, Overrides, Restore};
 
 /// How often the release of the chain is tried.
 const RELEASE_TRIES: u32 = 5;
@@ -53,12 +53,18 @@ pub(super) struct Keeper {
     pub(super) committers: BTreeMap<OperatorUid, Arc<dyn SinkCommitter>>,
     /// Where the next attempt starts from.
     pub(super) restore: Restore,
+    /// `restore` counts only if the chain has not gone on from there.
+    pub(super) unless_advanced: bool,
+    /// The chain must not be found empty.
+    pub(super) expect_state: bool,
+    pub(super) overrides: Overrides,
     pub(super) allow_dropped_state: bool,
     /// The checkpoint of the chain whose output may be lost.
     pub(super) accept_lost_output: Option<CheckpointId>,
     pub(super) deployment: Option<Deployment>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) holder: String,
+    pub(super) host: Option<String>,
     pub(super) build: String,
     /// What preparing waits for, for people.
     pub(super) notes: mpsc::Sender<String>,
@@ -97,11 +103,15 @@ impl Keeper {
             sources: options.sources.clone(),
             committers,
             restore: options.restore.clone(),
+            unless_advanced: options.unless_advanced,
+            expect_state: options.expect_state,
+            overrides: options.overrides,
             allow_dropped_state: options.allow_dropped_state,
             accept_lost_output: options.accept_lost_output,
             deployment: options.deployment,
             clock: Arc::clone(&options.clock),
             holder: options.holder.clone(),
+            host: options.host.clone(),
             build: options.build.clone(),
             notes,
             storage: None,

@@ -1,17 +1,19 @@
-//! How an attempt begins: claim → read → commit → abort → import → verify → discover.
+//! How an attempt begins: look → claim → read → commit → abort → import → verify → discover.
 //!
-//! The order is what keeps output exactly once. The claim comes first, so that no older attempt
+//! The look finds what would make the start fail, so that it fails before anybody is fenced. The
+//! order is what keeps output exactly once. The claim comes first, so that no older attempt
 //! can decide anything after the chain was read. What the newest checkpoint lists is committed
 //! before anything is aborted. Both happen before any task of the new attempt runs.
 
+mod origin;
+mod patience;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millstream_checkpoint::{
-    Admission, ChainState, CommitPermit, Holder, Manifest, ReleaseReason, Storage, read_savepoint,
-    reserve,
+    Admission, ChainState, CommitPermit, Holder, Manifest, Release, ReleaseReason, Storage, reserve,
 };
 use millstream_operators::{Lingering, SplitEnumerator};
 use millstream_types::{
@@ -22,7 +24,9 @@ use crate::Restore;
 use crate::job::{Event, Over, Prepared};
 use crate::service::commit::{Commits, commit_all, ensure_held};
 use crate::service::keeper::Keeper;
-use state::{Beginning, Import, fitting, own_checkpoint};
+use origin::{Basis, Wish};
+use patience::Patience;
+use state::{Beginning, Import};
 
 /// Between two looks at what older attempts have open.
 const REVISIT_INTERVAL: Duration = Duration::from_secs(10);
@@ -55,28 +59,40 @@ enum Start {
 
 async fn try_prepare(keeper: &mut Keeper) -> Result<Start, Failure> {
     let storage = open(keeper).await?;
-    if let Some(start) = nothing_to_do(keeper, &storage).await? {
-        return Ok(start);
-    }
-    check_sinks(keeper, &storage).await?;
-    let mut import = read_import(keeper).await?;
+    let is_first = keeper.claimed.is_none();
+    let seen = match look(keeper, &storage).await? {
+        Look::Done(start) => return Ok(*start),
+        Look::ToClaim(seen) => seen,
+    };
+    check_sinks(keeper, &storage, seen.as_deref()).await?;
+    let mut wish = origin::wish(keeper, &storage, seen.as_deref()).await?;
     let state = match claim(keeper, &storage).await? {
         Claimed::Mine(state) => *state,
         Claimed::Over(over) => return Ok(Start::Over(over)),
     };
-    if state.admits(keeper.deployment) == Admission::Resume {
+    let resumes = state.admits(keeper.deployment) == Admission::Resume;
+    if resumes {
         // Another coordinator of this deployment has begun it meanwhile.
         keeper.restore = Restore::Latest;
-        import = None;
+        wish = Wish::Newest;
     }
-    resolve(keeper, &state, import.as_ref()).await?;
-    let mut beginning = begin(keeper, &state, import).await?;
+    let basis = origin::start(keeper, &storage, &state, wish).await?;
+    resolve(keeper, &state, &basis).await?;
+    if resumes
+        && is_first
+        && let Some(over) = finish_stop(keeper, &storage, &state).await?
+    {
+        return Ok(Start::Over(over));
+    }
+    let mut beginning = begin(keeper, &state, basis).await?;
     let mut enumerators = Enumerators::new();
     discover(keeper, &mut beginning, &mut enumerators).await?;
     if beginning.is_new() {
         decide(keeper, &mut beginning).await?;
     }
     keeper.restore = Restore::Latest;
+    // From here on the chain has a checkpoint.
+    keeper.expect_state = true;
     let prepared = beginning.into_prepared(&enumerators);
     Ok(Start::Attempt(Box::new(prepared), enumerators))
 }
@@ -95,17 +111,19 @@ async fn open(keeper: &mut Keeper) -> Result<Storage, Failure> {
 }
 
 /// Checks the sinks and reserves the names that they need, once per process.
-async fn check_sinks(keeper: &mut Keeper, storage: &Storage) -> Result<(), Failure> {
+async fn check_sinks(
+    keeper: &mut Keeper,
+    storage: &Storage,
+    seen: Option<&ChainState>,
+) -> Result<(), Failure> {
     if keeper.sinks_are_checked {
         return Ok(());
     }
     // Which sinks have written before.
-    let newest = keeper.chain(storage).observe().await?.newest;
+    let newest = seen.and_then(|seen| seen.newest.as_ref());
     for (uid, committer) in &keeper.committers {
         keeper.note(format!("checks sink {uid}"));
-        let kind = newest
-            .as_ref()
-            .and_then(|newest| newest.connectors.get(uid));
+        let kind = newest.and_then(|newest| newest.connectors.get(uid));
         let has_run = kind.is_some() && kind == keeper.graph.connectors().get(uid);
         committer.preflight(has_run).await?;
         for name in committer.reservations().await? {
@@ -117,32 +135,59 @@ async fn check_sinks(keeper: &mut Keeper, storage: &Storage) -> Result<(), Failu
     Ok(())
 }
 
+/// What a look at the chain comes to.
+enum Look {
+    /// There is nothing to do.
+    Done(Box<Start>),
+    /// The chain is to be claimed; this was seen, unless it has been claimed before.
+    ToClaim(Option<Box<ChainState>>),
+}
+
 /// Looks at the chain before anything is touched: whether the job has completed and nobody wants
 /// it anew, and what this deployment may do.
 ///
 /// # Errors
 /// A newer deployment has come.
-async fn nothing_to_do(keeper: &mut Keeper, storage: &Storage) -> Result<Option<Start>, Failure> {
-    let by_hand = keeper.deployment.is_none();
-    if keeper.claimed.is_some() || (by_hand && keeper.restore != Restore::Latest) {
-        return Ok(None);
+async fn look(keeper: &mut Keeper, storage: &Storage) -> Result<Look, Failure> {
+    if keeper.claimed.is_some() {
+        return Ok(Look::ToClaim(None));
     }
     keeper.note("reads the chain");
-    let state = keeper.chain(storage).observe().await?;
+    let mut patience = Patience::default();
+    loop {
+        let state = keeper.chain(storage).observe().await?;
+        let seen = judge(keeper, storage, state)?;
+        let Look::ToClaim(Some(state)) = &seen else {
+            return Ok(seen);
+        };
+        match patience.wait(keeper, state) {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => return Ok(seen),
+        }
+    }
+}
+
+fn judge(keeper: &mut Keeper, storage: &Storage, state: ChainState) -> Result<Look, Failure> {
     match state.admits(keeper.deployment) {
         Admission::Begin => {
+            let by_hand = keeper.deployment.is_none() && keeper.restore == Restore::Latest;
             let completed = by_hand
                 && state.released() == Some(ReleaseReason::Completed)
                 && state.newest_is_committed();
-            Ok(completed.then(|| Start::Completed(state.newest.map(Box::new))))
+            if completed {
+                let start = Start::Completed(state.newest.map(Box::new));
+                return Ok(Look::Done(Box::new(start)));
+            }
         }
-        Admission::Resume => {
-            keeper.restore = Restore::Latest;
-            Ok(None)
+        Admission::Resume => keeper.restore = Restore::Latest,
+        Admission::Over => {
+            if let Some(over) = over(state.clone()) {
+                return Ok(Look::Done(Box::new(Start::Over(over))));
+            }
         }
-        Admission::Over => Ok(over(state).map(Start::Over)),
-        Admission::Superseded(newest) => Err(superseded(keeper, storage, newest)),
+        Admission::Superseded(newest) => return Err(superseded(keeper, storage, newest)),
     }
+    Ok(Look::ToClaim(Some(Box::new(state))))
 }
 
 fn superseded(keeper: &Keeper, storage: &Storage, newest: Deployment) -> Failure {
@@ -163,19 +208,6 @@ fn over(state: ChainState) -> Option<Box<Over>> {
     }))
 }
 
-/// Reads what the job is to be started from, before anything is changed: it may not be there.
-async fn read_import(keeper: &Keeper) -> Result<Option<Import>, Failure> {
-    let Restore::Path(path) = &keeper.restore else {
-        return Ok(None);
-    };
-    keeper.note(format!("reads {path}"));
-    let manifest = read_savepoint(path, &keeper.storage_options).await?;
-    Ok(Some(Import {
-        path: path.clone(),
-        manifest: fitting(keeper, manifest)?,
-    }))
-}
-
 /// What an attempt to claim comes to.
 enum Claimed {
     /// The chain is this attempt's; this lies below the claim.
@@ -187,7 +219,14 @@ enum Claimed {
 /// Claims the chain for the next attempt. A coordinator that was deposed does not come back by
 /// claiming: whoever claimed after it goes on.
 async fn claim(keeper: &mut Keeper, storage: &Storage) -> Result<Claimed, Failure> {
-    if keeper.claimed.is_some() {
+    let before = match &keeper.claimed {
+        None => None,
+        Some(claimed) => {
+            claimed.ensure_there().await?;
+            Some(claimed.chain())
+        }
+    };
+    if before.is_some() {
         ensure_held(keeper).await?;
     }
     keeper.note("claims the chain");
@@ -197,11 +236,17 @@ async fn claim(keeper: &mut Keeper, storage: &Storage) -> Result<Claimed, Failur
         identity: keeper.job.identity.clone(),
         parallelism: keeper.job.parallelism,
         deployment: keeper.deployment,
+        host: keeper.host.clone(),
     };
     fail::fail_point!("coordinator::before-claim", |_| std::process::abort());
     let now = keeper.clock.now();
-    let chain = keeper.chain(storage);
-    let (claimed, state) = match chain.claim(holder, now).await {
+    let chain = before.unwrap_or_else(|| keeper.chain(storage));
+    let claim = if keeper.overrides.take_over {
+        chain.take_over(holder, now).await
+    } else {
+        chain.claim(holder, now).await
+    };
+    let (claimed, state) = match claim {
         Ok(claimed) => claimed,
         Err(error @ millstream_checkpoint::Error::Over { .. }) => {
             // Another coordinator of this deployment has ended it a moment ago.
@@ -221,11 +266,11 @@ async fn claim(keeper: &mut Keeper, storage: &Storage) -> Result<Claimed, Failur
 
 /// Commits what the newest checkpoint lists and aborts everything else that older attempts have
 /// left.
-async fn resolve(
-    keeper: &mut Keeper,
-    state: &ChainState,
-    import: Option<&Import>,
-) -> Result<(), Failure> {
+async fn resolve(keeper: &mut Keeper, state: &ChainState, basis: &Basis) -> Result<(), Failure> {
+    let import = match basis {
+        Basis::Import(import) => Some(import.as_ref()),
+        Basis::Newest(_) | Basis::Empty => None,
+    };
     let permit = keeper.claimed()?.recovery_permit();
     if let (Some(_), Some(newest)) = (&permit, &state.newest) {
         keeper.note(format!("commits checkpoint {}", newest.checkpoint));
@@ -237,14 +282,51 @@ async fn resolve(
         abort_lingering(keeper, lingering.clone(), &kept(state, import), false).await?;
     }
     keeper.revisit = Revisit::new(state);
-    confirm(keeper, permit, !lingering.is_empty()).await
+    // Unless the attempt decides its own beginning, this is what says that it runs tasks.
+    let says = !lingering.is_empty() || state.newest.is_some();
+    confirm(keeper, permit, says).await
+}
+
+/// Finishes a stop with a savepoint that this deployment had come to and not released: the
+/// checkpoint that it stops with is the newest, and the savepoint of it is written.
+async fn finish_stop(
+    keeper: &mut Keeper,
+    storage: &Storage,
+    state: &ChainState,
+) -> Result<Option<Box<Over>>, Failure> {
+    let Some(newest) = state
+        .newest
+        .as_ref()
+        .filter(|newest| newest.kind.stops_job())
+    else {
+        return Ok(None);
+    };
+    let chain = keeper.chain(storage);
+    let Some(savepoint) = chain.savepoint_of(&newest.taken()).await? else {
+        return Ok(None);
+    };
+    tracing::info!(savepoint, "the job was about to stop: finishes that");
+    let release = Release {
+        savepoint: Some(savepoint),
+        time: Some(keeper.clock.now()),
+        ..ReleaseReason::Stopped.into()
+    };
+    let claimed = keeper.claimed()?;
+    claimed.release(release.clone()).await?;
+    Ok(Some(Box::new(Over {
+        attempt: claimed.attempt(),
+        release,
+        manifest: state.newest.clone(),
+        checkpoints: state.checkpoints.clone(),
+    })))
 }
 
 /// Transactions that must not be aborted, by sink: those that the newest checkpoint lists, and
 /// those of what the job is to be started from.
 fn kept(state: &ChainState, import: Option<&Import>) -> BTreeMap<OperatorUid, Vec<Committable>> {
     let mut keep: BTreeMap<OperatorUid, Vec<Committable>> = BTreeMap::new();
-    let imported = import.map(|import| &import.manifest);
+    let imported = import.filter(|import| !import.is_committed);
+    let imported = imported.map(|import| &import.manifest);
     for manifest in state.newest.iter().chain(imported) {
         for (uid, committables) in Commits::of(manifest).by_sink {
             keep.entry(uid).or_default().extend(committables);
@@ -325,9 +407,9 @@ pub(super) async fn revisit(
 async fn confirm(
     keeper: &mut Keeper,
     permit: Option<CommitPermit>,
-    swept: bool,
+    says: bool,
 ) -> Result<(), Failure> {
-    if permit.is_none() && !swept {
+    if permit.is_none() && !says {
         return Ok(());
     }
     let claimed = keeper.claimed()?;
@@ -340,24 +422,25 @@ async fn confirm(
 async fn begin(
     keeper: &mut Keeper,
     state: &ChainState,
-    import: Option<Import>,
+    basis: Basis,
 ) -> Result<Beginning, Failure> {
     let place = (keeper.claimed()?.attempt(), state.next_checkpoint);
-    if let Some(import) = import {
-        // A checkpoint of this chain lists nothing that is not committed by now.
-        if !own_checkpoint(state, &import) {
-            commit_all(keeper, Commits::of(&import.manifest)).await?;
+    let beginning = match basis {
+        Basis::Import(import) => {
+            if !import.is_committed {
+                let commits = Commits::of(&import.manifest);
+                let commits = commits.accepting_loss_of(keeper.accept_lost_output);
+                commit_all(keeper, commits).await?;
+            }
+            Beginning::imported(keeper, *import, place)
         }
-        return Ok(Beginning::imported(keeper, import, place));
-    }
-    match &state.newest {
-        Some(newest) if keeper.restore == Restore::Latest => {
+        Basis::Newest(newest) => {
             let path = state.newest_path.clone().unwrap_or_default();
-            let manifest = fitting(keeper, newest.clone())?;
-            Ok(Beginning::restored(manifest, path, place))
+            Beginning::restored(*newest, path, place)
         }
-        _ => Ok(Beginning::empty(keeper, place)),
-    }
+        Basis::Empty => Beginning::empty(keeper, place),
+    };
+    Ok(beginning.behind(state.newest.as_ref()))
 }
 
 /// Makes the enumerators and asks them: is it still what the checkpoint was taken of, and what is

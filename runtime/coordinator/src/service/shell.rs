@@ -304,6 +304,9 @@ impl Shell {
                     ErrorKind::Internal,
                     format!("the coordinator's own work on the chain ended: {error}"),
                 );
+                // The chain cannot be released without its keeper. Whoever restarts the process
+                // finds the deployment unfinished and runs it on.
+                self.lingers = false;
                 self.job.handle(Event::Broken(failure), now);
                 return;
             }

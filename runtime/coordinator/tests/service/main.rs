@@ -8,6 +8,8 @@
 
 mod deployments;
 mod endings;
+mod holders;
+mod origins;
 mod outside;
 mod recovery;
 mod rest;

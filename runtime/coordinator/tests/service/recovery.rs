@@ -238,6 +238,8 @@ async fn a_transaction_that_is_unknown_to_a_deposed_coordinator_is_not_its_loss(
 #[tokio::test]
 async fn a_checkpoint_of_another_job_is_committed_and_not_swept_when_it_is_imported() {
     let mut scenario = Scenario::default();
+    // That job was killed.
+    scenario.overrides.fork = true;
     let running = scenario.start(Restore::Latest);
     let worker = scenario.worker("a", 2, &running).await;
     running.wait_for_checkpoints(1).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use millstream_checkpoint::{Chain, ChainState, Holder, Storage, StorageOptions};
 use millstream_coordinator::{
-    CONNECTIONS_CAPACITY, Coordinator, Handle, Options, Outcome, Restore, Snapshot,
+    CONNECTIONS_CAPACITY, Coordinator, Handle, Options, Outcome, Overrides, Restore, Snapshot,
     WorkerConnection,
 };
 use millstream_types::api::JobState;
@@ -41,6 +41,15 @@ pub(crate) struct Scenario {
     pub(crate) deployment: Option<u64>,
     pub(crate) parallelism: u32,
     pub(crate) allow_dropped_state: bool,
+    pub(crate) unless_advanced: bool,
+    pub(crate) expect_state: bool,
+    pub(crate) overrides: Overrides,
+    /// Identity of the job.
+    pub(crate) identity: Option<String>,
+    /// Where coordinators run.
+    pub(crate) host: Option<String>,
+    /// Where the chain lies, below the scenario's folder.
+    pub(crate) storage: String,
     pub(crate) accept_lost_output: Option<CheckpointId>,
 }
 
@@ -56,6 +65,12 @@ impl Default for Scenario {
             deployment: None,
             parallelism: 2,
             allow_dropped_state: false,
+            unless_advanced: false,
+            expect_state: false,
+            overrides: Overrides::default(),
+            identity: None,
+            host: None,
+            storage: "store".to_owned(),
             accept_lost_output: None,
         };
         scenario.topic().splits = ["p0", "p1", "p2", "p3"].map(str::to_owned).to_vec();
@@ -88,14 +103,14 @@ impl Scenario {
     }
 
     pub(crate) fn storage_path(&self) -> PathBuf {
-        self.folder.path().join("store")
+        self.folder.path().join(&self.storage)
     }
 
     fn job_text(&self) -> String {
         format!(
             "apiVersion: millstream.dev/v1alpha1\n\
              kind: StreamJob\n\
-             metadata: {{name: {name}}}\n\
+             metadata: {{name: {name}{uid}}}\n\
              spec:\n  \
              parallelism: {parallelism}\n  \
              checkpoint: {{storage: \"file://{storage}\", {checkpoint}}}\n  \
@@ -104,6 +119,11 @@ impl Scenario {
              sources: [{{name: {source}, generator: {{}}}}]\n    \
              sinks: [{{name: out, input: {source}, blackhole: {{}}}}]\n",
             name = self.name,
+            uid = self
+                .identity
+                .iter()
+                .map(|uid| format!(", uid: {uid}"))
+                .collect::<String>(),
             parallelism = self.parallelism,
             storage = self.storage_path().display(),
             checkpoint = self.checkpoint,
@@ -129,6 +149,9 @@ impl Scenario {
             sinks: [("out".into(), Arc::new(self.sink.clone()) as _)].into(),
             storage: StorageOptions::default(),
             restore,
+            unless_advanced: self.unless_advanced,
+            expect_state: self.expect_state,
+            overrides: self.overrides,
             allow_dropped_state: self.allow_dropped_state,
             accept_lost_output: self.accept_lost_output,
             deployment: self.deployment.map(Deployment),
@@ -140,6 +163,7 @@ impl Scenario {
             clock,
             seed: 1,
             holder: "test".to_owned(),
+            host: self.host.clone(),
             build: "test".to_owned(),
         };
         let (workers, connections) = mpsc::channel(CONNECTIONS_CAPACITY);
@@ -210,6 +234,7 @@ impl Scenario {
             identity: None,
             parallelism: 2,
             deployment: None,
+            host: None,
         };
         async move { drop(chain.claim(holder, Timestamp(1)).await.unwrap()) }
     }

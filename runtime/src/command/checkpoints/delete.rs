@@ -62,6 +62,7 @@ fn holder(options: &DeleteOptions) -> Holder {
         identity: options.identity.clone(),
         parallelism: 1,
         deployment: options.deployment,
+        host: None,
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use millstream_types::{Attempt, CheckpointId, Deployment, Timestamp};
+use millstream_types::{Attempt, CheckpointId, Deployment, JobId, Timestamp};
 
+use super::rules::Rules;
 use super::world::{Event, Owner, World};
+use crate::manifest::Taken;
 use crate::protocol::claim::{
     Admission, Bid, Courtesy, Refusal, Standing, bid, is_in_a_hole, standing,
 };
-use crate::protocol::garbage::{garbage, mark};
+use crate::protocol::garbage::mark;
+use crate::protocol::kinship::{Descent, Kinship, kinship};
 use crate::protocol::placing::{Intent, Next, Put, after_look, after_put, after_read};
 use crate::protocol::view::View;
 use crate::protocol::{CheckpointMark, Kind, Mark, Record, Records};
@@ -30,56 +33,15 @@ pub(super) enum Action {
     Release,
 }
 
-/// Our rules, or one of them broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rules {
-    Ours,
-    ClaimsAreCollected,
-    TheEndIsCollected,
-    UnsettledIsReplaced,
-    UnknownIsBelieved,
-    NothingIsReadAfterTheClaim,
-    NothingIsMarked,
-    DeploymentsAreIgnored,
-    EndsAreIgnored,
-    ClaimsCountAsStarts,
-}
-
-impl Rules {
-    fn garbage(self, records: &Records) -> Vec<SlotNumber> {
-        let newest = |wanted: fn(&Record) -> bool| {
-            let found = records.iter().rev().find(|(_, record)| wanted(record));
-            found.map(|(slot, _)| *slot)
-        };
-        let mut slots = garbage(records, 1);
-        let all = records.iter();
-        if self == Self::ClaimsAreCollected {
-            let keep = newest(|record| record.claim().is_some());
-            let claims =
-                all.filter(|(slot, record)| record.claim().is_some() && Some(**slot) != keep);
-            slots.extend(claims.map(|(slot, _)| *slot));
-        } else if self == Self::TheEndIsCollected {
-            let keep = newest(|record| record.checkpoint().is_some());
-            let confirmed = |record: &Record| match &record.mark {
-                Mark::Committed(committed) => {
-                    committed.checkpoint.map(|checkpoint| checkpoint.slot)
-                }
-                _ => None,
-            };
-            let old =
-                all.filter(|(_, record)| confirmed(record).is_some_and(|slot| Some(slot) < keep));
-            slots.extend(old.map(|(slot, _)| *slot));
-        }
-        slots
-    }
-}
-
 /// A coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Coordinator {
     name: usize,
     /// The deployment that it was started for.
     deployment: Option<Deployment>,
+    /// What it was told to be the newest state, once it was started; nothing if it starts from
+    /// whatever the chain holds.
+    told: Option<Option<SlotNumber>>,
     bids: u8,
     state: State,
 }
@@ -145,6 +107,7 @@ impl Coordinator {
         Self {
             name,
             deployment,
+            told: None,
             bids: 0,
             state: State::Outside,
         }
@@ -190,6 +153,17 @@ impl Coordinator {
         match &self.state {
             State::Stopped => Vec::new(),
             State::Outside if self.bids >= world.bids => Vec::new(),
+            State::Outside if world.beliefs && self.told.is_none() => {
+                // Whoever starts it has seen the chain as it is now.
+                let checkpoints = world.store.iter().rev();
+                let mut checkpoints =
+                    checkpoints.filter(|(_, record)| record.checkpoint().is_some());
+                let told = Self {
+                    told: Some(checkpoints.next().map(|(slot, _)| *slot)),
+                    ..self.clone()
+                };
+                vec![(Event::Told, told, world.clone())]
+            }
             State::Outside => {
                 let looking = self.to(State::Looking { began: began() });
                 vec![(Event::Step, looking, world.clone())]
@@ -229,25 +203,15 @@ impl Coordinator {
             identity: None,
             parallelism: 1,
             deployment: self.deployment.filter(|_| !ignored),
-        };
-        let courtesy = match rules {
-            Rules::EndsAreIgnored => Courtesy::Delete,
-            _ => Courtesy::Respect,
+            host: None,
         };
         let looked = |records: Records| {
             let Ok(view) = View::of(&records, &[]) else {
                 return (Event::Step, self.to(State::Outside));
             };
-            let bid = match bid(&view, &holder, courtesy) {
+            let bid = match self.bid(&view, &holder, rules) {
                 Ok(bid) => bid,
-                Err(refusal) => {
-                    let event = match refusal {
-                        Refusal::Over => Event::FoundOver,
-                        Refusal::Superseded { .. } => Event::Superseded,
-                        Refusal::Taken(_) => Event::Fenced,
-                    };
-                    return (event, self.to(State::Stopped));
-                }
+                Err(event) => return (event, self.to(State::Stopped)),
             };
             let nonce = format!("{}.{}", self.name, self.bids);
             let record = Record {
@@ -259,6 +223,7 @@ impl Coordinator {
                     nonce: nonce.clone(),
                     holder: holder.clone(),
                     time: Timestamp(0),
+                    replaced: Vec::new(),
                 }),
             };
             let write = Write {
@@ -281,9 +246,31 @@ impl Coordinator {
         listings
             .map(|records| {
                 let (event, looked) = looked(records);
-                (event, looked, world.clone())
+                let mut world = world.clone();
+                if event == Event::FoundOver {
+                    world.believe_over(self.deployment);
+                }
+                (event, looked, world)
             })
             .collect()
+    }
+
+    /// The bid for what was seen, or how it was refused.
+    fn bid(&self, view: &View, holder: &Holder, rules: Rules) -> Result<Bid, Event> {
+        let courtesy = match rules {
+            Rules::EndsAreIgnored => Courtesy::Delete,
+            _ if self.deployment.is_none() => Courtesy::TakeOver,
+            _ => Courtesy::Respect,
+        };
+        let ended = view.released.is_some() && view.deployment == self.deployment;
+        if rules == Rules::EndsOfOthersCount && ended {
+            return Err(Event::FoundOver);
+        }
+        bid(view, holder, courtesy).map_err(|refusal| match refusal {
+            Refusal::Over => Event::FoundOver,
+            Refusal::Superseded { .. } => Event::Superseded,
+            Refusal::Taken(_) | Refusal::Deployed(_) => Event::Fenced,
+        })
     }
 
     fn claim(&self, world: &World, bid: Bid, read: &Records, write: &Write, rules: Rules) -> Steps {
@@ -323,7 +310,6 @@ impl Coordinator {
                 let Ok(view) = View::below(&records, &[], bid.slot) else {
                     return (Event::Step, self.to(State::Unmarked { bid }), world);
                 };
-                let restored = view.newest.as_ref().map(|newest| newest.0);
                 let admission = match view.admits(self.deployment) {
                     Admission::Begin
                         if rules == Rules::ClaimsCountAsStarts
@@ -333,6 +319,7 @@ impl Coordinator {
                     }
                     admission => admission,
                 };
+                let restored = self.restores(&view, &records, admission, rules);
                 world.believe_owned(
                     bid.slot,
                     Owner {
@@ -358,6 +345,54 @@ impl Coordinator {
                 };
                 (Event::Claimed, self.to(State::Working(work)), world)
             }
+        }
+    }
+
+    /// Where it starts from, if that is in the chain.
+    fn restores(
+        &self,
+        view: &View,
+        records: &Records,
+        admission: Admission,
+        rules: Rules,
+    ) -> Option<SlotNumber> {
+        let newest = view.newest.as_ref().map(|newest| newest.0);
+        let believed = self
+            .told
+            .flatten()
+            .filter(|_| admission == Admission::Begin);
+        let (Some(slot), Some(believed)) = (newest, believed) else {
+            return newest;
+        };
+        if rules == Rules::BeliefsAreOrders {
+            return Some(believed);
+        }
+        // What has gone since is known from its manifest all the same.
+        let taken = |slot: SlotNumber| Taken {
+            job: JobId {
+                namespace: String::new(),
+                name: String::new(),
+            },
+            attempt: records
+                .get(&slot)
+                .map(|record| record.attempt)
+                .unwrap_or_default(),
+            checkpoint: CheckpointId(slot.0),
+            decided_at: Timestamp(slot.0),
+        };
+        let (newest, point) = (taken(slot), taken(believed));
+        let origins: &[&Taken] = &[];
+        let newest = Descent {
+            taken: &newest,
+            origins,
+        };
+        let point = Descent {
+            taken: &point,
+            origins,
+        };
+        match kinship(Some(newest.taken), newest, point, true) {
+            Kinship::Same | Kinship::Descendant => Some(believed),
+            Kinship::Ancestor | Kinship::None => Some(slot),
         }
     }
 

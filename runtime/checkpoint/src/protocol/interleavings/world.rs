@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_types::{Attempt, CheckpointId, Deployment};
 
-use super::coordinator::{Action, Coordinator, Rules};
+use super::Size;
+use super::coordinator::{Action, Coordinator};
+use super::rules::Rules;
 use crate::protocol::placing::Put;
 use crate::protocol::{Mark, Record, Records};
 use crate::slot::SlotNumber;
@@ -13,6 +15,7 @@ use crate::slot::SlotNumber;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Event {
     Step,
+    Told,
     LostReply,
     LateWrite,
     LateCopy,
@@ -44,6 +47,8 @@ pub(super) struct World {
     pub(super) faults: u8,
     /// Claims that each coordinator tries before it gives up.
     pub(super) bids: u8,
+    /// Whether coordinators are told what the newest state is believed to be.
+    pub(super) beliefs: bool,
     history: History,
     pub(super) violation: Option<String>,
 }
@@ -87,7 +92,8 @@ pub(super) struct Owner {
 
 impl World {
     /// As many coordinators as deployments, each started for its own.
-    pub(super) fn new(deployments: &[Option<u64>], bids: u8, faults: u8) -> Self {
+    pub(super) fn new(of: Size) -> Self {
+        let deployments = of.deployments;
         let named = deployments.iter().enumerate();
         Self {
             store: Records::new(),
@@ -99,8 +105,9 @@ impl World {
             differ: deployments
                 .iter()
                 .any(|one| Some(one) != deployments.first()),
-            faults,
-            bids,
+            faults: of.faults,
+            bids: of.bids,
+            beliefs: of.beliefs,
             history: History::default(),
             violation: None,
         }
@@ -183,7 +190,11 @@ impl World {
         }
         let content = (record.attempt, record.checkpoint().map(|mark| mark.id));
         self.history.first.entry(slot).or_insert(content);
-        if let (Mark::Released(_), Some(deployment)) = (&record.mark, record.deployment) {
+        let holder = self.store.values().find_map(|claim| {
+            let made = claim.claim().filter(|_| claim.attempt == record.attempt);
+            made?.holder.deployment
+        });
+        if let (Mark::Released(_), Some(deployment)) = (&record.mark, holder) {
             self.history.ended.insert(slot, deployment);
         }
         self.store.insert(slot, record.clone());
@@ -229,6 +240,20 @@ impl World {
         self.history.owned.insert(slot, owner);
         self.check();
         self.check_deployments();
+    }
+
+    /// A coordinator believes that its deployment has ended by itself.
+    pub(super) fn believe_over(&mut self, deployment: Option<Deployment>) {
+        if !self
+            .history
+            .ended
+            .values()
+            .any(|ended| Some(*ended) == deployment)
+        {
+            self.violate(format!(
+                "deployment {deployment:?} counts as ended and has not"
+            ));
+        }
     }
 
     /// A deployment neither comes back after a newer one or after its own end, nor starts anew

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_checkpoint::{ChainState, MANIFEST_VERSION, Manifest};
+use millstream_checkpoint::{Began, MANIFEST_VERSION, Manifest, Origin, Taken};
 use millstream_operators::{Discovery, SplitEnumerator};
 use millstream_plan::Incompatibility;
 use millstream_types::{
@@ -16,11 +16,14 @@ use crate::placement::deal;
 use crate::service::keeper::Keeper;
 use crate::service::recovery::Enumerators;
 
-/// What a job is to be started from.
+/// A savepoint or checkpoint that a job is to be started from.
 #[derive(Debug, Clone)]
 pub(super) struct Import {
-    pub(super) path: String,
+    /// What it is and where it lies.
+    pub(super) origin: Origin,
     pub(super) manifest: Manifest,
+    /// Whether all that it lists is known to be committed.
+    pub(super) is_committed: bool,
 }
 
 /// What an attempt begins with.
@@ -37,6 +40,8 @@ pub(super) struct Beginning {
     new: bool,
     next: CheckpointId,
     pub(super) identities: Identities,
+    /// What the chain has come to before.
+    reached: Option<Taken>,
     /// Splits that `manifest` does not have.
     later: BTreeMap<OperatorUid, Vec<SplitState>>,
 }
@@ -60,6 +65,8 @@ impl Beginning {
             operators: BTreeMap::new(),
             swept_through: Attempt(0),
             imported_from: None,
+            beginning: None,
+            origins: Vec::new(),
             previous: None,
             ended: false,
         };
@@ -70,8 +77,17 @@ impl Beginning {
             restored: false,
             new: true,
             next,
+            reached: None,
             identities: Identities::new(),
             later: BTreeMap::new(),
+        }
+    }
+
+    /// The same in a chain that has come to this before.
+    pub(super) fn behind(self, newest: Option<&Manifest>) -> Self {
+        Self {
+            reached: newest.and_then(Manifest::reached),
+            ..self
         }
     }
 
@@ -89,6 +105,7 @@ impl Beginning {
             restored: true,
             new: false,
             next,
+            reached: None,
             later: BTreeMap::new(),
         }
     }
@@ -101,12 +118,16 @@ impl Beginning {
     ) -> Self {
         let empty = Self::empty(keeper, place);
         let manifest = import.manifest.without_committables();
+        let mut origins = manifest.origins;
+        let imported_from = Some(import.origin.path.clone());
+        origins.push(import.origin);
         Self {
             identities: manifest.identities,
             manifest: Manifest {
                 operators: manifest.operators,
                 ended: manifest.ended,
-                imported_from: Some(import.path),
+                imported_from,
+                origins,
                 ..empty.manifest
             },
             restored: true,
@@ -188,6 +209,9 @@ impl Beginning {
         manifest.triggered_at = now;
         manifest.decided_at = now;
         manifest.identities.clone_from(&self.identities);
+        manifest.beginning = Some(Began {
+            after: self.reached.clone(),
+        });
         manifest.clone()
     }
 
@@ -213,19 +237,6 @@ impl Beginning {
             discovering,
         }
     }
-}
-
-/// Whether a manifest is a checkpoint of this chain: then everything it lists has been committed,
-/// because its own commit, a later checkpoint or the recovery above has seen to it.
-pub(super) fn own_checkpoint(state: &ChainState, import: &Import) -> bool {
-    let manifest = &import.manifest;
-    let path = import.path.trim_end_matches('/');
-    state.newest.as_ref() == Some(manifest)
-        || state.checkpoints.iter().any(|entry| {
-            entry.path == path
-                && entry.id == manifest.checkpoint
-                && entry.attempt == manifest.attempt
-        })
 }
 
 /// What a manifest holds that the job's graph has a place for. Prepared output is looked after
