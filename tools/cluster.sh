@@ -104,7 +104,8 @@ control_plane() {
   wait_for 60 kube-apiserver kubectl get --raw /readyz
   start kube-controller-manager "$BIN/kubernetes" kube-controller-manager --kubeconfig "$KUBECONFIG_FILE" \
     --root-ca-file "$pki/ca.crt" --service-account-private-key-file "$pki/sa.key" \
-    --use-service-account-credentials --leader-elect=false --node-monitor-grace-period 20s
+    --use-service-account-credentials --leader-elect=false --node-monitor-grace-period 20s \
+    --node-monitor-period 2s
   start kube-scheduler "$BIN/kubernetes" kube-scheduler --kubeconfig "$KUBECONFIG_FILE" --leader-elect=false
 }
 

@@ -165,7 +165,7 @@ fn owner_other_than(found: &ObjectMeta, uid: Option<&str>) -> Option<String> {
         return None;
     }
     let owner = owners.iter().find(|owner| owner.controller == Some(true));
-    Some(owner.or(owners.first()).map_or_else(
+    Some(owner.or_else(|| owners.first()).map_or_else(
         || "somebody else".to_owned(),
         |owner| format!("{} {} (uid {})", owner.kind, owner.name, owner.uid),
     ))

@@ -196,7 +196,7 @@ fn pods_that_the_kubelet_lets_wait_are_replaced_unless_the_job_is_paused_or_dele
     let decision = world.decide();
     let both = [
         (Role::Coordinator, pod.clone()),
-        (Role::Worker, pod.clone()),
+        (Role::Worker, pod),
     ];
     assert_eq!(decision.replace, both);
     let told = decision.notices.first().unwrap();
