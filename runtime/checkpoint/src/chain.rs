@@ -208,7 +208,9 @@ impl Chain {
             };
             self.own_claims().insert(claim.nonce.clone());
             let deployment = holder.deployment.or(view.deployment);
-            let slot = self.slot(&view, next, deployment, Entry::Claim(claim));
+            let lineage = view.lineage_after(&claim.nonce);
+            let mut slot = self.slot(&view, next, deployment, Entry::Claim(claim));
+            slot.lineage = lineage;
             let sealed = envelope::seal(&slot)?;
             let placed = self
                 .slots
@@ -274,6 +276,7 @@ impl Chain {
             newest: view.newest.as_ref().map(|newest| newest.0),
             next_checkpoint: view.next_checkpoint,
             deployment,
+            lineage: view.lineage.clone(),
             entry,
         }
     }
@@ -379,6 +382,7 @@ impl Chain {
             claims: claims(records),
             release: view.released.clone(),
             deployment: view.deployment,
+            lineage: view.lineage.clone(),
             begun: view.begun,
             swept_through: view.swept_through,
             next_checkpoint: view.next_checkpoint,

@@ -37,7 +37,7 @@ pub(crate) mod view;
 
 use std::collections::BTreeMap;
 
-use millstream_types::{Attempt, CheckpointId, CheckpointKind, Deployment, Timestamp};
+use millstream_types::{Attempt, CheckpointId, CheckpointKind, Deployment, Lineage, Timestamp};
 
 use crate::release::Release;
 use crate::slot::{ClaimEntry, CommittedEntry, Entry, ObjectRef, Slot, SlotNumber, Stored};
@@ -53,6 +53,8 @@ pub(crate) struct Record {
     pub(crate) next_checkpoint: CheckpointId,
     /// The newest deployment of the job up to here.
     pub(crate) deployment: Option<Deployment>,
+    /// The chain that it is of.
+    pub(crate) lineage: Option<Lineage>,
     /// What it says.
     pub(crate) mark: Mark,
 }
@@ -140,6 +142,7 @@ impl Record {
             newest: slot.newest,
             next_checkpoint: slot.next_checkpoint,
             deployment: slot.deployment,
+            lineage: slot.lineage.clone(),
             mark,
         }
     }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use millstream_types::{Attempt, CheckpointId, CheckpointKind, Deployment, JobId, Timestamp};
+use millstream_types::{
+    Attempt, CheckpointId, CheckpointKind, Deployment, JobId, Lineage, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -62,6 +64,9 @@ pub(crate) struct Slot {
     /// The newest deployment of the job up to here, where an operator has named any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) deployment: Option<Deployment>,
+    /// The chain that it is of, as its first slot has named it. Older builds have not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lineage: Option<Lineage>,
     /// What it says.
     pub(crate) entry: Entry,
 }
@@ -261,6 +266,29 @@ mod tests {
         for (number, name) in numbers.iter().zip(&names) {
             assert_eq!(SlotNumber::from_file_name(name), Some(*number));
         }
+    }
+
+    #[test]
+    fn a_slot_of_a_chain_without_a_name_is_written_as_older_builds_have_done() {
+        let slot = Slot {
+            job: JobId {
+                namespace: "default".into(),
+                name: "orders".into(),
+            },
+            number: SlotNumber(2),
+            attempt: Attempt(1),
+            newest: None,
+            next_checkpoint: CheckpointId(1),
+            deployment: None,
+            lineage: None,
+            entry: Entry::Committed(CommittedEntry {
+                checkpoint: None,
+                swept_through: Attempt(0),
+            }),
+        };
+        let text = serde_json::to_string(&slot).unwrap();
+        assert!(!text.contains("lineage"), "{text}");
+        assert_eq!(serde_json::from_str::<Slot>(&text).unwrap(), slot);
     }
 
     #[test]

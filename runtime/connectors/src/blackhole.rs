@@ -65,6 +65,7 @@ mod tests {
             job,
             uid,
             attempt: Attempt(1),
+            lineage: None,
             subtask: SubtaskIndex(0),
             parallelism: 1,
             schema: batch.schema(),

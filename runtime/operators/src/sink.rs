@@ -11,8 +11,8 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 use futures::future::BoxFuture;
 use millstream_types::{
-    Attempt, Batch, CheckpointId, Committable, ErrorCode, ErrorKind, Failure, JobId, Opaque,
-    OperatorUid, SubtaskIndex, Timestamp,
+    Attempt, Batch, CheckpointId, Committable, ErrorCode, ErrorKind, Failure, JobId, Lineage,
+    Opaque, OperatorUid, SubtaskIndex, Timestamp,
 };
 
 use crate::Result;
@@ -35,6 +35,9 @@ pub struct WriterContext {
     pub uid: OperatorUid,
     /// The attempt; everything the writer opens carries it.
     pub attempt: Attempt,
+    /// The chain that it is an attempt of: two jobs of one name differ in it. Chains of older builds
+    /// have none.
+    pub lineage: Option<Lineage>,
     /// Which copy of the sink.
     pub subtask: SubtaskIndex,
     /// How many copies there are.
@@ -127,6 +130,8 @@ pub trait SinkCommitter: Send + Sync {
 pub struct Lingering {
     /// The attempts and the parallelism each ran with.
     pub attempts: Vec<(Attempt, u32)>,
+    /// The chain that they are attempts of.
+    pub lineage: Option<Lineage>,
     /// The family that they were opened in; the committer's own if not given.
     pub family: Option<Opaque>,
     /// Transactions that must not be touched.

@@ -8,7 +8,7 @@ use millstream_plan::{JobGraph, Node, NodeIndex, NodeInput, NodeKind, Vertex};
 use millstream_spec::ValidSource;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::Deploy;
-use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure, JobId, VertexId};
+use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure, JobId, Lineage, VertexId};
 use millstream_worker::{
     ForwardEdge, JobTasks, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step, TaskPlan,
     WatermarkPlan,
@@ -22,6 +22,7 @@ pub(super) struct Tasks {
     graph: JobGraph,
     connectors: Connectors,
     attempt: Attempt,
+    lineage: Option<Lineage>,
     parallelism: u32,
 }
 
@@ -32,6 +33,7 @@ impl Tasks {
             graph: loaded.graph,
             connectors,
             attempt: deploy.attempt,
+            lineage: deploy.lineage.clone(),
             parallelism: deploy.parallelism,
         }
     }
@@ -140,6 +142,7 @@ impl Tasks {
                 job: self.job.clone(),
                 uid: node.uid.clone(),
                 attempt: self.attempt,
+                lineage: self.lineage.clone(),
                 subtask: task.subtask,
                 parallelism: self.parallelism,
                 schema: Arc::clone(&node.schema),

@@ -87,6 +87,11 @@ number! {
     VertexId(u32)
 }
 name! {
+    /// Which chain of checkpoints: two chains of one job name differ in it.
+    Lineage
+}
+
+name! {
     /// Name of a node of the dataflow. State is found by it.
     OperatorUid
 }

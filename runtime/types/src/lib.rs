@@ -27,7 +27,8 @@ pub use clock::Clock;
 pub use element::{Barrier, CheckpointKind, Element};
 pub use error::{ErrorCode, ErrorKind, Failure};
 pub use ids::{
-    Attempt, CheckpointId, Deployment, JobId, OperatorUid, SubtaskIndex, VertexId, WorkerId,
+    Attempt, CheckpointId, Deployment, JobId, Lineage, OperatorUid, SubtaskIndex, VertexId,
+    WorkerId,
 };
 pub use snapshot::{Committable, Opaque, OperatorSnapshot, SplitState, TaskSnapshot};
 pub use time::{EventTime, Timestamp};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::TaskId;
 use crate::snapshot::{OperatorSnapshot, SplitState, TaskSnapshot};
-use crate::{Attempt, Barrier, CheckpointId, Failure, OperatorUid, WorkerId};
+use crate::{Attempt, Barrier, CheckpointId, Failure, Lineage, OperatorUid, WorkerId};
 
 /// Version of this protocol. Both sides refuse another one.
 pub const PROTOCOL_VERSION: u32 = 2;
@@ -175,6 +175,9 @@ pub struct Heartbeat {
 pub struct Deploy {
     /// The attempt that begins.
     pub attempt: Attempt,
+    /// The chain that it is an attempt of; chains of older builds have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
     /// The job file, as the coordinator read it. The worker plans it again.
     pub job: String,
     /// Fingerprint of the coordinator's job graph; the worker's own must be equal.

@@ -1,6 +1,6 @@
 //! A chain that one attempt owns, until a newer one claims it.
 
-use millstream_types::{Attempt, Deployment};
+use millstream_types::{Attempt, Deployment, Lineage};
 
 use bytes::Bytes;
 
@@ -62,6 +62,7 @@ pub struct ClaimedChain {
     pub(super) attempt: Attempt,
     /// The newest deployment of the job.
     deployment: Option<Deployment>,
+    lineage: Option<Lineage>,
     /// Where the claim lies.
     pub(super) claim: SlotNumber,
     /// What is known of the chain: all slots that still matter, and all that this attempt wrote.
@@ -101,6 +102,7 @@ impl ClaimedChain {
             chain,
             attempt: taken.attempt,
             deployment: own.and_then(|claim| claim.deployment),
+            lineage: own.and_then(|claim| claim.lineage.clone()),
             claim: taken.slot,
             survey,
             next: taken.slot.next(),
@@ -122,6 +124,12 @@ impl ClaimedChain {
             marks: Vec::new(),
             remembered_start: None,
         }
+    }
+
+    /// The name that the chain's first claim has given it: no other chain has it. `None` for a
+    /// chain that an older build has begun.
+    pub const fn lineage(&self) -> Option<&Lineage> {
+        self.lineage.as_ref()
     }
 
     /// The attempt that the claim began.
@@ -355,6 +363,7 @@ impl ClaimedChain {
             newest: self.newest.map(|newest| newest.slot),
             next_checkpoint: self.next_checkpoint,
             deployment: self.deployment,
+            lineage: self.lineage.clone(),
             entry,
         };
         let sealed = envelope::seal(&slot)?;

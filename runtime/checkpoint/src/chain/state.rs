@@ -1,6 +1,6 @@
 //! What a chain looks like to its user.
 
-use millstream_types::{Attempt, CheckpointId, CheckpointKind, Deployment, Timestamp};
+use millstream_types::{Attempt, CheckpointId, CheckpointKind, Deployment, Lineage, Timestamp};
 
 use serde::Serialize;
 
@@ -27,6 +27,8 @@ pub struct ChainState {
     pub release: Option<Release>,
     /// The newest deployment of the job, where an operator has named any.
     pub deployment: Option<Deployment>,
+    /// The name of the chain; `None` if it is empty, or an older build has begun it.
+    pub lineage: Option<Lineage>,
     /// The deployment under which [`newest`](Self::newest) was decided.
     pub begun: Option<Deployment>,
     /// Transactions of attempts up to this one are all resolved.

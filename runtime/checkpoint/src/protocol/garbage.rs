@@ -119,6 +119,7 @@ mod tests {
                 newest: None,
                 next_checkpoint: CheckpointId(1),
                 deployment: None,
+                lineage: None,
                 mark,
             };
             records.insert(slot, record);

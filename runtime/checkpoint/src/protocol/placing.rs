@@ -114,6 +114,7 @@ mod tests {
             newest: None,
             next_checkpoint: CheckpointId(1),
             deployment: None,
+            lineage: None,
             mark: Mark::Claim(ClaimEntry {
                 nonce: nonce.to_owned(),
                 holder,

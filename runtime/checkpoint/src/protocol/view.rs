@@ -1,11 +1,14 @@
 //! What the slots of a chain say together.
 
-use millstream_types::{Attempt, CheckpointId, Deployment};
+use millstream_types::{Attempt, CheckpointId, Deployment, Lineage};
 
 use crate::protocol::claim::{Admission, admit};
 use crate::protocol::{CheckpointMark, Mark, Record, Records};
 use crate::release::{Release, ReleaseReason};
 use crate::slot::{ClaimEntry, DecidedCheckpoint, SlotNumber};
+
+/// Digits of a nonce that name a chain.
+const LINEAGE_DIGITS: usize = 8;
 
 /// What a chain says, as seen in one reading.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +25,8 @@ pub(crate) struct View {
     pub(crate) newest: Option<(SlotNumber, CheckpointMark, Attempt)>,
     /// The newest deployment of the job.
     pub(crate) deployment: Option<Deployment>,
+    /// The chain, if its first slot has named it.
+    pub(crate) lineage: Option<Lineage>,
     /// The deployment under which the newest checkpoint was decided.
     pub(crate) begun: Option<Deployment>,
     /// The newest checkpoint that is confirmed to be committed.
@@ -68,6 +73,10 @@ impl View {
                 .values()
                 .filter_map(|record| record.deployment)
                 .max(),
+            lineage: records
+                .values()
+                .rev()
+                .find_map(|record| record.lineage.clone()),
             begun: newest
                 .as_ref()
                 .and_then(|newest| records.get(&newest.0)?.deployment),
@@ -120,6 +129,16 @@ impl View {
     fn ended(&self) -> Option<Deployment> {
         self.released.as_ref()?;
         self.claim.as_ref()?.1.holder.deployment
+    }
+
+    /// The name of the chain from a claim with this nonce on: what its first claim gives it. A chain
+    /// that an older build has begun has none, also later: what its attempts have opened goes by
+    /// names without it.
+    pub(crate) fn lineage_after(&self, nonce: &str) -> Option<Lineage> {
+        if self.tail == SlotNumber::default() {
+            return nonce.get(..LINEAGE_DIGITS).map(Lineage::from);
+        }
+        self.lineage.clone()
     }
 
     /// Whether everything that the newest checkpoint lists is confirmed to be committed.
@@ -224,4 +243,49 @@ fn next_checkpoint(records: &Records) -> CheckpointId {
         own.unwrap_or_default().max(record.next_checkpoint)
     };
     records.values().map(after).max().unwrap_or(CheckpointId(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_types::Timestamp;
+
+    use super::*;
+    use crate::slot::Holder;
+
+    fn view(claims: &[Option<&str>]) -> View {
+        let record = |attempt: u64, lineage: &Option<&str>| Record {
+            attempt: Attempt(attempt),
+            newest: None,
+            next_checkpoint: CheckpointId(1),
+            deployment: None,
+            lineage: lineage.map(Lineage::from),
+            mark: Mark::Claim(ClaimEntry {
+                nonce: attempt.to_string(),
+                holder: Holder {
+                    name: "a".to_owned(),
+                    build: String::new(),
+                    identity: None,
+                    parallelism: 1,
+                    deployment: None,
+                    host: None,
+                },
+                replaced: Vec::new(),
+                time: Timestamp(0),
+            }),
+        };
+        let records: Records = (1..)
+            .zip(claims)
+            .map(|(number, lineage)| (SlotNumber(number), record(number, lineage)))
+            .collect();
+        View::of(&records, &[]).unwrap()
+    }
+
+    #[test]
+    fn the_first_claim_names_a_chain_for_good_and_none_names_one_that_has_begun_without() {
+        let nonce = "0123456789abcdef";
+        let named = |claims: &[Option<&str>]| view(claims).lineage_after(nonce);
+        assert_eq!(named(&[]), Some("01234567".into()));
+        assert_eq!(named(&[Some("abcdabcd")]), Some("abcdabcd".into()));
+        assert_eq!(named(&[None, None]), None);
+    }
 }

@@ -55,6 +55,31 @@ async fn what_was_decided_is_restored_by_the_next_attempt() {
 }
 
 #[tokio::test]
+async fn a_chain_keeps_its_name_and_no_other_has_it() {
+    let (_folder, storage) = directory();
+    let (mut first, below) = chain(&storage).claim(holder("a"), NOW).await.unwrap();
+    assert_eq!(below.lineage, None);
+    let name = first.lineage().cloned().unwrap();
+    assert_eq!(name.as_str().len(), 8);
+    assert!(name.as_str().bytes().all(|byte| byte.is_ascii_hexdigit()));
+    for checkpoint in 1..5 {
+        let permit = first
+            .decide(manifest(Attempt(1), checkpoint))
+            .await
+            .unwrap();
+        first.committed(permit).await.unwrap();
+    }
+    first.collect_garbage(1).await.unwrap();
+    let (second, below) = chain(&storage).claim(holder("b"), NOW).await.unwrap();
+    assert_eq!(below.lineage.as_ref(), Some(&name));
+    assert_eq!(second.lineage(), Some(&name));
+
+    let (_folder, elsewhere) = directory();
+    let (other, _) = chain(&elsewhere).claim(holder("a"), NOW).await.unwrap();
+    assert_ne!(other.lineage(), Some(&name));
+}
+
+#[tokio::test]
 async fn a_deposed_coordinator_can_write_nothing_any_more() {
     let (_folder, storage) = directory();
     let (mut old, _) = chain(&storage).claim(holder("old"), NOW).await.unwrap();

@@ -51,6 +51,7 @@ impl Output {
             job: job("orders"),
             uid: UID.into(),
             attempt: Attempt(attempt),
+            lineage: None,
             subtask: SubtaskIndex(subtask),
             parallelism: 2,
             schema: batch(&[]).schema(),
@@ -331,6 +332,7 @@ async fn what_older_attempts_left_is_removed_except_what_is_kept() {
     );
     let lingering = Lingering {
         attempts: vec![(Attempt(2), 1), (Attempt(3), 1)],
+        lineage: None,
         family: None,
         keep: kept.clone(),
         only_open: false,
@@ -460,6 +462,7 @@ fn a_raw_value_with_a_newline_is_refused() {
             job: job("orders"),
             uid: UID.into(),
             attempt: Attempt(attempt),
+            lineage: None,
             subtask: SubtaskIndex(0),
             parallelism: 1,
             schema: text(&[]).schema(),

@@ -356,7 +356,7 @@ impl Transactions {
     fn new(options: &KafkaSink, cx: &WriterContext) -> Self {
         let prefix = options.transactional_id_prefix.as_deref();
         Self {
-            names: TransactionNames::new(prefix, &cx.job, &cx.uid),
+            names: TransactionNames::new(prefix, &cx.job, &cx.uid).in_chain(cx.lineage.as_ref()),
             cx: cx.clone(),
             timeout_ms: options.transaction_timeout.millis(),
             slots: Slots::new(SLOTS),

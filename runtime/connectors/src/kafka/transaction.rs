@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use millstream_operators::Result;
 use millstream_types::{
-    Attempt, CheckpointId, Committable, JobId, Opaque, OperatorUid, SubtaskIndex, Timestamp,
+    Attempt, CheckpointId, Committable, JobId, Lineage, Opaque, OperatorUid, SubtaskIndex,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,12 @@ use super::failure;
 /// for each that is committed but still listed by the newest completed checkpoint.
 pub(crate) const SLOTS: u32 = 64;
 
-/// The family of transactional ids of one sink: `<prefix>-<uid>-<attempt>-<subtask>-<slot>`.
+/// The family of transactional ids of one sink:
+/// `<prefix>-<uid>-<lineage>-<attempt>-<subtask>-<slot>`.
+///
+/// The lineage keeps two chains of one job name apart, which both count attempts from 1: a job of
+/// that name in another Kubernetes cluster, or with another checkpoint storage. Chains of older
+/// builds have none, and their ids do not have it either.
 ///
 /// The attempt is part of the id, so that a late `InitProducerId` of a writer that does not know
 /// that it is dead can abort nothing of its successor.
@@ -38,6 +44,17 @@ impl TransactionNames {
             prefix.map_or_else(|| format!("{}.{}", job.namespace, job.name), str::to_owned);
         let stem = format!("{prefix}-{uid}");
         Self { prefix, stem }
+    }
+
+    /// The names in one chain.
+    pub(crate) fn in_chain(&self, lineage: Option<&Lineage>) -> Self {
+        let Some(lineage) = lineage else {
+            return self.clone();
+        };
+        Self {
+            prefix: self.prefix.clone(),
+            stem: format!("{}-{lineage}", self.stem),
+        }
     }
 
     /// The name of one id.
@@ -190,6 +207,18 @@ mod tests {
         );
         let names = TransactionNames::new(Some("mine"), &job(), &"out".into());
         assert_eq!(names.id(Attempt(3), SubtaskIndex(0), 1), "mine-out-3-0-1");
+    }
+
+    #[test]
+    fn ids_of_two_chains_differ_and_begin_alike() {
+        let names = TransactionNames::new(Some("mine"), &job(), &"out".into());
+        let id = |lineage: &str| {
+            let names = names.in_chain(Some(&Lineage::from(lineage)));
+            names.id(Attempt(3), SubtaskIndex(0), 1)
+        };
+        assert_eq!(id("0f3a9c21"), "mine-out-0f3a9c21-3-0-1");
+        assert_ne!(id("0f3a9c21"), id("0f3a9c22"));
+        assert_eq!(names.in_chain(None), names);
     }
 
     #[test]

@@ -18,7 +18,9 @@ use millstream_tests::kafka::topics::Isolation;
 use millstream_tests::wait::wait_for;
 use millstream_tests::{Broker, BrokerOptions};
 use millstream_types::schema::{Column, ColumnType, arrow_schema};
-use millstream_types::{Attempt, Batch, Committable, JobId, OperatorUid, SplitState, SubtaskIndex};
+use millstream_types::{
+    Attempt, Batch, Committable, JobId, Lineage, OperatorUid, SplitState, SubtaskIndex,
+};
 use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use serde_json::{Value, json};
@@ -218,10 +220,21 @@ impl TestSink {
     }
 
     pub(crate) fn writer(&self, attempt: u64, subtask: u32) -> Box<dyn SinkWriter> {
+        self.writer_in(None, attempt, subtask)
+    }
+
+    /// A writer of an attempt of that chain.
+    pub(crate) fn writer_in(
+        &self,
+        chain: Option<&str>,
+        attempt: u64,
+        subtask: u32,
+    ) -> Box<dyn SinkWriter> {
         let cx = WriterContext {
             job: job(),
             uid: OperatorUid::from("out"),
             attempt: Attempt(attempt),
+            lineage: chain.map(Lineage::from),
             subtask: SubtaskIndex(subtask),
             parallelism: 2,
             schema: schema(),

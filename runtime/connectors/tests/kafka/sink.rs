@@ -226,6 +226,7 @@ fn a_newer_incarnation_of_an_id_that_is_kept_is_not_spared() {
     // As after a start from the checkpoint that lists the first one.
     let lingering = Lingering {
         attempts: vec![(Attempt(1), 1)],
+        lineage: None,
         family: None,
         keep: vec![first],
         only_open: false,
@@ -254,6 +255,38 @@ fn what_another_family_has_left_open_is_aborted() {
     assert_eq!(bench.wait(committer.abort_lingering(&lingering)), Ok(1));
 }
 
+/// The same job in two Kubernetes clusters, each with its own checkpoint storage: both count
+/// attempts from 1.
+#[test]
+fn two_chains_of_one_job_name_leave_each_other_alone() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("chains", 1);
+    let sink = bench.sink("chains", json!({}));
+    let committer = sink.committer();
+    let [here, there] = ["0f3a9c21", "7be20d54"];
+    let mut prepared = Vec::new();
+    for (chain, ids) in [(here, 0..10), (there, 10..20)] {
+        let mut writer = sink.writer_in(Some(chain), 1, 0);
+        writer.write(&batch(ids)).unwrap();
+        prepared.extend(writer.prepare(CheckpointId(1)).unwrap());
+    }
+    let lingering = Lingering {
+        attempts: vec![(Attempt(1), 1)],
+        lineage: Some(there.into()),
+        ..Lingering::default()
+    };
+    assert_eq!(bench.wait(committer.abort_lingering(&lingering)), Ok(1));
+    let outcomes = bench.commit(&*committer, &prepared[..1]);
+    assert_eq!(outcomes, [CommitOutcome::Committed]);
+    bench.wait_visible("chains", 0..10);
+    let of_an_older_build = Lingering {
+        lineage: None,
+        ..lingering
+    };
+    let aborted = bench.wait(committer.abort_lingering(&of_an_older_build));
+    assert_eq!(aborted, Ok(0));
+}
+
 #[test]
 fn recovery_commits_what_the_checkpoint_lists_and_aborts_the_rest() {
     let bench = Bench::shared();
@@ -273,6 +306,7 @@ fn recovery_commits_what_the_checkpoint_lists_and_aborts_the_rest() {
     let committer = sink.committer();
     let lingering = Lingering {
         attempts: vec![(Attempt(1), 2)],
+        lineage: None,
         family: None,
         keep: prepared.clone(),
         only_open: false,
@@ -305,6 +339,7 @@ fn a_sweep_of_attempts_that_never_wrote_opens_no_ids() {
     let sink = bench.sink("sweep", json!({}));
     let lingering = Lingering {
         attempts: (1..=20).map(|attempt| (Attempt(attempt), 4)).collect(),
+        lineage: None,
         family: None,
         keep: Vec::new(),
         only_open: false,

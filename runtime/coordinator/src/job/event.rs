@@ -138,6 +138,8 @@ pub struct Over {
 pub struct Prepared {
     /// The attempt.
     pub attempt: Attempt,
+    /// The name of the chain.
+    pub lineage: Option<millstream_types::Lineage>,
     /// The newest checkpoint of the chain, with nothing left to commit.
     pub manifest: Manifest,
     /// Where it lies.

@@ -59,6 +59,7 @@ impl Job {
                 worker: worker.clone(),
                 message: ToWorker::Deploy(Deploy {
                     attempt: prepared.attempt,
+                    lineage: prepared.lineage.clone(),
                     job: self.settings.job_text.clone(),
                     fingerprint: self.settings.fingerprint.clone(),
                     parallelism: self.settings.parallelism,

@@ -450,6 +450,7 @@ fn manifest(attempt: u64) -> Manifest {
 fn prepared(attempt: u64) -> Prepared {
     let manifest = manifest(attempt);
     Prepared {
+        lineage: None,
         attempt: Attempt(attempt),
         identities: manifest.identities.clone(),
         manifest,

@@ -11,7 +11,7 @@ use millstream_operators::{SinkCommitter, SourceConnector};
 use millstream_plan::JobGraph;
 use millstream_spec::ValidJob;
 use millstream_types::{
-    Attempt, CheckpointId, Clock, Deployment, ErrorCode, ErrorKind, Failure, OperatorUid,
+    Attempt, CheckpointId, Clock, Deployment, ErrorCode, ErrorKind, Failure, Lineage, OperatorUid,
 };
 use tokio::sync::mpsc;
 
@@ -142,6 +142,14 @@ impl Keeper {
                 "the chain is not claimed yet",
             )
         })
+    }
+
+    /// The name of the chain, once it is claimed.
+    pub(super) fn lineage(&self) -> Option<Lineage> {
+        self.claimed
+            .as_ref()
+            .and_then(ClaimedChain::lineage)
+            .cloned()
     }
 
     /// Where a slot lies.

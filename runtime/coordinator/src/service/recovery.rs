@@ -93,7 +93,7 @@ async fn try_prepare(keeper: &mut Keeper) -> Result<Start, Failure> {
     keeper.restore = Restore::Latest;
     // From here on the chain has a checkpoint.
     keeper.expect_state = true;
-    let prepared = beginning.into_prepared(&enumerators);
+    let prepared = beginning.into_prepared(&enumerators, keeper.lineage());
     Ok(Start::Attempt(Box::new(prepared), enumerators))
 }
 
@@ -349,6 +349,7 @@ async fn abort_lingering(
             ));
         }
         let lingering = Lingering {
+            lineage: keeper.lineage(),
             attempts: attempts.clone(),
             family: None,
             keep: keep.get(uid).cloned().unwrap_or_default(),

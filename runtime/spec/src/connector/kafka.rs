@@ -118,7 +118,7 @@ pub struct KafkaSink {
     #[serde(default)]
     pub delivery_guarantee: DeliveryGuarantee,
     /// First part of every transactional id: letters, digits, `.`, `_` and `-`; no other job may
-    /// use it. Default: the job's namespace and name. Ids are `<prefix>-<sink>-<attempt>-<subtask>-<slot>`.
+    /// use it. Default: the job's namespace and name. Ids are `<prefix>-<sink>-<chain>-<attempt>-<subtask>-<slot>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 150), pattern(r"^[A-Za-z0-9._-]+$"))]
     pub transactional_id_prefix: Option<String>,

@@ -47,6 +47,7 @@ impl Writer {
             newest: None,
             next_checkpoint: CheckpointId(1),
             deployment: None,
+            lineage: None,
             entry: Entry::Committed(self.entry()),
         };
         envelope::seal(&slot).unwrap()

@@ -219,6 +219,7 @@ impl Coordinator {
                 newest: view.newest.as_ref().map(|newest| newest.0),
                 next_checkpoint: view.next_checkpoint,
                 deployment: self.deployment.or(view.deployment),
+                lineage: None,
                 mark: Mark::Claim(ClaimEntry {
                     nonce: nonce.clone(),
                     holder: holder.clone(),
@@ -511,6 +512,7 @@ impl Work {
                 newest,
                 next_checkpoint: self.next_checkpoint,
                 deployment: self.deployment,
+                lineage: None,
                 mark,
             },
             next: Next::PutAgain,

@@ -50,6 +50,7 @@ impl KafkaCommitter {
             None => self.names.clone(),
             Some(family) => self.names_of(family).await?,
         };
+        let names = names.in_chain(lingering.lineage.as_ref());
         let ids: Vec<String> = lingering
             .attempts
             .iter()

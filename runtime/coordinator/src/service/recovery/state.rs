@@ -6,7 +6,7 @@ use millstream_checkpoint::{Began, MANIFEST_VERSION, Manifest, Origin, Taken};
 use millstream_operators::{Discovery, SplitEnumerator};
 use millstream_plan::Incompatibility;
 use millstream_types::{
-    Attempt, CheckpointId, CheckpointKind, Failure, OperatorUid, SplitState, SubtaskIndex,
+    Attempt, CheckpointId, CheckpointKind, Failure, Lineage, OperatorUid, SplitState, SubtaskIndex,
 };
 
 use crate::fitting::misfits;
@@ -216,7 +216,11 @@ impl Beginning {
     }
 
     /// What the job's state machine is told.
-    pub(super) fn into_prepared(self, enumerators: &Enumerators) -> Prepared {
+    pub(super) fn into_prepared(
+        self,
+        enumerators: &Enumerators,
+        lineage: Option<Lineage>,
+    ) -> Prepared {
         let discovering = enumerators
             .iter()
             .filter(|(_, (enumerator, _))| enumerator.interval().is_some())
@@ -224,6 +228,7 @@ impl Beginning {
             .collect();
         Prepared {
             attempt: self.attempt,
+            lineage,
             next_checkpoint: if self.new {
                 self.next.next()
             } else {

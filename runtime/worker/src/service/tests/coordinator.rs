@@ -99,6 +99,7 @@ impl Job {
             }),
         };
         Deploy {
+            lineage: None,
             attempt: Attempt(attempt),
             job: String::new(),
             fingerprint: String::new(),
