@@ -82,6 +82,14 @@ impl Manifest {
             .set("/spec/workers", json!({"slots": 1, "pod": pod}))
     }
 
+    /// With the store at another address, such as that of a proxy before it.
+    #[track_caller]
+    pub fn with_store_at(self, address: &str) -> Self {
+        let address = json!(format!("http://{address}"));
+        self.set("/spec/coordinator/env/1/value", address.clone())
+            .set("/spec/workers/pod/env/1/value", address)
+    }
+
     /// Puts a value where the JSON pointer says; what is not there on the way is made.
     #[track_caller]
     pub fn set(mut self, pointer: &str, value: Value) -> Self {

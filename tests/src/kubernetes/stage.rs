@@ -16,6 +16,7 @@ use super::operator::Operator;
 use super::processes;
 use super::world::World;
 use crate::minio::Minio;
+use crate::proxy::Proxy;
 use crate::scratch::Scratch;
 use crate::wait::{poll_until, wait_until};
 
@@ -108,6 +109,13 @@ impl Stage {
     /// The directory of its logs.
     pub fn scratch(&self) -> &Scratch {
         &self.scratch
+    }
+
+    /// A proxy before the store that pods reach, see [`Manifest::with_store_at`].
+    #[track_caller]
+    pub fn store_proxy(&self) -> Proxy {
+        let endpoint = self.world.minio.endpoint();
+        Proxy::start(super::HOST, endpoint.trim_start_matches("http://"))
     }
 
     /// The order job of this namespace.
@@ -203,6 +211,14 @@ impl Stage {
                 tail(&self.operator.output(), 30)
             )
         })
+    }
+
+    /// Waits until an event about the job has this reason.
+    #[track_caller]
+    pub fn wait_event(&self, job: &str, reason: &str) {
+        wait_until(&format!("an event {reason} about {job}"), DEADLINE, || {
+            self.event_reasons(job).iter().any(|told| told == reason)
+        });
     }
 
     /// Waits until a condition has this value for the current generation.

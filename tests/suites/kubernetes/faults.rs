@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use millstream_tests::kubernetes::HOST;
 use millstream_tests::kubernetes::flow::Flow;
 use millstream_tests::kubernetes::nodes::Unreachable;
 use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, message, reason, text};
-use millstream_tests::proxy::{Action, Proxy};
+use millstream_tests::proxy::Action;
 use millstream_tests::wait::{pause, wait_until};
 use serde_json::{Value, json};
 
@@ -181,15 +180,9 @@ fn a_coordinator_that_only_its_kubelet_reaches_stalls_with_the_likely_reason_and
 fn a22_a_store_that_fails_is_slow_or_refuses_costs_time_and_no_record() {
     let _alone = alone();
     let stage = Stage::new("a22");
-    let endpoint = stage.world.minio.endpoint();
-    let proxy = Proxy::start(HOST, endpoint.trim_start_matches("http://"));
+    let proxy = stage.store_proxy();
     let flow = Flow::start(&stage);
-    let address = json!(format!("http://{}", proxy.address()));
-    let manifest = stage
-        .orders()
-        .set("/spec/coordinator/env/1/value", address.clone())
-        .set("/spec/workers/pod/env/1/value", address);
-    stage.apply(&manifest);
+    stage.apply(&stage.orders().with_store_at(&proxy.address()));
     stage.wait_ready("orders");
     for fault in ["503", "slow", "403", "503"] {
         let met = Arc::new(AtomicU64::new(0));

@@ -1,45 +1,17 @@
-//! A job from its first deployment to its deletion.
+//! A job that is suspended, restarted, rescaled, complete, or has no room.
 
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use millstream_tests::kubernetes::flow::Flow;
-use millstream_tests::kubernetes::operator::Operator;
-use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, make_namespace, message, text};
+use millstream_tests::kubernetes::operator::{Operator, account};
+use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, message, text};
+use millstream_tests::proxy::{Action, Proxy};
+use millstream_tests::server::Server;
 use millstream_tests::wait::{pause, wait_until};
 use serde_json::json;
 
 use crate::shared;
-
-/// Whether nothing of the job is left in its namespace but its retained state's names.
-fn is_gone(stage: &Stage, job: &str) -> bool {
-    let objects = [
-        ("apis/apps/v1", "deployments"),
-        ("api/v1", "services"),
-        ("api/v1", "pods"),
-        ("apis/policy/v1", "poddisruptionbudgets"),
-        ("apis/networking.k8s.io/v1", "networkpolicies"),
-        ("api/v1", "configmaps"),
-    ];
-    stage.api().get(&stage.job_path(job)).is_none()
-        && objects.into_iter().all(|(group, kind)| {
-            let query = format!("{kind}?labelSelector=millstream.dev/job%3D{job}");
-            stage.api().list(&stage.path(group, &query)).is_empty()
-        })
-}
-
-/// `kubectl delete`, and waits until everything is gone.
-#[track_caller]
-fn delete(stage: &Stage, job: &str) -> Duration {
-    let started = Instant::now();
-    stage
-        .kubectl()
-        .run(&["delete", "streamjob", job, "--timeout=120s"])
-        .expect_success();
-    wait_until("all objects of the deleted job are gone", DEADLINE, || {
-        is_gone(stage, job)
-    });
-    started.elapsed()
-}
 
 #[test]
 fn a09_a_suspended_job_has_no_pods_and_goes_on_from_its_savepoint() {
@@ -158,205 +130,54 @@ fn a28_a_bounded_job_completes_and_runs_again_when_its_spec_changes() {
     assert!(!holds(&job, "Stalled", "True"), "{job:#}");
 }
 
-#[test]
-fn a31_retained_checkpoints_stay_and_a_job_under_the_same_name_goes_on_from_them() {
-    let _shared = shared();
-    let stage = Stage::new("a31-retain");
-    let flow = Flow::start(&stage);
-    stage.apply(&stage.orders());
-    let job = stage.wait_ready("orders");
-    assert!(
-        job["metadata"]["finalizers"].is_null(),
-        "nothing has to be done: {job:#}"
-    );
-    flow.wait_for_more("by the first job");
-
-    delete(&stage, "orders");
-    assert!(!stage.stored("orders").is_empty(), "checkpoints stay");
-
-    // A34: created again, it adopts what it finds and says so.
-    stage.apply(&stage.orders());
-    let job = stage.wait_ready("orders");
-    assert!(holds(&job, "RestoredFromState", "True"), "{job:#}");
-    wait_until("an event tells of the adopted state", DEADLINE, || {
-        stage
-            .event_reasons("orders")
-            .iter()
-            .any(|reason| reason == "AdoptedState")
-    });
-    flow.wait_for_more("by the second job");
-    stage.finish(flow, "orders");
+/// What an operator asks of the API, through a proxy.
+struct Counted {
+    _gate: Server,
+    _proxy: Proxy,
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
-#[test]
-fn a31_a_savepoint_is_taken_before_the_job_goes() {
-    let _shared = shared();
-    let stage = Stage::new("a31-savepoint");
-    let flow = Flow::start(&stage);
-    let manifest = stage
-        .orders()
-        .set("/spec/deletion", json!({"policy": "Savepoint"}));
-    stage.apply(&manifest);
-    let job = stage.wait_ready("orders");
-    assert!(
-        job["metadata"]["finalizers"]
-            .to_string()
-            .contains("millstream.dev/state"),
-        "{job:#}"
-    );
-    flow.wait_for_more("by the first job");
-    delete(&stage, "orders");
-    let stored = stage.stored("orders");
-    assert!(
-        stored.iter().any(|key| key.contains("savepoint")),
-        "{stored:?}"
-    );
-    stage.apply(&manifest);
-    stage.wait_ready("orders");
-    stage.finish(flow, "orders");
+impl Counted {
+    /// Requests since the last call but watches and renewals of the lease, as `METHOD path`.
+    fn since_last(&self) -> Vec<String> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *asked)
+    }
 }
 
-#[test]
-fn a31_checkpoints_are_deleted_with_the_job_if_it_says_so() {
-    let _shared = shared();
-    let stage = Stage::new("a31-delete");
-    let job = stage.generated("short", None);
-    let job = job.set("/spec/deletion", json!({"policy": "DeleteCheckpoints"}));
-    stage.apply(&job);
-    stage.wait_ready("short");
-    assert!(!stage.stored("short").is_empty());
-    delete(&stage, "short");
-    // What fences an old coordinator stays; nothing is left that a job could go on from.
-    stage.apply(&job);
-    let job = stage.wait_ready("short");
-    assert!(holds(&job, "RestoredFromState", "False"), "{job:#}");
-}
-
-#[test]
-fn a31_a_deletion_that_cannot_succeed_ends_at_its_deadline_and_checkpoints_stay() {
-    let _shared = shared();
-    let stage = Stage::new("a31-deadline");
-    let job = stage.generated("stuck", None);
-    let deletion = json!({"policy": "Savepoint", "deadline": "15s"});
-    stage.apply(&job.set("/spec/deletion", deletion));
-    stage.wait_ready("stuck");
-    // No pod can come up any more, so that no savepoint can be taken.
-    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota",
-        "metadata": {"name": "no-pods"}, "spec": {"hard": {"pods": "0"}}});
-    stage.kubectl().apply(&quota).expect_success();
-    stage.kill_pods("stuck", "worker");
-    stage.kill_pods("stuck", "coordinator");
-    let took = delete(&stage, "stuck");
-    assert!(took < Duration::from_mins(1), "{took:?}");
-    assert!(!stage.stored("stuck").is_empty(), "checkpoints stay");
-}
-
-#[test]
-fn a32_a_job_that_is_deleted_while_a_savepoint_is_taken_goes_and_the_savepoint_tells() {
-    let _shared = shared();
-    let stage = Stage::new("a32");
-    let flow = Flow::start(&stage);
-    stage.apply(&stage.orders());
-    stage.wait_ready("orders");
-    let savepoint = json!({"apiVersion": "millstream.dev/v1alpha1", "kind": "StreamSavepoint",
-        "metadata": {"name": "late"}, "spec": {"jobRef": {"name": "orders"}, "deadline": "20s"}});
-    stage.kubectl().apply(&savepoint).expect_success();
-    delete(&stage, "orders");
-    let path = stage.savepoint_path("late");
-    let mut state = String::new();
-    wait_until("the savepoint has come to an end", DEADLINE, || {
-        let savepoint = stage.api().get(&path).expect("it is not owned by the job");
-        state = text(&savepoint["status"]["state"]);
-        ["Completed", "Failed", "Abandoned"].contains(&state.as_str())
-    });
-    println!("a32: the savepoint is {state}");
-    stage.apply(&stage.orders());
-    stage.wait_ready("orders");
-    stage.finish(flow, "orders");
-}
-
-#[test]
-fn a33_a_namespace_with_jobs_and_savepoints_is_gone_within_a_minute() {
-    let _shared = shared();
-    // The operator lives elsewhere, with rights that do not go with the namespace.
-    let mut gate = None;
-    let mut home = String::new();
-    let stage = Stage::with_operator("a33", |cluster, namespace, scratch| {
-        let (server, address) = cluster.gate(None);
-        gate = Some(server);
-        home = format!("{namespace}-operator");
-        make_namespace(cluster, &home);
-        Operator::prepare(&address, &[&home, namespace], scratch.path(), "operator")
+/// A stage with an operator whose requests are counted.
+fn counted(name: &str) -> (Stage, Counted) {
+    let mut counted = None;
+    let stage = Stage::with_operator(name, |cluster, namespace, scratch| {
+        let (gate, address) = cluster.gate(Some(&account(cluster, namespace)));
+        let proxy = Proxy::start("127.0.0.1", &address);
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let note = Arc::clone(&asked);
+        proxy.set_rule(move |request| {
+            if !request.path.contains("watch=true") && !request.path.contains("/leases") {
+                note.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(format!("{} {}", request.method, request.place()));
+            }
+            Action::Forward
+        });
+        let address = proxy.address();
+        counted = Some(Counted {
+            _gate: gate,
+            _proxy: proxy,
+            asked,
+        });
+        Operator::prepare(&address, &[namespace], scratch.path(), "operator")
     });
     stage.operator.run();
     stage.operator.wait_until_ready();
-    let keep = stage.generated("keep", None);
-    stage.apply(
-        &keep
-            .clone()
-            .set("/spec/deletion", json!({"policy": "Savepoint"})),
-    );
-    stage.apply(
-        &keep
-            .named("drop")
-            .set("/spec/deletion", json!({"policy": "DeleteCheckpoints"})),
-    );
-    stage.wait_ready("keep");
-    stage.wait_ready("drop");
-    let savepoint = json!({"apiVersion": "millstream.dev/v1alpha1", "kind": "StreamSavepoint",
-        "metadata": {"name": "one"}, "spec": {"jobRef": {"name": "keep"}, "retain": false}});
-    stage.kubectl().apply(&savepoint).expect_success();
-    let started = Instant::now();
-    let namespace = stage.namespace.clone();
-    stage
-        .kubectl()
-        .run(&["delete", "namespace", &namespace, "--wait=false"])
-        .expect_success();
-    wait_until("the namespace is gone", Duration::from_mins(2), || {
-        stage
-            .api()
-            .get(&format!("/api/v1/namespaces/{namespace}"))
-            .is_none()
-    });
-    let took = started.elapsed();
-    stage.api().delete(&format!("/api/v1/namespaces/{home}"));
-    drop(gate);
-    println!("a33: the namespace was gone after {took:?}");
-    assert!(took < Duration::from_mins(1), "{took:?}");
+    (stage, counted.expect("the operator was prepared"))
 }
 
 #[test]
-fn a35_without_an_operator_a_job_with_a_finalizer_goes_by_the_documented_escape() {
+fn a48_a_quota_that_allows_no_pods_is_told_and_waited_out_without_a_loop() {
     let _shared = shared();
-    let stage = Stage::new("a35");
-    let job = stage.generated("left", None);
-    stage.apply(&job.set("/spec/deletion", json!({"policy": "Savepoint"})));
-    stage.wait_ready("left");
-    stage.operator.kill();
-    stage
-        .kubectl()
-        .run(&["delete", "sj", "left", "--wait=false"])
-        .expect_success();
-    pause(Duration::from_secs(2));
-    assert!(
-        stage.api().get(&stage.job_path("left")).is_some(),
-        "its finalizer holds it"
-    );
-    let patch = r#"{"metadata": {"finalizers": null}}"#;
-    stage
-        .kubectl()
-        .run(&["patch", "sj", "left", "--type=merge", "-p", patch])
-        .expect_success();
-    wait_until("everything of the job is gone", DEADLINE, || {
-        is_gone(&stage, "left")
-    });
-    assert!(!stage.stored("left").is_empty(), "checkpoints stay");
-}
-
-#[test]
-fn a48_a_quota_that_allows_no_pods_is_told_and_waited_out() {
-    let _shared = shared();
-    let stage = Stage::new("a48");
+    let (stage, counted) = counted("a48");
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota",
         "metadata": {"name": "no-pods"}, "spec": {"hard": {"pods": "0"}}});
     stage.kubectl().apply(&quota).expect_success();
@@ -368,6 +189,25 @@ fn a48_a_quota_that_allows_no_pods_is_told_and_waited_out() {
         all.contains("quota")
     });
     assert!(!holds(&job, "Ready", "True"), "{job:#}");
+
+    // While nothing changes, the operator looks now and then, and writes next to nothing.
+    counted.since_last();
+    let waited = Duration::from_secs(40);
+    pause(waited);
+    let asked = counted.since_last();
+    let (reads, writes): (Vec<_>, Vec<_>) =
+        asked.iter().partition(|line| line.starts_with("GET "));
+    println!(
+        "a48: {} reads and {} writes in {waited:?}",
+        reads.len(),
+        writes.len()
+    );
+    // A look every 5 s, of at most ten reads.
+    assert!(reads.len() <= 90, "{} reads: {reads:#?}", reads.len());
+    assert!(writes.len() <= 8, "{} writes: {writes:#?}", writes.len());
+    let events = stage.event_reasons("poor");
+    assert!(events.len() <= 8, "{events:?}");
+
     stage
         .kubectl()
         .run(&["delete", "resourcequota", "no-pods"])

@@ -3,25 +3,33 @@
 //! Each test plays in a namespace of its own with an operator of its own. Names begin with the
 //! numbers of the table in `docs/testing.md`.
 //!
-//! [`contract`] is what people and tools see of the kinds, [`lifecycle`] a job from its first
-//! deployment to its deletion, [`upgrade`] how a change is brought in and how a bad one is kept
-//! out, [`faults`] what dies meanwhile, [`nodes`] machines that go away, [`lost`] output that nobody can commit any more, [`crash`]
-//! the operator that dies at every write, [`savepoints`] the second kind, [`tenancy`] several
-//! operators, namespaces and managers, [`chart`] the operator as the chart installs it, [`plugin`]
-//! `kubectl streamjob` on a job that lives, [`figures`] what is measured.
+//! [`contract`] is what people and tools see of the kinds, [`recorded`] resources that tools are
+//! tested with, [`lifecycle`] a job that is suspended, restarted, rescaled, complete, [`deletion`]
+//! one that is deleted, [`upgrade`] how a change is brought in and how a bad one is kept out,
+//! [`fallback`] and [`rollback`] what happens where that fails, [`faults`] what dies meanwhile,
+//! [`nodes`] machines that go away, [`lost`] output that nobody can commit any more, [`crash`] the
+//! operator that dies at every write, [`savepoints`] the second kind, [`tenancy`] several
+//! operators, namespaces and managers, [`versions`] one version of the operator after another,
+//! [`chart`] the operator as the chart installs it, [`plugin`] `kubectl streamjob` on a job that
+//! lives, [`figures`] what is measured.
 
 mod chart;
 mod contract;
 mod crash;
+mod deletion;
+mod fallback;
 mod faults;
 mod figures;
 mod lifecycle;
 mod lost;
 mod nodes;
 mod plugin;
+mod recorded;
+mod rollback;
 mod savepoints;
 mod tenancy;
 mod upgrade;
+mod versions;
 
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 

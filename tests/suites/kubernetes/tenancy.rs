@@ -12,42 +12,6 @@ use serde_json::{Value, json};
 use crate::shared;
 
 #[test]
-fn a36_another_operator_takes_over_and_restarts_no_pod() {
-    let _shared = shared();
-    let stage = Stage::new("a36");
-    let flow = Flow::start(&stage);
-    stage.apply(&stage.orders());
-    stage.wait_ready("orders");
-    let pods = stage.pod_uids("orders");
-    let before = stage.api().list(&stage.path("apis/apps/v1", "deployments"));
-    stage.operator.kill();
-    // The next build: MILLSTREAM_NEXT_OPERATOR_BIN, or else this one again.
-    let namespace = stage.namespace.clone();
-    let user = operator::account(stage.cluster, &namespace);
-    let (gate, address) = stage.cluster.gate(Some(&user));
-    let mut next = Operator::prepare(&address, &[&namespace], stage.scratch().path(), "next");
-    if let Some(program) = std::env::var_os("MILLSTREAM_NEXT_OPERATOR_BIN") {
-        next = next.with_program(program);
-    }
-    next.run();
-    next.wait_until_ready();
-    // It has looked at the job: it answers a change of the spec.
-    stage.change("orders", &json!({"upgrade": {"progressDeadline": "11m"}}));
-    stage.wait_ready("orders");
-    flow.wait_for_more("under the next operator");
-    assert_eq!(stage.pod_uids("orders"), pods);
-    let after = stage.api().list(&stage.path("apis/apps/v1", "deployments"));
-    let specs = |all: &[Value]| {
-        all.iter()
-            .map(|one| one["spec"].clone())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(specs(&before), specs(&after));
-    stage.finish(flow, "orders");
-    drop(gate);
-}
-
-#[test]
 fn a38_a_forbidden_namespace_does_not_stop_the_others() {
     let _shared = shared();
     let mut gate = None;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::shared;
 
 /// A ready order job with orders flowing through it.
-fn running(name: &str, manifest: impl FnOnce(Manifest) -> Manifest) -> (Stage, Flow, Manifest) {
+pub(super) fn running(name: &str, manifest: impl FnOnce(Manifest) -> Manifest) -> (Stage, Flow, Manifest) {
     let stage = Stage::new(name);
     let flow = Flow::start(&stage);
     let manifest = manifest(stage.orders());
@@ -23,13 +23,13 @@ fn running(name: &str, manifest: impl FnOnce(Manifest) -> Manifest) -> (Stage, F
     (stage, flow, manifest)
 }
 
-fn revision(stage: &Stage) -> String {
+pub(super) fn revision(stage: &Stage) -> String {
     text(&stage.job("orders")["status"]["revision"])
 }
 
 /// Waits until another revision than `old` is ready.
 #[track_caller]
-fn wait_upgraded(stage: &Stage, old: &str) -> Value {
+pub(super) fn wait_upgraded(stage: &Stage, old: &str) -> Value {
     stage.wait_for_job("orders", "the new revision is ready", DEADLINE, |job| {
         holds(job, "Ready", "True")
             && job["status"]["revision"] != json!(old)
@@ -92,85 +92,83 @@ fn a05_an_upgrade_from_the_last_state_takes_no_savepoint_and_loses_nothing() {
 }
 
 #[test]
-fn a06_a_job_that_cannot_take_a_savepoint_is_upgraded_from_its_newest_checkpoint() {
-    let _shared = shared();
-    let class = "millstream-a06";
-    let stage = Stage::new("a06");
-    let priority = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
-        "metadata": {"name": class}, "value": 1});
-    stage.kubectl().apply(&priority).expect_success();
-    let flow = Flow::start(&stage);
-    let good = stage.orders();
-    let doomed = good
-        .clone()
-        .set("/spec/coordinator/priorityClassName", json!(class))
-        .set("/spec/workers/pod/priorityClassName", json!(class));
-    stage.apply(&doomed);
-    stage.wait_ready("orders");
-    flow.wait_for_more("by the old revision");
-    let old = revision(&stage);
-
-    // Pods of this class cannot come up any more: nobody is left who could take a savepoint.
-    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"},
-        "spec": {"hard": {"pods": "0"}, "scopeSelector": {"matchExpressions": [
-            {"scopeName": "PriorityClass", "operator": "In", "values": [class]}]}}});
-    stage.kubectl().apply(&quota).expect_success();
-    stage.kill_pods("orders", "worker");
-    stage.kill_pods("orders", "coordinator");
-    stage.wait_for_job("orders", "it is no longer ready", DEADLINE, |job| {
-        holds(job, "Ready", "False")
-    });
-    stage.apply(&good);
-    let job = wait_upgraded(&stage, &old);
-    assert!(holds(&job, "RestoredFromState", "True"), "{job:#}");
-    wait_until("an event tells of the fallback", DEADLINE, || {
-        stage
-            .event_reasons("orders")
-            .iter()
-            .any(|reason| reason == "FellBackToCheckpoint")
-    });
-    flow.wait_for_more("by the new revision");
-    stage.finish(flow, "orders");
-    stage
-        .kubectl()
-        .run(&["delete", "priorityclass", class])
-        .expect_success();
-}
-
-#[test]
 fn a07_a_stateless_upgrade_starts_empty_and_leaves_the_checkpoints() {
     let _shared = shared();
     let stage = Stage::new("a07");
+    // So many are kept that none goes for being old.
     let job = stage
         .generated("orders", None)
+        .set("/spec/checkpoint/retained", json!(1000))
         .set("/spec/upgrade", json!({"strategy": "Stateless"}));
     stage.apply(&job);
     stage.wait_ready("orders");
-    let (old, stored) = (revision(&stage), stage.stored("orders").len());
-    stage.apply(&job.set("/spec/image", json!(NEXT_IMAGE)));
-    let job = wait_upgraded(&stage, &old);
-    assert!(holds(&job, "RestoredFromState", "False"), "{job:#}");
-    assert!(job["status"]["restoredFrom"].is_null(), "{job:#}");
-    assert!(stored > 0 && !stage.stored("orders").is_empty());
+    let old = revision(&stage);
+    let checkpoint = text(&stage.job("orders")["status"]["checkpoint"]["path"]);
+    let stored = stage.stored("orders");
+    assert!(
+        stored.iter().any(|key| checkpoint.ends_with(key.as_str())),
+        "{checkpoint} in {stored:?}"
+    );
+    stage.apply(&job.clone().set("/spec/image", json!(NEXT_IMAGE)));
+    let upgraded = wait_upgraded(&stage, &old);
+    assert!(holds(&upgraded, "RestoredFromState", "False"), "{upgraded:#}");
+    assert!(upgraded["status"]["restoredFrom"].is_null(), "{upgraded:#}");
+    let left = stage.stored("orders");
+    let gone: Vec<_> = stored.iter().filter(|key| !left.contains(key)).collect();
+    assert_eq!(gone, [""; 0], "checkpoints of before the upgrade");
+
+    // And one can go back to them.
+    let from = json!({"policy": "From", "from": {"path": checkpoint}});
+    stage.apply(&job.set("/spec/restore", from));
+    stage.wait_for_job("orders", "it is restored from before", DEADLINE, |job| {
+        holds(job, "Ready", "True") && job["status"]["restoredFrom"] == json!(checkpoint)
+    });
+}
+
+/// What a revision that was brought in by a strategy must have started from.
+#[track_caller]
+fn assert_started_as(job: &Value, strategy: &str, number: usize) {
+    let from = text(&job["status"]["restoredFrom"]);
+    let right = match strategy {
+        "Savepoint" => {
+            from.contains("/savepoints/") && reason(job, "RestoredFromState") == "Restored"
+        }
+        "LastState" => from.contains("/chain/"),
+        _ => from.is_empty() && holds(job, "RestoredFromState", "False"),
+    };
+    assert!(right, "{number} {strategy}: from `{from}`: {job:#}");
 }
 
 #[test]
-fn a08_every_strategy_may_follow_every_other() {
+fn a08_strategies_that_keep_state_may_follow_each_other_and_lose_nothing() {
     let _shared = shared();
-    let stage = Stage::new("a08");
+    let (stage, flow, mut job) = running("a08", |manifest| manifest);
+    let walk = ["Savepoint", "LastState", "LastState", "Savepoint"];
+    for (number, strategy) in walk.into_iter().enumerate() {
+        let old = revision(&stage);
+        job = job
+            .set("/spec/upgrade", json!({"strategy": strategy}))
+            .set("/spec/checkpoint/retained", json!(4 + number));
+        stage.apply(&job);
+        assert_started_as(&wait_upgraded(&stage, &old), strategy, number);
+        flow.wait_for_more(&format!("after {strategy}"));
+    }
+    stage.finish(flow, "orders");
+}
+
+#[test]
+fn a08_a_stateless_upgrade_may_follow_and_precede_every_other() {
+    let _shared = shared();
+    let stage = Stage::new("a08-stateless");
     let mut job = stage.generated("orders", None);
     stage.apply(&job);
     stage.wait_ready("orders");
-    // A walk over all nine pairs, from the default Savepoint.
+    // From the default, Savepoint: all pairs with Stateless in them.
     let walk = [
-        "Savepoint",
-        "LastState",
-        "LastState",
         "Stateless",
         "Stateless",
-        "Savepoint",
-        "Stateless",
         "LastState",
+        "Stateless",
         "Savepoint",
     ];
     for (number, strategy) in walk.into_iter().enumerate() {
@@ -179,16 +177,7 @@ fn a08_every_strategy_may_follow_every_other() {
             .set("/spec/upgrade", json!({"strategy": strategy}))
             .set("/spec/checkpoint/retained", json!(4 + number));
         stage.apply(&job);
-        let ready = wait_upgraded(&stage, &old);
-        let restored = if strategy == "Stateless" {
-            "False"
-        } else {
-            "True"
-        };
-        assert!(
-            holds(&ready, "RestoredFromState", restored),
-            "{number} {strategy}: {ready:#}"
-        );
+        assert_started_as(&wait_upgraded(&stage, &old), strategy, number);
     }
 }
 
@@ -335,7 +324,7 @@ fn a24_sql_that_does_not_bind_and_state_that_does_not_fit_are_found_before_anyth
 }
 
 /// Workers that no node takes.
-fn unschedulable(manifest: Manifest) -> Manifest {
+pub(super) fn unschedulable(manifest: Manifest) -> Manifest {
     manifest.set(
         "/spec/workers/pod/nodeSelector",
         json!({"millstream.dev/nowhere": "true"}),
@@ -363,58 +352,39 @@ fn a25_a_revision_that_does_not_get_on_stalls_at_its_deadline_until_it_is_correc
 }
 
 #[test]
-fn a26_a_failed_upgrade_is_rolled_back_to_what_ran_before() {
-    let _shared = shared();
-    let (stage, flow, good) = running("a26", |manifest| manifest);
-    let old = revision(&stage);
-    let upgrade = json!({"progressDeadline": "20s", "rollback": {"enabled": true}});
-    let bad = unschedulable(good.clone()).set("/spec/upgrade", upgrade);
-    stage.apply(&bad);
-    let job = stage.wait_for_job("orders", "it is rolled back", DEADLINE, |job| {
-        holds(job, "RolledBack", "True") && job["status"]["upgrade"].is_null()
-    });
-    assert_eq!(revision(&stage), old, "{job:#}");
-    assert_eq!(
-        job["spec"],
-        stage.job("orders")["spec"],
-        "nobody writes the spec"
-    );
-    assert!(
-        text(&job["status"]["restoredFrom"]).contains("savepoint"),
-        "{job:#}"
-    );
-    flow.wait_for_more("by the old revision");
-    // The next change is tried again.
-    stage.apply(&good.upgraded());
-    let job = wait_upgraded(&stage, &old);
-    assert!(!holds(&job, "RolledBack", "True"), "{job:#}");
-    stage.finish(flow, "orders");
-}
-
-#[test]
 fn a27_a_job_that_fails_again_and_again_stalls_and_runs_again_when_told() {
     let _shared = shared();
     let restart = json!({"fixedDelay": {"delay": "200ms", "attempts": 3}});
     let (stage, flow, _) = running("a27", |manifest| manifest.set("/spec/restart", restart));
-    let attempt = |job: &Value| job["status"]["attempt"].as_i64();
-    for kill in 0..4 {
-        let before = attempt(&stage.job("orders"));
-        // Not deleted: a worker that is told to go leaves in peace, which is no failure.
-        stage.kill_processes("orders", "worker");
-        stage.wait_for_job("orders", "it notices", DEADLINE, |job| {
-            let again = attempt(job) > before && job["status"]["state"] == json!("Running");
-            again || kill == 3 && holds(job, "Stalled", "True")
-        });
-    }
-    let job = stage.wait_condition("orders", "Stalled", "True");
-    assert_eq!(reason(&job, "Stalled"), "JobFailed", "{}", said(&job));
-    assert_eq!(job["status"]["state"], json!("Failed"), "{job:#}");
+    kill_until_it_stalls(&stage);
     // Told to, it goes on from its newest checkpoint, with as many tries as at first.
     stage.change("orders", &json!({"restartAt": "2026-11-24T12:00:00Z"}));
     stage.wait_ready("orders");
-    stage.kill_processes("orders", "worker");
-    flow.wait_for_more("after another failure");
+    flow.wait_for_more("after it was told to run again");
+    kill_until_it_stalls(&stage);
+    stage.change("orders", &json!({"restartAt": "2026-11-25T12:00:00Z"}));
+    stage.wait_ready("orders");
     stage.finish(flow, "orders");
+}
+
+/// Kills the workers of a job that may be restarted three times: it is, and the fourth failure is
+/// its last.
+#[track_caller]
+fn kill_until_it_stalls(stage: &Stage) {
+    let attempt = |job: &Value| job["status"]["attempt"].as_i64();
+    for kill in 1..=3 {
+        let before = attempt(&stage.job("orders"));
+        // Not deleted: a worker that is told to go leaves in peace, which is no failure.
+        stage.kill_processes("orders", "worker");
+        let what = format!("it runs again after failure {kill}");
+        stage.wait_for_job("orders", &what, DEADLINE, |job| {
+            attempt(job) > before && job["status"]["state"] == json!("Running")
+        });
+    }
+    stage.kill_processes("orders", "worker");
+    let job = stage.wait_condition("orders", "Stalled", "True");
+    assert_eq!(reason(&job, "Stalled"), "JobFailed", "{}", said(&job));
+    assert_eq!(job["status"]["state"], json!("Failed"), "{job:#}");
 }
 
 #[test]
