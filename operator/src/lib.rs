@@ -19,6 +19,8 @@ pub mod cli;
 pub mod context;
 pub mod controller;
 pub mod events;
+#[cfg(test)]
+mod fixtures;
 pub mod kinds;
 pub mod leader;
 pub mod metrics;

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use millstream_tests::tools::{self, root};
 use serde_json::Value;
 
-use super::{check, documents, text, yaml};
+use super::{check, documents, text, writes_golden, yaml};
 
 /// The version that the local cluster has; a Helm that was built from its module knows none.
 const KUBERNETES: &str = "1.34.4";
@@ -107,7 +107,7 @@ fn the_chart_renders_what_it_rendered_before() {
         let options = [options, &["--set=crds.install=false"]].concat();
         let now = rendered(&options);
         let path = root().join(format!("tests/suites/platform/golden/{name}.yaml"));
-        if std::env::var_os("MILLSTREAM_GOLDEN").is_some_and(|value| value == "write") {
+        if writes_golden() {
             std::fs::write(&path, &now).expect("the golden file is written");
         }
         faults.extend(difference(&text(&path), &now).map(|what| format!("{name}.yaml:{what}")));

@@ -3,7 +3,8 @@
 //! [`chart`] what it renders, [`privileges`] what its roles and pods may do, [`argocd`] health and
 //! actions run by Lua, [`kstatus`] what Flux and `kubectl` wait for.
 //!
-//! `MILLSTREAM_GOLDEN=write` writes the golden files anew.
+//! `MILLSTREAM_GOLDEN=write` writes the golden files anew, and what messages and actions are expected
+//! of the resources in `contrib/argocd`, which the operator's unit tests write.
 
 mod argocd;
 mod chart;
@@ -39,6 +40,11 @@ fn documents(text: &str) -> Vec<Value> {
 
 fn argocd_directory(kind: &str) -> PathBuf {
     root().join("contrib/argocd").join(kind)
+}
+
+/// Whether golden files are to be written anew.
+fn writes_golden() -> bool {
+    std::env::var_os("MILLSTREAM_GOLDEN").is_some_and(|value| value == "write")
 }
 
 /// The cases that a file such as `health_test.yaml` lists.

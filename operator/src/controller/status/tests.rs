@@ -1,3 +1,5 @@
+mod fixtures;
+
 use millstream_crds::status::UpgradeStep;
 use millstream_crds::stream_job::{Approval, DesiredState};
 use millstream_crds::{ConditionType, JobPhase, Reason, StreamJobStatus};
@@ -6,6 +8,7 @@ use super::{View, completed};
 use crate::controller::decide::Inputs;
 use crate::controller::decide::tests::world::World;
 use crate::controller::memory::Trouble;
+use crate::controller::observe::Observed;
 use crate::controller::validate::Faults;
 use crate::runtime_client::{CheckpointFailures, RuntimeFailure};
 
@@ -52,6 +55,14 @@ fn tell(world: &mut World) -> StreamJobStatus {
 
 fn tell_with(world: &mut World, trouble: Option<&Trouble>) -> StreamJobStatus {
     let observed = world.observe();
+    tell_observed(world, trouble, &observed)
+}
+
+fn tell_observed(
+    world: &mut World,
+    trouble: Option<&Trouble>,
+    observed: &Observed,
+) -> StreamJobStatus {
     let wish = world.wish();
     let revision = world.status.revision.as_ref();
     let running = revision.and_then(|name| world.revisions.get(name));
@@ -63,7 +74,7 @@ fn tell_with(world: &mut World, trouble: Option<&Trouble>) -> StreamJobStatus {
         deletion: &world.spec.deletion,
         wish: wish.as_ref(),
         status: &before,
-        observed: &observed,
+        observed,
         replaced: &world.replaced,
         now: world.now,
     };

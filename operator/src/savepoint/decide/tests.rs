@@ -1,3 +1,5 @@
+mod fixtures;
+
 use serde_json::json;
 
 use super::super::template::ANNOTATION;
