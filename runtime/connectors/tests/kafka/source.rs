@@ -83,7 +83,7 @@ fn a_reader_reads_everything_once_and_goes_on_from_its_snapshot() {
 fn earliest_latest_and_timestamps_are_resolved_to_offsets_once() {
     let bench = Bench::shared();
     bench.broker.create_topic("in2", 1);
-    bench.broker.create_topic("in2-empty", 1);
+    bench.broker.create_topic("empty-in2", 1);
     bench.broker.produce("in2", records(0..10));
     let between = now_millis() + 1;
     wait_until("the clock has passed the first records", PATIENCE, || {
@@ -93,7 +93,7 @@ fn earliest_latest_and_timestamps_are_resolved_to_offsets_once() {
     let start = |starting: serde_json::Value| {
         let source = bench.source(
             "in2",
-            json!({"startingOffsets": starting, "topics": ["in2", "in2-empty"]}),
+            json!({"startingOffsets": starting, "topics": ["in2", "empty-in2"]}),
         );
         source.first_splits(&bench)
     };
@@ -105,7 +105,7 @@ fn earliest_latest_and_timestamps_are_resolved_to_offsets_once() {
     };
     let at = |offset: i64| {
         vec![
-            "in2-empty/0 {\"offset\":0}".to_owned(),
+            "empty-in2/0 {\"offset\":0}".to_owned(),
             format!("in2/0 {{\"offset\":{offset}}}"),
         ]
     };
