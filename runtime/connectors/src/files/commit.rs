@@ -86,7 +86,8 @@ fn make_visible(layout: &Layout, prepared: &Prepared, visible: &Path) -> io::Res
                 Found::Nothing => Verdict::Lost("it is gone"),
             });
         }
-        found => drop(found?),
+        Err(error) => return Err(error),
+        Ok(_) => {}
     }
     fail::fail_point!("files-sink::before-rename", |_| std::process::abort());
     match fs::hard_link(&temporary, visible) {

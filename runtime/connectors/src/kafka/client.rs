@@ -201,7 +201,7 @@ impl Client {
     }
 
     /// Sends a request to one bootstrap server after the other, once, beginning with one.
-    async fn from_server<R: Call>(
+    async fn ask_beginning_with<R: Call>(
         &self,
         first: usize,
         request: &R,

@@ -210,7 +210,10 @@ impl Client {
             .with_coordinator_keys(ids.iter().cloned().map(StrBytes::from_string).collect());
         let response = match server {
             None => self.anywhere(&request, FIND_COORDINATOR).await?,
-            Some(server) => self.from_server(server, &request, FIND_COORDINATOR).await?,
+            Some(server) => {
+                self.ask_beginning_with(server, &request, FIND_COORDINATOR)
+                    .await?
+            }
         };
         let mut found: BTreeMap<Endpoint, Vec<String>> = BTreeMap::new();
         for coordinator in response.coordinators {
