@@ -111,6 +111,18 @@ impl Stage {
         &self.scratch
     }
 
+    /// Applies a quota and waits until it counts: before that, pods are still made.
+    #[track_caller]
+    pub fn apply_quota(&self, quota: &Value) {
+        self.kubectl().apply(quota).expect_success();
+        let name = text(&quota["metadata"]["name"]);
+        let path = self.path("api/v1", &format!("resourcequotas/{name}"));
+        wait_until(&format!("quota {name} counts"), DEADLINE, || {
+            let quota = self.api().get(&path).unwrap_or_default();
+            quota["status"]["hard"].is_object()
+        });
+    }
+
     /// A proxy before the store that pods reach, see [`Manifest::with_store_at`].
     #[track_caller]
     pub fn store_proxy(&self) -> Proxy {

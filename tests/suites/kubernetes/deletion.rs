@@ -184,7 +184,7 @@ fn a31_a_deletion_that_cannot_succeed_ends_at_its_deadline_and_checkpoints_stay(
     // No pod can come up any more, so that no savepoint can be taken.
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota",
         "metadata": {"name": "no-pods"}, "spec": {"hard": {"pods": "0"}}});
-    stage.kubectl().apply(&quota).expect_success();
+    stage.apply_quota(&quota);
     stage.kill_pods("stuck", "worker");
     stage.kill_pods("stuck", "coordinator");
     let took = delete(&stage, "stuck");

@@ -35,8 +35,8 @@ fn savepoints(stage: &Stage) -> Vec<String> {
     stored
 }
 
-/// Pods of these roles cannot come up any more; then the job is upgraded.
-fn upgraded_without(name: &str, roles: &[&str]) {
+/// Pods of these roles cannot come up any more; then the job is upgraded, and `judge` looks at it.
+fn upgraded_without(name: &str, roles: &[&str], judge: fn(&Stage, &Value)) {
     let stage = Stage::new(name);
     let class = format!("{}-doomed", stage.namespace);
     let priority = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
@@ -61,7 +61,7 @@ fn upgraded_without(name: &str, roles: &[&str]) {
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"},
         "spec": {"hard": {"pods": "0"}, "scopeSelector": {"matchExpressions": [
             {"scopeName": "PriorityClass", "operator": "In", "values": [class]}]}}});
-    stage.kubectl().apply(&quota).expect_success();
+    stage.apply_quota(&quota);
     for role in roles {
         stage.kill_pods("orders", role);
     }
@@ -70,8 +70,7 @@ fn upgraded_without(name: &str, roles: &[&str]) {
     });
     stage.apply(&good);
     let job = wait_upgraded(&stage, &old);
-    says_that_it_fell_back(&stage, &job);
-    assert_eq!(savepoints(&stage), [""; 0]);
+    judge(&stage, &job);
     flow.wait_for_more("by the new revision");
     stage.finish(flow, "orders");
     stage
@@ -83,13 +82,23 @@ fn upgraded_without(name: &str, roles: &[&str]) {
 #[test]
 fn a06_a_job_of_which_nobody_is_left_is_upgraded_from_its_newest_checkpoint() {
     let _shared = shared();
-    upgraded_without("a06", &["worker", "coordinator"]);
+    upgraded_without("a06", &["worker", "coordinator"], |stage, job| {
+        says_that_it_fell_back(stage, job);
+        assert_eq!(savepoints(stage), [""; 0]);
+    });
 }
 
+/// The coordinator needs no workers for it.
 #[test]
-fn a06_a_job_that_waits_for_workers_is_upgraded_from_its_newest_checkpoint() {
+fn a06_a_job_that_waits_for_workers_is_stopped_with_its_newest_checkpoint_as_a_savepoint() {
     let _shared = shared();
-    upgraded_without("a06-workers", &["worker"]);
+    upgraded_without("a06-workers", &["worker"], |stage, job| {
+        assert!(holds(job, "RestoredFromState", "True"), "{job:#}");
+        assert_eq!(reason(job, "RestoredFromState"), "Restored", "{job:#}");
+        let from = text(&job["status"]["restoredFrom"]);
+        assert!(from.contains("/savepoints/"), "{from}");
+        assert_eq!(savepoints(stage).len(), 1);
+    });
 }
 
 #[test]

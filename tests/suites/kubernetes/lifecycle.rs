@@ -180,7 +180,7 @@ fn a48_a_quota_that_allows_no_pods_is_told_and_waited_out_without_a_loop() {
     let (stage, counted) = counted("a48");
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota",
         "metadata": {"name": "no-pods"}, "spec": {"hard": {"pods": "0"}}});
-    stage.kubectl().apply(&quota).expect_success();
+    stage.apply_quota(&quota);
     stage.apply(&stage.generated("poor", None));
     let job = stage.wait_for_job("poor", "it says what is missing", DEADLINE, |job| {
         let all = ["Ready", "Reconciling", "Stalled"]
