@@ -7,7 +7,7 @@ use super::topics::{Isolation, Record};
 use crate::tools;
 
 /// Without a record for so long, the consumer takes it for the end.
-const QUIET_MS: u32 = 8_000;
+const QUIET_MS: u32 = 15_000;
 
 impl Broker {
     /// Reads a topic from its beginning until nothing comes any more. Records must have text

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use millstream_tests::audit::sightings::Sightings;
 use millstream_tests::kafka::topics::Isolation;
+use millstream_tests::wait::poll_until;
 use millstream_tests::{Broker, KafkaVersion};
 
-use crate::job::{Armed, Ended, Job};
+use crate::job::{Armed, DEADLINE, Ended, Job};
 
 /// A job of which a worker was killed with open transactions, so that its topics hold aborted ones;
 /// and its chain as it was then.
@@ -38,16 +39,26 @@ fn a_reader_in_java_sees_the_same_records() {
         .iter()
         .zip([&ended.orders, &ended.dead_letters])
     {
-        let mut java = Sightings::default();
-        for record in broker.read_with_java(topic, Isolation::Committed) {
-            java.add(&record);
-        }
+        // On a busy machine a reader may end before its group has been formed.
+        let java = poll_until(DEADLINE, || {
+            let java = read_with_java(broker, topic);
+            (java.len() >= watched.len()).then_some(java)
+        });
+        let java = java.unwrap_or_else(|| panic!("a reader in Java does not see all of {topic}"));
         assert_eq!(java.len(), watched.len(), "{topic}");
         assert_eq!(watched.retracted(&java), 0, "{topic}");
     }
     let [orders, _] = ended.outputs();
     let all = broker.read_with_java(&orders, Isolation::Uncommitted).len();
     assert!(all > ended.orders.len(), "nothing was aborted: {all}");
+}
+
+fn read_with_java(broker: &Broker, topic: &str) -> Sightings {
+    let mut seen = Sightings::default();
+    for record in broker.read_with_java(topic, Isolation::Committed) {
+        seen.add(&record);
+    }
+    seen
 }
 
 #[test]

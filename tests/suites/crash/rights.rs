@@ -27,7 +27,8 @@ fn point_19_a_commit_that_is_forbidden_is_made_once_it_is_allowed() {
     broker.deny_transactions("point-19");
     let seen = job.seen();
     pause(Duration::from_millis(HELD));
-    let refusals = "TRANSACTIONAL_ID_AUTHORIZATION_FAILED";
+    // TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
+    let refusals = "with error 53";
     wait_until("the commits are refused", DEADLINE, || {
         job.cluster.log_lines(refusals) > 0
     });
