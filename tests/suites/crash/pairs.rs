@@ -18,7 +18,7 @@ const ALONE: Duration = Duration::from_secs(10);
 const PAIRS: [(&str, &str); 7] = [
     (
         "coordinator::before-claim=1*off->return",
-        "worker::after-poll=100*off->return",
+        "worker::after-poll=20*off->return",
     ),
     (
         "coordinator::after-claim=1*off->return",

@@ -115,7 +115,7 @@ macro_rules! crash_points {
 // job prepares two sinks per checkpoint and task.
 crash_points! {
     point_01_worker_ends_between_records:
-        V3_9 "1a" Worker "worker::after-poll" after 100, Any;
+        V3_9 "1a" Worker "worker::after-poll" after 40, Any;
     point_01_worker_ends_at_the_barrier_before_it_prepares:
         V3_9 "1b" Worker "worker::before-prepare" after 2, Any;
     point_02_worker_ends_when_records_are_flushed:
