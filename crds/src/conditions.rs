@@ -79,6 +79,8 @@ reasons! {
     Rescaling,
     /// The job was not healthy, so its newest checkpoint is used instead of a savepoint.
     FellBackToCheckpoint,
+    /// State cannot be carried over to another `checkpoint.storage`; the old revision runs on.
+    StorageMoved,
     /// The new revision did not become good before its deadline.
     ProgressDeadlineExceeded,
     /// An older revision was deployed again.

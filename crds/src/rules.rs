@@ -16,6 +16,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     ValidationRule,
 };
 
+use crate::contract::IN_A_POD;
+
 /// A rule about the field at a path; `[]` are the items of a list.
 struct Rule {
     path: &'static str,
@@ -90,8 +92,13 @@ const STREAM_JOB: &[Rule] = &[
     ),
     rule(
         "spec.checkpoint.storage",
-        "self.startsWith('s3://') || self.startsWith('file://')",
-        "must begin with s3:// or file://: write `s3://bucket/path` or `file:///path`",
+        "self.startsWith('s3://') || self.startsWith('file:')",
+        "must begin with s3://: write `s3://bucket/path`",
+    ),
+    rule(
+        "spec.checkpoint.storage",
+        "!self.startsWith('file:')",
+        IN_A_POD,
     ),
     rule(
         "spec.checkpoint.storage",

@@ -41,9 +41,14 @@ pub struct StreamJobStatus {
     /// The newest completed checkpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointStatus>,
-    /// The savepoint or checkpoint that the job was suspended or upgraded with.
+    /// The savepoint that the job was suspended or upgraded with; none if there was none, and its
+    /// newest checkpoint is what it goes on from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore_point: Option<String>,
+    /// Checkpoint storage in which the job has been seen to have state. From then on an empty
+    /// chain there is an error, and another `spec.checkpoint.storage` has to carry it over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<String>,
     /// The upgrade that is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<UpgradeStatus>,
@@ -70,6 +75,10 @@ pub struct StreamJobStatus {
     /// The revision that was found not to work. It is not tried again until the spec changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rejected: Option<RejectedStatus>,
+    /// Value of the annotation `millstream.dev/approve` that an upgrade has used up. It approves
+    /// nothing more, until it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval_used: Option<String>,
     /// Hash of the `spec.restore` that was applied last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore_applied: Option<String>,
@@ -124,9 +133,20 @@ pub enum JobPhase {
 /// afterwards, so that objects rendered again are the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they stand for flags of the runtime"
+)]
 pub struct DeployedStatus {
     /// Where state comes from: `latest`, `fresh` or a path.
     pub restore: String,
+    /// Whether `restore` is what the operator believes to be the newest state, and not what a
+    /// person has asked for: it is left aside if the chain has gone on since.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unless_advanced: bool,
+    /// Whether the job has had state in this storage, so that an empty chain is an error.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub expect_state: bool,
     /// Whether state of operators that the dataflow no longer has may be dropped.
     #[serde(default)]
     pub allow_dropped_state: bool,
@@ -169,9 +189,13 @@ pub struct RevisionStatus {
     pub generation: i64,
     /// When it was deployed first, RFC 3339.
     pub deployed_at: String,
-    /// State that it was stopped with, if it has been.
+    /// Savepoint that it was stopped with, if it has been.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore_point: Option<String>,
+    /// Newest checkpoint that was seen of it when it was replaced without a savepoint. For
+    /// information: newer ones may have completed, and this one may have been deleted since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_checkpoint: Option<String>,
     /// Whether it has completed the checkpoints that make it good.
     #[serde(default)]
     pub good: bool,
@@ -211,7 +235,8 @@ pub struct UpgradeStatus {
     pub step: UpgradeStep,
     /// Since when, RFC 3339.
     pub since: String,
-    /// Name of the savepoint, chosen before it is asked for.
+    /// Name of the savepoint, chosen before it is asked for; none any more once the upgrade goes
+    /// on without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub savepoint: Option<String>,
     /// State that the new revision starts from, once known: `latest`, `fresh` or a path.
@@ -220,6 +245,9 @@ pub struct UpgradeStatus {
     /// Hash of the `spec.restore` that it applies, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore_hash: Option<String>,
+    /// Value of the annotation `millstream.dev/approve` that it waits for, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<String>,
     /// What changes, as the preflight found it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes: Option<String>,
@@ -247,6 +275,11 @@ pub enum UpgradeStep {
     #[serde(other)]
     #[schemars(skip)]
     Unknown,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// The workers of a job.

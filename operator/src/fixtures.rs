@@ -62,15 +62,18 @@ pub(crate) fn with_paths(value: Value) -> Value {
 
 fn below_storage(text: &str) -> String {
     let words = text.split(' ').map(|word| {
-        let slot = word.strip_prefix("chain/").map(|number| {
-            let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
-            let rest = number.trim_start_matches(|c: char| c.is_ascii_digit());
-            format!("{STORAGE}/chain/{digits:0>20}.json{rest}")
-        });
-        let savepoint = word
-            .strip_prefix("savepoints/")
-            .map(|name| format!("{STORAGE}/savepoints/{name}"));
-        slot.or(savepoint).unwrap_or_else(|| word.to_owned())
+        let Some(rest) = word.strip_prefix("s3://bucket/jobs") else {
+            return word.to_owned();
+        };
+        let Some(path) = rest.strip_prefix("/default/orders/") else {
+            return format!("s3://millstream/checkpoints{rest}");
+        };
+        let Some(number) = path.strip_prefix("chain/") else {
+            return format!("{STORAGE}/{path}");
+        };
+        let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
+        let rest = number.trim_start_matches(|c: char| c.is_ascii_digit());
+        format!("{STORAGE}/chain/{digits:0>20}.json{rest}")
     });
     words.collect::<Vec<_>>().join(" ")
 }

@@ -70,7 +70,10 @@ pub async fn restart(cluster: &Cluster, options: &ActOptions) -> Result<Exit, Pr
 pub async fn approve(cluster: &Cluster, options: &ApproveOptions) -> Result<Exit, Problem> {
     let job = cluster.job(&options.name.job).await?;
     let revision = approvable(&job, options.revision.as_deref())?;
-    let patch = json!({"metadata": {"annotations": {ANNOTATION_APPROVE: revision}}});
+    let upgrade = job.status.upgrade.as_ref();
+    let value = upgrade.and_then(|upgrade| upgrade.approval.as_ref());
+    let value = value.unwrap_or(&revision);
+    let patch = json!({"metadata": {"annotations": {ANNOTATION_APPROVE: value}}});
     let job = cluster
         .patch_job(job.name(), &patch, Writing::ForReal)
         .await?;

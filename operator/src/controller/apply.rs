@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use millstream_crds::{StreamJob, StreamJobStatus};
 use serde_json::json;
 
@@ -130,8 +130,10 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    fn jobs(&self) -> Api<StreamJob> {
-        Api::namespaced(self.context.client.clone(), self.facts.namespace())
+    /// Untyped: a spec that the types refuse must not make a write fail that has succeeded.
+    fn jobs(&self) -> Api<DynamicObject> {
+        let kind = ApiResource::erase::<StreamJob>(&());
+        Api::namespaced_with(self.context.client.clone(), self.facts.namespace(), &kind)
     }
 
     /// Whether a refused object is to be left alone for a while.

@@ -40,6 +40,10 @@ pub struct Blueprint<'a> {
     pub config_map: &'a str,
     /// Where state comes from: `latest`, `fresh` or a path.
     pub restore: &'a str,
+    /// Whether `restore` is left aside if the chain has gone on since.
+    pub unless_advanced: bool,
+    /// Whether an empty chain is an error.
+    pub expect_state: bool,
     /// Whether state of operators that the dataflow no longer has may be dropped.
     pub allow_dropped_state: bool,
     /// The checkpoint whose prepared output may be lost.

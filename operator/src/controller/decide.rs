@@ -7,7 +7,7 @@
 //! `status.deployed`, none otherwise.
 //!
 //! Reading order: `settled` begins things, `upgrade` → `stop` → `deploy` → `verify` are the steps
-//! of an upgrade, the others what their names say.
+//! of an upgrade, `start` is what a deployment starts from, the others what their names say.
 
 mod complete;
 mod delete;
@@ -15,6 +15,7 @@ mod deploy;
 mod noted;
 mod rescale;
 mod settled;
+mod start;
 mod stop;
 mod suspend;
 mod upgrade;
@@ -30,7 +31,7 @@ use millstream_crds::status::{RevisionStatus, UpgradeStep};
 use millstream_crds::stream_job::{DeletionPolicy, DeletionSpec, DesiredState, RestorePolicy};
 use millstream_crds::{Reason, StreamJobStatus};
 
-use super::build::names::Role;
+use super::build::names::{ANNOTATION_APPROVE, Role};
 use super::memory::Replaced;
 use super::observe::Observed;
 use super::observe::pods::{PutOff, Quiet};
@@ -127,6 +128,7 @@ pub enum RuntimeRequest {
 pub fn decide(inputs: &Inputs<'_>) -> Decision {
     let mut machine = Machine::new(inputs);
     machine.note_runtime();
+    machine.forget_approval();
     if inputs.meta.deletion_timestamp.is_some() {
         machine.delete();
     } else if !inputs.paused {
@@ -339,6 +341,15 @@ impl<'a> Machine<'a> {
             && rejected.generation != self.generation();
         if rejected.revision != wish.revision.name || settled {
             self.status_mut().rejected = None;
+        }
+    }
+
+    /// Forgets that an approval was used once it is another one.
+    fn forget_approval(&mut self) {
+        let annotations = self.inputs.meta.annotations.as_ref();
+        let given = annotations.and_then(|all| all.get(ANNOTATION_APPROVE));
+        if given.is_none() {
+            self.status_mut().approval_used = None;
         }
     }
 

@@ -3,7 +3,7 @@
 pub mod pods;
 pub mod tasks;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -41,8 +41,8 @@ pub struct Observed {
     pub preflight: TaskSeen,
     /// The deletion of the job's checkpoints.
     pub disposal: TaskSeen,
-    /// Names of the revisions whose config maps exist.
-    pub revisions: BTreeSet<String>,
+    /// The revisions whose config maps exist, by name, with their checkpoint storage.
+    pub revisions: BTreeMap<String, String>,
     /// The runtime's own account of the records.
     pub audit: Option<AuditReport>,
     /// The namespace is being deleted: nothing can be created in it any more.
@@ -135,7 +135,7 @@ pub(super) async fn observe(
         revisions: facts
             .revisions
             .iter()
-            .map(|kept| kept.name.clone())
+            .map(|kept| (kept.name.clone(), kept.storage().to_owned()))
             .collect(),
         namespace_terminating: facts.namespace_terminating,
         runtime,

@@ -100,6 +100,12 @@ impl Revision {
         serde_json::from_value(keys)
     }
 
+    /// Its checkpoint storage.
+    pub fn storage(&self) -> &str {
+        let storage = self.covered.pointer("/checkpoint/storage");
+        storage.and_then(Value::as_str).unwrap_or_default()
+    }
+
     /// The job file that coordinator and workers read. `owner` is the identity under which the
     /// job owns its storage path.
     ///

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use millstream_crds::StreamJobSpec;
+use millstream_crds::contract::IN_A_POD;
 use millstream_crds::stream_job::{RestorePolicy, RestoreSpec};
 use millstream_types::duration::KubeDuration;
 use serde_json::{Value, json};
@@ -143,6 +144,9 @@ fn operator_faults(spec: &StreamJobSpec) -> Vec<String> {
             "spec.savepoints.interval: {} is too short, it must be {SAVEPOINT_INTERVAL_MIN} or more",
             savepoints.interval
         ));
+    }
+    if spec.checkpoint.storage.starts_with("file:") {
+        faults.push(format!("spec.checkpoint.storage: {IN_A_POD}"));
     }
     if spec.upgrade.progress_deadline.0.millis() == 0 {
         faults.push("spec.upgrade.progressDeadline: it must be longer than 0s".to_owned());

@@ -64,6 +64,9 @@ pub struct RuntimeStatus {
     pub deployment: Option<u64>,
     /// Path that the current attempt was restored from.
     pub restored_from: Option<String>,
+    /// Path of the savepoint that the job has been stopped with.
+    #[serde(default)]
+    pub savepoint: Option<String>,
     /// The newest completed checkpoint.
     pub last_checkpoint: Option<CompletedCheckpoint>,
     /// Checkpoints that have failed since one completed, while the attempt goes on.

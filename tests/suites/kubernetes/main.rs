@@ -6,7 +6,8 @@
 //! [`contract`] is what people and tools see of the kinds, [`recorded`] resources that tools are
 //! tested with, [`lifecycle`] a job that is suspended, restarted, rescaled, complete, [`deletion`]
 //! one that is deleted, [`upgrade`] how a change is brought in and how a bad one is kept out,
-//! [`fallback`] and [`rollback`] what happens where that fails, [`faults`] what dies meanwhile,
+//! [`fallback`] and [`rollback`] what happens where that fails, [`state`] what a deployment starts
+//! from, [`faults`] what dies meanwhile,
 //! [`nodes`] machines that go away, [`lost`] output that nobody can commit any more, [`crash`] the
 //! operator that dies at every write, [`savepoints`] the second kind, [`tenancy`] several
 //! operators, namespaces and managers, [`versions`] one version of the operator after another,
@@ -27,6 +28,7 @@ mod plugin;
 mod recorded;
 mod rollback;
 mod savepoints;
+mod state;
 mod tenancy;
 mod upgrade;
 mod versions;

@@ -69,6 +69,12 @@ fn arguments(blueprint: &Blueprint<'_>) -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec();
+    if blueprint.unless_advanced {
+        arguments.push("--unless-advanced".to_owned());
+    }
+    if blueprint.expect_state {
+        arguments.push("--expect-state".to_owned());
+    }
     if blueprint.allow_dropped_state {
         arguments.push("--allow-dropped-state".to_owned());
     }

@@ -37,6 +37,8 @@ fn blueprint(job: &StreamJob) -> Blueprint<'_> {
         revision: "0123456789",
         config_map: "orders-0123456789",
         restore: "latest",
+        unless_advanced: false,
+        expect_state: false,
         allow_dropped_state: false,
         accept_lost_output: None,
         deployment: 1_780_000_000_000,

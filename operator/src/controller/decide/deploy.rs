@@ -1,10 +1,10 @@
 //! A new deployment: from here on the status names it, and objects are made from the status.
 
 use millstream_crds::status::{DeployedStatus, RevisionStatus, UpgradeStatus, UpgradeStep};
-use millstream_crds::stream_job::{RestorePolicy, UpgradeStrategy};
+use millstream_crds::stream_job::UpgradeStrategy;
 
+use super::start::Start;
 use super::{Machine, SOON};
-use crate::controller::validate::Wish;
 
 /// Most revisions that are kept.
 const REVISIONS_MAX: usize = 10;
@@ -15,7 +15,7 @@ impl Machine<'_> {
     pub(super) fn deploy(
         &mut self,
         revision: &str,
-        restore: String,
+        start: Start,
         under_way: Option<UpgradeStatus>,
         restore_hash: Option<String>,
     ) {
@@ -33,6 +33,11 @@ impl Machine<'_> {
         let allow_dropped_state = asked.is_some_and(|restore| restore.allow_dropped_state);
         let accept_lost_output = asked.and_then(|restore| restore.accept_lost_output);
         let strategy = self.strategy();
+        let expect_state = self.expects_state(revision, &start);
+        let Start {
+            restore,
+            unless_advanced,
+        } = start;
         self.remember_revision(revision, &now);
         let status = self.status_mut();
         status.upgrade = Some(UpgradeStatus {
@@ -46,6 +51,8 @@ impl Machine<'_> {
         status.deployment = Some(number);
         status.deployed = Some(DeployedStatus {
             restore,
+            unless_advanced,
+            expect_state,
             allow_dropped_state,
             accept_lost_output,
             at: now,
@@ -78,6 +85,7 @@ impl Machine<'_> {
                 generation,
                 deployed_at: now.to_owned(),
                 restore_point: None,
+                last_checkpoint: None,
                 good: false,
             },
             |at| revisions.remove(at),
@@ -92,38 +100,6 @@ impl Machine<'_> {
             .map(|wish| wish.spec.upgrade.strategy)
             .unwrap_or_default()
     }
-
-    /// Where the next deployment's state comes from, if no savepoint was taken for it. Without
-    /// state only if somebody has asked for that.
-    pub(super) fn next_restore(&self, wish: &Wish) -> String {
-        let status = self.status();
-        if self.restore_asked(wish)
-            && let Ok(restore) = &wish.restore
-        {
-            return restore.clone();
-        }
-        let changes = status
-            .revision
-            .as_ref()
-            .is_some_and(|revision| *revision != wish.revision.name);
-        if changes && wish.spec.upgrade.strategy == UpgradeStrategy::Stateless {
-            return "fresh".to_owned();
-        }
-        let latest = || "latest".to_owned();
-        match &status.deployed {
-            // Suspended.
-            None => status.restore_point.clone().unwrap_or_else(latest),
-            Some(deployed) if deployed.claimed => latest(),
-            // What it should have been restored from still waits: it has never come to life.
-            Some(deployed) => {
-                let fresh = deployed.restore == "fresh";
-                if fresh && wish.spec.restore.policy != RestorePolicy::Fresh {
-                    return latest();
-                }
-                deployed.restore.clone()
-            }
-        }
-    }
 }
 
 /// An upgrade of which nothing is known yet.
@@ -137,6 +113,7 @@ pub(super) const fn empty_upgrade(strategy: UpgradeStrategy) -> UpgradeStatus {
         savepoint: None,
         restore_from: None,
         restore_hash: None,
+        approval: None,
         changes: None,
         tries: 0,
     }

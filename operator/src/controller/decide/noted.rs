@@ -19,6 +19,7 @@ const CHECKPOINTS_COUNTED: i32 = 100;
 impl Machine<'_> {
     /// Notes what the coordinator of the newest deployment says.
     pub(super) fn note_runtime(&mut self) {
+        self.note_earlier_storage();
         let unheard = self.runs_unheard();
         let Some(deployed) = &mut self.decision.status.deployed else {
             return;
@@ -32,6 +33,28 @@ impl Machine<'_> {
         let status = self.status_mut();
         status.attempt = i64::try_from(runtime.attempt).ok();
         status.restored_from.clone_from(&runtime.restored_from);
+    }
+
+    /// The deployed revision's storage is where the job has its state now.
+    fn note_storage(&mut self) {
+        let revision = self.status().revision.clone();
+        let storage = revision.and_then(|revision| self.storage_of(&revision).map(str::to_owned));
+        if storage.is_some() {
+            self.status_mut().storage = storage;
+        }
+    }
+
+    /// What versions before this one have not noted.
+    fn note_earlier_storage(&mut self) {
+        let status = self.status();
+        let claimed = status.deployed.as_ref().map(|deployed| deployed.claimed);
+        let state = match claimed {
+            Some(claimed) => claimed,
+            None => status.checkpoint.is_some() || status.restore_point.is_some(),
+        };
+        if state && status.storage.is_none() {
+            self.note_storage();
+        }
     }
 
     /// Whether all tasks of the newest deployment run as the kubelet finds, so that it has taken
@@ -50,6 +73,10 @@ impl Machine<'_> {
         }
         deployed.claimed = true;
         let latest = deployed.restore == "latest";
+        let believed = deployed.restore.clone();
+        let advanced =
+            deployed.unless_advanced && runtime.restored_from.as_ref() != Some(&believed);
+        self.note_storage();
         let policy = self.wish().map(|wish| wish.spec.restore.policy);
         match &runtime.restored_from {
             Some(path) if first && latest && policy == Some(RestorePolicy::Latest) => {
@@ -58,6 +85,10 @@ impl Machine<'_> {
                     format!("goes on from {path}, which a job of the same name has left"),
                 ));
             }
+            Some(path) if advanced => self.tell(Notice::normal(
+                Reason::Restored,
+                format!("restored from {path}: the job had gone on since {believed}"),
+            )),
             Some(path) => self.tell(Notice::normal(
                 Reason::Restored,
                 format!("restored from {path}"),
@@ -106,6 +137,7 @@ impl Machine<'_> {
 fn has_claimed(runtime: &RuntimeStatus) -> bool {
     use RuntimeState as S;
     runtime.restored_from.is_some()
+        || runtime.last_checkpoint.is_some()
         || matches!(
             runtime.state,
             S::WaitingForWorkers

@@ -1,8 +1,11 @@
 //! Nothing is under way: compare what is asked for with what is deployed.
 
 use millstream_crds::Reason;
+use millstream_crds::status::UpgradeStatus;
 use millstream_crds::stream_job::RestorePolicy;
 
+use super::deploy::empty_upgrade;
+use super::start::Start;
 use super::{Machine, SOON, completed_while_running};
 use crate::controller::validate::Wish;
 use crate::events::Notice;
@@ -70,18 +73,36 @@ impl Machine<'_> {
             tracing::debug!(missing, "not deployed");
             return self.look_again(SOON * 4);
         }
-        let restore = self.next_restore(wish);
         // What the spec asks for may have been found not to work before the job was suspended.
         let last = self.status().revision.clone();
-        let last = last
-            .filter(|last| self.is_rejected(wish) && self.inputs.observed.revisions.contains(last));
+        let last = last.filter(|last| {
+            self.is_rejected(wish) && self.inputs.observed.revisions.contains_key(last)
+        });
         let revision = last.unwrap_or_else(|| wish.revision.name.clone());
+        let start = match self.next_start(&revision) {
+            Ok(start) => start,
+            Err(why) => return self.begin_no_more(wish, &why),
+        };
         self.tell(Notice::normal(
             Reason::Deploying,
-            format!("deploys {revision} from {restore}"),
+            format!("deploys {revision} from {}", start.restore),
         ));
         let applies = Some(wish.restore_hash.clone());
-        self.deploy(&revision, restore, None, applies);
+        self.deploy(&revision, start, None, applies);
+    }
+
+    /// The state cannot be brought into another storage: what ran last runs again.
+    fn begin_no_more(&mut self, wish: &Wish, why: &str) {
+        self.look_again(SOON);
+        if self.is_rejected(wish) {
+            return;
+        }
+        let upgrade = UpgradeStatus {
+            to: Some(wish.revision.name.clone()),
+            ..empty_upgrade(wish.spec.upgrade.strategy)
+        };
+        let message = self.storage_moved(&wish.revision.name, why);
+        self.reject(&upgrade, Reason::StorageMoved, message);
     }
 
     /// The job was stopped, but not by us, and should run.
@@ -94,6 +115,6 @@ impl Machine<'_> {
             "the job was stopped over its REST interface, but `spec.state` is Running: it is \
              deployed again. To stop it set `spec.state: Suspended`",
         ));
-        self.deploy(&revision, "latest".to_owned(), None, None);
+        self.deploy(&revision, Start::latest(), None, None);
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use millstream_crds::Reason;
 use millstream_crds::status::UpgradeStatus;
+use millstream_crds::stream_job::UpgradeStrategy;
 
 use super::{Machine, RuntimeRequest, SOON, VERY_SOON};
 use crate::controller::observe::{Runtime, SavepointSeen};
@@ -37,7 +38,7 @@ impl Machine<'_> {
         match runtime.state {
             RuntimeState::Completed => self.complete(),
             RuntimeState::Failed => self.fall_back(upgrade, "the job has failed"),
-            RuntimeState::Stopped => self.stopped_by_request(upgrade, waited),
+            RuntimeState::Stopped => self.stopped_by_request(upgrade, runtime.savepoint.as_ref()),
             _ if waited > patience => {
                 let reason = format!("it did not stop within {}s", patience.as_secs());
                 self.fall_back(upgrade, &reason);
@@ -49,7 +50,8 @@ impl Machine<'_> {
 
     /// Nobody answers who could be asked.
     fn stop_unseen(&mut self, upgrade: UpgradeStatus) {
-        if !self.claimed() {
+        let must_stop = upgrade.to.as_deref().is_some_and(|to| self.must_stop(to));
+        if !self.claimed() && !must_stop {
             return self.fall_back(upgrade, "the job never ran");
         }
         if self.elapsed(&upgrade.since) > UNHEALTHY_PATIENCE {
@@ -61,25 +63,25 @@ impl Machine<'_> {
         }
     }
 
-    fn stopped_by_request(&mut self, upgrade: UpgradeStatus, waited: Duration) {
-        match (&upgrade.savepoint, &self.inputs.observed.savepoint) {
-            (None, _) => self.stopped(upgrade, None),
-            (Some(_), SavepointSeen::Completed(path)) => {
-                let path = path.clone();
-                self.tell(Notice::normal(
-                    Reason::SavepointCompleted,
-                    format!("stopped with savepoint {path}"),
-                ));
-                self.stopped(upgrade, Some(path));
-            }
-            (Some(_), SavepointSeen::Unknown | SavepointSeen::InProgress)
-                if waited <= UNHEALTHY_PATIENCE => {}
-            (Some(_), SavepointSeen::Failed(reason)) => {
-                let reason = format!("the savepoint failed: {reason}");
-                self.fall_back(upgrade, &reason);
-            }
-            (Some(_), _) => self.fall_back(upgrade, "the job stopped without the savepoint"),
+    /// The job has stopped: with our savepoint, if it says so itself. A savepoint of that name may
+    /// lie there from a stop that came to nothing.
+    fn stopped_by_request(&mut self, upgrade: UpgradeStatus, with: Option<&String>) {
+        let Some(name) = &upgrade.savepoint else {
+            return self.stopped(upgrade, None);
+        };
+        let ours = with.filter(|path| path.rsplit('/').next() == Some(name));
+        if let Some(path) = ours.cloned() {
+            self.tell(Notice::normal(
+                Reason::SavepointCompleted,
+                format!("stopped with savepoint {path}"),
+            ));
+            return self.stopped(upgrade, Some(path));
         }
+        let reason = match &self.inputs.observed.savepoint {
+            SavepointSeen::Failed(reason) => format!("the savepoint failed: {reason}"),
+            _ => "the job stopped without the savepoint".to_owned(),
+        };
+        self.fall_back(upgrade, &reason);
     }
 
     fn ask_to_stop(&mut self, upgrade: UpgradeStatus) {
@@ -95,68 +97,133 @@ impl Machine<'_> {
                 tries = upgrade.tries + 1;
                 self.look_again(SOON * 4);
             }
-            SavepointSeen::Unknown | SavepointSeen::NotAsked | SavepointSeen::Completed(_) => {}
+            SavepointSeen::Completed(_) if upgrade.tries >= TRIES_MAX => {
+                let reason = format!("it went on after its savepoint {TRIES_MAX} times");
+                return self.fall_back(upgrade, &reason);
+            }
+            SavepointSeen::Completed(_) => return self.stop_again(upgrade),
+            SavepointSeen::Unknown | SavepointSeen::NotAsked => {}
         }
         self.status_mut().upgrade = Some(UpgradeStatus { tries, ..upgrade });
         self.decision.request = Some(RuntimeRequest::Stop { savepoint });
     }
 
-    /// No savepoint: the newest checkpoint is what the job goes on from. Never nothing.
+    /// The savepoint is complete and the job runs: its coordinator has ended between the two, and
+    /// the next one has gone on. What it does now is not in that savepoint, and its name is taken.
+    fn stop_again(&mut self, upgrade: UpgradeStatus) {
+        let before = upgrade.savepoint.as_deref().unwrap_or_default();
+        let kind = before.split('-').next().unwrap_or_default();
+        let savepoint = format!("{kind}-{}", self.millis());
+        self.tell(Notice::warning(
+            Reason::TakingSavepoint,
+            format!(
+                "the job went on after savepoint {before}: stops it with savepoint {savepoint}"
+            ),
+        ));
+        self.status_mut().upgrade = Some(UpgradeStatus {
+            savepoint: Some(savepoint),
+            tries: upgrade.tries.max(1) + 1,
+            ..upgrade
+        });
+    }
+
+    /// No savepoint: the newest checkpoint is what the job goes on from, as the chain has it.
+    /// Never nothing, and never from another chain.
     fn fall_back(&mut self, upgrade: UpgradeStatus, reason: &str) {
-        if upgrade.savepoint.is_some() && self.claimed() {
+        let asked = upgrade.savepoint.is_some() && self.claimed();
+        let upgrade = UpgradeStatus {
+            savepoint: None,
+            ..upgrade
+        };
+        if let Some(to) = self.stops_for(&upgrade)
+            && let Err(why) = self.start_of(&upgrade, &to, None)
+        {
+            return self.stay(&upgrade, &format!("{reason}; {why}"));
+        }
+        if asked {
             self.tell(Notice::warning(
                 Reason::FellBackToCheckpoint,
-                format!("goes on from the newest checkpoint instead of a savepoint: {reason}"),
+                fallback(upgrade.strategy, reason),
             ));
         }
         self.stopped(upgrade, None);
     }
 
-    /// What ran has stopped, or is given up.
-    fn stopped(&mut self, upgrade: UpgradeStatus, savepoint: Option<String>) {
-        if upgrade.to.is_none() || self.suspension_asked() {
-            return self.suspended(savepoint);
+    /// The revision that the old one is stopped for; none if it is to be suspended. What is
+    /// stopped runs again if the spec asks for it again.
+    fn stops_for(&self, upgrade: &UpgradeStatus) -> Option<String> {
+        if self.suspension_asked() {
+            return None;
         }
+        let to = upgrade.to.clone()?;
         let reverted = self.wish().is_some_and(|wish| {
             upgrade.from.as_deref() == Some(wish.revision.name.as_str())
                 && upgrade.restore_hash.is_none()
         });
-        let to = if reverted {
-            upgrade.from.clone()
-        } else {
-            upgrade.to.clone()
-        };
-        self.bring_in(UpgradeStatus { to, ..upgrade }, savepoint);
+        upgrade.from.clone().filter(|_| reverted).or(Some(to))
     }
 
-    /// Deploys what an upgrade brings in: from the state that `spec.restore` names if the upgrade
-    /// is about that, from the savepoint that the old revision was stopped with, or from what
-    /// there is.
+    /// What ran has stopped, or is given up.
+    fn stopped(&mut self, upgrade: UpgradeStatus, savepoint: Option<String>) {
+        match self.stops_for(&upgrade) {
+            None => self.suspended(savepoint),
+            to => self.bring_in(UpgradeStatus { to, ..upgrade }, savepoint),
+        }
+    }
+
+    /// Deploys what an upgrade brings in. `savepoint` is what the old revision was stopped with.
     pub(super) fn bring_in(&mut self, upgrade: UpgradeStatus, savepoint: Option<String>) {
         let Some(to) = upgrade.to.clone() else { return };
-        let inherited = self.wish().map(|wish| self.next_restore(wish));
-        let restore = upgrade
-            .restore_from
-            .clone()
-            .or_else(|| savepoint.clone())
-            .or(inherited)
-            .unwrap_or_else(|| "latest".to_owned());
-        // Checkpoints are swept when newer ones come, so without a savepoint this is a hint.
-        let point = savepoint.or_else(|| {
-            let newest = self.status().checkpoint.as_ref();
-            newest.map(|checkpoint| checkpoint.path.clone())
-        });
+        let start = match self.start_of(&upgrade, &to, savepoint.as_ref()) {
+            Ok(start) => start,
+            Err(why) => return self.stay(&upgrade, &why),
+        };
+        // A savepoint that waits still to be restored stays what there is to go back to.
+        let waits = start.path().filter(|_| start.unless_advanced);
+        let point = savepoint.or_else(|| waits.map(str::to_owned));
+        let newest = self.status().checkpoint.as_ref();
+        let seen = newest.map(|checkpoint| checkpoint.path.clone());
         if let Some(from) = self.status().revision.clone()
             && let Some(entry) = self.revision_entry(&from)
         {
+            entry.last_checkpoint = seen.filter(|_| point.is_none());
             entry.restore_point.clone_from(&point);
         }
         self.status_mut().restore_point = point;
         self.tell(Notice::normal(
             Reason::Deploying,
-            format!("deploys {to} from {restore}"),
+            format!("deploys {to} from {}", start.restore),
         ));
         let hash = upgrade.restore_hash.clone();
-        self.deploy(&to, restore, Some(upgrade), hash);
+        self.deploy(&to, start, Some(upgrade), hash);
+    }
+
+    /// The state cannot be brought into another storage: what runs is left alone.
+    fn stay(&mut self, upgrade: &UpgradeStatus, why: &str) {
+        let message = self.storage_moved(upgrade.to.as_deref().unwrap_or_default(), why);
+        self.reject(upgrade, Reason::StorageMoved, message);
+        self.status_mut().upgrade = None;
+    }
+
+    /// Why a change of the storage is not brought in, and what a person can do.
+    pub(super) fn storage_moved(&self, to: &str, why: &str) -> String {
+        let current = self.status().revision.as_deref();
+        let current = current.and_then(|revision| self.storage_of(revision));
+        let held = self.moves_from(to);
+        format!(
+            "spec.checkpoint.storage: state cannot be taken along from {} to {}: {why}. Put it \
+             back; or change `restartAt` to try again once the job runs; or say with `restore` \
+             what it is to start from there",
+            held.as_deref().or(current).unwrap_or_default(),
+            self.storage_of(to).unwrap_or_default(),
+        )
+    }
+}
+
+fn fallback(strategy: UpgradeStrategy, reason: &str) -> String {
+    if strategy == UpgradeStrategy::Stateless {
+        format!("starts without a savepoint of what ran, so nothing can be rolled back: {reason}")
+    } else {
+        format!("goes on from the newest checkpoint instead of a savepoint: {reason}")
     }
 }

@@ -5,6 +5,7 @@ use millstream_crds::status::{UpgradeStatus, UpgradeStep};
 
 use super::Machine;
 use super::deploy::empty_upgrade;
+use super::start::is_path;
 use crate::events::Notice;
 
 impl Machine<'_> {
@@ -56,8 +57,4 @@ impl Machine<'_> {
         }
         self.look_at_rest();
     }
-}
-
-fn is_path(restore: &str) -> bool {
-    restore != "latest" && restore != "fresh"
 }

@@ -1,3 +1,4 @@
+mod beliefs;
 mod deletion;
 mod lifecycle;
 mod matrix;

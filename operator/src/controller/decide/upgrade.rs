@@ -9,7 +9,7 @@ use millstream_crds::status::{RejectedStatus, UpgradeStatus, UpgradeStep};
 use millstream_crds::stream_job::{Approval, UpgradeStrategy};
 
 use super::deploy::empty_upgrade;
-use super::{Machine, PreflightWanted, SOON, STEADY};
+use super::{Machine, PreflightWanted, RuntimeRequest, SOON, STEADY};
 use crate::controller::build::names::ANNOTATION_APPROVE;
 use crate::controller::observe::TaskSeen;
 use crate::controller::observe::tasks::step_mark;
@@ -42,7 +42,10 @@ impl Machine<'_> {
             ..empty_upgrade(wish.spec.upgrade.strategy)
         };
         let idle = !self.claimed() && self.runtime().is_none();
-        if idle && wish.spec.upgrade.approval == Approval::Automatic {
+        if idle
+            && !self.must_stop(&wish.revision.name)
+            && wish.spec.upgrade.approval == Approval::Automatic
+        {
             // Nothing runs that a check could protect.
             return self.bring_in(upgrade, None);
         }
@@ -126,16 +129,6 @@ impl Machine<'_> {
         })
     }
 
-    fn restore_to_check(&self, upgrade: &UpgradeStatus) -> String {
-        match (&upgrade.restore_from, upgrade.strategy) {
-            (Some(restore), _) => restore.clone(),
-            (None, UpgradeStrategy::Stateless) => "fresh".to_owned(),
-            (None, UpgradeStrategy::Savepoint | UpgradeStrategy::LastState) => self
-                .wish()
-                .map_or_else(|| "latest".to_owned(), |wish| self.next_restore(wish)),
-        }
-    }
-
     fn checked(&mut self, upgrade: UpgradeStatus, report: &str) {
         let upgrade = UpgradeStatus {
             changes: changes_of(report),
@@ -149,19 +142,22 @@ impl Machine<'_> {
             self.tell(Notice::normal(
                 Reason::WaitingForApproval,
                 format!(
-                    "{to} passed its check and waits for the annotation \
-                     {ANNOTATION_APPROVE}={to}",
-                    to = name(upgrade.to.as_ref())
+                    "{} passed its check and waits for the annotation \
+                     {ANNOTATION_APPROVE}={}",
+                    name(upgrade.to.as_ref()),
+                    self.approval_wanted(&upgrade)
                 ),
             ));
             let since = self.now();
+            let approval = Some(self.approval_wanted(&upgrade));
             return self.enter(UpgradeStatus {
                 step: UpgradeStep::WaitingForApproval,
                 since,
+                approval,
                 ..upgrade
             });
         }
-        self.replace(upgrade);
+        self.approved(upgrade, manual);
     }
 
     /// A person must approve; the old revision runs on.
@@ -173,14 +169,44 @@ impl Machine<'_> {
             .wish()
             .is_some_and(|wish| wish.spec.upgrade.approval == Approval::Manual);
         if !manual || self.is_approved(&upgrade) {
-            return self.replace(upgrade);
+            return self.approved(upgrade, manual);
         }
         self.look_again(STEADY);
     }
 
-    fn is_approved(&self, upgrade: &UpgradeStatus) -> bool {
+    /// An approval is for one upgrade: the same revision may come again.
+    fn approved(&mut self, upgrade: UpgradeStatus, manual: bool) {
+        if manual {
+            self.status_mut().approval_used = self.approval_given().cloned();
+        }
+        self.replace(upgrade);
+    }
+
+    fn approval_given(&self) -> Option<&String> {
         let annotations = self.inputs.meta.annotations.as_ref();
-        annotations.and_then(|all| all.get(ANNOTATION_APPROVE)) == upgrade.to.as_ref()
+        annotations.and_then(|all| all.get(ANNOTATION_APPROVE))
+    }
+
+    fn is_approved(&self, upgrade: &UpgradeStatus) -> bool {
+        let given = self.approval_given();
+        given.is_some()
+            && given != self.status().approval_used.as_ref()
+            && given.is_some_and(|given| {
+                Some(given) == upgrade.to.as_ref() || *given == self.approval_wanted(upgrade)
+            })
+    }
+
+    /// The value that approves an upgrade: its revision, or if that has been used up, the revision
+    /// with the generation of the spec that asks for it now.
+    fn approval_wanted(&self, upgrade: &UpgradeStatus) -> String {
+        let to = name(upgrade.to.as_ref());
+        let used = self.status().approval_used.as_deref();
+        let used = used.is_some_and(|used| used.split('/').next() == Some(to));
+        if used {
+            format!("{to}/{}", self.generation())
+        } else {
+            to.to_owned()
+        }
     }
 
     /// The upgrade that is under way, unless the spec asks for something else by now. Nothing has
@@ -207,25 +233,46 @@ impl Machine<'_> {
 
     /// Everything is checked: the old revision is stopped, or replaced at once.
     fn replace(&mut self, upgrade: UpgradeStatus) {
-        let asks = upgrade.strategy == UpgradeStrategy::Savepoint && self.claimed();
-        if !asks {
+        let to = upgrade.to.as_deref().unwrap_or_default();
+        let runs = self.claimed() || self.must_stop(to);
+        let stop = self.stop_for(&upgrade).filter(|_| runs);
+        let Some(RuntimeRequest::Stop { savepoint }) = stop else {
             return self.bring_in(upgrade, None);
-        }
-        let savepoint = format!("upgrade-{}", self.millis());
+        };
+        let from = name(upgrade.from.as_ref());
         self.tell(Notice::normal(
             Reason::TakingSavepoint,
-            format!(
-                "stops {} with savepoint {savepoint}",
-                name(upgrade.from.as_ref())
+            savepoint.as_ref().map_or_else(
+                || format!("stops {from} with a last checkpoint"),
+                |savepoint| format!("stops {from} with savepoint {savepoint}"),
             ),
         ));
         let since = self.now();
         self.enter(UpgradeStatus {
             step: UpgradeStep::Stopping,
             since,
-            savepoint: Some(savepoint),
+            savepoint,
             ..upgrade
         });
+    }
+
+    /// How the old revision is to be stopped, if it is.
+    fn stop_for(&self, upgrade: &UpgradeStatus) -> Option<RuntimeRequest> {
+        let with_savepoint = || RuntimeRequest::Stop {
+            savepoint: Some(format!("upgrade-{}", self.millis())),
+        };
+        let to = upgrade.to.as_deref().unwrap_or_default();
+        let moves = upgrade.restore_from.is_none() && self.moves_from(to).is_some();
+        let rollback = self
+            .wish()
+            .is_some_and(|wish| wish.spec.upgrade.rollback.enabled);
+        match upgrade.strategy {
+            UpgradeStrategy::Savepoint => Some(with_savepoint()),
+            // Another chain cannot fence what still writes to this one.
+            UpgradeStrategy::LastState => moves.then_some(RuntimeRequest::Stop { savepoint: None }),
+            // So that there is something to go back to.
+            UpgradeStrategy::Stateless => rollback.then(with_savepoint),
+        }
     }
 
     pub(super) fn enter(&mut self, upgrade: UpgradeStatus) {

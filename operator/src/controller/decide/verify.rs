@@ -4,6 +4,7 @@ use millstream_crds::Reason;
 use millstream_crds::status::{RejectedStatus, UpgradeStatus, UpgradeStep};
 use millstream_crds::stream_job::UpgradeStrategy;
 
+use super::start::Start;
 use super::upgrade::name;
 use super::{Machine, SOON, STEADY, noted};
 use crate::controller::observe::Runtime;
@@ -169,12 +170,15 @@ impl Machine<'_> {
     /// The deployment does not work: back to the last good revision if so wished, otherwise left
     /// as it is for a person to look at.
     fn fail(&mut self, upgrade: UpgradeStatus, reason: Reason, message: String) {
-        let target = self.rollback_target(&upgrade);
-        let Some(target) = target else {
-            return self.reject(&upgrade, reason, message);
+        let (target, start) = match self.rollback(&upgrade) {
+            Ok(Some(rollback)) => rollback,
+            Ok(None) => return self.reject(&upgrade, reason, message),
+            Err(why) => {
+                let message = format!("{message}. It is not rolled back: {why}");
+                return self.reject(&upgrade, reason, message);
+            }
         };
         let bad = upgrade.to.clone();
-        let restore = self.rollback_restore(&upgrade);
         self.status_mut().rejected = Some(RejectedStatus {
             revision: name(bad.as_ref()).to_owned(),
             generation: self.generation(),
@@ -186,8 +190,9 @@ impl Machine<'_> {
         self.tell(Notice::warning(
             Reason::RolledBack,
             format!(
-                "{} does not work: {message}. Goes back to {target} from {restore}",
-                name(bad.as_ref())
+                "{} does not work: {message}. Goes back to {target} from {}",
+                name(bad.as_ref()),
+                start.restore
             ),
         ));
         let back = UpgradeStatus {
@@ -198,57 +203,65 @@ impl Machine<'_> {
             changes: None,
             ..upgrade
         };
-        self.deploy(&target, restore, Some(back), None);
+        self.deploy(&target, start, Some(back), None);
     }
 
-    fn rollback_target(&self, upgrade: &UpgradeStatus) -> Option<String> {
+    /// What to go back to, if that is wished and there is something.
+    ///
+    /// # Errors
+    /// Why it cannot be gone back to.
+    fn rollback(&self, upgrade: &UpgradeStatus) -> Result<Option<(String, Start)>, String> {
         let wished = self
             .wish()
             .is_some_and(|wish| wish.spec.upgrade.rollback.enabled);
         if !wished || self.rolling_back(upgrade) {
-            return None;
+            return Ok(None);
         }
         let kept = &self.inputs.observed.revisions;
         let good = self.status().revisions.iter().find(|revision| {
             revision.good
                 && Some(&revision.name) != upgrade.to.as_ref()
-                && kept.contains(&revision.name)
+                && kept.contains_key(&revision.name)
         });
-        good.map(|revision| revision.name.clone())
+        let Some(target) = good.map(|revision| revision.name.clone()) else {
+            return Ok(None);
+        };
+        let bad = upgrade.to.as_deref().unwrap_or_default();
+        if !self.share_storage(&target, bad) {
+            return Err(format!(
+                "{target} has its checkpoints in {}, where nothing is known of what has become of \
+                 the job since",
+                self.storage_of(&target).unwrap_or_default()
+            ));
+        }
+        let start = self.rollback_start(upgrade, &target)?;
+        Ok(Some((target, start)))
     }
 
-    /// The state that the job was stopped with for this upgrade. If the new revision has completed
-    /// checkpoints, or may have, its output is committed: going back further would commit it
-    /// twice.
-    fn rollback_restore(&self, upgrade: &UpgradeStatus) -> String {
+    /// The savepoint that the job was stopped with for this upgrade. If the new revision has
+    /// completed checkpoints, its output is committed: going back further would commit it twice.
+    /// What we have seen of that is one thing; the chain has the last word.
+    fn rollback_start(&self, upgrade: &UpgradeStatus, target: &str) -> Result<Start, String> {
         let status = self.status();
-        let pinned = status.restore_point.clone();
-        let latest = "latest".to_owned();
-        if upgrade.strategy == UpgradeStrategy::Stateless {
-            return pinned.unwrap_or(latest);
+        let deployed = status.deployed.as_ref();
+        let point = status.restore_point.as_ref();
+        let taken = upgrade.savepoint.is_some()
+            || deployed.is_some_and(|deployed| Some(&deployed.restore) == point);
+        if let Some(path) = point.filter(|_| taken) {
+            let advanced = deployed.is_some_and(|deployed| deployed.checkpoints > 0);
+            return Ok(if advanced {
+                Start::latest()
+            } else {
+                Start::believed(path.clone())
+            });
         }
-        let untouched = status.deployed.as_ref().is_some_and(|deployed| {
-            !deployed.claimed || deployed.checkpoints == 0 && self.no_checkpoint_seen()
-        });
-        match pinned {
-            Some(path) if untouched && upgrade.savepoint.is_some() => path,
-            _ => latest,
+        // The newest checkpoint is then not what the old revision had come to.
+        let elsewhere =
+            upgrade.strategy == UpgradeStrategy::Stateless || upgrade.restore_hash.is_some();
+        if elsewhere {
+            return Err(format!("there is no savepoint of {target} to go back to"));
         }
-    }
-
-    /// Whether the coordinator itself says that this deployment has completed no checkpoint.
-    fn no_checkpoint_seen(&self) -> bool {
-        let since = self
-            .status()
-            .deployed
-            .as_ref()
-            .and_then(|deployed| deployed.at.parse::<jiff::Timestamp>().ok())
-            .map_or(0, jiff::Timestamp::as_millisecond);
-        self.runtime().is_some_and(|runtime| {
-            runtime.last_checkpoint.as_ref().is_none_or(|checkpoint| {
-                i64::try_from(checkpoint.completed_at).is_ok_and(|at| at <= since)
-            })
-        })
+        Ok(Start::latest())
     }
 }
 

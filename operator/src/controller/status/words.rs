@@ -207,9 +207,10 @@ pub(super) fn approval(upgrade: &UpgradeStatus) -> String {
     let to = upgrade.to.as_deref().unwrap_or_default();
     let changes = upgrade.changes.as_deref();
     let changes = changes.map_or_else(String::new, |changes| format!(". It changes: {changes}"));
+    let value = upgrade.approval.as_deref().unwrap_or(to);
     format!(
         "The upgrade to {to} waits for approval: annotate the job with \
-         {ANNOTATION_APPROVE}={to}{changes}"
+         {ANNOTATION_APPROVE}={value}{changes}"
     )
 }
 
@@ -224,8 +225,27 @@ pub(super) fn stopping(view: &View<'_>, upgrade: &UpgradeStatus) -> String {
         .map(|wish| wish.spec.upgrade.progress_deadline.0.0);
     let until =
         deadline.and_then(|deadline| since.parse::<Timestamp>().ok()?.checked_add(deadline).ok());
+    let instead = if moves(view, upgrade) {
+        "it runs on where it is"
+    } else {
+        "its newest checkpoint is used instead"
+    };
     let until = until.map_or_else(String::new, |until| {
-        format!("; from {until:.0} on its newest checkpoint is used instead")
+        format!("; from {until:.0} on {instead}")
     });
     format!("Stops the job{with} since {since}{until}")
+}
+
+/// Whether an upgrade is to carry state over to another storage.
+fn moves(view: &View<'_>, upgrade: &UpgradeStatus) -> bool {
+    let to = view.inputs.wish.ok();
+    let to = to.filter(|wish| upgrade.to.as_ref() == Some(&wish.revision.name));
+    let held = view
+        .status
+        .storage
+        .as_deref()
+        .map(|held| held.trim_end_matches('/'));
+    held.is_some_and(|held| {
+        to.is_some_and(|wish| wish.spec.checkpoint.storage.trim_end_matches('/') != held)
+    })
 }

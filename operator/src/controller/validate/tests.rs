@@ -77,6 +77,19 @@ fn faults_of_the_runtime_and_of_the_operator_are_all_reported_with_their_paths()
 }
 
 #[test]
+fn a_directory_of_a_pod_is_no_place_for_checkpoints() {
+    for storage in ["file:///var/checkpoints", "file://./checkpoints"] {
+        let lines = faults(&json!({ "checkpoint": { "storage": storage } }));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(
+            lines[0].starts_with("spec.checkpoint.storage: "),
+            "{lines:?}"
+        );
+        assert!(lines[0].contains("s3://bucket/path"), "{lines:?}");
+    }
+}
+
+#[test]
 fn what_the_types_refuse_is_a_fault_with_its_path() {
     let lines = faults(&json!({"deletion": {"deadline": "99999999999999999999999s"}}));
     assert!(

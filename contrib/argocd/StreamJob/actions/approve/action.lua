@@ -2,5 +2,6 @@
 if obj.metadata.annotations == nil then
   obj.metadata.annotations = {}
 end
-obj.metadata.annotations["millstream.dev/approve"] = obj.status.upgrade.to
+local upgrade = obj.status.upgrade
+obj.metadata.annotations["millstream.dev/approve"] = upgrade.approval or upgrade.to
 return obj

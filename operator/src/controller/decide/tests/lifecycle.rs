@@ -194,10 +194,7 @@ fn pods_that_the_kubelet_lets_wait_are_replaced_unless_the_job_is_paused_or_dele
     let mut world = World::running();
     world.put_off = vec![pod.clone()];
     let decision = world.decide();
-    let both = [
-        (Role::Coordinator, pod.clone()),
-        (Role::Worker, pod),
-    ];
+    let both = [(Role::Coordinator, pod.clone()), (Role::Worker, pod)];
     assert_eq!(decision.replace, both);
     let told = decision.notices.first().unwrap();
     assert_eq!(

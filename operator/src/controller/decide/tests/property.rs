@@ -24,6 +24,13 @@ enum Act {
     SavepointsFail(bool),
     KillCoordinator,
     DeletePods,
+    /// What is done comes so many ticks after the look.
+    Lag(usize),
+    Refuses(bool),
+    Storage(&'static str),
+    StopByHand,
+    RunByHand,
+    ClockBehind(bool),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -34,8 +41,12 @@ fn act() -> impl Strategy<Value = Act> {
             "good-1", "good-2", "good-3", "no-check", "no-image", "fails", "hangs",
         ])
         .prop_map(Act::Image),
-        2 => prop::sample::select(vec![UpgradeStrategy::Savepoint, UpgradeStrategy::LastState])
-            .prop_map(Act::Strategy),
+        2 => prop::sample::select(vec![
+            UpgradeStrategy::Savepoint,
+            UpgradeStrategy::LastState,
+            UpgradeStrategy::Stateless,
+        ])
+        .prop_map(Act::Strategy),
         2 => prop::sample::select(vec![DesiredState::Running, DesiredState::Suspended])
             .prop_map(Act::State),
         1 => (1_u32..5).prop_map(Act::Scale),
@@ -46,6 +57,12 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any::<bool>().prop_map(Act::SavepointsFail),
         1 => Just(Act::KillCoordinator),
         1 => Just(Act::DeletePods),
+        1 => (0_usize..4).prop_map(Act::Lag),
+        1 => any::<bool>().prop_map(Act::Refuses),
+        1 => prop::sample::select(vec!["s3://bucket/jobs", "s3://other"]).prop_map(Act::Storage),
+        1 => Just(Act::StopByHand),
+        1 => Just(Act::RunByHand),
+        1 => any::<bool>().prop_map(Act::ClockBehind),
     ]
 }
 
@@ -67,6 +84,16 @@ fn perform(world: &mut World, act: &Act) {
         Act::Unhealthy(unhealthy) => world.unhealthy = *unhealthy,
         Act::SavepointsFail(fail) => world.savepoints_fail = *fail,
         Act::KillCoordinator => world.kill(),
+        Act::Lag(ticks) => world.lag = *ticks,
+        Act::Refuses(refuses) => world.refuses = *refuses,
+        Act::Storage(storage) => {
+            world.edit(|spec| (*storage).clone_into(&mut spec.checkpoint.storage));
+        }
+        Act::StopByHand => world.stop_by_hand(),
+        Act::RunByHand => world.run_by_hand(),
+        Act::ClockBehind(behind) => {
+            world.clock_behind = jiff::SignedDuration::from_hours(i64::from(*behind));
+        }
         Act::DeletePods => {
             world.applied = None;
             world.kill();
@@ -83,12 +110,8 @@ fn check_always(world: &World, deployment_before: Option<i64>) {
     assert!(
         world.is_exact(),
         "doubled {} lost {}",
-        world.doubled,
-        world.lost
-    );
-    assert!(
-        world.starts.iter().all(|start| start.restore != "fresh"),
-        "nobody asked for fresh"
+        world.output.doubled,
+        world.output.lost
     );
     assert!(
         world
@@ -107,6 +130,23 @@ fn check_always(world: &World, deployment_before: Option<i64>) {
     }
     let size = serde_json::to_string(&world.status).unwrap().len();
     assert!(size < 32 * 1024, "the status has {size} bytes");
+}
+
+/// A person reads that the state cannot be carried over, and puts the storage back.
+fn put_back(world: &mut World) {
+    let moved = world.status.rejected.as_ref();
+    if moved.is_none_or(|rejected| rejected.reason != "StorageMoved") {
+        return;
+    }
+    let runs = world.status.revision.as_ref().expect("something runs on");
+    let storage = world.revisions[runs].storage().to_owned();
+    world.edit(|spec| {
+        spec.checkpoint.storage = storage;
+        spec.restart_at = Some("2026-11-24T12:30:00Z".to_owned());
+    });
+    for _ in 0..3 {
+        world.settle();
+    }
 }
 
 /// Where everything must be once nothing goes wrong any more.
@@ -158,9 +198,12 @@ proptest! {
         world.unhealthy = false;
         world.savepoints_fail = false;
         world.faulty = None;
+        world.refuses = false;
+        world.lag = 0;
         for _ in 0..3 {
             world.settle();
         }
+        put_back(&mut world);
         check_always(&world, world.status.deployment);
         check_rest(&world);
         let rest = world.applied.clone();

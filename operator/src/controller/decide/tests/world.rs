@@ -1,18 +1,27 @@
 //! A small model of Kubernetes and of the runtime, on which decisions are carried out.
 //!
 //! State is a position in the input. A coordinator that runs moves on with every tick and commits
-//! with every checkpoint; what was committed twice or left out shows in `doubled` and `lost`.
+//! with every checkpoint. [`output`] is what a reader sees, [`chain`] what lies in the stores,
+//! [`runtime`] the coordinator's process. Between a look and what is done about it, and between the
+//! steps of a stop, anything may happen.
+
+mod chain;
+mod output;
+mod runtime;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use millstream_crds::status::UpgradeStep;
-use millstream_crds::stream_job::RestorePolicy;
+use millstream_crds::stream_job::{RestorePolicy, UpgradeStrategy};
 use millstream_crds::{StreamJobSpec, StreamJobStatus};
 use serde_json::json;
 
+use self::chain::{Chain, Saved};
+use self::output::Output;
+use self::runtime::{Excused, Process};
 use crate::controller::build::names::Names;
 use crate::controller::decide::{Decision, Inputs, RuntimeRequest, decide};
 use crate::controller::memory::Replaced;
@@ -35,28 +44,8 @@ pub(in crate::controller) struct Applied {
     pub(in crate::controller) revision: String,
     pub(in crate::controller) parallelism: i64,
     pub(in crate::controller) restore: String,
-}
-
-/// A coordinator's process.
-#[derive(Debug, Clone)]
-pub(in crate::controller) struct Process {
-    pub(in crate::controller) applied: Applied,
-    pub(in crate::controller) state: RuntimeState,
-    since: Timestamp,
-    position: u64,
-    restored: Option<String>,
-    /// The newest checkpoint that it tells of: not the one that an import is stored as.
-    shown: Option<(u64, Timestamp)>,
-}
-
-/// The chain in the store.
-#[derive(Debug, Clone, Default)]
-pub(in crate::controller) struct Chain {
-    deployment: i64,
-    released: Option<RuntimeState>,
-    committed: u64,
-    /// Id, position and time of the newest checkpoint.
-    newest: Option<(u64, u64, Timestamp)>,
+    pub(in crate::controller) unless_advanced: bool,
+    pub(in crate::controller) expect_state: bool,
 }
 
 #[expect(
@@ -77,8 +66,10 @@ pub(in crate::controller) struct World {
     memo: RefCell<Option<(StreamJobSpec, Revision)>>,
     pub(in crate::controller) applied: Option<Applied>,
     pub(in crate::controller) process: Option<Process>,
-    pub(in crate::controller) chain: Chain,
-    pub(in crate::controller) savepoints: BTreeMap<String, Option<u64>>,
+    /// By storage.
+    pub(in crate::controller) chains: BTreeMap<String, Chain>,
+    pub(in crate::controller) savepoints: BTreeMap<String, Saved>,
+    pub(in crate::controller) output: Output,
     pub(in crate::controller) preflight: Option<(String, String)>,
     pub(in crate::controller) disposed: bool,
     /// The coordinator does not answer.
@@ -107,9 +98,20 @@ pub(in crate::controller) struct World {
     pub(in crate::controller) checkpoint_failures: Option<CheckpointFailures>,
     /// The input has an end.
     pub(in crate::controller) bounded: bool,
+    /// Ticks between a look and what is done about it.
+    pub(in crate::controller) lag: usize,
+    /// Coordinators take every restore point for an order.
+    pub(in crate::controller) obeys: bool,
+    /// Kubernetes refuses objects.
+    pub(in crate::controller) refuses: bool,
+    /// How far the pods' clocks are behind.
+    pub(in crate::controller) clock_behind: SignedDuration,
     pub(in crate::controller) finalized: bool,
-    pub(in crate::controller) doubled: u64,
-    pub(in crate::controller) lost: u64,
+    /// How often `spec.restore` and the revision have been asked for, and what that has excused.
+    restore_asked: u32,
+    revision_asked: u32,
+    stateless: BTreeSet<String>,
+    excused: Excused,
     /// Every start of a coordinator that claimed: deployment, revision, restore.
     pub(in crate::controller) starts: Vec<Applied>,
     pub(in crate::controller) notices: Vec<String>,
@@ -147,8 +149,9 @@ impl World {
             memo: RefCell::new(None),
             applied: None,
             process: None,
-            chain: Chain::default(),
+            chains: BTreeMap::new(),
             savepoints: BTreeMap::new(),
+            output: Output::default(),
             preflight: None,
             disposed: false,
             silent: false,
@@ -164,9 +167,15 @@ impl World {
             unready: false,
             heard_before: None,
             checkpoint_failures: None,
+            lag: 0,
+            obeys: false,
+            refuses: false,
+            clock_behind: SignedDuration::ZERO,
             finalized: false,
-            doubled: 0,
-            lost: 0,
+            restore_asked: 0,
+            revision_asked: 0,
+            stateless: BTreeSet::new(),
+            excused: Excused::new(),
             starts: Vec::new(),
             notices: Vec::new(),
         }
@@ -187,8 +196,15 @@ impl World {
         let before = self.spec.clone();
         change(&mut self.spec);
         self.faulty = None;
-        if before != self.spec {
-            self.meta.generation = self.meta.generation.map(|it| it + 1);
+        if before == self.spec {
+            return;
+        }
+        self.meta.generation = self.meta.generation.map(|it| it + 1);
+        let restore = |spec: &StreamJobSpec| json!([spec.restore.policy, spec.restore.from]);
+        self.restore_asked += u32::from(restore(&before) != restore(&self.spec));
+        self.revision_asked += 1;
+        if self.spec.upgrade.strategy == UpgradeStrategy::Stateless {
+            self.stateless.insert(self.wanted());
         }
     }
 
@@ -254,6 +270,9 @@ impl World {
     /// One reconcile; `crash` is the number of its writes after which the operator dies.
     pub(in crate::controller) fn reconcile(&mut self, crash: usize) {
         let decision = self.decide();
+        for _ in 0..self.lag {
+            self.tick();
+        }
         if crash == 0 {
             return;
         }
@@ -279,7 +298,9 @@ impl World {
         if crash == 2 || decision.hands_off {
             return;
         }
-        self.apply(&decision);
+        if !self.refuses {
+            self.apply(&decision);
+        }
         if crash == 3 {
             return;
         }
@@ -296,6 +317,8 @@ impl World {
                 revision: status.revision.clone().unwrap(),
                 parallelism: status.parallelism.unwrap(),
                 restore: deployed.restore.clone(),
+                unless_advanced: deployed.unless_advanced,
+                expect_state: deployed.expect_state,
             });
         }
         self.preflight = decision
@@ -305,29 +328,11 @@ impl World {
         self.disposed |= decision.disposal;
     }
 
-    fn stop(&mut self, savepoint: Option<&str>) {
-        let Some(process) = self.process.as_mut().filter(|_| !self.silent) else {
-            return;
-        };
-        if process.state.is_terminal() || process.state == RuntimeState::Stopping {
-            return;
-        }
-        if let Some(name) = savepoint {
-            if self.savepoints_fail {
-                self.savepoints.insert(name.to_owned(), None);
-                return;
-            }
-            self.savepoints.insert(name.to_owned(), Some(u64::MAX));
-        }
-        process.state = RuntimeState::Stopping;
-        process.since = self.now;
-    }
-
     /// Kubernetes and the runtime move on.
     pub(in crate::controller) fn tick(&mut self) {
         self.now = self
             .now
-            .checked_add(jiff::SignedDuration::from_secs(TICK))
+            .checked_add(SignedDuration::from_secs(TICK))
             .unwrap();
         if self.process.as_ref().map(|one| &one.applied) != self.applied.as_ref() {
             if self.process.is_some() {
@@ -340,121 +345,9 @@ impl World {
         self.run();
     }
 
-    /// The coordinator dies; a savepoint that it was taking will never be.
-    pub(in crate::controller) fn kill(&mut self) {
-        self.process = None;
-        for savepoint in self.savepoints.values_mut() {
-            *savepoint = savepoint.filter(|position| *position != u64::MAX);
-        }
-    }
-
-    fn start(&mut self) {
-        let Some(applied) = self.applied.clone() else {
-            return;
-        };
-        let image = self.image_of(&applied.revision);
-        if applied.deployment < self.chain.deployment || image.starts_with("no-image") {
-            return;
-        }
-        let now = self.now;
-        let mut process = Process {
-            state: RuntimeState::Restoring,
-            since: now,
-            position: self.chain.newest.map_or(0, |(_, position, _)| position),
-            restored: self.chain.newest.map(|(id, ..)| format!("chain/{id}")),
-            shown: self.chain.newest.map(|(id, _, at)| (id, at)),
-            applied,
-        };
-        let known = process.applied.deployment == self.chain.deployment;
-        if let (true, Some(ended)) = (known, self.chain.released) {
-            process.state = ended;
-        } else if !known {
-            self.claim(&mut process);
-        }
-        self.process = Some(process);
-    }
-
-    /// A new deployment: its `--restore` applies.
-    fn claim(&mut self, process: &mut Process) {
-        self.starts.push(process.applied.clone());
-        self.chain.deployment = process.applied.deployment;
-        self.chain.released = None;
-        match process.applied.restore.as_str() {
-            "latest" => {}
-            "fresh" => {
-                process.position = 0;
-                process.restored = None;
-                self.chain.committed = 0;
-                self.chain.newest = None;
-            }
-            path => {
-                let name = path.rsplit('/').next().unwrap();
-                process.position = self.savepoints.get(name).copied().flatten().unwrap_or(0);
-                process.restored = Some(path.to_owned());
-                // Going elsewhere on purpose is not a loss.
-                if !path.starts_with("savepoints/") {
-                    self.chain.committed = process.position;
-                }
-                let id = self.chain.newest.map_or(1, |(id, ..)| id + 1);
-                self.chain.newest = Some((id, process.position, self.now));
-            }
-        }
-        self.doubled += self.chain.committed.saturating_sub(process.position);
-        self.lost += process.position.saturating_sub(self.chain.committed);
-    }
-
-    fn run(&mut self) {
-        let (now, bounded, unhealthy) = (self.now, self.bounded, self.unhealthy);
-        let Some(process) = &mut self.process else {
-            return;
-        };
-        let image = self.images.get(&process.applied.revision);
-        let image = image.map_or("", String::as_str);
-        let next = match process.state {
-            RuntimeState::Restoring if image == "fails" || image == "no-check" => {
-                RuntimeState::Failed
-            }
-            RuntimeState::Restoring | RuntimeState::Restarting if unhealthy => {
-                RuntimeState::Restarting
-            }
-            RuntimeState::Running if unhealthy => RuntimeState::Restarting,
-            RuntimeState::Restoring | RuntimeState::Restarting => RuntimeState::Running,
-            RuntimeState::Running if bounded => RuntimeState::Completed,
-            RuntimeState::Stopping => RuntimeState::Stopped,
-            state => state,
-        };
-        if process.state == RuntimeState::Running && !image.starts_with("hangs") {
-            process.position += 1;
-        }
-        let commits = match process.state {
-            RuntimeState::Running => !image.starts_with("hangs"),
-            RuntimeState::Stopping => true,
-            _ => false,
-        };
-        if commits {
-            let id = self.chain.newest.map_or(1, |(id, ..)| id + 1);
-            process.shown = Some((id, now));
-            self.chain.newest = Some((id, process.position, now));
-            self.chain.committed = self.chain.committed.max(process.position);
-        }
-        if next == RuntimeState::Stopped {
-            for position in self.savepoints.values_mut().flatten() {
-                if *position == u64::MAX {
-                    *position = process.position;
-                }
-            }
-        }
-        if next.is_terminal() {
-            self.chain.released = Some(next);
-        }
-        if next != process.state {
-            process.state = next;
-            process.since = now;
-        }
-    }
-
     pub(in crate::controller) fn observe(&self) -> Observed {
-        let revisions: BTreeSet<String> = self.revisions.keys().cloned().collect();
+        let kept = self.revisions.iter();
+        let revisions = kept.map(|(name, one)| (name.clone(), one.storage().to_owned()));
         Observed {
             coordinator: self.pods(),
             workers: self.pods(),
@@ -473,7 +366,7 @@ impl World {
             } else {
                 TaskSeen::Absent
             },
-            revisions,
+            revisions: revisions.collect(),
             audit: None,
             namespace_terminating: false,
         }
@@ -501,7 +394,10 @@ impl World {
         if self.silent {
             return Runtime::Silent("no answer within 3s".to_owned());
         }
-        let millis = |time: Timestamp| u64::try_from(time.as_millisecond()).unwrap();
+        let millis = |time: Timestamp| {
+            let shown = time.checked_sub(self.clock_behind).unwrap();
+            u64::try_from(shown.as_millisecond()).unwrap()
+        };
         let status = RuntimeStatus {
             state: process.state,
             since: millis(process.since),
@@ -510,9 +406,10 @@ impl World {
             parallelism: u32::try_from(process.applied.parallelism).unwrap(),
             deployment: u64::try_from(process.applied.deployment).ok(),
             restored_from: process.restored.clone(),
+            savepoint: process.savepoint.clone(),
             last_checkpoint: process.shown.map(|(id, at)| CompletedCheckpoint {
                 id,
-                path: format!("chain/{id}"),
+                path: Self::path_of(&self.storage_of(&process.applied.revision), id),
                 completed_at: millis(at),
                 duration_ms: 1,
                 size_bytes: 1,
@@ -539,11 +436,16 @@ impl World {
         let Some(name) = stopping.and_then(|it| it.savepoint.as_ref()) else {
             return SavepointSeen::Unknown;
         };
+        if self.silent || self.process.is_none() {
+            return SavepointSeen::Unknown;
+        }
         match self.savepoints.get(name) {
             None => SavepointSeen::NotAsked,
-            Some(None) => SavepointSeen::Failed("no space".to_owned()),
-            Some(Some(u64::MAX)) => SavepointSeen::InProgress,
-            Some(Some(_)) => SavepointSeen::Completed(format!("savepoints/{name}")),
+            Some(Saved::Failed) => SavepointSeen::Failed("no space".to_owned()),
+            Some(Saved::Taking) => SavepointSeen::InProgress,
+            Some(Saved::Done(place)) => {
+                SavepointSeen::Completed(Self::savepoint_path(&place.storage, name))
+            }
         }
     }
 
@@ -562,7 +464,7 @@ impl World {
                 message: "the store answers 503".to_owned(),
                 at: self
                     .now
-                    .checked_sub(jiff::SignedDuration::from_secs(2 * TICK))
+                    .checked_sub(SignedDuration::from_secs(2 * TICK))
                     .ok(),
             };
         }
@@ -577,6 +479,17 @@ impl World {
             return TaskSeen::Failed(self.verdict.clone());
         }
         TaskSeen::Succeeded(r#"{"changes": ["operator out is new"]}"#.to_owned())
+    }
+
+    /// Whether a savepoint has come to be.
+    pub(in crate::controller) fn has_savepoint(&self) -> bool {
+        let mut all = self.savepoints.values();
+        all.any(|saved| matches!(saved, Saved::Done(_)))
+    }
+
+    /// The savepoint that the upgrade under way has taken.
+    pub(in crate::controller) fn last_noted_savepoint(&self) -> Option<&str> {
+        self.status.upgrade.as_ref()?.savepoint.as_deref()
     }
 
     /// Reconciles and ticks for ten minutes.
@@ -620,6 +533,6 @@ impl World {
     }
 
     pub(in crate::controller) fn is_exact(&self) -> bool {
-        self.doubled == 0 && self.lost == 0
+        self.output.doubled == 0 && self.output.lost == 0
     }
 }

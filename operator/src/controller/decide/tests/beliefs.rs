@@ -1,0 +1,412 @@
+//! What a deployment starts from is a belief, which the chain judges: whatever was seen of the
+//! job, and however old it is, nothing is written twice or left out.
+
+use jiff::SignedDuration;
+use millstream_crds::status::UpgradeStep;
+use millstream_crds::stream_job::{Approval, DesiredState, UpgradeStrategy};
+
+use super::world::World;
+use crate::controller::build::names::ANNOTATION_APPROVE;
+use crate::runtime_client::RuntimeState;
+
+const OTHER: &str = "s3://other";
+
+fn with_rollback(world: &mut World, strategy: UpgradeStrategy, image: &str) {
+    world.edit(|spec| {
+        spec.upgrade.strategy = strategy;
+        spec.upgrade.rollback.enabled = true;
+        image.clone_into(&mut spec.image);
+    });
+}
+
+#[test]
+fn a_rollback_after_a_fallback_goes_on_from_what_the_chain_has() {
+    let mut world = World::running();
+    let good = world.wanted();
+    world.run_for(3);
+    world.silent = true;
+    with_rollback(&mut world, UpgradeStrategy::Savepoint, "fails");
+    let before = world.status.deployment;
+    world.until(|world| world.status.deployment != before);
+    assert_eq!(
+        world.last_noted_savepoint(),
+        None,
+        "no savepoint came to be"
+    );
+    world.silent = false;
+    world.settle();
+    assert_eq!(world.last_start().revision, good);
+    assert_eq!(world.last_start().restore, "latest");
+    assert!(world.is_exact(), "{:?}", world.output);
+}
+
+#[test]
+fn a_checkpoint_that_was_seen_is_a_hint_and_no_restore_point() {
+    let mut world = World::running();
+    let old = world.wanted();
+    world.silent = true;
+    world.edit(|spec| "good-2".clone_into(&mut spec.image));
+    world.settle();
+    world.silent = false;
+    world.settle();
+    assert_eq!(world.status.restore_point, None);
+    let entry = world.status.revisions.iter().find(|one| one.name == old);
+    let entry = entry.unwrap();
+    assert_eq!(entry.restore_point, None);
+    assert!(entry.last_checkpoint.as_ref().unwrap().contains("/chain/"));
+    assert!(world.is_exact());
+}
+
+#[test]
+fn a_rollback_of_a_stateless_upgrade_goes_back_to_what_the_old_revision_had() {
+    let mut world = World::running();
+    let good = world.wanted();
+    with_rollback(&mut world, UpgradeStrategy::Stateless, "fails");
+    world.settle();
+    let starts: Vec<_> = world.starts.iter().map(|one| one.restore.clone()).collect();
+    assert_eq!(starts[0], "fresh");
+    assert!(starts[1].contains("/savepoints/upgrade-"), "{starts:?}");
+    assert_eq!(world.last_start().revision, good);
+    assert_eq!(world.state(), Some(RuntimeState::Running));
+    assert!(world.is_exact(), "{:?}", world.output);
+}
+
+#[test]
+fn a_stateless_upgrade_without_a_savepoint_is_not_rolled_back() {
+    let mut world = World::running();
+    world.silent = true;
+    with_rollback(&mut world, UpgradeStrategy::Stateless, "fails");
+    let before = world.status.deployment;
+    world.until(|world| world.status.deployment != before);
+    world.silent = false;
+    world.settle();
+    let rejected = world.status.rejected.clone().unwrap();
+    assert!(rejected.message.contains("no savepoint"), "{rejected:?}");
+    assert_eq!(world.starts.len(), 1);
+    assert!(world.is_exact());
+}
+
+#[test]
+fn a_rollback_takes_nothing_back_that_nobody_saw() {
+    for behind in [SignedDuration::ZERO, SignedDuration::from_hours(1)] {
+        let mut world = World::running();
+        world.clock_behind = behind;
+        with_rollback(&mut world, UpgradeStrategy::Savepoint, "good-2");
+        world.edit(|spec| spec.upgrade.rollback.after_checkpoints = 100);
+        world.until(|world| world.starts.len() == 1);
+        // It completes checkpoints while the operator is away, and its coordinator is restarted.
+        for _ in 0..4 {
+            world.tick();
+        }
+        world.kill();
+        world.unhealthy = true;
+        world.now += SignedDuration::from_mins(30);
+        world.until(|world| world.starts.len() == 2);
+        world.unhealthy = false;
+        world.settle();
+        assert!(world.is_exact(), "{behind}: {:?}", world.output);
+    }
+}
+
+#[test]
+fn a_rollback_that_comes_late_takes_nothing_back() {
+    for lag in 0..6 {
+        let mut world = World::running();
+        with_rollback(&mut world, UpgradeStrategy::Savepoint, "good-2");
+        world.unhealthy = true;
+        world.until_step(UpgradeStep::Verifying);
+        world.until(|world| world.decide().status.rolled_back_from.is_some());
+        // What was decided is carried out when the job has come to life.
+        world.unhealthy = false;
+        world.lag = lag;
+        world.reconcile(usize::MAX);
+        world.lag = 0;
+        assert!(world.status.rolled_back_from.is_some());
+        world.settle();
+        assert!(world.is_exact(), "{lag}: {:?}", world.output);
+    }
+}
+
+#[test]
+fn a_stop_whose_release_is_lost_is_asked_for_again_with_another_savepoint() {
+    for change in [
+        |world: &mut World| world.edit(|spec| "good-2".clone_into(&mut spec.image)),
+        |world: &mut World| world.edit(|spec| spec.state = DesiredState::Suspended),
+    ] {
+        let mut world = World::running();
+        change(&mut world);
+        world.until(World::has_savepoint);
+        world.kill();
+        // The next coordinator has gone on before anybody looks.
+        for _ in 0..5 {
+            world.tick();
+        }
+        assert_eq!(world.state(), Some(RuntimeState::Running));
+        world.settle();
+        assert_eq!(world.savepoints.len(), 2);
+        world.edit(|spec| spec.state = DesiredState::Running);
+        world.settle();
+        let newest = world.savepoints.keys().next_back().unwrap();
+        assert!(world.last_start().restore.ends_with(newest.as_str()));
+        assert!(world.is_exact(), "{:?}", world.output);
+    }
+}
+
+#[test]
+fn a_stop_of_somebody_else_is_not_taken_for_ours() {
+    let mut world = World::running();
+    world.edit(|spec| "good-2".clone_into(&mut spec.image));
+    world.until(World::has_savepoint);
+    world.kill();
+    for _ in 0..5 {
+        world.tick();
+    }
+    world.stop_by_hand();
+    for _ in 0..3 {
+        world.tick();
+    }
+    assert_eq!(world.state(), Some(RuntimeState::Stopped));
+    world.settle();
+    assert_eq!(world.last_start().restore, "latest");
+    assert!(world.is_exact(), "{:?}", world.output);
+}
+
+#[test]
+fn a_suspended_job_that_was_run_by_hand_goes_on_from_where_that_ended() {
+    let mut world = World::running();
+    world.edit(|spec| spec.state = DesiredState::Suspended);
+    world.settle();
+    world.run_by_hand();
+    world.edit(|spec| spec.state = DesiredState::Running);
+    world.settle();
+    assert!(world.last_start().unless_advanced);
+    assert!(world.is_exact(), "{:?}", world.output);
+}
+
+#[test]
+fn a_job_that_had_state_expects_it_and_one_that_had_none_does_not() {
+    let mut world = World::new();
+    world.until(|world| world.starts.len() == 1);
+    assert!(!world.last_start().expect_state);
+    world.settle();
+    world.edit(|spec| {
+        spec.upgrade.strategy = UpgradeStrategy::LastState;
+        "good-2".clone_into(&mut spec.image);
+    });
+    world.settle();
+    assert!(world.last_start().expect_state);
+    // Somebody empties the bucket, and the pod comes again.
+    world.kill();
+    world.chains.clear();
+    world.settle();
+    let state = world.state();
+    assert_eq!(state, Some(RuntimeState::Failed), "it starts from nothing");
+    assert!(world.is_exact());
+}
+
+/// What each test here is about is seen by the model: a coordinator that takes a belief for an
+/// order, as one without `--unless-advanced` does, writes twice.
+#[test]
+fn a_belief_that_nobody_judges_writes_twice() {
+    let mut world = World::running();
+    world.obeys = true;
+    world.edit(|spec| spec.state = DesiredState::Suspended);
+    world.settle();
+    world.run_by_hand();
+    world.edit(|spec| spec.state = DesiredState::Running);
+    world.settle();
+    assert!(world.output.doubled > 0, "{:?}", world.output);
+}
+
+fn move_to(world: &mut World, storage: &str, strategy: UpgradeStrategy) {
+    world.edit(|spec| {
+        storage.clone_into(&mut spec.checkpoint.storage);
+        spec.upgrade.strategy = strategy;
+    });
+}
+
+#[test]
+fn a_moved_storage_takes_the_state_along() {
+    for strategy in [UpgradeStrategy::Savepoint, UpgradeStrategy::LastState] {
+        let mut world = World::running();
+        let old = world.spec.checkpoint.storage.clone();
+        move_to(&mut world, OTHER, strategy);
+        world.settle();
+        let start = world.last_start().clone();
+        assert!(start.restore.starts_with(&World::folder(&old)), "{start:?}");
+        assert!(!start.expect_state, "the new chain is empty");
+        assert_eq!(world.state(), Some(RuntimeState::Running), "{strategy:?}");
+        assert_eq!(world.status.storage.as_deref(), Some(OTHER));
+        // And back, where an older chain of the job lies.
+        move_to(&mut world, &old, strategy);
+        world.settle();
+        let start = world.last_start().clone();
+        assert!(
+            start.restore.starts_with(&World::folder(OTHER)),
+            "{start:?}"
+        );
+        assert_eq!(world.state(), Some(RuntimeState::Running), "{strategy:?}");
+        assert!(world.is_exact(), "{strategy:?}: {:?}", world.output);
+    }
+}
+
+#[test]
+fn a_job_whose_pods_are_just_coming_up_takes_its_state_along() {
+    let mut world = World::running();
+    world.edit(|spec| spec.restart_at = Some("2026-11-24T12:30:00Z".to_owned()));
+    world.until_step(UpgradeStep::Deploying);
+    assert!(world.process.is_none() || world.starts.is_empty());
+    world.process = None;
+    move_to(&mut world, OTHER, UpgradeStrategy::Savepoint);
+    world.settle();
+    assert_eq!(world.status.storage.as_deref(), Some(OTHER));
+    assert_eq!(world.state(), Some(RuntimeState::Running));
+    assert!(world.is_exact(), "{:?}", world.output);
+}
+
+#[test]
+fn a_moved_storage_may_be_started_empty_if_that_is_asked_for() {
+    let mut world = World::running();
+    move_to(&mut world, OTHER, UpgradeStrategy::Stateless);
+    world.settle();
+    assert_eq!(world.last_start().restore, "fresh");
+    assert_eq!(world.state(), Some(RuntimeState::Running));
+}
+
+#[test]
+fn a_failed_job_takes_its_state_along() {
+    let mut world = World::running();
+    world.edit(|spec| "fails".clone_into(&mut spec.image));
+    world.settle();
+    assert_eq!(world.state(), Some(RuntimeState::Failed));
+    world.edit(|spec| "good-2".clone_into(&mut spec.image));
+    move_to(&mut world, OTHER, UpgradeStrategy::LastState);
+    world.settle();
+    assert_eq!(world.state(), Some(RuntimeState::Running));
+    assert_eq!(world.status.storage.as_deref(), Some(OTHER));
+    assert!(world.is_exact(), "{:?}", world.output);
+}
+
+#[test]
+fn a_storage_whose_state_cannot_be_taken_along_is_refused_and_the_old_revision_runs_on() {
+    for strategy in [UpgradeStrategy::Savepoint, UpgradeStrategy::LastState] {
+        let mut world = World::running();
+        let (old, storage) = (world.wanted(), world.spec.checkpoint.storage.clone());
+        world.silent = true;
+        move_to(&mut world, OTHER, strategy);
+        world.settle();
+        let rejected = world.status.rejected.clone().unwrap();
+        assert_eq!(rejected.reason, "StorageMoved", "{strategy:?}");
+        assert!(rejected.message.contains(&storage) && rejected.message.contains(OTHER));
+        assert_eq!(world.applied.as_ref().unwrap().revision, old);
+        assert!(world.starts.is_empty() && world.status.upgrade.is_none());
+        world.silent = false;
+        world.settle();
+        assert_eq!(world.state(), Some(RuntimeState::Running));
+        // Once it is healthy it may be tried again.
+        world.edit(|spec| spec.restart_at = Some("2026-11-24T12:30:00Z".to_owned()));
+        world.settle();
+        assert_eq!(world.status.storage.as_deref(), Some(OTHER));
+        assert_eq!(world.status.rejected, None);
+        assert!(world.is_exact(), "{strategy:?}: {:?}", world.output);
+    }
+}
+
+#[test]
+fn a_job_that_was_suspended_without_a_savepoint_stays_in_its_storage() {
+    let mut world = World::running();
+    let old = world.wanted();
+    world.silent = true;
+    world.edit(|spec| spec.state = DesiredState::Suspended);
+    world.settle();
+    world.silent = false;
+    assert_eq!(world.status.restore_point, None);
+    world.edit(|spec| spec.state = DesiredState::Running);
+    move_to(&mut world, OTHER, UpgradeStrategy::Savepoint);
+    world.settle();
+    assert_eq!(world.last_start().revision, old);
+    assert_eq!(
+        world.status.rejected.as_ref().unwrap().reason,
+        "StorageMoved"
+    );
+    assert!(world.is_exact());
+}
+
+#[test]
+fn a_suspended_job_wakes_up_in_another_storage_with_its_savepoint() {
+    let mut world = World::running();
+    world.edit(|spec| spec.state = DesiredState::Suspended);
+    world.settle();
+    let point = world.status.restore_point.clone().unwrap();
+    world.edit(|spec| spec.state = DesiredState::Running);
+    move_to(&mut world, OTHER, UpgradeStrategy::Savepoint);
+    world.settle();
+    assert_eq!(world.last_start().restore, point);
+    assert_eq!(world.status.storage.as_deref(), Some(OTHER));
+    assert!(world.is_exact(), "{:?}", world.output);
+}
+
+#[test]
+fn nothing_is_rolled_back_across_storages() {
+    let mut world = World::running();
+    let good = world.wanted();
+    with_rollback(&mut world, UpgradeStrategy::Savepoint, "fails");
+    world.edit(|spec| OTHER.clone_into(&mut spec.checkpoint.storage));
+    world.settle();
+    assert_eq!(world.starts.len(), 1);
+    let rejected = world.status.rejected.clone().unwrap();
+    assert!(rejected.message.contains("not rolled back"), "{rejected:?}");
+    assert!(rejected.message.contains(&good));
+    assert_eq!(world.status.rolled_back_from, None);
+}
+
+#[test]
+fn a_deployment_that_may_have_come_to_life_elsewhere_keeps_the_job_there() {
+    let mut world = World::running();
+    move_to(&mut world, OTHER, UpgradeStrategy::Savepoint);
+    world.until_step(UpgradeStep::Deploying);
+    let moved = world.wanted();
+    world.until(|world| world.process.is_some() && world.starts.is_empty());
+    // Its coordinator is there, has not been heard of, and then runs unseen.
+    world.silent = true;
+    world.edit(|spec| "s3://bucket/jobs".clone_into(&mut spec.checkpoint.storage));
+    world.settle();
+    world.silent = false;
+    world.settle();
+    assert!(world.is_exact(), "{:?}", world.output);
+    assert_eq!(world.starts[0].revision, moved);
+}
+
+#[test]
+fn an_approval_that_was_used_does_not_approve_the_same_revision_again() {
+    let mut world = World::running();
+    let approve = |world: &mut World, value: &str| {
+        let annotations = world.meta.annotations.get_or_insert_default();
+        annotations.insert(ANNOTATION_APPROVE.to_owned(), value.to_owned());
+    };
+    world.edit(|spec| {
+        spec.upgrade.approval = Approval::Manual;
+        "good-2".clone_into(&mut spec.image);
+    });
+    let second = world.wanted();
+    approve(&mut world, &second);
+    world.settle();
+    assert_eq!(world.applied.as_ref().unwrap().revision, second);
+    // Back without being asked, and on to the same once more.
+    world.edit(|spec| {
+        spec.upgrade.approval = Approval::Automatic;
+        "good-1".clone_into(&mut spec.image);
+    });
+    world.settle();
+    world.edit(|spec| {
+        spec.upgrade.approval = Approval::Manual;
+        "good-2".clone_into(&mut spec.image);
+    });
+    world.settle();
+    assert_eq!(world.step(), Some(UpgradeStep::WaitingForApproval));
+    let wanted = world.status.upgrade.clone().unwrap().approval.unwrap();
+    assert!(wanted.starts_with(&format!("{second}/")), "{wanted}");
+    approve(&mut world, &wanted);
+    world.settle();
+    assert_eq!(world.applied.as_ref().unwrap().revision, second);
+}
