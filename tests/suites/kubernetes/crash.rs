@@ -367,7 +367,6 @@ fn a16_suspension_and_resumption_converge_wherever_the_operator_dies() {
     theatre.stage.finish(flow, "orders");
 }
 
-
 #[test]
 fn a16_a_refused_and_an_approved_change_converge_wherever_the_operator_dies() {
     let _shared = shared();

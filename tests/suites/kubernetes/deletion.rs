@@ -153,7 +153,10 @@ fn a31_checkpoints_are_deleted_with_the_job_if_it_says_so() {
     // Of the chain only what fences an old coordinator off: no slot holds a checkpoint.
     let left = stage.stored("short");
     let listed = checkpoints_text(&stage, &["list", &stage.chain("short")]);
-    assert!(listed.contains("no checkpoints"), "some are left:\n{listed}");
+    assert!(
+        listed.contains("no checkpoints"),
+        "some are left:\n{listed}"
+    );
     assert!(
         !left.iter().any(|key| newest.ends_with(key.as_str())),
         "{newest} is left: {left:?}"
@@ -236,9 +239,10 @@ fn a32_a_job_that_is_deleted_while_a_savepoint_is_taken_goes_and_the_savepoint_i
     );
     assert!(savepoint["status"]["path"].is_null(), "{savepoint:#}");
     assert!(
-        !stage.stored("orders").iter().any(|key| {
-            key.contains("/savepoints/") && key.ends_with("manifest.json")
-        }),
+        !stage
+            .stored("orders")
+            .iter()
+            .any(|key| { key.contains("/savepoints/") && key.ends_with("manifest.json") }),
         "nothing that could be taken for a savepoint"
     );
     proxy.set_rule(|_| Action::Forward);
@@ -324,4 +328,3 @@ fn a35_without_an_operator_a_job_with_a_finalizer_goes_by_the_documented_escape(
     });
     assert!(!stage.stored("left").is_empty(), "checkpoints stay");
 }
-

@@ -195,8 +195,7 @@ fn a48_a_quota_that_allows_no_pods_is_told_and_waited_out_without_a_loop() {
     let waited = Duration::from_secs(40);
     pause(waited);
     let asked = counted.since_last();
-    let (reads, writes): (Vec<_>, Vec<_>) =
-        asked.iter().partition(|line| line.starts_with("GET "));
+    let (reads, writes): (Vec<_>, Vec<_>) = asked.iter().partition(|line| line.starts_with("GET "));
     println!(
         "a48: {} reads and {} writes in {waited:?}",
         reads.len(),

@@ -43,7 +43,11 @@ fn stored(stage: &Stage, plural: &str, name: &str, fixture: &Value) -> Result<Va
     let status = json!({"status": fixture["status"]});
     stage
         .api()
-        .patch(&format!("{path}/{name}/status?{strict}"), Patch::Merge, &status)
+        .patch(
+            &format!("{path}/{name}/status?{strict}"),
+            Patch::Merge,
+            &status,
+        )
         .map_err(|refused| refused.message)
 }
 

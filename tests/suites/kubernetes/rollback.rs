@@ -15,11 +15,16 @@ fn a26_a_failed_upgrade_is_rolled_back_to_the_savepoint_that_it_was_stopped_with
     let bad = unschedulable(good.clone()).set("/spec/upgrade", upgrade);
     stage.apply(&bad);
     let applied = stage.job("orders");
-    let job = stage.wait_for_job("orders", "it is stopped with a savepoint", DEADLINE, |job| {
-        job["status"]["upgrade"]["restoreFrom"]
-            .as_str()
-            .is_some_and(|from| from.contains("/savepoints/"))
-    });
+    let job = stage.wait_for_job(
+        "orders",
+        "it is stopped with a savepoint",
+        DEADLINE,
+        |job| {
+            job["status"]["upgrade"]["restoreFrom"]
+                .as_str()
+                .is_some_and(|from| from.contains("/savepoints/"))
+        },
+    );
     let savepoint = text(&job["status"]["upgrade"]["restoreFrom"]);
     let job = stage.wait_for_job("orders", "it is rolled back", DEADLINE, |job| {
         holds(job, "RolledBack", "True") && job["status"]["upgrade"].is_null()
@@ -70,7 +75,10 @@ fn a26_a_failed_revision_that_has_committed_output_is_rolled_back_from_its_newes
         from.contains("/chain/"),
         "back to before what the bad revision has committed: {from}"
     );
-    assert!(job["status"]["checkpoint"]["id"].as_i64() > first, "{job:#}");
+    assert!(
+        job["status"]["checkpoint"]["id"].as_i64() > first,
+        "{job:#}"
+    );
     flow.wait_for_more("by the old revision");
     stage.finish(flow, "orders");
 }

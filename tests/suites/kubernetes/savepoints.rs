@@ -144,7 +144,10 @@ fn a29_a_savepoint_that_fails_is_tried_again_while_the_job_runs_on() {
     let first = tried("stubborn", 1);
     assert_eq!(first["status"]["state"], json!("Pending"), "{first:#}");
     let says = text(&first["status"]["message"]);
-    assert!(says.contains("cannot create s3://") && says.contains("Next try at"), "{says}");
+    assert!(
+        says.contains("cannot create s3://") && says.contains("Next try at"),
+        "{says}"
+    );
     tried("stubborn", 2);
     let hurried = wait_for_state(&stage, "hurried", "Abandoned");
     let says = text(&hurried["status"]["message"]);
@@ -218,16 +221,29 @@ fn a30_periodic_savepoints_are_taken_and_old_ones_go_but_none_that_is_referred_t
     stage.apply(&waiting);
 
     let third = wait_for_another(&stage, &[in_status.clone(), in_spec.clone()]);
-    wait_until("the third one goes when there is a fourth", PATIENCE, || {
-        let all = periodic(&stage);
-        all.len() >= 3 && all.iter().all(|one| one["metadata"]["name"] != json!(third))
-    });
+    wait_until(
+        "the third one goes when there is a fourth",
+        PATIENCE,
+        || {
+            let all = periodic(&stage);
+            all.len() >= 3
+                && all
+                    .iter()
+                    .all(|one| one["metadata"]["name"] != json!(third))
+        },
+    );
     let left: Vec<String> = periodic(&stage)
         .iter()
         .map(|one| text(&one["metadata"]["name"]))
         .collect();
-    assert!(left.contains(&in_status), "a status refers to {in_status}: {left:?}");
-    assert!(left.contains(&in_spec), "a spec refers to {in_spec}: {left:?}");
+    assert!(
+        left.contains(&in_status),
+        "a status refers to {in_status}: {left:?}"
+    );
+    assert!(
+        left.contains(&in_spec),
+        "a spec refers to {in_spec}: {left:?}"
+    );
     assert!(
         stage.api().get(&stage.savepoint_path("by-hand")).is_some(),
         "nobody's to delete"

@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 use crate::shared;
 
 /// A ready order job with orders flowing through it.
-pub(super) fn running(name: &str, manifest: impl FnOnce(Manifest) -> Manifest) -> (Stage, Flow, Manifest) {
+pub(super) fn running(
+    name: &str,
+    manifest: impl FnOnce(Manifest) -> Manifest,
+) -> (Stage, Flow, Manifest) {
     let stage = Stage::new(name);
     let flow = Flow::start(&stage);
     let manifest = manifest(stage.orders());
@@ -111,7 +114,10 @@ fn a07_a_stateless_upgrade_starts_empty_and_leaves_the_checkpoints() {
     );
     stage.apply(&job.clone().set("/spec/image", json!(NEXT_IMAGE)));
     let upgraded = wait_upgraded(&stage, &old);
-    assert!(holds(&upgraded, "RestoredFromState", "False"), "{upgraded:#}");
+    assert!(
+        holds(&upgraded, "RestoredFromState", "False"),
+        "{upgraded:#}"
+    );
     assert!(upgraded["status"]["restoredFrom"].is_null(), "{upgraded:#}");
     let left = stage.stored("orders");
     let gone: Vec<_> = stored.iter().filter(|key| !left.contains(key)).collect();

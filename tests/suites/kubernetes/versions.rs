@@ -63,8 +63,13 @@ fn a36_the_next_version_and_the_one_before_take_over_and_restart_no_pod() {
     );
     let user = operator::account(stage.cluster, &stage.namespace);
     let (gate, address) = stage.cluster.gate(Some(&user));
-    let next = Operator::prepare(&address, &[&stage.namespace], stage.scratch().path(), "next")
-        .with_program(&program);
+    let next = Operator::prepare(
+        &address,
+        &[&stage.namespace],
+        stage.scratch().path(),
+        "next",
+    )
+    .with_program(&program);
     stage.operator.kill();
     define(&stage, &program.with_file_name("next-crds"));
     next.run();

@@ -106,7 +106,11 @@ fn identity(request: &Request) -> String {
     let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let mut what = format!("{} {}", request.method, numberless(place));
     if let Some(finalizers) = body["metadata"]["finalizers"].as_array() {
-        what.push_str(if finalizers.is_empty() { " releases" } else { " holds" });
+        what.push_str(if finalizers.is_empty() {
+            " releases"
+        } else {
+            " holds"
+        });
     }
     if place.ends_with("/status") {
         what.push_str(&course(&body["status"]));
@@ -128,7 +132,10 @@ fn course(status: &Value) -> String {
         ("path", is_there(&status["path"])),
     ];
     let given: BTreeMap<_, _> = parts.into_iter().filter(|(_, it)| !it.is_empty()).collect();
-    let given: Vec<String> = given.iter().map(|(key, it)| format!("{key}={it}")).collect();
+    let given: Vec<String> = given
+        .iter()
+        .map(|(key, it)| format!("{key}={it}"))
+        .collect();
     format!(" {{{}}}", given.join(" "))
 }
 
@@ -172,7 +179,10 @@ mod tests {
         assert!(!writes("GET", "/api/v1/namespaces/n/pods?watch=true"));
         let lease = "/apis/coordination.k8s.io/v1/namespaces/n/leases/l";
         assert!(!writes("PUT", lease));
-        assert!(!writes("POST", "/apis/events.k8s.io/v1/namespaces/n/events"));
+        assert!(!writes(
+            "POST",
+            "/apis/events.k8s.io/v1/namespaces/n/events"
+        ));
     }
 
     #[test]
