@@ -85,6 +85,9 @@ pub enum Command {
     /// Look at the checkpoints of a storage, or delete them
     #[command(subcommand)]
     Checkpoints(CheckpointsCommand),
+    /// Look at the transactions of a job's sinks, or end those that are left open
+    #[command(subcommand)]
+    Transactions(TransactionsCommand),
 }
 
 /// Options of `run`.
@@ -254,6 +257,48 @@ pub struct ExplainOptions {
     pub dot: bool,
 }
 
+/// Commands of `transactions`.
+#[derive(Debug, Subcommand)]
+pub enum TransactionsCommand {
+    /// List what the attempts of a job have open in its sinks
+    ///
+    /// The job file says where its sinks and its chain are. Nothing is changed.
+    List(TransactionListOptions),
+    /// Abort what a job has left open
+    ///
+    /// Readers of the same partitions see nothing that was written behind an open transaction
+    /// until it is ended. What a decided checkpoint lists is never aborted: it is committed when
+    /// the job is started.
+    Abort(AbortOptions),
+}
+
+/// Options of `transactions list`.
+#[derive(Debug, Args)]
+pub struct TransactionListOptions {
+    /// The job file; where a sink was changed or removed, the former one.
+    pub file: PathBuf,
+    /// Show ids whose transaction has ended as well.
+    #[arg(long)]
+    pub all: bool,
+    /// How the answer looks.
+    #[arg(long, default_value = "text")]
+    pub output: Output,
+}
+
+/// Options of `transactions abort`.
+#[derive(Debug, Args)]
+pub struct AbortOptions {
+    /// The job file; where a sink was changed or removed, the former one.
+    pub file: PathBuf,
+    /// Transactional ids; everything that is open and that no decided checkpoint lists if none is
+    /// given.
+    pub ids: Vec<String>,
+    /// The job has not been stopped: fence a coordinator that may still run, by claiming the
+    /// chain. The next start goes on from the newest checkpoint.
+    #[arg(long)]
+    pub fence: bool,
+}
+
 /// Commands of `checkpoints`.
 #[derive(Debug, Subcommand)]
 pub enum CheckpointsCommand {
@@ -294,6 +339,10 @@ pub struct DeleteOptions {
     /// Refuse if a job of another identity (`metadata.uid`) holds the chain.
     #[arg(long, requires = "job", value_name = "UID")]
     pub identity: Option<String>,
+    /// The file of the job: aborts what it has open in its sinks as well, so that no reader waits
+    /// for it. Without it a transaction stays open until its `transactionTimeout`.
+    #[arg(long, requires = "job", value_name = "FILE")]
+    pub job_file: Option<PathBuf>,
 }
 
 /// Options of `checkpoints list` and `checkpoints verify`.

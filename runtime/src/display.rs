@@ -152,6 +152,11 @@ impl Display {
                 let why = why.unwrap_or_else(|| "no reason given".to_owned());
                 self.say(&format!("checkpoint {} failed: {why}", checkpoint.id));
             }
+            Progress::GaveUp(given_up) => self.say(&format!(
+                "all output of checkpoint {} was aborted before it could be committed: the job goes \
+                 back to checkpoint {}, and nothing is lost",
+                given_up.checkpoint, given_up.went_back_to
+            )),
             Progress::WorkerLeft { worker, failure } => {
                 self.say(&format!("worker {worker} is gone: {failure}"));
             }

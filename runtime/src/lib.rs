@@ -2,7 +2,8 @@
 //!
 //! `millstream run` holds a coordinator and its workers in one process; `millstream coordinator`
 //! and `millstream worker` are the same parts as processes of their own. The other commands only
-//! look: `validate` and `explain` at a job file, `checkpoints` at a storage.
+//! look, or clear up: `validate` and `explain` at a job file, `checkpoints` at a storage,
+//! `transactions` at what sinks have open.
 //!
 //! Reading order: [`cli`] is what can be typed, [`job`] reads a job file and plans it, [`registry`]
 //! makes tasks and coordinator options from a plan, `role` wires each role, `rpc` joins their
@@ -47,5 +48,6 @@ fn dispatch(arguments: Arguments) -> Exit {
         Command::Validate(options) => command::validate::main(&options, &logging),
         Command::Explain(options) => command::explain::main(&options),
         Command::Checkpoints(command) => command::checkpoints::main(&command, &logging),
+        Command::Transactions(command) => command::transactions::main(&command, &logging),
     }
 }

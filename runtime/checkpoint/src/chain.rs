@@ -423,10 +423,17 @@ pub(crate) fn checkpoints(slots: &Slots, records: &Records) -> Vec<CheckpointEnt
             _ => false,
         })
     };
+    let is_given_up = |slot: SlotNumber| {
+        records.values().any(|record| match &record.mark {
+            Mark::Committed(entry) => entry.given_up.is_some_and(|given_up| given_up.slot == slot),
+            _ => false,
+        })
+    };
     records
         .iter()
         .filter_map(|(slot, record)| {
             let checkpoint = record.checkpoint()?;
+            let given_up = is_given_up(*slot);
             Some(CheckpointEntry {
                 id: checkpoint.id,
                 attempt: record.attempt,
@@ -435,7 +442,8 @@ pub(crate) fn checkpoints(slots: &Slots, records: &Records) -> Vec<CheckpointEnt
                 decided_at: checkpoint.decided_at,
                 size_bytes: checkpoint.bytes,
                 path: slots.address(*slot),
-                committed: is_committed(*slot),
+                committed: !given_up && is_committed(*slot),
+                given_up,
             })
         })
         .collect()

@@ -1,9 +1,11 @@
 //! What lies in one slot of a chain.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use millstream_types::{
-    Attempt, CheckpointId, CheckpointKind, Deployment, JobId, Lineage, Timestamp,
+    Attempt, CheckpointId, CheckpointKind, Deployment, JobId, Lineage, Opaque, OperatorUid,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -147,6 +149,11 @@ pub struct Holder {
     /// Where the process runs, such as the name of its pod: the same after a restart there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// What the transactions of each sink of the attempt have in common, so that they are found
+    /// also when the sink is configured otherwise later, or is gone. Empty in claims of builds that
+    /// did not write it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sinks: BTreeMap<OperatorUid, Opaque>,
 }
 
 /// A confirmation as it is stored.
@@ -156,6 +163,10 @@ pub(crate) struct CommittedEntry {
     /// The checkpoint whose transactions are committed; none if a recovery found no checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) checkpoint: Option<DecidedCheckpoint>,
+    /// A checkpoint none of whose output was ever visible, or ever will be, because all of it was
+    /// aborted: the attempt goes back to the one before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) given_up: Option<DecidedCheckpoint>,
     /// Transactions of attempts up to this one are all resolved.
     pub(crate) swept_through: Attempt,
 }
@@ -283,6 +294,7 @@ mod tests {
             lineage: None,
             entry: Entry::Committed(CommittedEntry {
                 checkpoint: None,
+                given_up: None,
                 swept_through: Attempt(0),
             }),
         };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_types::api::{
-    CheckpointCounts, CheckpointDetail, CheckpointSummary, JobState, JobStatus, SavepointStatus,
-    StopRequest,
+    CheckpointCounts, CheckpointDetail, CheckpointSummary, GivenUp, JobState, JobStatus,
+    SavepointStatus, StopRequest,
 };
 use millstream_types::{Attempt, Failure, WorkerId};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -51,6 +51,9 @@ pub enum Progress {
         /// When.
         delay: Duration,
     },
+    /// All output of a checkpoint was aborted before it could be committed: the job has gone back
+    /// to the one before.
+    GaveUp(GivenUp),
     /// A worker has registered.
     WorkerJoined {
         /// Which.
@@ -100,6 +103,10 @@ pub(crate) enum Request {
     /// End the job.
     Stop {
         request: StopRequest,
+        answer: oneshot::Sender<Result<(), RequestError>>,
+    },
+    /// End the job at once.
+    Cancel {
         answer: oneshot::Sender<Result<(), RequestError>>,
     },
 }
@@ -162,6 +169,14 @@ impl Handle {
     /// coordinator has ended.
     pub async fn stop(&self, request: StopRequest) -> Result<(), RequestError> {
         self.ask(|answer| Request::Stop { request, answer }).await
+    }
+
+    /// Asks the job to end at once, without a checkpoint. Returns when the request is taken.
+    ///
+    /// # Errors
+    /// The job is ending otherwise, or the coordinator has ended.
+    pub async fn cancel(&self) -> Result<(), RequestError> {
+        self.ask(|answer| Request::Cancel { answer }).await
     }
 
     /// The coordinator's metrics.

@@ -30,6 +30,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millstream_spec::ValidJob;
+use millstream_spec::checkpoint::Retention;
+use millstream_types::api::GivenUp;
 use millstream_types::protocol::ToWorker;
 use millstream_types::{
     Attempt, Deployment, ErrorKind, Failure, JobId, OperatorUid, Timestamp, WorkerId,
@@ -73,6 +75,8 @@ pub struct Settings {
     pub cancel_timeout: Duration,
     /// How long tasks may take to start.
     pub deploy_timeout: Duration,
+    /// Whether the job's checkpoints are deleted when it is cancelled.
+    pub discards: bool,
 }
 
 impl Settings {
@@ -96,6 +100,7 @@ impl Settings {
             tolerable_failures: job.checkpoint.tolerable_failures,
             cancel_timeout,
             deploy_timeout: job.checkpoint.timeout.0,
+            discards: job.checkpoint.retention == Retention::DeleteOnCancellation,
         }
     }
 }
@@ -118,6 +123,8 @@ pub struct Job {
     begun: u64,
     /// A stop that was asked for and is not done.
     stop: Option<Stop>,
+    /// Somebody has cancelled the job.
+    cancelled: bool,
     /// Savepoints that were asked for and are not triggered.
     savepoints: Vec<String>,
     records: Records,
@@ -125,6 +132,8 @@ pub struct Job {
     /// Totals of the newest manifest.
     totals: Totals,
     restored_from: Option<String>,
+    /// The newest checkpoint that the job has gone back from.
+    given_up: Option<GivenUp>,
     last_failure: Option<Failure>,
     since: Timestamp,
     /// When the job had ended, if that was before this coordinator began.
@@ -148,11 +157,13 @@ impl Job {
             attempt: Attempt(0),
             begun: 1,
             stop: None,
+            cancelled: false,
             savepoints: Vec::new(),
             records: Records::default(),
             audit: Audit::default(),
             totals: Totals::new(),
             restored_from: None,
+            given_up: None,
             last_failure: None,
             since: now,
             ended_at: None,
@@ -260,6 +271,21 @@ impl Job {
             | Phase::Preparing { .. }
             | Phase::Closing(_)
             | Phase::Ended(_) => false,
+        }
+    }
+
+    /// Takes the phase out, if it is the one that is wanted; it stays where it is otherwise. Who
+    /// takes it sets the next one before anybody looks.
+    fn take_phase<T>(&mut self, wanted: impl FnOnce(Phase) -> Result<T, Phase>) -> Option<T> {
+        let meanwhile = Phase::Preparing {
+            note: String::new(),
+        };
+        match wanted(std::mem::replace(&mut self.phase, meanwhile)) {
+            Ok(taken) => Some(taken),
+            Err(other) => {
+                self.phase = other;
+                None
+            }
         }
     }
 

@@ -19,13 +19,15 @@
 //! - Where a job begins is itself a checkpoint: starting options such as `latest` are resolved
 //!   once, and every later attempt begins there or later.
 //! - A checkpoint is decided only with the snapshot of every task, and only if every split that
-//!   was given out is in exactly one of them. Workers hear of it only when it is committed.
-//! - A lost transaction fails the job. It is never skipped, and never taken for lost by a
-//!   coordinator that does not hold the chain.
+//!   was given out is in exactly one of them, and only while what it lists lives. Workers hear of
+//!   it only when it is committed.
+//! - A job goes back a checkpoint by itself only where nothing of the newest one is committed, or
+//!   can be. A lost transaction fails the job otherwise. It is never skipped, and never taken for
+//!   lost by a coordinator that does not hold the chain.
 //! - A savepoint lists no transactions: it is written when a later checkpoint has committed them.
 //!
-//! Reading order: [`restart`], [`placement`], [`pending`], [`trigger`], [`fitting`] and [`audit`]
-//! are pure rules; [`topology`] is what they know of a job graph; [`job`] is the state machine made of
+//! Reading order: [`restart`], [`placement`], [`pending`], [`trigger`], [`fitting`], [`opened`] and
+//! [`audit`] are pure rules; [`topology`] is what they know of a job graph; [`job`] is the state machine made of
 //! them; [`service`] drives it; [`handle`], [`rest`] and [`metrics`] show it; [`connection`],
 //! [`options`] and [`outcome`] are what the process that runs a coordinator deals with.
 //!
@@ -53,6 +55,7 @@ pub mod fitting;
 pub mod handle;
 pub mod job;
 pub mod metrics;
+pub mod opened;
 pub mod options;
 pub mod outcome;
 pub mod pending;

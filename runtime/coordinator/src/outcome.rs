@@ -12,7 +12,7 @@ pub enum Outcome {
         /// Path of the savepoint that was asked for.
         savepoint: Option<String>,
     },
-    /// Given up: restarting does not help or is not allowed any more. The chain is not released.
+    /// Given up: restarting does not help or is not allowed any more. The chain is released as failed.
     Failed(Failure),
     /// A newer coordinator owns the job. This one has touched nothing since it noticed.
     Fenced(Failure),

@@ -22,6 +22,7 @@ pub fn router(handle: &Handle) -> Router {
         .route("/v1/savepoints", post(routes::take_savepoint))
         .route("/v1/savepoints/{name}", get(routes::savepoint))
         .route("/v1/stop", post(routes::stop))
+        .route("/v1/cancel", post(routes::cancel))
         .route("/v1/audit", get(routes::audit))
         .route("/v1/openapi.json", get(routes::openapi))
         .route("/metrics", get(routes::metrics))

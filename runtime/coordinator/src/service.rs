@@ -5,13 +5,17 @@
 //! worker's connection, the one operation on the chain that is under way, the looking for splits.
 //! The loop itself waits for nothing but the next event.
 
+mod alive;
 mod commit;
 mod discovery;
+mod ending;
 mod fleet;
 mod keeper;
 mod recovery;
+mod rewind;
 mod savepoints;
 mod shell;
+mod sweep;
 
 use std::sync::Arc;
 

@@ -16,7 +16,8 @@ pub struct Settings {
     pub interval: Duration,
     /// From the end of a completed checkpoint to the next periodic trigger, at least.
     pub min_pause: Duration,
-    /// From a trigger to the last acknowledgement, at most.
+    /// From a trigger to the decision, at most. The trigger's own part of it ends with the last
+    /// acknowledgement.
     pub timeout: Duration,
     /// How many may be under way at once.
     pub max_concurrent: usize,
@@ -72,6 +73,8 @@ pub struct Trigger {
     ended: bool,
     /// Somebody waits for the next periodic one.
     hurried: bool,
+    /// The last one that was triggered was a savepoint.
+    savepoint_last: bool,
     /// The last checkpoint of the attempt has been triggered.
     closed: bool,
 }
@@ -95,6 +98,7 @@ impl Trigger {
             stop: None,
             ended: false,
             hurried: false,
+            savepoint_last: false,
             closed: false,
         }
     }
@@ -115,7 +119,8 @@ impl Trigger {
         self.hurried = true;
     }
 
-    /// A savepoint is wanted. Goes ahead of periodic checkpoints and waits for no pause.
+    /// A savepoint is wanted. Waits for no pause, and goes ahead of periodic checkpoints, but not
+    /// twice in a row: it commits nothing, and open transactions cannot wait for any number.
     pub fn savepoint(&mut self, name: String) {
         self.savepoints.push_back(name);
     }
@@ -150,19 +155,23 @@ impl Trigger {
         if let Some(stop) = &self.stop {
             return Some(Purpose::Stop(stop.clone()));
         }
-        if let Some(name) = self.savepoints.front() {
+        let is_due = self.hurried || now >= due;
+        if let Some(name) = self.savepoints.front()
+            && !(self.savepoint_last && is_due)
+        {
             return Some(Purpose::Savepoint(name.clone()));
         }
         if self.ended {
             return Some(Purpose::Final);
         }
-        (self.hurried || now >= due).then_some(Purpose::Periodic)
+        is_due.then_some(Purpose::Periodic)
     }
 
     /// What [`next`](Self::next) answered has been triggered at `now` under this number.
     pub fn triggered(&mut self, id: CheckpointId, purpose: &Purpose, now: Duration) {
         let deadline = Some(now.saturating_add(self.settings.timeout));
         self.under_way.insert(id, UnderWay { deadline });
+        self.savepoint_last = matches!(purpose, Purpose::Savepoint(_));
         match purpose {
             Purpose::Periodic => {
                 self.triggered_last = Some(now);

@@ -20,7 +20,8 @@ pub mod sql;
 
 pub use operator::{Context, InputIndex, Operator};
 pub use sink::{
-    CommitOutcome, Lingering, SinkCommitter, SinkConnector, SinkWriter, Standing, WriterContext,
+    CommitOutcome, KnownTransaction, Lingering, SinkCommitter, SinkConnector, SinkWriter, Standing,
+    WriterContext,
 };
 pub use source::{
     Discovery, Fitted, Polled, ReaderContext, SourceConnector, SourceOutput, SourceReader,

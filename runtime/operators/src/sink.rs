@@ -123,6 +123,48 @@ pub trait SinkCommitter: Send + Sync {
     /// # Errors
     /// The other side cannot be asked; the attempt must not start.
     fn abort_lingering<'a>(&'a self, lingering: &'a Lingering) -> BoxFuture<'a, Result<u64>>;
+
+    /// What the other side knows of transactions of attempts, for people. Changes nothing.
+    ///
+    /// # Errors
+    /// The other side cannot be asked.
+    fn list<'a>(&'a self, of: &'a Lingering) -> BoxFuture<'a, Result<Vec<KnownTransaction>>> {
+        let _ = of;
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Undoes one transaction that [`list`](Self::list) has shown as open, and no other one of its
+    /// id. Whether it was open still.
+    ///
+    /// # Errors
+    /// The other side cannot be asked.
+    fn abort<'a>(&'a self, transaction: &'a KnownTransaction) -> BoxFuture<'a, Result<bool>> {
+        let _ = transaction;
+        Box::pin(async { Ok(false) })
+    }
+}
+
+/// A transaction as the other side shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownTransaction {
+    /// Its id.
+    pub id: String,
+    /// Which producer has it.
+    pub producer_id: i64,
+    /// Which incarnation of the producer.
+    pub epoch: i16,
+    /// How far it is, in the other side's words.
+    pub state: String,
+    /// Whether readers wait for it.
+    pub is_open: bool,
+    /// When it began, by the other side's clock, if it is open.
+    pub began_at: Option<Timestamp>,
+    /// How long the other side keeps it open, milliseconds.
+    pub timeout_ms: u64,
+    /// Where it has written to, if it is open.
+    pub partitions: Vec<String>,
+    /// The checkpoint at whose barrier it was prepared, if it is one of those to be kept.
+    pub listed_by: Option<CheckpointId>,
 }
 
 /// Older attempts whose transactions may still be open.

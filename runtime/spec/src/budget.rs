@@ -15,12 +15,15 @@ pub const RECOVERY: KubeDuration = KubeDuration::from_secs(30);
 ///
 /// A transaction is opened right after a barrier, at the earliest when that checkpoint is
 /// triggered. The next checkpoint follows after `interval`, or when the last one has taken all of
-/// its `timeout` and `minPause` has passed, whichever is later. `tolerableFailures` checkpoints in
-/// a row may fail before one must succeed, which again may take all of its `timeout`. Between its
-/// decision and the commit the job may fail and wait for the restart's delay.
+/// its `timeout` and `minPause` has passed, whichever is later. One savepoint may come in between,
+/// which commits nothing and may take all of its `timeout` too. `tolerableFailures` checkpoints in
+/// a row may fail before one must succeed, which again may take all of its `timeout`: that is from
+/// its trigger to its decision. Between its decision and the commit the job may fail and wait for
+/// the restart's delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransactionBudget {
-    /// From one trigger to the next at worst: the larger of `interval` and `timeout + minPause`.
+    /// From one trigger to the next at worst: the larger of `interval` and `timeout + minPause`,
+    /// and a savepoint's `timeout`.
     pub between_triggers: KubeDuration,
     /// Checkpoints until one must succeed: `tolerableFailures + 1`.
     pub checkpoints: u32,
@@ -35,7 +38,7 @@ impl TransactionBudget {
     pub fn new(checkpoint: &CheckpointSpec, restart: &RestartStrategy) -> Self {
         let slow = sum(checkpoint.timeout, checkpoint.min_pause);
         Self {
-            between_triggers: checkpoint.interval.max(slow),
+            between_triggers: sum(checkpoint.interval.max(slow), checkpoint.timeout),
             checkpoints: checkpoint.tolerable_failures.saturating_add(1),
             timeout: checkpoint.timeout,
             restart_delay: restart.largest_delay(),
@@ -61,8 +64,8 @@ impl fmt::Display for TransactionBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} (tolerableFailures + 1) × {} (the larger of interval and timeout + minPause) + {} \
-             (timeout) + {} (restart delay) + {RECOVERY} (recovery) = {}",
+            "{} (tolerableFailures + 1) × {} (the larger of interval and timeout + minPause, and a \
+             savepoint's timeout) + {} (timeout) + {} (restart delay) + {RECOVERY} (recovery) = {}",
             self.checkpoints,
             self.between_triggers,
             self.timeout,
@@ -92,13 +95,14 @@ mod tests {
         RestartStrategy::FixedDelay(FixedDelay { delay, attempts: 1 })
     }
 
-    /// Plays the worst case: every checkpoint takes all of its timeout, all but the last fail.
+    /// Plays the worst case: every checkpoint takes all of its timeout, all but the last fail, and
+    /// a savepoint that takes all of its timeout begins the moment when one is due.
     fn played(checkpoint: &CheckpointSpec, delay: u64) -> u64 {
         let (interval, timeout) = (checkpoint.interval.millis(), checkpoint.timeout.millis());
         let mut triggered = 0;
         let mut now = timeout;
         for _ in 0..=checkpoint.tolerable_failures {
-            now = (now + checkpoint.min_pause.millis()).max(triggered + interval);
+            now = (now + checkpoint.min_pause.millis()).max(triggered + interval) + timeout;
             triggered = now;
             now += timeout;
         }
@@ -125,6 +129,6 @@ mod tests {
         let checkpoint: CheckpointSpec =
             serde_json::from_str(r#"{"storage": "file:///x"}"#).unwrap();
         let budget = TransactionBudget::new(&checkpoint, &RestartStrategy::default());
-        assert_eq!(budget.total().to_string(), "3m36s");
+        assert_eq!(budget.total().to_string(), "4m36s");
     }
 }

@@ -6,11 +6,10 @@ use millstream_checkpoint::inspect::{self, JobListing, Verified};
 use millstream_checkpoint::{CheckpointEntry, Manifest, StorageOptions};
 use millstream_types::snapshot::{Counters, OperatorSnapshot};
 use millstream_types::text::{bytes, number};
-use millstream_types::{CheckpointId, CheckpointKind, ErrorCode, ErrorKind, Failure, OperatorUid};
-use serde::Serialize;
+use millstream_types::{CheckpointId, CheckpointKind, Failure, OperatorUid};
 
-use super::print;
-use crate::cli::{CheckpointsCommand, ListOptions, Logging, Output, ShowOptions};
+use super::answer;
+use crate::cli::{CheckpointsCommand, ListOptions, Logging, ShowOptions};
 use crate::exit::Exit;
 use crate::text::{instant, table};
 
@@ -60,24 +59,6 @@ async fn verify(options: &ListOptions) -> Result<Exit, Failure> {
     Ok(if sound { Exit::Done } else { Exit::Failed })
 }
 
-fn answer<T: Serialize>(
-    output: Output,
-    value: &T,
-    text: impl Fn(&T) -> String,
-) -> Result<(), Failure> {
-    let text = match output {
-        Output::Text => text(value),
-        Output::Json => serde_json::to_string_pretty(value)
-            .map(|json| json + "\n")
-            .map_err(|error| {
-                let message = format!("the answer cannot be written as JSON: {error}");
-                Failure::new(ErrorCode::OperatingSystem, ErrorKind::Internal, message)
-            })?,
-    };
-    print(&text);
-    Ok(())
-}
-
 fn listing(listing: &JobListing) -> String {
     let mut parts = vec![format!("{}\n", listing.path)];
     if let Some(claim) = &listing.claim {
@@ -122,7 +103,14 @@ fn row(entry: &CheckpointEntry) -> Vec<String> {
         kind(entry.kind).to_owned(),
         instant(entry.decided_at),
         bytes(entry.size_bytes),
-        if entry.committed { "yes" } else { "no" }.to_owned(),
+        match entry {
+            CheckpointEntry { given_up: true, .. } => "given up",
+            CheckpointEntry {
+                committed: true, ..
+            } => "yes",
+            _ => "no",
+        }
+        .to_owned(),
         entry.path.clone(),
     ]
 }

@@ -64,6 +64,10 @@ pub struct JobStatus {
     pub workers: Vec<WorkerStatus>,
     /// Path of the checkpoint or savepoint that the current or last attempt was restored from.
     pub restored_from: Option<String>,
+    /// The newest checkpoint that this coordinator has gone back from, because all of its output
+    /// was aborted before it could be committed.
+    #[serde(default)]
+    pub given_up: Option<GivenUp>,
     /// Path of the savepoint that the job was stopped with.
     #[serde(default)]
     pub savepoint: Option<String>,
@@ -78,6 +82,21 @@ pub struct JobStatus {
     pub last_failure: Option<Failure>,
     /// What is waited for, since when, and what a person can do. Empty when all is well.
     pub message: String,
+}
+
+/// A checkpoint that the job has gone back from: all of its output was aborted before it could be
+/// committed, and nothing of it was ever visible. Nothing is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GivenUp {
+    /// Its number.
+    pub checkpoint: CheckpointId,
+    /// The checkpoint before it, from which the job went on.
+    pub went_back_to: CheckpointId,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub failure: Failure,
 }
 
 /// Checkpoints that have failed one after another.

@@ -1,6 +1,6 @@
 //! A chain that one attempt owns, until a newer one claims it.
 
-use millstream_types::{Attempt, Deployment, Lineage};
+use millstream_types::{Attempt, CheckpointId, Deployment, Lineage};
 
 use bytes::Bytes;
 
@@ -77,7 +77,7 @@ pub struct ClaimedChain {
     /// What the chain was ever started from, oldest first.
     origins: Vec<Origin>,
     swept_through: Attempt,
-    next_checkpoint: millstream_types::CheckpointId,
+    next_checkpoint: CheckpointId,
     pub(super) released: Option<ReleaseReason>,
     /// Whether what older attempts left unfinished has been removed.
     pub(super) swept_leftovers: bool,
@@ -234,9 +234,29 @@ impl ClaimedChain {
         self.confirm(permit.map(|permit| permit.decided)).await
     }
 
+    /// Says that nothing which the newest checkpoint lists was ever visible, or ever will be,
+    /// because all of it was aborted, and that this attempt goes back to the checkpoint before it.
+    /// For a recovery, in the place of [`restate_commit`](Self::restate_commit). The attempt must
+    /// [`decide`](Self::decide) where it begins before any task of it runs.
+    ///
+    /// # Errors
+    /// As [`decide`](Self::decide).
+    pub async fn give_up(&mut self, permit: CommitPermit, swept_through: Attempt) -> Result<()> {
+        self.swept_through = self.swept_through.max(swept_through);
+        let entry = CommittedEntry {
+            checkpoint: None,
+            given_up: Some(permit.decided),
+            swept_through: self.swept_through,
+        };
+        self.place(Intent::Committed(entry), Entry::Committed(entry))
+            .await?;
+        Ok(())
+    }
+
     async fn confirm(&mut self, checkpoint: Option<DecidedCheckpoint>) -> Result<()> {
         let entry = CommittedEntry {
             checkpoint,
+            given_up: None,
             swept_through: self.swept_through,
         };
         self.place(Intent::Committed(entry), Entry::Committed(entry))
@@ -245,6 +265,22 @@ impl ClaimedChain {
             self.newest_is_committed = true;
         }
         Ok(())
+    }
+
+    /// Number that the next checkpoint has at least.
+    pub const fn next_checkpoint(&self) -> CheckpointId {
+        self.next_checkpoint
+    }
+
+    /// Whether a write of this attempt has stayed unknown. The next write finishes it first, so
+    /// that a checkpoint that it decides is decided then.
+    pub const fn is_unsettled(&self) -> bool {
+        self.unsettled.is_some()
+    }
+
+    /// Whether everything that the newest checkpoint lists is known to be committed.
+    pub const fn newest_is_committed(&self) -> bool {
+        self.newest.is_none() || self.newest_is_committed
     }
 
     /// The chain, to claim it again: claims that are made through it do not count as somebody

@@ -64,6 +64,12 @@ impl ChainState {
         })
     }
 
+    /// Whether an attempt has found all output of [`newest`](Self::newest) aborted, and has not yet
+    /// gone back to the checkpoint before it.
+    pub fn newest_is_given_up(&self) -> bool {
+        self.checkpoints.last().is_some_and(|entry| entry.given_up)
+    }
+
     /// Attempts that may have left open transactions, with their parallelism, oldest first. One
     /// that has written nothing behind its claim has deployed no task: it says what it has swept
     /// before it does.
@@ -117,4 +123,16 @@ pub struct CheckpointEntry {
     pub path: String,
     /// Whether its transactions are confirmed to be committed.
     pub committed: bool,
+    /// Whether it was given up, because all of its transactions were aborted: a later attempt has
+    /// gone back to the checkpoint before it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub given_up: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the form that serde wants"
+)]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::protocol::view::last_wipe;
 use crate::protocol::{Mark, Records};
-use crate::slot::SlotNumber;
+use crate::slot::{CommittedEntry, SlotNumber};
 
 /// Slots that nothing needs any more, oldest first, when the `retained` newest checkpoints stay.
 ///
@@ -25,12 +25,19 @@ pub(crate) fn garbage(records: &Records, retained: u32) -> Vec<SlotNumber> {
         .filter(|(slot, record)| match &record.mark {
             Mark::Claim(_) | Mark::Released(_) => false,
             Mark::Checkpoint(_) => !kept.contains(slot),
-            Mark::Committed(committed) => committed
-                .checkpoint
-                .is_none_or(|checkpoint| !kept.contains(&checkpoint.slot)),
+            Mark::Committed(committed) => !named(committed).any(|slot| kept.contains(&slot)),
         })
         .map(|(slot, _)| *slot)
         .collect()
+}
+
+/// Checkpoints that a confirmation says something about.
+fn named(committed: &CommittedEntry) -> impl Iterator<Item = SlotNumber> {
+    let named = [committed.checkpoint, committed.given_up];
+    named
+        .into_iter()
+        .flatten()
+        .map(|checkpoint| checkpoint.slot)
 }
 
 /// Below which slot the holder must say that it deletes, before it deletes these. Whoever claims a
@@ -57,7 +64,7 @@ pub(crate) fn listing_start(records: &Records) -> Option<SlotNumber> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use millstream_types::{Attempt, CheckpointId, Timestamp};
     use proptest::prelude::*;
@@ -65,7 +72,7 @@ mod tests {
     use super::*;
     use crate::protocol::{CheckpointMark, Kind, Record};
     use crate::release::ReleaseReason;
-    use crate::slot::{ClaimEntry, CommittedEntry, DecidedCheckpoint, Holder};
+    use crate::slot::{ClaimEntry, DecidedCheckpoint, Holder};
 
     /// What a slot says; a confirmation points this many checkpoints back.
     #[derive(Debug, Clone)]
@@ -73,6 +80,7 @@ mod tests {
         Claim,
         Checkpoint,
         Committed { back: usize },
+        GaveUp { back: usize },
         Recovered,
         Released(ReleaseReason),
     }
@@ -82,6 +90,7 @@ mod tests {
             2 => Just(Said::Claim),
             6 => Just(Said::Checkpoint),
             4 => (0_usize..3).prop_map(|back| Said::Committed { back }),
+            1 => (0_usize..3).prop_map(|back| Said::GaveUp { back }),
             1 => Just(Said::Recovered),
             1 => Just(Said::Released(ReleaseReason::Stopped)),
             1 => Just(Said::Released(ReleaseReason::Deleted)),
@@ -94,21 +103,25 @@ mod tests {
         let mut checkpoints: Vec<SlotNumber> = Vec::new();
         for (number, said) in (1_u64..).zip(all) {
             let slot = SlotNumber(number);
-            let confirmed = |checkpoint: Option<SlotNumber>| {
+            let decided = |slot: SlotNumber| DecidedCheckpoint {
+                id: CheckpointId(slot.0),
+                attempt: Attempt(1),
+                slot,
+            };
+            let confirmed = |checkpoint: Option<SlotNumber>, given_up: Option<SlotNumber>| {
                 Mark::Committed(CommittedEntry {
-                    checkpoint: checkpoint.map(|slot| DecidedCheckpoint {
-                        id: CheckpointId(slot.0),
-                        attempt: Attempt(1),
-                        slot,
-                    }),
+                    checkpoint: checkpoint.map(decided),
+                    given_up: given_up.map(decided),
                     swept_through: Attempt(0),
                 })
             };
+            let nth = |back: usize| checkpoints.iter().rev().nth(back).copied();
             let mark = match said {
                 Said::Claim => claim(),
                 Said::Checkpoint => checkpoint(slot),
-                Said::Committed { back } => confirmed(checkpoints.iter().rev().nth(*back).copied()),
-                Said::Recovered => confirmed(None),
+                Said::Committed { back } => confirmed(nth(*back), None),
+                Said::GaveUp { back } => confirmed(None, nth(*back)),
+                Said::Recovered => confirmed(None, None),
                 Said::Released(reason) => Mark::Released((*reason).into()),
             };
             if matches!(mark, Mark::Checkpoint(_)) {
@@ -137,6 +150,7 @@ mod tests {
                 parallelism: 1,
                 deployment: None,
                 host: None,
+                sinks: BTreeMap::new(),
             },
             time: Timestamp(0),
             replaced: Vec::new(),
@@ -175,8 +189,8 @@ mod tests {
                 Mark::Claim(_) | Mark::Released(_) => true,
                 Mark::Checkpoint(_) => retained.contains(slot),
                 Mark::Committed(entry) => {
-                    let of = entry.checkpoint.map(|checkpoint| checkpoint.slot);
-                    of.is_some_and(|of| retained.contains(&of))
+                    let mut of = [entry.checkpoint, entry.given_up].into_iter().flatten();
+                    of.any(|of| retained.contains(&of.slot))
                 }
             };
             if needed || *slot >= newest {

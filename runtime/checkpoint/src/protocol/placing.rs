@@ -95,6 +95,8 @@ pub(crate) const fn after_look(later_slot_exists: bool) -> Next {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use millstream_types::Timestamp;
 
     use super::*;
@@ -108,6 +110,7 @@ mod tests {
             parallelism: 1,
             deployment: None,
             host: None,
+            sinks: BTreeMap::new(),
         };
         Record {
             attempt: Attempt(attempt),
@@ -134,6 +137,7 @@ mod tests {
     const fn entry(swept: u64) -> CommittedEntry {
         CommittedEntry {
             checkpoint: None,
+            given_up: None,
             swept_through: Attempt(swept),
         }
     }

@@ -268,6 +268,7 @@ mod tests {
                     parallelism: 1,
                     deployment: None,
                     host: None,
+                    sinks: std::collections::BTreeMap::new(),
                 },
                 replaced: Vec::new(),
                 time: Timestamp(0),

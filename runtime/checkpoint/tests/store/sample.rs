@@ -24,6 +24,7 @@ pub(crate) fn holder(name: &str) -> Holder {
         parallelism: 2,
         deployment: None,
         host: None,
+        sinks: BTreeMap::new(),
     }
 }
 

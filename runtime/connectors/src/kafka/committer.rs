@@ -12,12 +12,13 @@
 //! - Nothing is asked of a cluster other than the one in which a transaction was prepared.
 //!
 //! Reading order: [`resolve`] judges answers, [`limits`] judges timeouts; both are pure. [`commit`],
-//! [`standing`] and [`sweep`] ask brokers.
+//! [`standing`], [`sweep`] and [`listing`] ask brokers.
 
 mod commit;
 #[cfg(test)]
 mod conformance;
 mod limits;
+mod listing;
 mod resolve;
 mod standing;
 mod sweep;
@@ -26,7 +27,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use millstream_operators::{CommitOutcome, Lingering, Result, SinkCommitter, Standing};
+use millstream_operators::{
+    CommitOutcome, KnownTransaction, Lingering, Result, SinkCommitter, Standing,
+};
 use millstream_spec::connector::{DeliveryGuarantee, KafkaSink};
 use millstream_spec::restart::NoRestart;
 use millstream_spec::{RestartStrategy, TransactionBudget, ValidSink};
@@ -208,5 +211,13 @@ impl SinkCommitter for KafkaCommitter {
 
     fn abort_lingering<'a>(&'a self, lingering: &'a Lingering) -> BoxFuture<'a, Result<u64>> {
         self.abort_all(lingering).boxed()
+    }
+
+    fn list<'a>(&'a self, of: &'a Lingering) -> BoxFuture<'a, Result<Vec<KnownTransaction>>> {
+        self.list_known(of).boxed()
+    }
+
+    fn abort<'a>(&'a self, transaction: &'a KnownTransaction) -> BoxFuture<'a, Result<bool>> {
+        self.abort_known(transaction).boxed()
     }
 }

@@ -466,3 +466,56 @@ fn a_dropped_writer_ends_quickly_and_leaves_its_transaction_open() {
     );
     assert_eq!(bench.open_transactions("dropped").len(), 1);
 }
+
+/// What people are shown, and what they may end.
+#[test]
+fn transactions_are_listed_for_people_and_one_of_them_is_aborted() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("shown", 1);
+    let sink = bench.sink("shown", json!({}));
+    let mut writer = sink.writer(1, 0);
+    writer.write(&batch(0..10)).unwrap();
+    let prepared = writer.prepare(CheckpointId(7)).unwrap();
+    writer.write(&batch(10..20)).unwrap();
+    wait_until("both transactions are open", PATIENCE, || {
+        bench.open_transactions("shown").len() == 2
+    });
+    let committer = sink.committer();
+    let of = Lingering {
+        attempts: vec![(Attempt(1), 1)],
+        lineage: None,
+        family: None,
+        keep: prepared.clone(),
+        only_open: true,
+    };
+    let list = || {
+        let mut known = bench.wait(committer.list(&of)).unwrap();
+        known.retain(|known| known.is_open);
+        known
+    };
+    let shown = list();
+    assert_eq!(shown.len(), 2, "{shown:?}");
+    for known in &shown {
+        assert_eq!(known.state, "Ongoing");
+        assert_eq!(known.partitions, ["shown/0"]);
+        assert!(known.began_at.is_some(), "{known:?}");
+    }
+    let (mut listed, mut others) = (Vec::new(), Vec::new());
+    for known in shown {
+        match known.listed_by {
+            Some(checkpoint) => listed.push(checkpoint),
+            None => others.push(known),
+        }
+    }
+    assert_eq!(listed, [CheckpointId(7)]);
+    let mut other_epoch = others[0].clone();
+    other_epoch.epoch += 1;
+    assert_eq!(bench.wait(committer.abort(&other_epoch)), Ok(false));
+    assert_eq!(list().len(), 2, "another incarnation is not this one");
+    assert_eq!(bench.wait(committer.abort(&others[0])), Ok(true));
+    assert_eq!(list().len(), 1);
+    assert_eq!(bench.wait(committer.abort(&others[0])), Ok(true), "again");
+    let outcomes = bench.commit(&*committer, &prepared);
+    assert_eq!(outcomes, [CommitOutcome::Committed]);
+    bench.wait_visible("shown", 0..10);
+}

@@ -8,7 +8,7 @@ use crate::Outcome;
 use crate::job::Job;
 use crate::job::command::Command;
 use crate::job::event::{Event, Now, Over, Prepared};
-use crate::job::state::{Closing, Execution, Next, Phase};
+use crate::job::state::{Closing, Execution, Phase};
 use crate::trigger::Stop;
 
 impl Job {
@@ -103,12 +103,28 @@ impl Job {
 
     /// Stops a job that waits for workers.
     pub(super) fn stop_waiting(&mut self) {
-        let idle = Phase::Preparing {
-            note: String::new(),
-        };
-        match std::mem::replace(&mut self.phase, idle) {
-            Phase::Waiting(prepared) => self.close_idle(*prepared),
-            other => self.phase = other,
+        let waiting = self.take_phase(|phase| match phase {
+            Phase::Waiting(prepared) => Ok(prepared),
+            other => Err(other),
+        });
+        if let Some(prepared) = waiting {
+            self.close_idle(*prepared);
+        }
+    }
+
+    /// Ends a job that is cancelled and has no tasks any more.
+    pub(super) fn close_cancelled(&mut self) {
+        self.fail_savepoints(&cancelled());
+        let outcome = Outcome::Stopped { savepoint: None };
+        self.close(ReleaseReason::Stopped, outcome, None);
+        self.release(ReleaseReason::Stopped);
+    }
+
+    /// Savepoints that were asked for and that nobody will take any more.
+    pub(super) fn fail_savepoints(&mut self, failure: &Failure) {
+        let stop = self.stop.take().and_then(|stop| stop.savepoint);
+        for name in std::mem::take(&mut self.savepoints).into_iter().chain(stop) {
+            self.records.savepoint_failed(&name, failure.clone());
         }
     }
 
@@ -142,16 +158,10 @@ impl Job {
     }
 
     fn take_execution(&mut self) -> Option<Box<Execution>> {
-        let idle = Phase::Preparing {
-            note: String::new(),
-        };
-        match std::mem::replace(&mut self.phase, idle) {
-            Phase::Executing(execution) => Some(execution),
-            other => {
-                self.phase = other;
-                None
-            }
-        }
+        self.take_phase(|phase| match phase {
+            Phase::Executing(execution) => Ok(execution),
+            other => Err(other),
+        })
     }
 
     /// The savepoint that the job stops with is written: what is left is the release.
@@ -185,10 +195,8 @@ impl Job {
         if self.execution().is_some() {
             self.fail_attempt(failure, now);
         } else {
-            match self.after_failure(failure, now) {
-                Next::Restart(until) => self.phase = Phase::Delaying { until },
-                Next::GiveUp(failure) => self.give_up(failure),
-            }
+            let next = self.after_failure(failure, now);
+            self.follow(next);
         }
     }
 
@@ -217,7 +225,18 @@ impl Job {
             Some(Outcome::Failed(failure)) => release = release.with_failure(Some(failure)),
             _ => {}
         }
-        self.commands.push(Command::Release(Box::new(release)));
+        let release = Box::new(release);
+        self.commands.push(if self.is_discarded(reason) {
+            Command::Discard(release)
+        } else {
+            Command::Release(release)
+        });
+    }
+
+    /// Whether the job's checkpoints go: only with a job that was cancelled, and ends because of
+    /// that.
+    fn is_discarded(&self, reason: ReleaseReason) -> bool {
+        self.cancelled && self.settings.discards && reason == ReleaseReason::Stopped
     }
 
     /// The chain is released, or could not be: nothing is lost either way, because everything was
@@ -233,6 +252,9 @@ impl Job {
                 return;
             }
             tracing::warn!(%failure, "the chain is not released; the next start claims it as after a crash");
+            if self.cancelled {
+                self.last_failure = Some(failure);
+            }
         }
         self.end(outcome);
     }
@@ -248,6 +270,14 @@ impl Job {
             self.records.savepoint_failed(&name, failure.clone());
         }
     }
+}
+
+pub(super) fn cancelled() -> Failure {
+    Failure::new(
+        ErrorCode::CheckpointMissing,
+        ErrorKind::Retryable,
+        "the job is cancelled",
+    )
 }
 
 fn unexplained() -> Failure {

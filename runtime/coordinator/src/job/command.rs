@@ -1,5 +1,7 @@
 //! What the job's state machine wants done.
 
+use std::time::Duration;
+
 use millstream_checkpoint::{Manifest, Release};
 use millstream_types::protocol::ToWorker;
 use millstream_types::{Attempt, CheckpointId, WorkerId};
@@ -32,7 +34,12 @@ pub enum Command {
         worker: WorkerId,
     },
     /// Decide a checkpoint, commit what it lists, and confirm it. Answered by `Finalized`.
-    Finalize(Box<Manifest>),
+    Finalize {
+        /// What it holds.
+        manifest: Box<Manifest>,
+        /// When it must be decided, monotonic.
+        deadline: Duration,
+    },
     /// Write a savepoint. Answered by `SavepointWritten`.
     WriteSavepoint {
         /// The attempt that asks.
@@ -44,8 +51,12 @@ pub enum Command {
         /// What it holds.
         manifest: Box<Manifest>,
     },
+    /// Undo what the attempt has left open, which has ended.
+    Sweep,
     /// Release the chain. Answered by `Released`.
     Release(Box<Release>),
+    /// Delete the job's checkpoints and release the chain. Answered by `Released`.
+    Discard(Box<Release>),
     /// Tell the observers.
     News(Progress),
     /// The run is over.

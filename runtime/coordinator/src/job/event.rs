@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use millstream_checkpoint::{CheckpointEntry, Manifest, Release};
 use millstream_operators::Discovery;
+use millstream_types::api::GivenUp;
 use millstream_types::protocol::ToCoordinator;
 use millstream_types::{
     Attempt, CheckpointId, Failure, OperatorUid, SplitState, Timestamp, WorkerId,
@@ -116,6 +117,8 @@ pub struct Written {
 pub enum NotFinalized {
     /// It is not known to be decided.
     NotDecided(Failure),
+    /// It must not be decided, nor any later one of the attempt: something that it lists is gone.
+    Undecidable(Failure),
     /// It is decided, and not everything it lists is committed.
     NotCommitted(Written, Failure),
 }
@@ -154,6 +157,8 @@ pub struct Prepared {
     pub identities: BTreeMap<OperatorUid, millstream_types::Opaque>,
     /// Sources that may find more splits later.
     pub discovering: BTreeSet<OperatorUid>,
+    /// The checkpoint that the attempt has gone back from, because all of its output was aborted.
+    pub given_up: Option<GivenUp>,
 }
 
 impl Prepared {

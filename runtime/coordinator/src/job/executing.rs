@@ -11,6 +11,7 @@ use millstream_types::{
     SubtaskIndex, TaskSnapshot, WorkerId,
 };
 
+use crate::Progress;
 use crate::job::command::Command;
 use crate::job::event::{Now, Prepared};
 use crate::job::state::{Execution, Phase};
@@ -25,8 +26,15 @@ impl Job {
         let origin = prepared.manifest.imported_from.as_ref();
         let path = origin.unwrap_or(&prepared.path);
         self.restored_from = prepared.restored.then(|| path.clone());
+        if let Some(given_up) = prepared.given_up.clone() {
+            self.commands
+                .push(Command::News(Progress::GaveUp(given_up.clone())));
+            self.given_up = Some(given_up);
+        }
         self.start_from(&prepared.manifest);
-        if prepared.is_ended() {
+        if self.cancelled {
+            self.close_cancelled();
+        } else if prepared.is_ended() {
             self.close_completed(None);
         } else if self.may_stop_idle() {
             self.close_idle(prepared);
@@ -47,10 +55,10 @@ impl Job {
         let Ok(placement) = place(&self.workers, self.settings.parallelism, &self.placement) else {
             return false;
         };
-        let idle = Phase::Preparing {
-            note: String::new(),
-        };
-        let Phase::Waiting(prepared) = std::mem::replace(&mut self.phase, idle) else {
+        let Some(prepared) = self.take_phase(|phase| match phase {
+            Phase::Waiting(prepared) => Ok(prepared),
+            other => Err(other),
+        }) else {
             return false;
         };
         let plan = Deployment::new(&self.settings, &placement, &prepared);
@@ -219,7 +227,8 @@ impl Job {
             return;
         };
         if execution.trigger.is_closed() {
-            // The last barrier has gone out; the next attempt finds them again.
+            // The last barrier has gone out.
+            execution.found_late.push((uid.clone(), discovery));
             return;
         }
         if let Some(identity) = discovery.identity {
@@ -245,6 +254,23 @@ impl Job {
                     },
                 });
             }
+        }
+    }
+}
+
+impl Job {
+    /// The last checkpoint of the attempt has failed and there may be others: what was found
+    /// meanwhile is read from now on.
+    pub(super) fn deal_out_found(&mut self) {
+        let Phase::Executing(execution) = &mut self.phase else {
+            return;
+        };
+        let attempt = execution.attempt;
+        if execution.trigger.is_closed() {
+            return;
+        }
+        for (uid, discovery) in std::mem::take(&mut execution.found_late) {
+            self.discovered(attempt, &uid, discovery);
         }
     }
 }
@@ -373,6 +399,7 @@ impl Deployment {
             pending: BTreeMap::new(),
             finalizing: BTreeMap::new(),
             uncommitted_savepoints: Vec::new(),
+            found_late: Vec::new(),
             leave_after: None,
             late_failure: None,
             progress,

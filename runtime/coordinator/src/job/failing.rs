@@ -92,21 +92,15 @@ impl Job {
 
     /// Stops the tasks of the attempt, for a reason, and says what follows.
     pub(super) fn stop_attempt(&mut self, reason: &Failure, next: Next, now: Now) {
-        let execution = match std::mem::replace(
-            &mut self.phase,
-            Phase::Delaying {
-                until: now.monotonic,
-            },
-        ) {
+        let Some(execution) = self.take_phase(|phase| match phase {
             Phase::Executing(execution)
             | Phase::Closing(Closing {
                 execution: Some(execution),
                 ..
-            }) => execution,
-            other => {
-                self.phase = other;
-                return;
-            }
+            }) => Ok(execution),
+            other => Err(other),
+        }) else {
+            return;
         };
         self.abandon_checkpoints(&execution, reason, now);
         self.commands.push(Command::StopDiscovery);
@@ -199,8 +193,13 @@ impl Job {
             self.commands.push(Command::Disconnect { worker });
         }
         match cancelling.next.clone() {
-            Next::Restart(until) => self.phase = Phase::Delaying { until },
+            Next::Restart(until) => {
+                // Readers need not wait for the delay.
+                self.commands.push(Command::Sweep);
+                self.phase = Phase::Delaying { until };
+            }
             Next::GiveUp(failure) => self.give_up(failure),
+            Next::Cancel => self.close_cancelled(),
         }
         true
     }
@@ -210,21 +209,28 @@ impl Job {
             return;
         }
         tracing::warn!(%failure, "attempt could not be prepared");
-        match self.after_failure(failure, now) {
+        if self.cancelled {
+            self.close_cancelled();
+            return;
+        }
+        let next = self.after_failure(failure, now);
+        self.follow(next);
+    }
+
+    /// Goes on as was decided after a failure, where no tasks run.
+    pub(super) fn follow(&mut self, next: Next) {
+        match next {
             Next::Restart(until) => self.phase = Phase::Delaying { until },
             Next::GiveUp(failure) => self.give_up(failure),
+            Next::Cancel => self.close_cancelled(),
         }
     }
 
     /// Releases the chain, for people to see, and ends.
     pub(super) fn give_up(&mut self, failure: Failure) {
         self.last_failure = Some(failure.clone());
-        for name in std::mem::take(&mut self.savepoints) {
-            self.records.savepoint_failed(&name, failure.clone());
-        }
-        if let Some(name) = self.stop.take().and_then(|stop| stop.savepoint) {
-            self.records.savepoint_failed(&name, failure.clone());
-        }
+        self.cancelled = false;
+        self.fail_savepoints(&failure);
         self.phase = Phase::Closing(Closing {
             reason: ReleaseReason::Failed,
             outcome: Outcome::Failed(failure),

@@ -22,6 +22,9 @@ impl Job {
         let Some((pending, purpose)) = execution.pending.remove(&id) else {
             return;
         };
+        let deadline = pending
+            .triggered
+            .saturating_add(self.settings.checkpoint.timeout);
         let parts = match pending.into_parts() {
             Ok(parts) => parts,
             Err(inconsistent) => {
@@ -39,8 +42,10 @@ impl Job {
         manifest.ended = purpose == Purpose::Final;
         self.records
             .totals(execution.attempt, id, manifest.totals());
-        self.commands
-            .push(Command::Finalize(Box::new(manifest.clone())));
+        self.commands.push(Command::Finalize {
+            manifest: Box::new(manifest.clone()),
+            deadline,
+        });
         execution
             .finalizing
             .insert(id, Finalizing { purpose, manifest });
@@ -122,6 +127,8 @@ impl Job {
             self.fail_attempt(exceeded, now);
         } else if let Some(late_failure) = late_failure {
             self.fail_attempt(late_failure, now);
+        } else {
+            self.deal_out_found();
         }
     }
 
@@ -160,6 +167,10 @@ impl Job {
                 } else {
                     self.fail_attempt(failure, now);
                 }
+            }
+            Err(NotFinalized::Undecidable(failure)) => {
+                self.record_failed((attempt, id), failure.clone(), now);
+                self.fail_attempt_of(attempt, failure, now);
             }
             Err(NotFinalized::NotCommitted(written, failure)) => {
                 self.record_completed((attempt, id), &written, now);

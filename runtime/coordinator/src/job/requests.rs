@@ -3,8 +3,9 @@
 use millstream_types::api::{CheckpointState, SavepointStatus, StopRequest};
 
 use crate::job::Job;
+use crate::job::closing::cancelled;
 use crate::job::event::Now;
-use crate::job::state::Phase;
+use crate::job::state::{Next, Phase};
 use crate::trigger::Stop;
 use crate::{Outcome, RequestError};
 
@@ -89,6 +90,38 @@ impl Job {
         Ok(())
     }
 
+    /// Asks the job to end at once, without a checkpoint: the next start goes on from the newest
+    /// one, unless `checkpoint.retention` has them deleted. The same request again is fine.
+    ///
+    /// # Errors
+    /// The job has ended otherwise, or is ending.
+    pub fn request_cancel(&mut self, now: Now) -> Result<(), RequestError> {
+        if self.cancelled {
+            return Ok(());
+        }
+        if matches!(self.phase, Phase::Closing(_) | Phase::Ended(_)) {
+            return Err(RequestError::Conflict(format!(
+                "the job is ending: {}",
+                self.note()
+            )));
+        }
+        self.cancelled = true;
+        self.last_failure = None;
+        match &mut self.phase {
+            Phase::Executing(_) => {
+                let reason = cancelled();
+                tracing::info!(attempt = %self.attempt, "the job is cancelled");
+                self.stop_attempt(&reason, Next::Cancel, now);
+            }
+            Phase::Cancelling(cancelling) => cancelling.next = Next::Cancel,
+            Phase::Waiting(_) | Phase::Delaying { .. } => self.close_cancelled(),
+            // What is under way has to come to an end before.
+            Phase::Preparing { .. } | Phase::Closing(_) | Phase::Ended(_) => {}
+        }
+        self.advance(now);
+        Ok(())
+    }
+
     /// Whether the job has been stopped just as this request wants.
     fn is_stopped_as(&self, stop: &Stop) -> bool {
         let is_stopped = matches!(self.phase, Phase::Ended(Outcome::Stopped { .. }));
@@ -130,6 +163,9 @@ impl Job {
                 "the job is ending: {}",
                 self.note()
             ))),
+            _ if self.cancelled => Err(RequestError::Conflict(
+                "the job is being cancelled".to_owned(),
+            )),
             _ if self.stop.is_some() => {
                 Err(RequestError::Conflict("the job is stopping".to_owned()))
             }

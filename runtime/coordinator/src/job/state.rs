@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millstream_checkpoint::{Manifest, ReleaseReason};
+use millstream_operators::Discovery;
 use millstream_types::ids::TaskId;
 use millstream_types::snapshot::Counters;
 use millstream_types::{
@@ -64,6 +65,9 @@ pub(crate) struct Execution {
     pub(crate) finalizing: BTreeMap<CheckpointId, Finalizing>,
     /// Savepoints that every task has acknowledged and whose transactions are not yet committed.
     pub(crate) uncommitted_savepoints: Vec<(String, Parts)>,
+    /// Splits that were found while the last checkpoint was under way. They are dealt out if it
+    /// fails; after it, the next attempt finds them again.
+    pub(crate) found_late: Vec<(OperatorUid, Discovery)>,
     /// Workers leave once this checkpoint or a later one is committed.
     pub(crate) leave_after: Option<CheckpointId>,
     /// What went wrong with a task after the last acknowledgement of the last checkpoint. It
@@ -107,6 +111,8 @@ pub(crate) enum Next {
     Restart(Duration),
     /// None.
     GiveUp(Failure),
+    /// None: the job is cancelled.
+    Cancel,
 }
 
 impl Execution {

@@ -15,6 +15,8 @@ impl Job {
     /// What the job is doing.
     pub fn state(&self) -> JobState {
         match &self.phase {
+            Phase::Ended(_) => self.ended_state(),
+            _ if self.cancelled => JobState::Stopping,
             Phase::Preparing { .. } => JobState::Restoring,
             Phase::Waiting(_) => JobState::WaitingForWorkers,
             Phase::Executing(execution) if !execution.all_running() => JobState::Deploying,
@@ -26,13 +28,16 @@ impl Job {
                 ReleaseReason::Failed => JobState::Restarting,
             },
             Phase::Cancelling(_) | Phase::Delaying { .. } => JobState::Restarting,
-            Phase::Ended(outcome) => match outcome {
-                Outcome::Completed => JobState::Completed,
-                Outcome::Stopped { .. } => JobState::Stopped,
-                Outcome::Failed(_) | Outcome::Fenced(_) => JobState::Failed,
-                // The next coordinator goes on.
-                Outcome::Interrupted => JobState::Restarting,
-            },
+        }
+    }
+
+    const fn ended_state(&self) -> JobState {
+        match &self.phase {
+            Phase::Ended(Outcome::Completed) => JobState::Completed,
+            Phase::Ended(Outcome::Stopped { .. }) => JobState::Stopped,
+            Phase::Ended(Outcome::Failed(_) | Outcome::Fenced(_)) => JobState::Failed,
+            // The next coordinator goes on.
+            _ => JobState::Restarting,
         }
     }
 
@@ -73,6 +78,7 @@ impl Job {
                 parallelism: self.settings.parallelism,
                 workers: self.worker_statuses(),
                 restored_from: self.restored_from.clone(),
+                given_up: self.given_up.clone(),
                 savepoint: self.stopped_with().cloned(),
                 last_checkpoint: self.records.last_completed.clone(),
                 checkpoint_failures: self.checkpoint_failures(),
@@ -141,6 +147,9 @@ impl Job {
                 ),
             },
             Phase::Closing(closing) => match closing.reason {
+                ReleaseReason::Stopped | ReleaseReason::Deleted if self.cancelled => {
+                    "the job is cancelled; the chain is being released".to_owned()
+                }
                 ReleaseReason::Stopped | ReleaseReason::Deleted => {
                     "everything is committed; the chain is being released".to_owned()
                 }
@@ -157,6 +166,7 @@ impl Job {
             Phase::Delaying { .. } => "waits for the restart delay".to_owned(),
             Phase::Ended(outcome) => match outcome {
                 Outcome::Completed => "completed".to_owned(),
+                Outcome::Stopped { savepoint: None } if self.cancelled => self.cancelled_note(),
                 Outcome::Stopped { savepoint: None } => "stopped".to_owned(),
                 Outcome::Stopped {
                     savepoint: Some(path),
@@ -164,6 +174,14 @@ impl Job {
                 Outcome::Failed(failure) | Outcome::Fenced(failure) => failure.to_string(),
                 Outcome::Interrupted => "this coordinator has ended; the next goes on".to_owned(),
             },
+        }
+    }
+
+    fn cancelled_note(&self) -> String {
+        match (&self.last_failure, self.settings.discards) {
+            (_, false) => "cancelled; its checkpoints are kept".to_owned(),
+            (None, true) => "cancelled; its checkpoints are deleted".to_owned(),
+            (Some(failure), true) => format!("cancelled; {failure}"),
         }
     }
 

@@ -100,6 +100,7 @@ fn settings() -> Settings {
         tolerable_failures: 0,
         cancel_timeout: millis(2_000),
         deploy_timeout: millis(10_000),
+        discards: false,
     }
 }
 
@@ -331,11 +332,18 @@ impl Rig {
         result
     }
 
+    fn cancel(&mut self) -> Result<(), crate::RequestError> {
+        let now = self.moment();
+        let result = self.job.request_cancel(now);
+        self.collect();
+        result
+    }
+
     fn finalizing(&self) -> Vec<&Manifest> {
         self.commands
             .iter()
             .filter_map(|command| match command {
-                Command::Finalize(manifest) => Some(manifest.as_ref()),
+                Command::Finalize { manifest, .. } => Some(manifest.as_ref()),
                 _ => None,
             })
             .collect()
@@ -459,5 +467,6 @@ fn prepared(attempt: u64) -> Prepared {
         next_checkpoint: CheckpointId(11),
         discovered: BTreeMap::new(),
         discovering: ["orders".into()].into(),
+        given_up: None,
     }
 }

@@ -23,7 +23,7 @@ pub fn document() -> Value {
         "openapi": "3.1.0",
         "info": {
             "title": "Millstream coordinator",
-            "description": "Observe a stream job, take savepoints of it, stop it.",
+            "description": "Observe a stream job, take savepoints of it, stop or cancel it.",
             "version": "v1",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -65,7 +65,7 @@ fn paths(schemas: &mut Schemas) -> Value {
     let audit = schemas.answer::<Audit>();
     let savepoint_request = schemas.request::<SavepointRequest>();
     let stop_request = schemas.request::<StopRequest>();
-    json!({
+    let mut paths = json!({
         "/v1/job": {"get": Operation::new("getJob", "What the job is doing")
             .answers("200", "The job", &job)
             .document(error)},
@@ -107,9 +107,24 @@ fn paths(schemas: &mut Schemas) -> Value {
             .refuses("422", "The body is not a request")
             .refuses("502", "The checkpoint store could not be asked")
             .document(error)},
+        "/v1/cancel": {"post": Operation::new("cancelJob", "End the job at once, without a checkpoint. The same request again is fine")
+            .answers("202", "The job now; GET /v1/job shows when it has stopped", &job)
+            .refuses("409", "The job is ending otherwise")
+            .refuses("410", "The coordinator has ended")
+            .document(error)},
         "/v1/audit": {"get": Operation::new("getAudit", "What became of the records, by the newest manifest")
             .answers("200", "The audit", &audit)
             .document(error)},
+    });
+    for (path, operation) in own_paths(error) {
+        paths[path] = operation;
+    }
+    paths
+}
+
+/// What the process itself answers.
+fn own_paths(error: &Value) -> Map<String, Value> {
+    let paths = json!({
         "/v1/openapi.json": {"get": Operation::new("getOpenapi", "This document")
             .answers("200", "OpenAPI 3.1", &json!({"type": "object"}))
             .document(error)},
@@ -123,7 +138,11 @@ fn paths(schemas: &mut Schemas) -> Value {
             .text("200", "text/plain", "They do")
             .refuses("503", "They do not")
             .document(error)},
-    })
+    });
+    match paths {
+        Value::Object(paths) => paths,
+        _ => Map::new(),
+    }
 }
 
 /// One operation, as its pieces are known.

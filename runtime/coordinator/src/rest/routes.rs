@@ -73,6 +73,11 @@ pub(super) async fn stop(
     Ok((StatusCode::ACCEPTED, Json(handle.snapshot().job.clone())))
 }
 
+pub(super) async fn cancel(State(handle): State<Handle>) -> Result<impl IntoResponse, Refusal> {
+    handle.cancel().await?;
+    Ok((StatusCode::ACCEPTED, Json(handle.snapshot().job.clone())))
+}
+
 pub(super) async fn audit(State(handle): State<Handle>) -> Json<Audit> {
     Json(handle.snapshot().audit.clone())
 }

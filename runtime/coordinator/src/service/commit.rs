@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::future::join_all;
 use millstream_checkpoint::Manifest;
 use millstream_operators::CommitOutcome;
 use millstream_types::{CheckpointId, Committable, ErrorCode, ErrorKind, Failure, OperatorUid};
@@ -13,15 +14,45 @@ use crate::service::keeper::Keeper;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Prepared transactions, by sink.
+pub(super) type Listed = BTreeMap<OperatorUid, Vec<Committable>>;
+
 /// What is to be committed, by sink.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Commits {
     pub(super) checkpoint: CheckpointId,
-    pub(super) by_sink: BTreeMap<OperatorUid, Vec<Committable>>,
+    pub(super) by_sink: Listed,
+    /// What an earlier checkpoint lists as well, and has committed.
+    earlier: Listed,
     /// Kinds of the connectors that have prepared it.
     connectors: BTreeMap<OperatorUid, String>,
     /// Whether somebody has said to go on without what of it is lost.
     loss_is_accepted: bool,
+}
+
+/// Why a checkpoint is not committed as a whole.
+#[derive(Debug)]
+pub(super) enum NotCommitted {
+    /// All of it was aborted, and nothing of it is committed: who goes back to the checkpoint
+    /// before it loses nothing.
+    Aborted {
+        /// What is to be said then.
+        reason: Failure,
+        /// What is to be said where nobody can go back.
+        loss: Failure,
+    },
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl NotCommitted {
+    /// The failure where nobody can go back.
+    pub(super) fn into_failure(self) -> Failure {
+        match self {
+            Self::Aborted { loss, .. } => loss,
+            Self::Failed(failure) => failure,
+        }
+    }
 }
 
 impl Commits {
@@ -33,6 +64,7 @@ impl Commits {
                 .committing_operators()
                 .map(|uid| (uid.clone(), manifest.committables(uid)))
                 .collect(),
+            earlier: Listed::new(),
             connectors: manifest.connectors.clone(),
             loss_is_accepted: false,
         }
@@ -45,73 +77,98 @@ impl Commits {
             ..self
         }
     }
+
+    /// The same, knowing what an earlier checkpoint has committed of it.
+    pub(super) fn after(self, earlier: Listed) -> Self {
+        Self { earlier, ..self }
+    }
+
+    /// What no earlier checkpoint has committed.
+    pub(super) fn new_ones(&self) -> Listed {
+        let mut listed = self.by_sink.clone();
+        for (uid, committables) in &mut listed {
+            committables.retain(|one| self.is_new(uid, one));
+        }
+        listed.retain(|_, committables| !committables.is_empty());
+        listed
+    }
+
+    fn is_new(&self, uid: &OperatorUid, committable: &Committable) -> bool {
+        let earlier = self.earlier.get(uid);
+        earlier.is_none_or(|earlier| !earlier.contains(committable))
+    }
 }
 
-/// Commits everything, or says why not. What could not be committed yet is tried again until
-/// `checkpoint.timeout` has passed; nothing is skipped that nobody has given up.
-pub(super) async fn commit_all(keeper: &mut Keeper, commits: Commits) -> Result<(), Failure> {
+/// Commits everything, all sinks at the same time, or says why not. What could not be committed
+/// yet is tried again until `checkpoint.timeout` has passed; nothing is skipped that nobody has
+/// given up, and what one sink has lost keeps no other from committing.
+pub(super) async fn commit_all(keeper: &Keeper, commits: &Commits) -> Result<(), NotCommitted> {
     fail::fail_point!("coordinator::before-commit", |_| std::process::abort());
-    let kinds = keeper.graph.connectors();
-    for (uid, committables) in commits.by_sink {
-        let before = commits.connectors.get(&uid);
-        if let (Some(before), Some(now)) = (before, kinds.get(&uid))
-            && before != now
-        {
-            let failure = another_kind(commits.checkpoint, &uid, before, now);
-            drop_output(keeper, failure)?;
-            continue;
-        }
-        let part = Part {
-            checkpoint: commits.checkpoint,
-            sink: &uid,
-            loss_is_accepted: commits.loss_is_accepted,
-        };
-        commit_sink(keeper, part, committables).await?;
-    }
+    let sinks = commits.by_sink.iter();
+    let parts = sinks.map(|(uid, committables)| commit_part(keeper, commits, uid, committables));
+    let parts = join_all(parts).await;
+    judge(keeper, commits, parts).await?;
     fail::fail_point!("coordinator::after-commit", |_| std::process::abort());
     Ok(())
 }
 
-/// What one sink is to commit of a checkpoint.
-#[derive(Debug, Clone, Copy)]
-struct Part<'a> {
-    checkpoint: CheckpointId,
-    sink: &'a OperatorUid,
-    loss_is_accepted: bool,
+/// What became of one sink's part of a checkpoint.
+#[derive(Debug, Default)]
+struct Part {
+    /// How many are committed that no earlier checkpoint had committed.
+    committed: usize,
+    aborted: Vec<Failure>,
+    lost: Vec<Failure>,
+}
+
+async fn commit_part(
+    keeper: &Keeper,
+    commits: &Commits,
+    uid: &OperatorUid,
+    committables: &[Committable],
+) -> Result<Part, Failure> {
+    let kinds = keeper.graph.connectors();
+    if let (Some(before), Some(now)) = (commits.connectors.get(uid), kinds.get(uid))
+        && before != now
+    {
+        let failure = another_kind(commits.checkpoint, uid, before, now);
+        return drop_output(keeper, failure).map(|()| Part::default());
+    }
+    commit_sink(keeper, commits, uid, committables.to_vec()).await
 }
 
 async fn commit_sink(
-    keeper: &mut Keeper,
-    part: Part<'_>,
+    keeper: &Keeper,
+    commits: &Commits,
+    uid: &OperatorUid,
     mut left: Vec<Committable>,
-) -> Result<(), Failure> {
-    let (checkpoint, uid) = (part.checkpoint, part.sink);
+) -> Result<Part, Failure> {
+    let checkpoint = commits.checkpoint;
+    let mut part = Part::default();
     let Some(committer) = keeper.committers.get(uid).cloned() else {
-        return drop_output(keeper, nobody_commits(checkpoint, uid, left.len()));
+        let failure = nobody_commits(checkpoint, uid, left.len());
+        return drop_output(keeper, failure).map(|()| part);
     };
     let patience = keeper.job.checkpoint.timeout.0;
     let deadline = keeper.clock.monotonic().saturating_add(patience);
     let mut pause = FIRST_PAUSE;
     loop {
         let outcomes = committer.commit(&left).await;
-        let Sorted { retry, lost } = sort(uid, &left, outcomes)?;
-        if !lost.is_empty() {
-            judge_loss(keeper, part, lost).await?;
-        }
+        let retry = part.sort(commits, uid, &left, outcomes)?;
         let Some((_, failure)) = retry.first().cloned() else {
-            return Ok(());
+            return Ok(part);
         };
         left = retry
             .into_iter()
             .map(|(committable, _)| committable)
             .collect();
+        let count = left.len();
         if keeper.clock.monotonic() >= deadline {
             return Err(Failure {
                 kind: ErrorKind::Retryable,
                 message: format!(
-                    "{} transactions of sink {uid} in checkpoint {checkpoint} could not be \
+                    "{count} transactions of sink {uid} in checkpoint {checkpoint} could not be \
                      committed within {patience:?}: {}",
-                    left.len(),
                     failure.message
                 ),
                 ..failure
@@ -119,92 +176,144 @@ async fn commit_sink(
         }
         ensure_held(keeper).await?;
         keeper.note(format!(
-            "commits {} transactions of sink {uid} in checkpoint {checkpoint}, so far in vain: \
-             {failure}",
-            left.len()
+            "commits {count} transactions of sink {uid} in checkpoint {checkpoint}, which was not \
+             possible yet: {failure}"
         ));
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-struct Sorted {
-    retry: Vec<(Committable, Failure)>,
-    lost: Vec<Failure>,
+impl Part {
+    /// Takes the outcomes in. What is to be tried again.
+    fn sort(
+        &mut self,
+        commits: &Commits,
+        uid: &OperatorUid,
+        committables: &[Committable],
+        outcomes: Vec<CommitOutcome>,
+    ) -> Result<Vec<(Committable, Failure)>, Failure> {
+        if outcomes.len() != committables.len() {
+            return Err(Failure::new(
+                ErrorCode::InconsistentSnapshot,
+                ErrorKind::Internal,
+                format!(
+                    "sink {uid} was given {} transactions to commit and answered for {}",
+                    committables.len(),
+                    outcomes.len()
+                ),
+            ));
+        }
+        let mut retry = Vec::new();
+        for (committable, outcome) in committables.iter().zip(outcomes) {
+            match outcome {
+                CommitOutcome::Committed if commits.is_new(uid, committable) => self.committed += 1,
+                CommitOutcome::Committed => {}
+                CommitOutcome::Retry(failure) => retry.push((committable.clone(), failure)),
+                CommitOutcome::Refused(failure) => return Err(failure),
+                CommitOutcome::Aborted(failure) => self.aborted.push(failure),
+                CommitOutcome::Lost(failure) => self.lost.push(failure),
+            }
+        }
+        Ok(retry)
+    }
 }
 
-fn sort(
-    uid: &OperatorUid,
-    committables: &[Committable],
-    outcomes: Vec<CommitOutcome>,
-) -> Result<Sorted, Failure> {
-    if outcomes.len() != committables.len() {
-        return Err(Failure::new(
-            ErrorCode::InconsistentSnapshot,
-            ErrorKind::Internal,
-            format!(
-                "sink {uid} was given {} transactions to commit and answered for {}",
-                committables.len(),
-                outcomes.len()
-            ),
-        ));
-    }
-    let mut sorted = Sorted {
-        retry: Vec::new(),
-        lost: Vec::new(),
-    };
-    for (committable, outcome) in committables.iter().zip(outcomes) {
-        match outcome {
-            CommitOutcome::Committed => {}
-            CommitOutcome::Retry(failure) => sorted.retry.push((committable.clone(), failure)),
-            CommitOutcome::Refused(failure) => return Err(failure),
-            CommitOutcome::Aborted(failure) | CommitOutcome::Lost(failure) => {
-                sorted.lost.push(failure);
+/// Judges the whole. What nobody can commit is lost, unless a newer attempt has taken over: then
+/// it has been committed and forgotten, or will be, and this attempt has no say any more.
+async fn judge(
+    keeper: &Keeper,
+    commits: &Commits,
+    parts: Vec<Result<Part, Failure>>,
+) -> Result<(), NotCommitted> {
+    let mut failures = Vec::new();
+    let mut losses = Vec::new();
+    let (mut committed, mut lost) = (0, 0);
+    for (uid, part) in commits.by_sink.keys().zip(parts) {
+        match part {
+            Err(failure) => failures.push(failure),
+            Ok(part) => {
+                committed += part.committed;
+                lost += part.lost.len();
+                let mut gone = part.lost;
+                gone.extend(part.aborted);
+                losses.push((uid, gone));
             }
         }
     }
-    Ok(sorted)
+    losses.retain(|(_, gone)| !gone.is_empty());
+    failures.sort_by_key(|failure| {
+        (
+            failure.kind != ErrorKind::Fenced,
+            failure.kind.is_restartable(),
+        )
+    });
+    let failed = failures.into_iter().next();
+    if let Some(failure) = failed
+        .clone()
+        .filter(|first| first.kind == ErrorKind::Fenced)
+    {
+        return Err(NotCommitted::Failed(failure));
+    }
+    if let Some((sink, gone)) = losses.first() {
+        ensure_held(keeper).await.map_err(NotCommitted::Failed)?;
+        if commits.loss_is_accepted {
+            for (sink, failure) in losses
+                .iter()
+                .flat_map(|(sink, gone)| gone.iter().map(move |one| (sink, one)))
+            {
+                let checkpoint = commits.checkpoint;
+                tracing::warn!(%checkpoint, %sink, %failure, "lost output is given up, as was accepted");
+            }
+        } else if committed > 0 || lost > 0 {
+            return Err(NotCommitted::Failed(loss(commits.checkpoint, sink, gone)));
+        } else if failed.is_none() {
+            return Err(NotCommitted::Aborted {
+                reason: aborted(commits.checkpoint, gone.first()),
+                loss: loss(commits.checkpoint, sink, gone),
+            });
+        }
+    }
+    failed.map_or(Ok(()), |failure| Err(NotCommitted::Failed(failure)))
 }
 
-/// What nobody can commit is lost, unless a newer attempt has taken over: then it has been
-/// committed and forgotten, or will be, and this attempt has no say any more.
-///
-/// # Errors
-/// It is lost and nobody has accepted that, or this attempt has no say.
-async fn judge_loss(
-    keeper: &mut Keeper,
-    part: Part<'_>,
-    lost: Vec<Failure>,
-) -> Result<(), Failure> {
-    ensure_held(keeper).await?;
-    let (checkpoint, sink) = (part.checkpoint, part.sink);
-    if part.loss_is_accepted {
-        for failure in &lost {
-            tracing::warn!(%checkpoint, %sink, %failure, "lost output is given up, as was accepted");
-        }
-        return Ok(());
-    }
-    let count = lost.len();
-    let Some(first) = lost.into_iter().next() else {
-        return Ok(());
-    };
-    Err(Failure {
-        kind: ErrorKind::DataLoss,
+/// Why a job goes back from a checkpoint.
+pub(super) fn aborted(checkpoint: CheckpointId, first: Option<&Failure>) -> Failure {
+    let first = first.cloned().unwrap_or_else(unnamed);
+    Failure {
+        kind: ErrorKind::Retryable,
         message: format!(
-            "output of sink {sink} in checkpoint {checkpoint} is lost ({count} of its \
-             transactions), the first: {}. To go on without it, start with \
-             `--accept-lost-output {checkpoint}` (`restore.acceptLostOutput: {checkpoint}` of a \
-             StreamJob)",
+            "all output of checkpoint {checkpoint} was aborted before any of it was committed, so \
+             that nothing of it is visible and nothing is lost: {}",
             first.message
         ),
         ..first
-    })
+    }
+}
+
+fn unnamed() -> Failure {
+    Failure::new(ErrorCode::KafkaTransactionLost, ErrorKind::DataLoss, "")
+}
+
+fn loss(checkpoint: CheckpointId, sink: &OperatorUid, gone: &[Failure]) -> Failure {
+    let first = gone.first().cloned().unwrap_or_else(unnamed);
+    Failure {
+        kind: ErrorKind::DataLoss,
+        message: format!(
+            "output of sink {sink} in checkpoint {checkpoint} is lost ({} of its transactions), \
+             the first: {}. To go on without it, start with `--accept-lost-output {checkpoint}` \
+             (`restore.acceptLostOutput: {checkpoint}` of a StreamJob)",
+            gone.len(),
+            first.message
+        ),
+        ..first
+    }
 }
 
 /// Fails if a newer attempt owns the chain, or the store cannot be asked.
-pub(super) async fn ensure_held(keeper: &mut Keeper) -> Result<(), Failure> {
-    let job = keeper.job.id.clone();
-    let claimed = keeper.claimed()?;
+pub(super) async fn ensure_held(keeper: &Keeper) -> Result<(), Failure> {
+    let job = &keeper.job.id;
+    let claimed = keeper.held()?;
     let attempt = claimed.attempt();
     if claimed.holds().await? {
         return Ok(());

@@ -5,24 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_checkpoint::{
-    Chain, ClaimedChain, Collected, Manifest, Release, SlotNumber, Storage, StorageOptions,
+    Chain, ClaimedChain, Collected, CommitPermit, Holder, Manifest, Release, SlotNumber, Storage,
+    StorageOptions,
 };
-use millstream_operators::{SinkCommitter, SourceConnector};
+use millstream_operators::SourceConnector;
 use millstream_plan::JobGraph;
 use millstream_spec::ValidJob;
 use millstream_types::{
-    Attempt, CheckpointId, Clock, Deployment, ErrorCode, ErrorKind, Failure, Lineage, OperatorUid,
+    Attempt, CheckpointId, Clock, Deployment, ErrorCode, ErrorKind, Failure, Lineage, Opaque,
+    OperatorUid,
 };
 use tokio::sync::mpsc;
 
 use crate::job::{Event, NotFinalized, Written};
-use crate::service::commit::{Commits, commit_all};
-use crate::service::recovery::{Revisit, revisit};
+use crate::opened::{Committers, Opened};
+use crate::service::alive::{Doubt, ensure_alive};
+use crate::service::commit::{Commits, Listed, NotCommitted, commit_all};
+use crate::service::sweep::Revisit;
 use crate::topology::Topology;
 use crate::{Options, Overrides, Restore};
-
-/// How often the release of the chain is tried.
-const RELEASE_TRIES: u32 = 5;
 
 /// Something to do with the chain.
 #[derive(Debug)]
@@ -30,7 +31,11 @@ pub(super) enum Operation {
     /// Begin an attempt.
     Prepare,
     /// Decide, commit and confirm a checkpoint.
-    Finalize(Box<Manifest>),
+    Finalize {
+        manifest: Box<Manifest>,
+        /// When it must be decided, monotonic.
+        deadline: Duration,
+    },
     /// Write a savepoint.
     WriteSavepoint {
         attempt: Attempt,
@@ -38,8 +43,17 @@ pub(super) enum Operation {
         name: String,
         manifest: Box<Manifest>,
     },
+    /// Undo what the attempt has left open.
+    Sweep,
+    /// Look again at what older attempts have left open, if it is time.
+    Revisit {
+        /// Look as often as after the start from now on: one of their workers may be back.
+        anew: bool,
+    },
     /// Release the chain.
     Release(Box<Release>),
+    /// Delete the job's checkpoints, and release the chain.
+    Discard(Box<Release>),
     /// Delete what is not retained.
     CollectGarbage,
 }
@@ -50,7 +64,7 @@ pub(super) struct Keeper {
     pub(super) graph: Arc<JobGraph>,
     pub(super) storage_options: StorageOptions,
     pub(super) sources: BTreeMap<OperatorUid, Arc<dyn SourceConnector>>,
-    pub(super) committers: BTreeMap<OperatorUid, Arc<dyn SinkCommitter>>,
+    pub(super) committers: Committers,
     /// Where the next attempt starts from.
     pub(super) restore: Restore,
     /// `restore` counts only if the chain has not gone on from there.
@@ -72,9 +86,19 @@ pub(super) struct Keeper {
     pub(super) storage: Option<Storage>,
     /// Whether the sinks have passed their preflight.
     pub(super) sinks_are_checked: bool,
+    /// What the transactions of each sink have in common, once that has been asked.
+    pub(super) families: BTreeMap<OperatorUid, Opaque>,
     pub(super) claimed: Option<ClaimedChain>,
+    /// What the newest checkpoint lists that this attempt has decided.
+    pub(super) decided: Listed,
+    /// What a checkpoint lists of which this attempt does not know whether it is decided.
+    pub(super) undecided: Listed,
+    /// What the newest checkpoint lists that is known to be committed.
+    confirmed: Listed,
     /// Older attempts that are looked at again while this one runs.
     pub(super) revisit: Revisit,
+    /// What this attempt may have opened, once its tasks may run.
+    pub(super) own: Option<Opened>,
 }
 
 impl Keeper {
@@ -89,7 +113,7 @@ impl Keeper {
                 return Err(no_connector(uid));
             }
         }
-        let mut committers = BTreeMap::new();
+        let mut committers = Committers::new();
         for uid in &topology.sinks {
             let sink = options.sinks.get(uid).ok_or_else(|| no_connector(uid))?;
             if let Some(committer) = sink.committer(&options.job.id, uid)? {
@@ -116,8 +140,13 @@ impl Keeper {
             notes,
             storage: None,
             sinks_are_checked: false,
+            families: BTreeMap::new(),
             claimed: None,
+            decided: Listed::new(),
+            undecided: Listed::new(),
+            confirmed: Listed::new(),
             revisit: Revisit::default(),
+            own: None,
         })
     }
 
@@ -135,13 +164,34 @@ impl Keeper {
     }
 
     pub(super) fn claimed(&mut self) -> Result<&mut ClaimedChain, Failure> {
-        self.claimed.as_mut().ok_or_else(|| {
-            Failure::new(
-                ErrorCode::StoreUnavailable,
-                ErrorKind::Internal,
-                "the chain is not claimed yet",
-            )
-        })
+        self.claimed.as_mut().ok_or_else(not_claimed)
+    }
+
+    pub(super) fn held(&self) -> Result<&ClaimedChain, Failure> {
+        self.claimed.as_ref().ok_or_else(not_claimed)
+    }
+
+    /// Takes over a chain that has just been claimed.
+    pub(super) fn begin_attempt(&mut self, claimed: ClaimedChain) {
+        self.claimed = Some(claimed);
+        self.decided = Listed::new();
+        self.undecided = Listed::new();
+        self.confirmed = Listed::new();
+        self.revisit = Revisit::default();
+        self.own = None;
+    }
+
+    /// Who claims.
+    pub(super) fn holder(&self) -> Holder {
+        Holder {
+            name: self.holder.clone(),
+            build: self.build.clone(),
+            identity: self.job.identity.clone(),
+            parallelism: self.job.parallelism,
+            deployment: self.deployment,
+            host: self.host.clone(),
+            sinks: self.families.clone(),
+        }
     }
 
     /// The name of the chain, once it is claimed.
@@ -163,9 +213,9 @@ impl Keeper {
     }
 
     /// Decides a checkpoint, commits what it lists, and confirms that.
-    pub(super) async fn finalize(&mut self, manifest: Manifest) -> Event {
+    pub(super) async fn finalize(&mut self, manifest: Manifest, deadline: Duration) -> Event {
         let (attempt, checkpoint) = (manifest.attempt, manifest.checkpoint);
-        let result = self.decide_and_commit(manifest).await;
+        let result = self.decide_and_commit(manifest, deadline).await;
         Event::Finalized {
             attempt,
             checkpoint,
@@ -173,24 +223,27 @@ impl Keeper {
         }
     }
 
-    async fn decide_and_commit(&mut self, manifest: Manifest) -> Result<Written, NotFinalized> {
+    async fn decide_and_commit(
+        &mut self,
+        manifest: Manifest,
+        deadline: Duration,
+    ) -> Result<Written, NotFinalized> {
         let bytes = size(&manifest);
-        let commits = Commits::of(&manifest);
-        let listed = commits.by_sink.clone();
-        let is_last = manifest.ended || manifest.kind.stops_job();
+        let commits = Commits::of(&manifest).after(self.confirmed.clone());
         fail::fail_point!("coordinator::before-decide", |_| std::process::abort());
-        let claimed = self.claimed().map_err(NotFinalized::NotDecided)?;
-        let permit = claimed
-            .decide(manifest)
-            .await
-            .map_err(|error| NotFinalized::NotDecided(error.into()))?;
+        let permit = self.decide(manifest, &commits.by_sink, deadline).await?;
         fail::fail_point!("coordinator::after-decide", |_| std::process::abort());
         let written = Written {
             path: self.slot_path(permit.decided().slot),
             bytes,
         };
         let not_committed = |failure| NotFinalized::NotCommitted(written.clone(), failure);
-        commit_all(self, commits).await.map_err(not_committed)?;
+        match commit_all(self, &commits).await {
+            Ok(()) => {}
+            Err(NotCommitted::Failed(failure)) => return Err(not_committed(failure)),
+            // The next attempt goes back to the checkpoint before.
+            Err(NotCommitted::Aborted { reason, .. }) => return Err(not_committed(reason)),
+        }
         fail::fail_point!("coordinator::before-committed", |_| std::process::abort());
         let confirmed = self
             .claimed()
@@ -205,9 +258,48 @@ impl Keeper {
             // Everything is committed. The confirmation only saves a recovery from doing it again.
             tracing::warn!(%failure, "commit is not confirmed in the chain");
         }
+        self.confirmed = commits.by_sink;
         fail::fail_point!("coordinator::after-committed", |_| std::process::abort());
-        revisit(self, &listed, is_last).await;
         Ok(written)
+    }
+
+    /// Decides a checkpoint, if what it lists still lives and it is not too late.
+    async fn decide(
+        &mut self,
+        manifest: Manifest,
+        listed: &Listed,
+        deadline: Duration,
+    ) -> Result<CommitPermit, NotFinalized> {
+        let checkpoint = manifest.checkpoint;
+        // A write that had stayed unknown is finished first, and would decide what it lists.
+        let mut asked = listed.clone();
+        if self
+            .claimed()
+            .map_err(NotFinalized::NotDecided)?
+            .is_unsettled()
+        {
+            add(&mut asked, &self.undecided);
+        }
+        let late = |waits_for| NotFinalized::NotDecided(too_late(checkpoint, waits_for));
+        let left = deadline.saturating_sub(self.clock.monotonic());
+        match within(left, ensure_alive(self, checkpoint, &asked)).await {
+            Some(Ok(())) => {}
+            Some(Err(Doubt::Dead(failure))) => return Err(NotFinalized::Undecidable(failure)),
+            Some(Err(Doubt::Unclear(failure))) => return Err(NotFinalized::NotDecided(failure)),
+            None => return Err(late("the sinks' side")),
+        }
+        add(&mut self.undecided, listed);
+        let left = deadline.saturating_sub(self.clock.monotonic());
+        let claimed = self.claimed().map_err(NotFinalized::NotDecided)?;
+        match within(left, claimed.decide(manifest)).await {
+            Some(Ok(permit)) => {
+                self.undecided = Listed::new();
+                self.decided.clone_from(listed);
+                Ok(permit)
+            }
+            Some(Err(error)) => Err(NotFinalized::NotDecided(error.into())),
+            None => Err(late("the checkpoint store")),
+        }
     }
 
     pub(super) async fn write_savepoint(
@@ -218,11 +310,13 @@ impl Keeper {
     ) -> Event {
         let bytes = size(&manifest);
         fail::fail_point!("coordinator::before-savepoint", |_| std::process::abort());
+        let patience = self.job.checkpoint.timeout.0;
         let result = match self.claimed() {
             Err(failure) => Err(failure),
-            Ok(claimed) => match claimed.savepoint(&name, &manifest).await {
-                Ok(path) => Ok(Written { path, bytes }),
-                Err(error) => Err(error.into()),
+            Ok(claimed) => match within(patience, claimed.savepoint(&name, &manifest)).await {
+                Some(Ok(path)) => Ok(Written { path, bytes }),
+                Some(Err(error)) => Err(error.into()),
+                None => Err(too_late(checkpoint, "the checkpoint store")),
             },
         };
         fail::fail_point!("coordinator::after-savepoint", |_| std::process::abort());
@@ -234,53 +328,78 @@ impl Keeper {
         }
     }
 
-    pub(super) async fn release(&mut self, mut release: Release) -> Event {
-        release.time = Some(self.clock.now());
-        let Some(claimed) = self.claimed.as_mut() else {
-            // Given up before anything was claimed.
-            return Event::Released(Ok(()));
-        };
-        fail::fail_point!("coordinator::before-release", |_| std::process::abort());
-        let mut pause = Duration::from_millis(500);
-        let mut tries = 1;
-        let result = loop {
-            match claimed
-                .release(release.clone())
-                .await
-                .map_err(Failure::from)
-            {
-                Err(failure) if failure.kind == ErrorKind::Retryable && tries < RELEASE_TRIES => {
-                    tracing::warn!(%failure, "the chain is not released yet");
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                    tries += 1;
-                }
-                result => break result,
-            }
-        };
-        fail::fail_point!("coordinator::after-release", |_| std::process::abort());
-        Event::Released(result)
-    }
-
     pub(super) async fn collect_garbage(&mut self) {
         let retained = self.job.checkpoint.retained;
+        let patience = self.job.checkpoint.timeout.0;
         let Some(claimed) = self.claimed.as_mut() else {
             return;
         };
-        match claimed.collect_garbage(retained).await {
-            Ok(Collected {
+        // What could not be deleted now is deleted later; being fenced is noticed by the next
+        // write.
+        match within(patience, claimed.collect_garbage(retained)).await {
+            Some(Ok(Collected {
                 slots: 0,
                 objects: 0,
                 unfinished: 0,
-            }) => {}
-            Ok(collected) => tracing::debug!(?collected, "old checkpoints deleted"),
-            // What could not be deleted now is deleted later; being fenced is noticed by the next
-            // write.
-            Err(error) => {
+            })) => {}
+            Some(Ok(collected)) => tracing::debug!(?collected, "old checkpoints deleted"),
+            Some(Err(error)) => {
                 tracing::warn!(error = %Failure::from(error), "old checkpoints not deleted");
+            }
+            None => tracing::warn!("old checkpoints not deleted yet: the store does not answer"),
+        }
+    }
+}
+
+/// Opens and checks the storage, once per process.
+pub(super) async fn open(keeper: &mut Keeper) -> Result<Storage, Failure> {
+    if let Some(storage) = &keeper.storage {
+        return Ok(storage.clone());
+    }
+    let uri = keeper.job.checkpoint.storage.clone();
+    keeper.note(format!("opens {uri}"));
+    let storage = Storage::open(&uri, &keeper.storage_options).await?;
+    storage.probe().await?;
+    keeper.storage = Some(storage.clone());
+    Ok(storage)
+}
+
+/// What a future answers within a time; nothing is begun where none is left.
+pub(super) async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
+    if time.is_zero() {
+        return None;
+    }
+    tokio::time::timeout(time, future).await.ok()
+}
+
+pub(super) fn add(listed: &mut Listed, more: &Listed) {
+    for (uid, committables) in more {
+        let own = listed.entry(uid.clone()).or_default();
+        for committable in committables {
+            if !own.contains(committable) {
+                own.push(committable.clone());
             }
         }
     }
+}
+
+fn too_late(checkpoint: CheckpointId, waits_for: &str) -> Failure {
+    Failure::new(
+        ErrorCode::CheckpointExpired,
+        ErrorKind::Retryable,
+        format!(
+            "checkpoint {checkpoint} was acknowledged and not written within \
+             `checkpoint.timeout`: {waits_for} did not answer in time"
+        ),
+    )
+}
+
+fn not_claimed() -> Failure {
+    Failure::new(
+        ErrorCode::StoreUnavailable,
+        ErrorKind::Internal,
+        "the chain is not claimed yet",
+    )
 }
 
 fn no_connector(uid: &OperatorUid) -> Failure {

@@ -7,32 +7,26 @@
 
 mod origin;
 mod patience;
-mod state;
+pub(super) mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use millstream_checkpoint::{
-    Admission, ChainState, CommitPermit, Holder, Manifest, Release, ReleaseReason, Storage, reserve,
+    Admission, ChainState, CommitPermit, Manifest, Release, ReleaseReason, Storage, reserve,
 };
-use millstream_operators::{Lingering, SplitEnumerator};
-use millstream_types::{
-    Attempt, Committable, Deployment, ErrorCode, ErrorKind, Failure, OperatorUid,
-};
+use millstream_operators::SplitEnumerator;
+use millstream_types::{Attempt, Deployment, ErrorCode, ErrorKind, Failure, OperatorUid};
 
 use crate::Restore;
 use crate::job::{Event, Over, Prepared};
-use crate::service::commit::{Commits, commit_all, ensure_held};
-use crate::service::keeper::Keeper;
+use crate::opened::lingering;
+use crate::service::commit::{Commits, Listed, NotCommitted, commit_all, ensure_held};
+use crate::service::keeper::{Keeper, open};
+use crate::service::rewind::{Rewind, commit_or_go_back};
+use crate::service::sweep::{Revisit, Sweep, sweep};
 use origin::{Basis, Wish};
 use patience::Patience;
 use state::{Beginning, Import};
-
-/// Between two looks at what older attempts have open.
-const REVISIT_INTERVAL: Duration = Duration::from_secs(10);
-/// How many older attempts are looked at again. A worker hears of a restart long before the job
-/// has restarted this often, or it is cut off and hears nothing until its next message is refused.
-const REVISITED_MAX: usize = 16;
 
 /// The enumerators of an attempt, with the splits that they know.
 pub(super) type Enumerators = BTreeMap<OperatorUid, (Box<dyn SplitEnumerator>, BTreeSet<String>)>;
@@ -76,13 +70,18 @@ async fn try_prepare(keeper: &mut Keeper) -> Result<Start, Failure> {
         keeper.restore = Restore::Latest;
         wish = Wish::Newest;
     }
-    let basis = origin::start(keeper, &storage, &state, wish).await?;
-    resolve(keeper, &state, &basis).await?;
+    let mut basis = origin::start(keeper, &storage, &state, wish).await?;
+    let rewind = resolve(keeper, &state, &basis).await?;
     if resumes
         && is_first
+        && rewind.is_none()
         && let Some(over) = finish_stop(keeper, &storage, &state).await?
     {
         return Ok(Start::Over(over));
+    }
+    let given_up = rewind.as_ref().map(|rewind| rewind.given_up.clone());
+    if let (Some(rewind), Basis::Newest(_)) = (rewind, &basis) {
+        basis = Basis::Import(Box::new(rewind.import));
     }
     let mut beginning = begin(keeper, &state, basis).await?;
     let mut enumerators = Enumerators::new();
@@ -93,21 +92,11 @@ async fn try_prepare(keeper: &mut Keeper) -> Result<Start, Failure> {
     keeper.restore = Restore::Latest;
     // From here on the chain has a checkpoint.
     keeper.expect_state = true;
-    let prepared = beginning.into_prepared(&enumerators, keeper.lineage());
+    let prepared = Prepared {
+        given_up,
+        ..beginning.into_prepared(&enumerators, keeper.lineage())
+    };
     Ok(Start::Attempt(Box::new(prepared), enumerators))
-}
-
-/// Opens and checks the storage, once per process.
-async fn open(keeper: &mut Keeper) -> Result<Storage, Failure> {
-    if let Some(storage) = &keeper.storage {
-        return Ok(storage.clone());
-    }
-    let uri = keeper.job.checkpoint.storage.clone();
-    keeper.note(format!("opens {uri}"));
-    let storage = Storage::open(&uri, &keeper.storage_options).await?;
-    storage.probe().await?;
-    keeper.storage = Some(storage.clone());
-    Ok(storage)
 }
 
 /// Checks the sinks and reserves the names that they need, once per process.
@@ -121,16 +110,21 @@ async fn check_sinks(
     }
     // Which sinks have written before.
     let newest = seen.and_then(|seen| seen.newest.as_ref());
+    let mut families = BTreeMap::new();
     for (uid, committer) in &keeper.committers {
         keeper.note(format!("checks sink {uid}"));
         let kind = newest.and_then(|newest| newest.connectors.get(uid));
         let has_run = kind.is_some() && kind == keeper.graph.connectors().get(uid);
         committer.preflight(has_run).await?;
+        if let Some(family) = committer.family().await? {
+            families.insert(uid.clone(), family);
+        }
         for name in committer.reservations().await? {
             let identity = keeper.job.identity.as_deref();
             reserve(storage, &name, &keeper.job.id, identity).await?;
         }
     }
+    keeper.families = families;
     keeper.sinks_are_checked = true;
     Ok(())
 }
@@ -230,14 +224,7 @@ async fn claim(keeper: &mut Keeper, storage: &Storage) -> Result<Claimed, Failur
         ensure_held(keeper).await?;
     }
     keeper.note("claims the chain");
-    let holder = Holder {
-        name: keeper.holder.clone(),
-        build: keeper.build.clone(),
-        identity: keeper.job.identity.clone(),
-        parallelism: keeper.job.parallelism,
-        deployment: keeper.deployment,
-        host: keeper.host.clone(),
-    };
+    let holder = keeper.holder();
     fail::fail_point!("coordinator::before-claim", |_| std::process::abort());
     let now = keeper.clock.now();
     let chain = before.unwrap_or_else(|| keeper.chain(storage));
@@ -260,31 +247,49 @@ async fn claim(keeper: &mut Keeper, storage: &Storage) -> Result<Claimed, Failur
     };
     fail::fail_point!("coordinator::after-claim", |_| std::process::abort());
     tracing::info!(attempt = %claimed.attempt(), newest = ?state.newest_path, "chain claimed");
-    keeper.claimed = Some(claimed);
+    keeper.begin_attempt(claimed);
     Ok(Claimed::Mine(Box::new(state)))
 }
 
 /// Commits what the newest checkpoint lists and aborts everything else that older attempts have
-/// left.
-async fn resolve(keeper: &mut Keeper, state: &ChainState, basis: &Basis) -> Result<(), Failure> {
+/// left. Where to go back to, if all of the newest checkpoint was aborted before that.
+async fn resolve(
+    keeper: &mut Keeper,
+    state: &ChainState,
+    basis: &Basis,
+) -> Result<Option<Rewind>, Failure> {
     let import = match basis {
         Basis::Import(import) => Some(import.as_ref()),
         Basis::Newest(_) | Basis::Empty => None,
     };
     let permit = keeper.claimed()?.recovery_permit();
-    if let (Some(_), Some(newest)) = (&permit, &state.newest) {
-        keeper.note(format!("commits checkpoint {}", newest.checkpoint));
-        let commits = Commits::of(newest).accepting_loss_of(keeper.accept_lost_output);
-        commit_all(keeper, commits).await?;
+    let rewind = match (&permit, &state.newest) {
+        (Some(_), Some(newest)) => commit_or_go_back(keeper, state, newest).await?,
+        _ => None,
+    };
+    let opened = lingering(state);
+    if !opened.is_empty() {
+        let older = Sweep {
+            opened: &opened,
+            keep: &kept(state, import),
+            only_open: false,
+        };
+        sweep(keeper, older).await?;
     }
-    let lingering = state.lingering();
-    if !lingering.is_empty() {
-        abort_lingering(keeper, lingering.clone(), &kept(state, import), false).await?;
+    match permit {
+        Some(permit) if rewind.is_some() => {
+            let claimed = keeper.claimed()?;
+            let older = Attempt(claimed.attempt().0.saturating_sub(1));
+            claimed.give_up(permit, older).await?;
+        }
+        permit => {
+            // Unless the attempt decides its own beginning, this is what says that it runs tasks.
+            let says = !opened.is_empty() || state.newest.is_some();
+            confirm(keeper, permit, says).await?;
+        }
     }
-    keeper.revisit = Revisit::new(state);
-    // Unless the attempt decides its own beginning, this is what says that it runs tasks.
-    let says = !lingering.is_empty() || state.newest.is_some();
-    confirm(keeper, permit, says).await
+    keeper.resolved(Revisit::new(state));
+    Ok(rewind)
 }
 
 /// Finishes a stop with a savepoint that this deployment had come to and not released: the
@@ -323,8 +328,8 @@ async fn finish_stop(
 
 /// Transactions that must not be aborted, by sink: those that the newest checkpoint lists, and
 /// those of what the job is to be started from.
-fn kept(state: &ChainState, import: Option<&Import>) -> BTreeMap<OperatorUid, Vec<Committable>> {
-    let mut keep: BTreeMap<OperatorUid, Vec<Committable>> = BTreeMap::new();
+fn kept(state: &ChainState, import: Option<&Import>) -> Listed {
+    let mut keep = Listed::new();
     let imported = import.filter(|import| !import.is_committed);
     let imported = imported.map(|import| &import.manifest);
     for manifest in state.newest.iter().chain(imported) {
@@ -333,76 +338,6 @@ fn kept(state: &ChainState, import: Option<&Import>) -> BTreeMap<OperatorUid, Ve
         }
     }
     keep
-}
-
-async fn abort_lingering(
-    keeper: &Keeper,
-    attempts: Vec<(Attempt, u32)>,
-    keep: &BTreeMap<OperatorUid, Vec<Committable>>,
-    only_open: bool,
-) -> Result<(), Failure> {
-    fail::fail_point!("coordinator::before-abort", |_| std::process::abort());
-    for (uid, committer) in &keeper.committers {
-        if !only_open {
-            keeper.note(format!(
-                "aborts what older attempts have left open in sink {uid}"
-            ));
-        }
-        let lingering = Lingering {
-            lineage: keeper.lineage(),
-            attempts: attempts.clone(),
-            family: None,
-            keep: keep.get(uid).cloned().unwrap_or_default(),
-            only_open,
-        };
-        let aborted = committer.abort_lingering(&lingering).await?;
-        if aborted > 0 {
-            tracing::info!(sink = %uid, aborted, "transactions of older attempts aborted");
-        }
-    }
-    fail::fail_point!("coordinator::after-abort", |_| std::process::abort());
-    Ok(())
-}
-
-/// When older attempts are looked at again, and which.
-#[derive(Debug, Default)]
-pub(super) struct Revisit {
-    attempts: Vec<(Attempt, u32)>,
-    /// Time of the keeper's monotonic clock from which on it is due.
-    due: Duration,
-}
-
-impl Revisit {
-    /// The newest attempts before this one: those whose workers may still be somewhere.
-    fn new(state: &ChainState) -> Self {
-        let newest = state.claims.iter().rev().take(REVISITED_MAX);
-        Self {
-            attempts: newest
-                .map(|claim| (claim.attempt, claim.holder.parallelism))
-                .collect(),
-            due: Duration::ZERO,
-        }
-    }
-}
-
-/// Looks at older attempts again, when a checkpoint of this one is committed. A writer that does
-/// not know that its attempt is over, because its process was cut off or frozen, may open a
-/// transaction behind the first sweep, which would hide everything behind it until its timeout.
-pub(super) async fn revisit(
-    keeper: &mut Keeper,
-    listed: &BTreeMap<OperatorUid, Vec<Committable>>,
-    is_last: bool,
-) {
-    let now = keeper.clock.monotonic();
-    if keeper.revisit.attempts.is_empty() || (now < keeper.revisit.due && !is_last) {
-        return;
-    }
-    keeper.revisit.due = now.saturating_add(REVISIT_INTERVAL);
-    let attempts = keeper.revisit.attempts.clone();
-    if let Err(failure) = abort_lingering(keeper, attempts, listed, true).await {
-        // Nothing is lost, and a later checkpoint comes by here again.
-        tracing::warn!(%failure, "older attempts are not swept again");
-    }
 }
 
 async fn confirm(
@@ -431,7 +366,8 @@ async fn begin(
             if !import.is_committed {
                 let commits = Commits::of(&import.manifest);
                 let commits = commits.accepting_loss_of(keeper.accept_lost_output);
-                commit_all(keeper, commits).await?;
+                let done = commit_all(keeper, &commits).await;
+                done.map_err(NotCommitted::into_failure)?;
             }
             Beginning::imported(keeper, *import, place)
         }

@@ -217,6 +217,10 @@ impl Shell {
 
     fn handle(&mut self, events: Vec<Event>, now: Now) {
         for event in events {
+            if matches!(event, Event::WorkerJoined { .. }) {
+                // It may have just woken up, with an attempt that it does not know to be over.
+                self.backlog.push_back(Operation::Revisit { anew: true });
+            }
             self.job.handle(event, now);
         }
     }
@@ -248,8 +252,13 @@ impl Shell {
                     }
                     Command::Disconnect { worker } => self.fleet.disconnect(&worker),
                     Command::Prepare => self.backlog.push_back(Operation::Prepare),
-                    Command::Finalize(manifest) => {
-                        self.backlog.push_back(Operation::Finalize(manifest));
+                    Command::Finalize { manifest, deadline } => {
+                        let operation = Operation::Finalize { manifest, deadline };
+                        self.backlog.push_back(operation);
+                    }
+                    Command::Sweep => self.backlog.push_back(Operation::Sweep),
+                    Command::Discard(release) => {
+                        self.backlog.push_back(Operation::Discard(release));
                     }
                     Command::WriteSavepoint {
                         attempt,
@@ -315,11 +324,13 @@ impl Shell {
         if let Some(enumerators) = done.enumerators {
             self.enumerators = enumerators;
         }
-        let collect = matches!(&done.event, Some(Event::Finalized { result: Ok(_), .. }));
+        let is_completed = matches!(&done.event, Some(Event::Finalized { result: Ok(_), .. }));
         if let Some(event) = done.event {
             self.job.handle(event, now);
         }
-        if collect && self.backlog.is_empty() {
+        // Workers hear of the checkpoint before; and nothing that matters more waits for these.
+        if is_completed && self.backlog.is_empty() {
+            self.backlog.push_back(Operation::Revisit { anew: false });
             self.backlog.push_back(Operation::CollectGarbage);
         }
     }
@@ -328,6 +339,7 @@ impl Shell {
         let wanted = match &request {
             Request::Savepoint { name, .. } | Request::SavepointStatus { name, .. } => Some(name),
             Request::Stop { request, .. } => request.savepoint.as_ref(),
+            Request::Cancel { .. } => None,
         };
         let unknown = wanted.filter(|name| {
             crate::job::check_name(name).is_ok() && self.job.savepoint(name).is_none()
@@ -373,6 +385,7 @@ impl Shell {
                     Err(error) => Err(error),
                 }));
             }
+            Request::Cancel { answer } => drop(answer.send(self.job.request_cancel(now))),
         }
     }
 }
@@ -406,7 +419,9 @@ async fn operate(mut keeper: Keeper, operation: Operation) -> Box<Done> {
             enumerators = Some(found);
             Some(event)
         }
-        Operation::Finalize(manifest) => Some(keeper.finalize(*manifest).await),
+        Operation::Finalize { manifest, deadline } => {
+            Some(keeper.finalize(*manifest, deadline).await)
+        }
         Operation::WriteSavepoint {
             attempt,
             checkpoint,
@@ -418,6 +433,15 @@ async fn operate(mut keeper: Keeper, operation: Operation) -> Box<Done> {
                 .await,
         ),
         Operation::Release(release) => Some(keeper.release(*release).await),
+        Operation::Discard(release) => Some(keeper.discard(*release).await),
+        Operation::Sweep => {
+            keeper.sweep_own().await;
+            None
+        }
+        Operation::Revisit { anew } => {
+            keeper.revisit(anew).await;
+            None
+        }
         Operation::CollectGarbage => {
             keeper.collect_garbage().await;
             None

@@ -127,6 +127,26 @@ fn savepoints_go_first_in_order_and_wait_for_no_pause() {
 }
 
 #[test]
+fn savepoints_without_end_do_not_keep_a_checkpoint_from_being_taken() {
+    let mut trigger = running(SETTINGS);
+    fire(&mut trigger, 1, 0);
+    trigger.completed(id(1), millis(10));
+    for name in ["a", "b", "c"] {
+        trigger.savepoint(name.to_owned());
+    }
+    // Each takes long enough for the next periodic one to become due.
+    let mut taken = Vec::new();
+    for number in 2..7 {
+        let now = number * 2_000;
+        taken.extend(fire(&mut trigger, number, now));
+        trigger.left(id(number));
+    }
+    let savepoint = |name: &str| Purpose::Savepoint(name.to_owned());
+    let (a, b, c) = (savepoint("a"), savepoint("b"), savepoint("c"));
+    assert_eq!(taken, [a, Purpose::Periodic, b, Purpose::Periodic, c]);
+}
+
+#[test]
 fn somebody_who_waits_gets_the_next_checkpoint_at_once() {
     let mut trigger = running(SETTINGS);
     fire(&mut trigger, 1, 0);

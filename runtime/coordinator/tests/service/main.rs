@@ -9,6 +9,7 @@
 mod deployments;
 mod endings;
 mod holders;
+mod liveness;
 mod origins;
 mod outside;
 mod recovery;

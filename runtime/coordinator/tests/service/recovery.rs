@@ -96,7 +96,10 @@ async fn what_a_dying_attempt_opens_behind_the_sweep_is_aborted_with_the_next_ch
     scenario.ledger().transactions.extend([late]);
     let _worker = scenario.worker("a", 2, &running).await;
     running.wait_for_checkpoints(1).await;
-    assert_eq!(scenario.ledger().transactions["late"].1, Stand::Aborted);
+    until("it is aborted", || {
+        scenario.ledger().transactions["late"].1 == Stand::Aborted
+    })
+    .await;
 }
 
 #[tokio::test]

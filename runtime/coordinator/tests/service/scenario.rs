@@ -235,6 +235,7 @@ impl Scenario {
             parallelism: 2,
             deployment: None,
             host: None,
+            sinks: std::collections::BTreeMap::new(),
         };
         async move { drop(chain.claim(holder, Timestamp(1)).await.unwrap()) }
     }

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex};
 use futures::future::BoxFuture;
 use millstream_operators::sink::WriterContext;
 use millstream_operators::{
-    CommitOutcome, Lingering, Result, SinkCommitter, SinkConnector, SinkWriter,
+    CommitOutcome, Lingering, Result, SinkCommitter, SinkConnector, SinkWriter, Standing,
 };
-use millstream_types::{Attempt, Committable, ErrorCode, ErrorKind, Failure, JobId, OperatorUid};
+use millstream_types::{
+    Attempt, Committable, ErrorCode, ErrorKind, Failure, JobId, Opaque, OperatorUid, Timestamp,
+};
 
 /// How a transaction stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub(crate) enum Act {
     Commit(String),
     /// Attempts were swept.
     Sweep(Vec<Attempt>),
+    /// Attempts were swept whose transactions had another family.
+    SweepFamily(String, Vec<Attempt>),
 }
 
 /// All transactions that were ever begun.
@@ -46,6 +50,16 @@ pub(crate) struct Ledger {
     pub(crate) preflight: Option<Failure>,
     /// Names that it reserves.
     pub(crate) reservations: Vec<String>,
+    /// What it says that its transactions have in common.
+    pub(crate) family: Option<String>,
+    /// Families that it can undo besides.
+    pub(crate) reaches: Vec<String>,
+    /// Whether everything that is open counts as old.
+    pub(crate) is_late: bool,
+    /// Whether an old transaction is given up at the moment when somebody asks for it.
+    pub(crate) gives_up_when_asked: bool,
+    /// Whether it can say that a transaction was aborted, and not only that it is gone.
+    pub(crate) proves: bool,
 }
 
 impl Ledger {
@@ -98,6 +112,34 @@ impl SinkCommitter for TestSink {
         })
     }
 
+    fn at_risk(&self, committables: &[Committable], _: Timestamp) -> Vec<Committable> {
+        if self.0.lock().unwrap().is_late {
+            committables.to_vec()
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn look_up<'a>(&'a self, committables: &'a [Committable]) -> BoxFuture<'a, Vec<Standing>> {
+        Box::pin(async move {
+            let mut ledger = self.0.lock().unwrap();
+            committables
+                .iter()
+                .map(|committable| look_up(&mut ledger, &committable.transaction.0))
+                .collect()
+        })
+    }
+
+    fn family(&self) -> BoxFuture<'_, Result<Option<Opaque>>> {
+        let family = self.0.lock().unwrap().family.clone().map(Opaque);
+        Box::pin(async move { Ok(family) })
+    }
+
+    fn reaches<'a>(&'a self, family: &'a Opaque) -> BoxFuture<'a, Result<bool>> {
+        let reaches = self.0.lock().unwrap().reaches.contains(&family.0);
+        Box::pin(async move { Ok(reaches) })
+    }
+
     fn abort_lingering<'a>(&'a self, lingering: &'a Lingering) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
             let mut ledger = self.0.lock().unwrap();
@@ -113,10 +155,39 @@ impl SinkCommitter for TestSink {
                     aborted += 1;
                 }
             }
-            ledger.acts.push(Act::Sweep(attempts));
+            ledger.acts.push(match &lingering.family {
+                None => Act::Sweep(attempts),
+                Some(family) => Act::SweepFamily(family.0.clone(), attempts),
+            });
             Ok(aborted)
         })
     }
+}
+
+fn look_up(ledger: &mut Ledger, name: &str) -> Standing {
+    let gives_up = ledger.gives_up_when_asked;
+    let stand = match ledger.transactions.get_mut(name) {
+        Some((_, stand)) => {
+            if gives_up && *stand == Stand::Open {
+                *stand = Stand::Aborted;
+            }
+            *stand
+        }
+        None => Stand::Aborted,
+    };
+    match stand {
+        Stand::Open => Standing::Open,
+        Stand::Committed => Standing::Committed,
+        Stand::Aborted => Standing::Aborted(lost(name)),
+    }
+}
+
+fn lost(name: &str) -> Failure {
+    Failure::new(
+        ErrorCode::KafkaTransactionLost,
+        ErrorKind::DataLoss,
+        format!("transaction {name}"),
+    )
 }
 
 fn commit(ledger: &mut Ledger, name: &str) -> CommitOutcome {
@@ -131,9 +202,7 @@ fn commit(ledger: &mut Ledger, name: &str) -> CommitOutcome {
             ledger.acts.push(Act::Commit(name.to_owned()));
             CommitOutcome::Committed
         }
-        _ => CommitOutcome::Lost(failure(
-            ErrorCode::KafkaTransactionLost,
-            ErrorKind::DataLoss,
-        )),
+        Some(_) if ledger.proves => CommitOutcome::Aborted(lost(name)),
+        _ => CommitOutcome::Lost(lost(name)),
     }
 }

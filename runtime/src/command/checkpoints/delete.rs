@@ -1,12 +1,15 @@
 //! `millstream checkpoints delete`.
 
+use std::collections::BTreeMap;
+
 use millstream_checkpoint::disposal::{Disposed, JobDisposal, delete_job, delete_savepoint};
 use millstream_checkpoint::{Error, Holder, Storage, StorageOptions};
 use millstream_types::clock::SystemClock;
-use millstream_types::{Clock, Failure, JobId};
+use millstream_types::{Clock, ErrorCode, ErrorKind, Failure, JobId};
 
 use crate::cli::DeleteOptions;
 use crate::command::print;
+use crate::command::transactions::Leftovers;
 use crate::exit::Exit;
 
 /// Deletes a savepoint, or all of a job.
@@ -34,6 +37,15 @@ pub(super) async fn main(options: &DeleteOptions) -> Result<Exit, Failure> {
         job: job.clone(),
         keep_savepoints: options.keep_savepoints,
     };
+    // Which attempts there were is known only before they are deleted.
+    let leftovers = match &options.job_file {
+        Some(file) => Some(Leftovers::of(file).await?),
+        None => None,
+    };
+    if let Some(other) = leftovers.as_ref().filter(|found| *found.job() != job) {
+        Exit::failed(&another_job(&job, other.job()));
+        return Ok(Exit::Invalid);
+    }
     let storage = Storage::open(storage, &storage_options).await?;
     let now = SystemClock::default().now();
     let disposed = match delete_job(&storage, &disposal, now).await {
@@ -52,7 +64,20 @@ pub(super) async fn main(options: &DeleteOptions) -> Result<Exit, Failure> {
         );
     }
     print(&said(&job, &disposed));
+    // Whoever still ran is fenced by now.
+    if let Some(leftovers) = leftovers {
+        let aborted = leftovers.abort_everything().await?;
+        print(&format!("{job}: aborted {aborted} open transactions\n"));
+    }
     Ok(Exit::Done)
+}
+
+fn another_job(job: &JobId, file: &JobId) -> Failure {
+    Failure::new(
+        ErrorCode::InvalidJob,
+        ErrorKind::InvalidJob,
+        format!("--job names {job}, and --job-file is the file of {file}; nothing was deleted"),
+    )
 }
 
 fn holder(options: &DeleteOptions) -> Holder {
@@ -63,6 +88,7 @@ fn holder(options: &DeleteOptions) -> Holder {
         parallelism: 1,
         deployment: options.deployment,
         host: None,
+        sinks: BTreeMap::new(),
     }
 }
 

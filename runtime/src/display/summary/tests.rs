@@ -42,6 +42,7 @@ fn snapshot(checkpoint: Option<u64>, written: u64, gaps: Vec<String>) -> Snapsho
             parallelism: 1,
             workers: Vec::new(),
             restored_from: None,
+            given_up: None,
             savepoint: None,
             last_checkpoint: None,
             checkpoint_failures: None,

@@ -73,6 +73,7 @@ async fn a_start_that_arrives_late_does_not_make_a_chain_unreadable() {
         parallelism: 1,
         deployment: None,
         host: None,
+        sinks: std::collections::BTreeMap::new(),
     };
     let now = millstream_types::Timestamp(0);
     for _ in 0..3 {

@@ -35,6 +35,7 @@ impl Writer {
     fn entry(&self) -> CommittedEntry {
         CommittedEntry {
             checkpoint: None,
+            given_up: None,
             swept_through: self.attempt,
         }
     }

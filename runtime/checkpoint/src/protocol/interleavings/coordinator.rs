@@ -1,6 +1,6 @@
 //! One coordinator: what it knows and what it does next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_types::{Attempt, CheckpointId, Deployment, JobId, Timestamp};
 
@@ -204,6 +204,7 @@ impl Coordinator {
             parallelism: 1,
             deployment: self.deployment.filter(|_| !ignored),
             host: None,
+            sinks: BTreeMap::new(),
         };
         let looked = |records: Records| {
             let Ok(view) = View::of(&records, &[]) else {
@@ -494,6 +495,7 @@ impl Work {
             Action::Confirm | Action::ConfirmOlder => {
                 let entry = CommittedEntry {
                     checkpoint: Some(*confirmed?),
+                    given_up: None,
                     swept_through: Attempt(self.attempt.0 - 1),
                 };
                 (Intent::Committed(entry), Mark::Committed(entry))

@@ -45,6 +45,8 @@ pub(crate) struct Described {
     pub(crate) epoch: i16,
     /// When the open transaction began, milliseconds since 1970; −1 if there is none.
     pub(crate) started_at_ms: i64,
+    /// Where the open transaction has written to: `topic/partition`.
+    pub(crate) partitions: Vec<String>,
     /// `transaction.timeout.ms` of its producer.
     pub(crate) timeout_ms: i32,
 }
@@ -73,6 +75,21 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
+    /// Kafka's own word.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Empty => "Empty",
+            Self::Ongoing => "Ongoing",
+            Self::PrepareCommit => "PrepareCommit",
+            Self::PrepareAbort => "PrepareAbort",
+            Self::CompleteCommit => "CompleteCommit",
+            Self::CompleteAbort => "CompleteAbort",
+            Self::PrepareEpochFence => "PrepareEpochFence",
+            Self::Dead => "Dead",
+            Self::Other(name) => name,
+        }
+    }
+
     fn from_name(name: &str) -> Self {
         match name {
             "Empty" => Self::Empty,
@@ -278,6 +295,16 @@ impl Client {
     }
 }
 
+fn partitions(state: &TransactionState) -> Vec<String> {
+    let topics = state.topics.iter();
+    topics
+        .flat_map(|topic| {
+            let partitions = topic.partitions.iter();
+            partitions.map(|partition| format!("{}/{partition}", topic.topic.as_str()))
+        })
+        .collect()
+}
+
 fn read_state(endpoint: &Endpoint, state: &TransactionState) -> Answer<Option<Described>> {
     match state.error_code {
         code::NONE => Ok(Some(Described {
@@ -285,6 +312,7 @@ fn read_state(endpoint: &Endpoint, state: &TransactionState) -> Answer<Option<De
             producer_id: *state.producer_id,
             epoch: state.producer_epoch,
             started_at_ms: state.transaction_start_time_ms,
+            partitions: partitions(state),
             timeout_ms: state.transaction_timeout_ms,
         })),
         code::TRANSACTIONAL_ID_NOT_FOUND => Ok(None),

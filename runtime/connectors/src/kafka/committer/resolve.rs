@@ -222,6 +222,7 @@ mod tests {
             producer_id,
             epoch,
             started_at_ms: -1,
+            partitions: Vec::new(),
             timeout_ms: 60_000,
         }
     }

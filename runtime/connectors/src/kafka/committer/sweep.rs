@@ -46,18 +46,8 @@ impl Kept {
 impl KafkaCommitter {
     pub(super) async fn abort_all(&self, lingering: &Lingering) -> Result<u64> {
         let keep = Kept::read(lingering)?;
-        let names = match &lingering.family {
-            None => self.names.clone(),
-            Some(family) => self.names_of(family).await?,
-        };
-        let names = names.in_chain(lingering.lineage.as_ref());
-        let ids: Vec<String> = lingering
-            .attempts
-            .iter()
-            .flat_map(|(attempt, parallelism)| names.ids_of(*attempt, *parallelism))
-            .collect();
         let mut aborted = 0;
-        for chunk in ids.chunks(IDS_PER_REQUEST) {
+        for chunk in self.ids_of(lingering).await?.chunks(IDS_PER_REQUEST) {
             let Some(known) = self.describe(chunk).await? else {
                 return Ok(0);
             };
@@ -71,6 +61,18 @@ impl KafkaCommitter {
             }
         }
         Ok(aborted)
+    }
+
+    /// Every id that these attempts can have used.
+    pub(super) async fn ids_of(&self, lingering: &Lingering) -> Result<Vec<String>> {
+        let names = match &lingering.family {
+            None => self.names.clone(),
+            Some(family) => self.names_of(family).await?,
+        };
+        let names = names.in_chain(lingering.lineage.as_ref());
+        let attempts = lingering.attempts.iter();
+        let ids = attempts.flat_map(|(attempt, parallelism)| names.ids_of(*attempt, *parallelism));
+        Ok(ids.collect())
     }
 
     /// Names of another family in the same cluster.
@@ -88,7 +90,10 @@ impl KafkaCommitter {
     }
 
     /// What is known of some ids; `None` if there can be nothing.
-    async fn describe(&self, ids: &[String]) -> Result<Option<BTreeMap<String, Described>>> {
+    pub(super) async fn describe(
+        &self,
+        ids: &[String],
+    ) -> Result<Option<BTreeMap<String, Described>>> {
         let ask = || self.client.describe_transactions(ids);
         match self.until_answered(ask).await {
             Ok(known) => Ok(Some(known)),

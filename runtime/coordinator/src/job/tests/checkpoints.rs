@@ -367,3 +367,45 @@ fn records_that_do_not_add_up_are_a_gap_in_the_audit() {
         ["checkpoint 11: orders emitted 20 records and out received 18"]
     );
 }
+
+#[test]
+fn a_checkpoint_must_be_decided_before_its_timeout_is_over() {
+    let mut rig = Rig::running();
+    rig.pass(4_000);
+    rig.acknowledge(11);
+    let deadline = rig.commands.iter().find_map(|command| match command {
+        Command::Finalize { deadline, .. } => Some(*deadline),
+        _ => None,
+    });
+    assert_eq!(deadline, Some(millis(10_000)), "counted from its trigger");
+}
+
+#[test]
+fn splits_that_are_found_while_the_job_stops_are_read_if_it_goes_on() {
+    let tolerant = Settings {
+        tolerable_failures: 1,
+        ..settings()
+    };
+    let mut rig = Rig::with(tolerant, strategy()).run();
+    rig.complete(11);
+    rig.stop(Some("upgrade")).unwrap();
+    rig.tell(Event::Discovered {
+        attempt: Attempt(1),
+        uid: "orders".into(),
+        discovery: millstream_operators::Discovery {
+            splits: vec![split("p4")],
+            identity: None,
+        },
+    });
+    let added = |rig: &Rig| {
+        let messages = rig.sent().filter(|(_, message)| match message {
+            ToWorker::AddSplits { splits, .. } => *splits == [split("p4")],
+            _ => false,
+        });
+        messages.count()
+    };
+    assert_eq!(added(&rig), 0, "the last barrier has gone out");
+    rig.pass(10_000);
+    assert_eq!(rig.job.state(), JobState::Running);
+    assert_eq!(added(&rig), 1);
+}

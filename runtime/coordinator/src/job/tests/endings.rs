@@ -336,3 +336,125 @@ fn a_savepoint_that_a_completing_job_cannot_take_any_more_has_failed() {
         CheckpointState::Failed
     );
 }
+
+#[test]
+fn a_cancelled_job_ends_without_a_checkpoint_whatever_it_was_doing() {
+    let mut waiting = Rig::new();
+    waiting.prepared(1);
+    let mut delayed = Rig::new();
+    delayed.tell(Event::PrepareFailed(failure(ErrorKind::Retryable)));
+    let mut stopping = Rig::running();
+    stopping.stop(Some("s")).unwrap();
+    let mut failing = Rig::running();
+    failing.lose("a");
+    let all = [
+        Rig::running(),
+        Rig::new(),
+        waiting,
+        delayed,
+        stopping,
+        failing,
+    ];
+    for mut rig in all {
+        let finalizing = rig.finalizing().len();
+        rig.cancel().unwrap();
+        rig.cancel().unwrap();
+        assert_eq!(rig.outcome(), None);
+        assert_eq!(rig.job.state(), JobState::Stopping);
+        assert!(rig.savepoint("t").is_err() && rig.stop(None).is_err());
+        rig.cancelled("a");
+        rig.cancelled("b");
+        // What was under way comes to an end by itself.
+        rig.tell(Event::PrepareFailed(failure(ErrorKind::Retryable)));
+        assert_eq!(rig.count(|c| released_as(c, ReleaseReason::Stopped)), 1);
+        rig.tell(Event::Released(Ok(())));
+        assert_eq!(rig.outcome(), Some(&Outcome::Stopped { savepoint: None }));
+        assert_eq!(rig.finalizing().len(), finalizing);
+        let status = rig.job.snapshot().job;
+        assert_eq!(status.message, "cancelled; its checkpoints are kept");
+        if let Some(savepoint) = rig.job.savepoint("s") {
+            assert_eq!(savepoint.state, CheckpointState::Failed);
+        }
+    }
+}
+
+#[test]
+fn a_job_that_is_cancelled_while_an_attempt_begins_ends_when_that_is_done() {
+    let mut rig = Rig::new();
+    rig.cancel().unwrap();
+    rig.join("a", 2);
+    rig.prepared(1);
+    assert!(rig.deploys().is_empty());
+    rig.tell(Event::Released(Ok(())));
+    assert_eq!(rig.outcome(), Some(&Outcome::Stopped { savepoint: None }));
+}
+
+/// A running job whose checkpoints are deleted when it is cancelled.
+fn discarding() -> Rig {
+    let discards = Settings {
+        discards: true,
+        ..settings()
+    };
+    Rig::with(discards, strategy()).run()
+}
+
+#[test]
+fn checkpoints_go_with_a_job_that_is_cancelled_and_with_no_other() {
+    let discards = |rig: &Rig| rig.count(|c| matches!(c, Command::Discard(_)));
+    let mut cancelled = discarding();
+    cancelled.cancel().unwrap();
+    cancelled.cancelled("a");
+    cancelled.cancelled("b");
+    assert_eq!(discards(&cancelled), 1);
+    cancelled.tell(Event::Released(Err(failure(ErrorKind::Retryable))));
+    let status = cancelled.job.snapshot().job;
+    assert_eq!(status.state, JobState::Stopped);
+    assert!(status.message.contains("as the test wants"), "{status:?}");
+
+    let mut stopped = discarding();
+    stopped.complete(11);
+    stopped.stop(None).unwrap();
+    stopped.complete(12);
+    let mut failed = discarding();
+    let attempt = failed.attempt();
+    failed.say(
+        "a",
+        ToCoordinator::TaskFailed {
+            attempt,
+            task: task(0, 0),
+            failure: failure(ErrorKind::InvalidJob),
+        },
+    );
+    failed.cancelled("a");
+    failed.cancelled("b");
+    // It is cancelled, and a decided checkpoint turns out to be lost before that is done.
+    let mut lost = discarding();
+    lost.acknowledge(11);
+    lost.cancel().unwrap();
+    lost.tell(Event::Finalized {
+        attempt: Attempt(1),
+        checkpoint: CheckpointId(11),
+        result: Err(NotFinalized::NotCommitted(
+            written(),
+            failure(ErrorKind::DataLoss),
+        )),
+    });
+    lost.cancelled("a");
+    lost.cancelled("b");
+    for mut rig in [stopped, failed, lost] {
+        assert_eq!(rig.count(|c| matches!(c, Command::Release(_))), 1);
+        rig.tell(Event::Released(Ok(())));
+        assert!(rig.outcome().is_some());
+        assert_eq!(discards(&rig), 0);
+    }
+}
+
+#[test]
+fn a_job_that_has_ended_cannot_be_cancelled() {
+    let mut rig = Rig::new();
+    rig.tell(Event::AlreadyCompleted(None));
+    assert!(matches!(
+        rig.cancel(),
+        Err(crate::RequestError::Conflict(_))
+    ));
+}

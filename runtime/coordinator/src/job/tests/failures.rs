@@ -237,3 +237,39 @@ fn an_interrupted_coordinator_leaves_the_chain_as_it_is() {
             .any(|(_, message)| *message == ToWorker::Shutdown)
     );
 }
+
+#[test]
+fn what_an_attempt_has_left_open_is_undone_before_the_restart_delay() {
+    let mut rig = Rig::running();
+    rig.lose("a");
+    assert_eq!(rig.count(|c| *c == Command::Sweep), 0, "tasks still run");
+    rig.cancelled("b");
+    assert_eq!(rig.count(|c| *c == Command::Sweep), 1);
+    assert_eq!((rig.prepares(), rig.job.state()), (1, JobState::Restarting));
+}
+
+#[test]
+fn an_attempt_that_cannot_decide_any_more_is_over_although_failures_are_tolerated() {
+    let tolerant = Settings {
+        tolerable_failures: 5,
+        ..settings()
+    };
+    let mut rig = Rig::with(tolerant, strategy()).run();
+    rig.acknowledge(11);
+    rig.tell(Event::Finalized {
+        attempt: Attempt(1),
+        checkpoint: CheckpointId(11),
+        result: Err(NotFinalized::Undecidable(failure(ErrorKind::Retryable))),
+    });
+    assert_eq!(rig.job.state(), JobState::Restarting);
+    let checkpoints = rig.job.snapshot().checkpoints;
+    assert_eq!(
+        checkpoints[0].summary.failure,
+        Some(failure(ErrorKind::Retryable))
+    );
+    rig.cancelled("a");
+    rig.cancelled("b");
+    rig.pass(1_000);
+    rig.prepared(2);
+    assert_eq!(rig.job.state(), JobState::Deploying);
+}

@@ -199,6 +199,7 @@ impl Life {
         let (attempt, checkpoint) = self.finalizing.remove(0);
         let result = match result {
             0 => Err(NotFinalized::NotDecided(failure(ErrorKind::Retryable))),
+            7 => Err(NotFinalized::Undecidable(failure(ErrorKind::Retryable))),
             1 => Err(NotFinalized::NotCommitted(
                 written(),
                 failure(ErrorKind::Retryable),
@@ -256,7 +257,7 @@ impl Life {
                     prop_assert!(!self.preparing);
                     self.preparing = true;
                 }
-                Command::Finalize(manifest) => {
+                Command::Finalize { manifest, .. } => {
                     let name = (manifest.attempt, manifest.checkpoint);
                     prop_assert!(self.decided.insert(name), "decided twice: {name:?}");
                     for uid in ["orders", "out"] {
@@ -272,7 +273,10 @@ impl Life {
                 } => {
                     self.savepoints.push((*attempt, *checkpoint, name.clone()));
                 }
-                Command::Release(_) => {
+                Command::Sweep => {
+                    prop_assert!(self.busy.is_empty(), "tasks may still run: {:?}", self.busy);
+                }
+                Command::Release(_) | Command::Discard(_) => {
                     prop_assert!(!self.releasing);
                     self.releasing = true;
                 }

@@ -8,7 +8,7 @@ use millstream_checkpoint::{
     ChainState, CheckpointEntry, Error, Kinship, Manifest, Origin, Place, RestorePoint, SlotNumber,
     Storage, read_restore_point,
 };
-use millstream_types::Failure;
+use millstream_types::{ErrorCode, ErrorKind, Failure};
 
 use crate::Restore;
 use crate::service::keeper::Keeper;
@@ -153,17 +153,20 @@ pub(super) async fn start(
                 taken: manifest.taken(),
                 identity: keeper.job.identity.clone(),
             };
-            Ok(Basis::Import(Box::new(Import {
+            let import = Import {
                 origin,
                 manifest: fitting(keeper, manifest)?,
                 // The recovery has seen to it, as to all that the chain holds.
                 is_committed: true,
-            })))
+            };
+            refuse_given_up(state, keeper, &import)?;
+            Ok(Basis::Import(Box::new(import)))
         }
         Wish::Import(mut import) => match judge(keeper, storage, state, &import)? {
             Judged::Import => {
+                refuse_given_up(state, keeper, &import)?;
                 // As above, if it is a checkpoint of this chain by another address.
-                import.is_committed |= is_own(state, keeper, &import);
+                import.is_committed |= own_entry(state, keeper, &import).is_some();
                 Ok(Basis::Import(import))
             }
             Judged::Newest => {
@@ -179,15 +182,40 @@ pub(super) async fn start(
     }
 }
 
-/// Whether a restore point is a checkpoint that the chain still has.
-fn is_own(state: &ChainState, keeper: &Keeper, import: &Import) -> bool {
+/// The checkpoint of the chain that a restore point is, if the chain still has it.
+fn own_entry<'a>(
+    state: &'a ChainState,
+    keeper: &Keeper,
+    import: &Import,
+) -> Option<&'a CheckpointEntry> {
     let taken = &import.origin.taken;
     let mut checkpoints = state.checkpoints.iter();
-    let is_it = |entry: &CheckpointEntry| {
+    let is_it = |entry: &&CheckpointEntry| {
         let named = (entry.id, entry.attempt, entry.decided_at);
         named == (taken.checkpoint, taken.attempt, taken.decided_at)
     };
-    taken.job == keeper.job.id && checkpoints.any(is_it)
+    checkpoints
+        .find(is_it)
+        .filter(|_| taken.job == keeper.job.id)
+}
+
+/// Nobody starts from a checkpoint whose output was aborted as a whole: what came before it in its
+/// sources would be missing in the output.
+fn refuse_given_up(state: &ChainState, keeper: &Keeper, import: &Import) -> Result<(), Failure> {
+    let entry = own_entry(state, keeper, import);
+    let Some(entry) = entry.filter(|entry| entry.given_up) else {
+        return Ok(());
+    };
+    Err(Failure::new(
+        ErrorCode::CheckpointMissing,
+        ErrorKind::InvalidJob,
+        format!(
+            "checkpoint {} at {} was given up, because all of its output was aborted before it \
+             could be committed: the records before it are missing in the output. Start from \
+             another one; `latest` goes on from the newest that counts",
+            entry.id, import.origin.path
+        ),
+    ))
 }
 
 fn newest_of(

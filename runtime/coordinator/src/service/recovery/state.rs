@@ -18,28 +18,28 @@ use crate::service::recovery::Enumerators;
 
 /// A savepoint or checkpoint that a job is to be started from.
 #[derive(Debug, Clone)]
-pub(super) struct Import {
+pub(in crate::service) struct Import {
     /// What it is and where it lies.
-    pub(super) origin: Origin,
-    pub(super) manifest: Manifest,
+    pub(in crate::service) origin: Origin,
+    pub(in crate::service) manifest: Manifest,
     /// Whether all that it lists is known to be committed.
-    pub(super) is_committed: bool,
+    pub(in crate::service) is_committed: bool,
 }
 
 /// What an attempt begins with.
 #[derive(Debug, Clone)]
-pub(super) struct Beginning {
+pub(in crate::service) struct Beginning {
     attempt: Attempt,
     /// The newest checkpoint of the chain, or the one that must become it.
-    pub(super) manifest: Manifest,
+    pub(in crate::service) manifest: Manifest,
     /// Where it lies, once it does.
-    pub(super) path: String,
+    pub(in crate::service) path: String,
     /// Whether the job has been somewhere before.
     restored: bool,
     /// Whether `manifest` is not in the chain yet.
     new: bool,
     next: CheckpointId,
-    pub(super) identities: Identities,
+    pub(in crate::service) identities: Identities,
     /// What the chain has come to before.
     reached: Option<Taken>,
     /// Splits that `manifest` does not have.
@@ -48,7 +48,10 @@ pub(super) struct Beginning {
 
 impl Beginning {
     /// Nothing: every source begins at its starting options.
-    pub(super) fn empty(keeper: &Keeper, (attempt, next): (Attempt, CheckpointId)) -> Self {
+    pub(in crate::service) fn empty(
+        keeper: &Keeper,
+        (attempt, next): (Attempt, CheckpointId),
+    ) -> Self {
         let now = keeper.clock.now();
         let manifest = Manifest {
             version: MANIFEST_VERSION,
@@ -84,7 +87,7 @@ impl Beginning {
     }
 
     /// The same in a chain that has come to this before.
-    pub(super) fn behind(self, newest: Option<&Manifest>) -> Self {
+    pub(in crate::service) fn behind(self, newest: Option<&Manifest>) -> Self {
         Self {
             reached: newest.and_then(Manifest::reached),
             ..self
@@ -92,7 +95,7 @@ impl Beginning {
     }
 
     /// The newest checkpoint of the chain.
-    pub(super) fn restored(
+    pub(in crate::service) fn restored(
         manifest: Manifest,
         path: String,
         (attempt, next): (Attempt, CheckpointId),
@@ -111,7 +114,7 @@ impl Beginning {
     }
 
     /// The state of a savepoint or checkpoint.
-    pub(super) fn imported(
+    pub(in crate::service) fn imported(
         keeper: &Keeper,
         import: Import,
         place: (Attempt, CheckpointId),
@@ -136,13 +139,13 @@ impl Beginning {
     }
 
     /// Whether the manifest is still to be written into the chain.
-    pub(super) const fn is_new(&self) -> bool {
+    pub(in crate::service) const fn is_new(&self) -> bool {
         self.new
     }
 
     /// Splits of a source that the state knows, and whether the source is asked for the first
     /// time.
-    pub(super) fn known(&self, uid: &OperatorUid) -> (BTreeSet<String>, bool) {
+    pub(in crate::service) fn known(&self, uid: &OperatorUid) -> (BTreeSet<String>, bool) {
         let subtasks = self.manifest.operators.get(uid);
         let splits = subtasks
             .into_iter()
@@ -154,7 +157,7 @@ impl Beginning {
 
     /// Fits a source's splits to how it is configured now. Returns the names of those that it does
     /// not read any more.
-    pub(super) async fn fit(
+    pub(in crate::service) async fn fit(
         &mut self,
         uid: &OperatorUid,
         enumerator: &mut dyn SplitEnumerator,
@@ -175,7 +178,7 @@ impl Beginning {
 
     /// Takes note of what a source has found. What it finds the first time pins where it begins,
     /// and must be in the chain before anything is read.
-    pub(super) fn discovered(
+    pub(in crate::service) fn discovered(
         &mut self,
         uid: &OperatorUid,
         found: Discovery,
@@ -197,7 +200,7 @@ impl Beginning {
     }
 
     /// The manifest as a checkpoint of this attempt.
-    pub(super) fn seal(&mut self, keeper: &Keeper) -> Manifest {
+    pub(in crate::service) fn seal(&mut self, keeper: &Keeper) -> Manifest {
         let now = keeper.clock.now();
         let manifest = &mut self.manifest;
         manifest.attempt = self.attempt;
@@ -216,7 +219,7 @@ impl Beginning {
     }
 
     /// What the job's state machine is told.
-    pub(super) fn into_prepared(
+    pub(in crate::service) fn into_prepared(
         self,
         enumerators: &Enumerators,
         lineage: Option<Lineage>,
@@ -240,6 +243,7 @@ impl Beginning {
             discovered: self.later,
             identities: self.identities,
             discovering,
+            given_up: None,
         }
     }
 }
@@ -249,7 +253,10 @@ impl Beginning {
 ///
 /// # Errors
 /// There is more in it, and nobody has said that it may be dropped.
-pub(super) fn fitting(keeper: &Keeper, mut manifest: Manifest) -> Result<Manifest, Failure> {
+pub(in crate::service) fn fitting(
+    keeper: &Keeper,
+    mut manifest: Manifest,
+) -> Result<Manifest, Failure> {
     let found = misfits(&keeper.graph, &manifest);
     if !keeper.allow_dropped_state
         && let Some(failure) = Incompatibility::failure(&found)
