@@ -62,7 +62,12 @@ impl Minio {
 
     /// `http://<host>:<port>`
     pub fn endpoint(&self) -> String {
-        format!("http://{}:{}", self.host, self.port)
+        format!("http://{}", self.address())
+    }
+
+    /// `<host>:<port>`
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
     }
 
     /// Environment variables that point the AWS SDK at this server.

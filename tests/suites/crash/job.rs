@@ -277,6 +277,24 @@ impl Job {
         audit::audit_checkpoint(broker, names.topics(), &checkpoint.understood())
     }
 
+    /// Address of the storage.
+    pub(crate) fn storage(&self) -> String {
+        format!("file://{}", self.storage.path().display())
+    }
+
+    /// Runs a command in the job's directory to its end. Its exit code and everything it says.
+    #[track_caller]
+    pub(crate) fn millstream(
+        &mut self,
+        command: &str,
+        arguments: &[&str],
+    ) -> (Option<i32>, String) {
+        let launch = self.cluster.millstream(command).args(arguments);
+        let mut process = self.cluster.start(command, &launch);
+        let status = process.wait(DEADLINE);
+        (status.code(), process.output())
+    }
+
     /// The newest slot of the chain.
     #[track_caller]
     pub(crate) fn newest_slot(&self) -> Slot {

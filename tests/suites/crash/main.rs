@@ -3,13 +3,15 @@
 //! [`points`] is the table: one process aborts at one place, is started again, and the audit says
 //! whether every order arrived exactly once. [`tour`] visits all other places, [`pairs`] ends two
 //! processes together. What is more than that has a scenario of its own: [`broker`], [`zombie`],
-//! [`savepoint`], [`rewind`], [`rescale`], [`rights`], [`prefix`], [`lost`]. [`visible`] and
+//! [`savepoint`], [`rewind`], [`rescale`], [`rights`], [`prefix`], [`lost`], [`late`],
+//! [`transactions`]. [`visible`] and
 //! [`left`] tamper with a job to show what the audit sees. [`job`] is the order job.
 //!
 //! The numbers are those of the table in `docs/testing.md`.
 
 mod broker;
 mod job;
+mod late;
 mod left;
 mod lost;
 mod pairs;
@@ -20,5 +22,6 @@ mod rewind;
 mod rights;
 mod savepoint;
 mod tour;
+mod transactions;
 mod visible;
 mod zombie;

@@ -40,7 +40,7 @@ fn point_11_12_21_a_given_up_worker_wakes_up() {
 fn short_timeout(file: OrderJobFile) -> OrderJobFile {
     file.replace("timeout: 60s", "timeout: 4s")
         .replace("tolerableFailures: 3", "tolerableFailures: 1")
-        .replace("transactionTimeout: 15m", "transactionTimeout: 45s")
+        .replace("transactionTimeout: 15m", "transactionTimeout: 52s")
 }
 
 /// Point 22: a coordinator has claimed the chain and read what is to be committed. Before it does,

@@ -9,6 +9,7 @@ use millstream_tests::audit::store::Store;
 use millstream_tests::audit::{self, Report, Topics};
 use millstream_tests::cluster::{Addresses, Cluster, Coordinator, binary};
 use millstream_tests::order_job::OrderJobFile;
+use millstream_tests::proxy::Proxy;
 use millstream_tests::server::Server;
 use millstream_tests::wait::{pause, poll_until, wait_until};
 use millstream_tests::workload::Workload;
@@ -30,15 +31,17 @@ const STORAGE: &str = "s3://checkpoints/process";
 const CHAIN: &str = "s3://checkpoints/process/default/order-processor";
 
 /// The job file, with a checkpoint every second.
-fn job(bootstrap: &str) -> String {
+fn job(bootstrap: &str) -> OrderJobFile {
     let file = OrderJobFile::new(bootstrap, STORAGE);
-    file.replace("interval: 10s", "interval: 1s").into_text()
+    file.replace("interval: 10s", "interval: 1s")
 }
 
 /// A running order job: broker, store, coordinator, workers, readers.
 pub(crate) struct OrderJob {
     pub(crate) broker: Arc<Broker>,
     minio: Minio,
+    /// Stands before the store, if it was asked for.
+    pub(crate) store: Option<Proxy>,
     pub(crate) cluster: Cluster,
     pub(crate) coordinator: Coordinator,
     pub(crate) workers: Vec<Server>,
@@ -52,13 +55,40 @@ impl OrderJob {
     /// Starts everything, with workers of one slot each; returns when the job runs.
     #[track_caller]
     pub(crate) fn start(name: &str, workers: usize) -> Self {
+        Self::start_with(name, workers, |file| file, false)
+    }
+
+    /// As [`start`](Self::start), with a change of the job file, and behind a proxy before the
+    /// store.
+    #[track_caller]
+    pub(crate) fn start_behind_proxy(
+        name: &str,
+        workers: usize,
+        change: fn(OrderJobFile) -> OrderJobFile,
+    ) -> Self {
+        Self::start_with(name, workers, change, true)
+    }
+
+    #[track_caller]
+    fn start_with(
+        name: &str,
+        workers: usize,
+        change: fn(OrderJobFile) -> OrderJobFile,
+        is_proxied: bool,
+    ) -> Self {
         let broker = Arc::new(Broker::start(BrokerOptions::default()));
         for topic in [TOPICS.input, TOPICS.output, TOPICS.dead_letters] {
             broker.create_topic(topic, PARTITIONS);
         }
         let minio = Minio::start();
-        let mut cluster =
-            Cluster::new(name, &job(&broker.bootstrap())).environment(minio.environment());
+        let store = is_proxied.then(|| Proxy::start("127.0.0.1", &minio.address()));
+        let endpoint = store
+            .iter()
+            .map(|proxy| ("AWS_ENDPOINT_URL", format!("http://{}", proxy.address())));
+        let file = change(job(&broker.bootstrap())).into_text();
+        let mut cluster = Cluster::new(name, &file)
+            .environment(minio.environment())
+            .environment(endpoint);
         let coordinator = cluster.coordinator(None);
         let workers = (0..workers)
             .map(|number| cluster.worker(&worker_name(number), &coordinator.addresses.grpc, 1))
@@ -76,6 +106,7 @@ impl OrderJob {
             dead_letters,
             broker,
             minio,
+            store,
             cluster,
             coordinator,
             workers,

@@ -1,12 +1,13 @@
 //! The order job as real processes on a real broker and a real object store, under faults.
 //!
 //! [`fixture`] is the job and everything around it, [`faults`] the seeded plan of what is done to
-//! it; [`kill`] and [`freeze`] are the scenarios.
+//! it; [`kill`], [`freeze`] and [`outage`] are the scenarios.
 
 mod faults;
 mod fixture;
 mod freeze;
 mod kill;
+mod outage;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
