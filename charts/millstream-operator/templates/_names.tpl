@@ -24,9 +24,16 @@
 
 {{/* Labels of the operator's pods that never change. */}}
 {{- define "millstream.selector" -}}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: operator
+{{- end -}}
+
+{{/* Labels by which the test's pod is found. */}}
+{{- define "millstream.testSelector" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/component: test
 {{- end -}}
 
 {{/* Labels of everything but the test's pod, which no selector may find. */}}
@@ -34,8 +41,8 @@ app.kubernetes.io/component: operator
 {{ include "millstream.selector" . }}
 app.kubernetes.io/part-of: millstream
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
 {{- end -}}
 
 {{- define "millstream.image" -}}

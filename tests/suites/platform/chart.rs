@@ -42,14 +42,15 @@ fn helm(arguments: &[&str]) -> Output {
 /// The text of everything that the chart renders.
 #[track_caller]
 pub(super) fn rendered(options: &[&str]) -> String {
-    let start = [
-        "template",
-        "millstream",
-        ".",
-        "--namespace=millstream",
-        "--kube-version",
-    ];
-    let output = helm(&[&start[..], &[KUBERNETES], options].concat());
+    rendered_as("millstream", "millstream", options)
+}
+
+/// As [`rendered`], for a release of this name in this namespace.
+#[track_caller]
+fn rendered_as(release: &str, namespace: &str, options: &[&str]) -> String {
+    let start = ["template", release, ".", "--namespace", namespace];
+    let version = ["--kube-version", KUBERNETES];
+    let output = helm(&[&start[..], &version, options].concat());
     assert!(
         output.status.success(),
         "{}",
@@ -116,6 +117,133 @@ fn the_chart_renders_what_it_rendered_before() {
         "golden files (MILLSTREAM_GOLDEN=write writes them)",
         &faults,
     );
+}
+
+/// Values of these keys, anywhere, are texts for Kubernetes.
+const TEXTS: [&str; 8] = [
+    "name",
+    "namespace",
+    "serviceAccountName",
+    "priorityClassName",
+    "imagePullPolicy",
+    "interval",
+    "args",
+    "resourceNames",
+];
+
+/// Paths of what should be text and is not: values of [`TEXTS`], and of labels and selectors.
+fn not_text(value: &Value, path: &str, faults: &mut Vec<String>) {
+    let is_text = |value: &Value| match value {
+        Value::Array(items) => items
+            .iter()
+            .all(|item| item.is_string() || item.is_object()),
+        Value::Object(_) => true,
+        other => other.is_string(),
+    };
+    match value {
+        Value::Object(keys) => {
+            for (key, inner) in keys {
+                let path = format!("{path}.{key}");
+                let is_map = ["labels", "matchLabels", "selector"].contains(&key.as_str());
+                let values = inner.as_object().into_iter().flatten();
+                let wrong = is_map && values.into_iter().any(|(_, value)| !is_text(value));
+                if wrong || (TEXTS.contains(&key.as_str()) && !is_text(inner)) {
+                    faults.push(format!("{path}: {inner}"));
+                }
+                not_text(inner, &path, faults);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| not_text(item, path, faults)),
+        _ => {}
+    }
+}
+
+#[test]
+fn names_that_yaml_takes_for_numbers_or_booleans_stay_names() {
+    let filter = "info,kube=debug: 1 # all";
+    let options = [
+        CLUSTER,
+        &[
+            "--set-string=namespaces={123,true}",
+            "--set-string=imagePullSecrets={1e3}",
+            "--set-string=serviceAccount.name=007",
+            "--set-string=pod.priorityClassName=true",
+            "--set-string=pod.nodeSelector.zone=1",
+            &format!("--set-string=log.filter={}", filter.replace(',', "\\,")),
+            "--set=crds.install=false",
+        ],
+    ]
+    .concat();
+    for name in ["nameOverride", "fullnameOverride"] {
+        let name = format!("--set-string={name}=123");
+        let objects = documents(&rendered_as(
+            "2024",
+            "456",
+            &[&options[..], &[&name]].concat(),
+        ));
+        let mut faults = Vec::new();
+        for object in &objects {
+            not_text(object, &described(object), &mut faults);
+        }
+        check("texts that are rendered as something else", &faults);
+        let deployment = objects.iter().find(|object| object["kind"] == "Deployment");
+        let args =
+            &deployment.expect("the operator")["spec"]["template"]["spec"]["containers"][0]["args"];
+        let args = args.as_array().expect("arguments");
+        assert!(args.contains(&format!("--log={filter}").into()), "{args:?}");
+        assert!(args.contains(&"--namespaces=123,true".into()), "{args:?}");
+    }
+}
+
+#[test]
+fn a_number_where_text_belongs_is_seen() {
+    let object = serde_json::json!({"metadata": {"name": 1, "labels": {"a": true}},
+        "spec": {"args": ["x", 2], "replicas": 3}});
+    let mut faults = Vec::new();
+    not_text(&object, "x", &mut faults);
+    assert_eq!(faults.len(), 3, "{faults:?}");
+}
+
+#[test]
+fn the_test_of_the_chart_may_ask_the_operator_whoever_may_scrape() {
+    let scraper = "--set-json=networkPolicy.metricsFrom=\
+        [{\"namespaceSelector\":{\"matchLabels\":{\"team\":\"metrics\"}}}]";
+    for options in [&[][..], &[scraper][..]] {
+        let objects = objects(options);
+        let pod = objects
+            .iter()
+            .find(|object| object["metadata"]["annotations"]["helm.sh/hook"] == "test")
+            .expect("the test's pod");
+        let policy = objects
+            .iter()
+            .find(|object| object["kind"] == "NetworkPolicy")
+            .expect("the policy");
+        let rule = &policy["spec"]["ingress"][0];
+        let Some(peers) = rule["from"].as_array() else {
+            assert!(options.is_empty(), "who may scrape is left out: {rule}");
+            continue;
+        };
+        assert!(
+            peers
+                .iter()
+                .any(|peer| peer["namespaceSelector"].is_object())
+        );
+        let labels = &pod["metadata"]["labels"];
+        let lets_in = |peer: &&Value| {
+            let wanted = peer["podSelector"]["matchLabels"].as_object();
+            wanted.is_some_and(|wanted| wanted.iter().all(|(key, value)| labels[key] == *value))
+        };
+        assert_eq!(peers.iter().filter(lets_in).count(), 1, "{rule}");
+        let operator = objects
+            .iter()
+            .find(|object| object["kind"] == "Deployment")
+            .expect("the operator");
+        let labels = &operator["spec"]["template"]["metadata"]["labels"];
+        assert_ne!(
+            labels["app.kubernetes.io/component"], "test",
+            "the operator itself"
+        );
+    }
 }
 
 #[test]
