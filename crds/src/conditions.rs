@@ -5,8 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 /// What a condition is about. The comment says what `True` means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConditionType {
-    /// All tasks run, a checkpoint of this revision has completed, nothing has restarted within
-    /// the window.
+    /// All tasks run, and a checkpoint has completed since they do.
     Ready,
     /// The operator is working towards the spec (kstatus).
     Reconciling,
@@ -14,7 +13,7 @@ pub enum ConditionType {
     Stalled,
     /// The spec has no fault.
     Valid,
-    /// The last checkpoint is as young as the interval allows.
+    /// The newest checkpoint is not older than two intervals and a timeout.
     CheckpointHealthy,
     /// The running attempt was restored from state.
     RestoredFromState,

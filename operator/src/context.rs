@@ -5,12 +5,12 @@
 //! is read from the API. It then calls
 //!
 //! ```text
-//! controller::reconcile(job: DynamicObject, context: &Context)        -> Result<Next, E>
-//! savepoint::reconcile(savepoint: StreamSavepoint, context: &Context) -> Result<Next, E>
+//! controller::reconcile(job: DynamicObject, context: &Context)      -> Result<Next, E>
+//! savepoint::reconcile(savepoint: DynamicObject, context: &Context) -> Result<Next, E>
 //! ```
 //!
-//! (a `StreamJob` untyped, because a spec that the types refuse must become `Valid=False`, not an
-//! error of the watch),
+//! (untyped, because a spec that the types refuse must become a condition, not an error of the
+//! watch),
 //!
 //! where the error `E` is a [`Fault`]: the shell logs it once, counts it by its kind and tries
 //! again with a growing delay. An object that is gone is never passed on.

@@ -26,7 +26,8 @@ use crate::registry::{Connectors, Registry};
 const IO_THREADS: usize = 2;
 
 /// How long the tasks of a cancelled attempt may take to stop before the process gives itself up.
-/// Longer than what a coordinator waits, so that a coordinator never waits in vain for the news.
+/// Longer than what a coordinator waits, so that the coordinator has
+/// heard of it, or given up, by then.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn runtime() -> Result<Runtime, Failure> {

@@ -22,7 +22,8 @@
 //!
 //! Reading order: [`protocol`] has the rules, without I/O; [`chain`] carries them out;
 //! [`manifest`] is what is kept; [`storage`] is where; [`savepoint`] and [`reservation`] lie
-//! beside the chain; [`inspect`] looks at it all from outside, and [`disposal`] deletes it; [`error`] is what goes wrong.
+//! beside the chain; [`inspect`] looks at it all from outside, and [`disposal`] deletes it;
+//! [`error`] is what goes wrong.
 //!
 //! # Crash points
 //! With the feature `fail/failpoints` these names can be armed; each ends the process at once:

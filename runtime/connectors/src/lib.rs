@@ -10,8 +10,9 @@
 //!   connector's page in `docs/connectors/` says that it is at-least-once.
 //!
 //! Reading order: [`decoding`] turns payloads into batches for every source that reads bytes, and
-//! [`encoding`] batches into payloads for every sink that writes them; [`generator`] is the smallest source; [`files`] is the smallest exactly-once pair; [`print`]
-//! and [`blackhole`] are sinks that promise less; `kafka` is the big one.
+//! [`encoding`] batches into payloads for every sink that writes them; [`generator`] is the smallest
+//! source; [`files`] is the smallest exactly-once pair; [`print`] and [`blackhole`] are sinks that
+//! promise less; `kafka` is the big one.
 //!
 //! # Crash points
 //! With the feature `fail/failpoints` these names can be armed; each ends the process at once:

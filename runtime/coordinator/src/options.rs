@@ -106,7 +106,7 @@ pub enum Restore {
     /// committed, and what older attempts have left open is still aborted; only the state is
     /// ignored: sources begin at their starting options again, and counters at zero. That
     /// beginning becomes a checkpoint of the chain before anything runs. Older checkpoints stay
-    /// until retention removes them.
+    /// until `checkpoint.retained` newer ones have completed.
     ///
     /// Whoever restarts a coordinator by itself after a crash must do so with
     /// [`Latest`](Self::Latest): every start with this option starts empty.

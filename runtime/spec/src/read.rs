@@ -33,7 +33,7 @@ pub fn read(text: &str, origin: &str) -> Result<ValidJob, JobFileError> {
     }
 }
 
-/// As [`read`], from bytes that may be no text.
+/// As [`read`], from bytes that may not be valid text.
 ///
 /// # Errors
 /// As [`read`]; also if the bytes are not UTF-8.

@@ -1,4 +1,5 @@
-//! Bodies of the coordinator's REST interface, shared with its clients.
+//! Bodies of the coordinator's REST interface, as the coordinator writes them. The operator and
+//! `kubectl streamjob` read them with types of their own that allow for other versions.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The clock as a door: time is passed in, so that tests and the simulator can own it.
+//! The clock as a door: time is passed in, so that tests can own it.
 
 use std::time::Duration;
 

@@ -122,8 +122,8 @@ impl Applier<'_> {
         gone(api.delete(name, &parameters).await)
     }
 
-    /// Deletes this very pod, none that has its name meanwhile. With a grace of 0 seconds nobody
-    /// waits for its kubelet.
+    /// Deletes exactly this pod, and not another one that has taken its name meanwhile. With a grace
+    /// of 0 seconds nobody waits for its kubelet.
     pub(super) async fn delete_pod(
         &self,
         name: &str,

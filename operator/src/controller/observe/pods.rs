@@ -15,7 +15,7 @@ use crate::controller::dereference::Dereferenced;
 /// Exit code of the runtime for faults of the job file.
 const EXIT_INVALID: i32 = 2;
 
-/// A process that has worked for so long is none that cannot start.
+/// A process that has worked for this long is able to start.
 const WORKED: Duration = Duration::from_secs(10);
 
 /// A pod whose process had worked before it ended, and whose restart the kubelet puts off: for up

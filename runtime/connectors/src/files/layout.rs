@@ -111,8 +111,8 @@ impl FileId {
     }
 }
 
-/// The attempt that a file in the hidden directory is of; `None` if it is no file of a writer that
-/// is not committed.
+/// The attempt that wrote a file in the hidden directory that is not committed; `None` if no writer
+/// did.
 pub(super) fn attempt_of(temporary_name: &str) -> Option<Attempt> {
     attempt_in(temporary_name.strip_prefix(IN_PROGRESS)?)
 }

@@ -1,4 +1,4 @@
-//! Workers that go in peace: a checkpoint first, then the job goes on without them.
+//! Workers that leave in good order: first a checkpoint, then the job goes on without them.
 
 use millstream_types::protocol::ToWorker;
 use millstream_types::{CheckpointId, ErrorCode, ErrorKind, Failure, WorkerId};

@@ -86,7 +86,7 @@ impl RunningAttempt {
                 events: sender.clone(),
                 token: tracker.token(),
             })
-            .map_err(|error| internal(format!("no thread for task {id}: {error}")))?;
+            .map_err(|error| no_thread(id, &error))?;
             tasks.insert(id, handle);
         }
         tracker.close();
@@ -161,6 +161,14 @@ impl Queues {
         }
         queues
     }
+}
+
+fn no_thread(task: TaskId, error: &std::io::Error) -> Failure {
+    Failure::new(
+        ErrorCode::OperatingSystem,
+        ErrorKind::Retryable,
+        format!("no thread for task {task}: {error}"),
+    )
 }
 
 fn internal(message: String) -> Failure {

@@ -431,7 +431,7 @@ impl Coordinator {
             work.deleting = rules.garbage(&work.known);
             work.marking = rules != Rules::NothingIsMarked;
         }
-        // What touches nothing outside is no step of its own.
+        // What touches nothing outside needs no step of its own.
         self.to(State::Working(work.clone()))
             .work(&work, world, plan, rules)
     }
