@@ -67,6 +67,14 @@ use crate::status::StreamJobStatus;
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.checkpoint.retention) || !has(self.deletion) || !has(self.deletion.policy) \
+        || (self.checkpoint.retention == 'DeleteOnCancellation') \
+        == (self.deletion.policy == 'DeleteCheckpoints')",
+    "message": "`deletion.policy` contradicts `checkpoint.retention`: DeleteOnCancellation goes \
+        with DeleteCheckpoints, RetainOnCancellation with Retain or Savepoint; leave one of them out",
+    "fieldPath": ".deletion.policy"
+}]))]
 pub struct StreamJobSpec {
     /// Image of the runtime that coordinator and workers run. A new image is an upgrade.
     #[schemars(length(min = 1, max = 1024))]
@@ -105,7 +113,8 @@ pub struct StreamJobSpec {
     /// Take savepoints periodically.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub savepoints: Option<PeriodicSavepoints>,
-    /// What happens to the job's state when the `StreamJob` is deleted.
+    /// What happens to the job's state when the `StreamJob` is deleted: what
+    /// `checkpoint.retention` says, unless it is said here. The two must not contradict each other.
     #[serde(default)]
     pub deletion: DeletionSpec,
     /// The coordinator's pod.
@@ -283,8 +292,11 @@ pub struct PeriodicSavepoints {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DeletionSpec {
-    /// What to do. Default: `Retain`.
-    pub policy: DeletionPolicy,
+    /// What to do. Default: `DeleteCheckpoints` with `checkpoint.retention: DeleteOnCancellation`,
+    /// `Retain` otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "DeletionPolicy")]
+    pub policy: Option<DeletionPolicy>,
     /// How long to try before the `StreamJob` goes anyway, with its checkpoints kept. Default:
     /// 5m.
     pub deadline: KubeDuration,
@@ -293,7 +305,7 @@ pub struct DeletionSpec {
 impl Default for DeletionSpec {
     fn default() -> Self {
         Self {
-            policy: DeletionPolicy::default(),
+            policy: None,
             deadline: KubeDuration::from_secs(300),
         }
     }

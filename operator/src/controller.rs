@@ -8,6 +8,7 @@
 mod apply;
 pub mod build;
 pub mod decide;
+pub mod deletion;
 pub mod dereference;
 pub mod digest;
 pub mod memory;
@@ -26,6 +27,7 @@ use millstream_crds::{StreamJob, StreamJobStatus};
 
 use self::apply::{Applier, FINALIZER};
 use self::decide::{Decision, Inputs, RuntimeRequest, decide};
+use self::deletion::Deletion;
 use self::dereference::Dereferenced;
 use self::memory::JobMemory;
 use self::validate::{Asked, validate};
@@ -91,7 +93,7 @@ pub async fn reconcile(object: DynamicObject, context: &Context) -> Result<Next,
     let mut memory = context.memory.of(uid);
     let observed = observe::observe(&facts, &memory, context).await;
     memory.note(&observed, facts.status.deployment);
-    let deletion = facts.deletion();
+    let deletion = Deletion::of(&facts.spec);
     let inputs = Inputs {
         meta: &facts.meta,
         paused: facts.paused(),

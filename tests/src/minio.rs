@@ -103,6 +103,15 @@ impl Minio {
         Janitor::of(&self.server, self.scratch.path())
     }
 
+    /// What an object of [`BUCKET`](Self::BUCKET) says, as it lies on the drive with what MinIO keeps
+    /// beside it. Small objects only: the parts of large ones lie elsewhere.
+    #[track_caller]
+    pub fn stored_text(&self, key: &str) -> String {
+        let bucket = self.scratch.join("data").join(Self::BUCKET);
+        let bytes = std::fs::read(bucket.join(key).join("xl.meta")).expect("the object is there");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// Keys of all objects of [`BUCKET`](Self::BUCKET) below `prefix`, as they lie on the drive.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
         let bucket = self.scratch.join("data").join(Self::BUCKET);

@@ -28,10 +28,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use millstream_crds::status::{RevisionStatus, UpgradeStep};
-use millstream_crds::stream_job::{DeletionPolicy, DeletionSpec, DesiredState, RestorePolicy};
+use millstream_crds::stream_job::{DeletionPolicy, DesiredState, RestorePolicy};
 use millstream_crds::{Reason, StreamJobStatus};
 
 use super::build::names::{ANNOTATION_APPROVE, Role};
+use super::deletion::Deletion;
 use super::memory::Replaced;
 use super::observe::Observed;
 use super::observe::pods::{PutOff, Quiet};
@@ -60,8 +61,8 @@ pub struct Inputs<'a> {
     pub meta: &'a ObjectMeta,
     /// Whether `spec.paused` is set, also in a spec with faults.
     pub paused: bool,
-    /// `spec.deletion`, also of a spec with faults.
-    pub deletion: &'a DeletionSpec,
+    /// What becomes of state when the resource is deleted, also of a spec with faults.
+    pub deletion: &'a Deletion,
     /// What the spec asks for, or what is wrong with it.
     pub wish: Result<&'a Wish, &'a Faults>,
     /// What was decided before.

@@ -14,7 +14,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Resource, ResourceExt as _};
 use millstream_crds::StreamJobStatus;
-use millstream_crds::stream_job::DeletionSpec;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -73,14 +72,6 @@ impl Dereferenced {
     /// `spec.paused`, also of a spec with faults.
     pub fn paused(&self) -> bool {
         self.spec.get("paused").and_then(Value::as_bool) == Some(true)
-    }
-
-    /// `spec.deletion`, also of a spec with faults elsewhere.
-    pub fn deletion(&self) -> DeletionSpec {
-        let deletion = self.spec.get("deletion").cloned();
-        deletion
-            .and_then(|deletion| serde_json::from_value(deletion).ok())
-            .unwrap_or_default()
     }
 
     /// A kept revision.

@@ -73,7 +73,10 @@ pub(super) fn completed(view: &View<'_>) -> StreamJobStatus {
     }
     let name = inputs.meta.name.as_deref().unwrap_or_default();
     let deployment = status.deployment.and_then(|it| u64::try_from(it).ok());
-    status.selector = Some(Names::of_name(name).worker_selector_text(deployment));
+    // An autoscaler takes a pod for a replica. Where a pod runs several subtasks it would scale the
+    // wrong way, so it is shown none and does nothing.
+    let one_each = view.running.is_none_or(|spec| spec.workers.slots == 1);
+    status.selector = one_each.then(|| Names::of_name(name).worker_selector_text(deployment));
     status.workers = Some(workers(view));
     status
 }

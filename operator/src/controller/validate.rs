@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::build::names::Names;
 use super::build::pod::CONFIG_DIRECTORY;
+use super::deletion::Deletion;
 use super::digest;
 use super::revision::{self, Revision};
 
@@ -75,6 +76,7 @@ pub struct Asked<'a> {
 /// Everything that is wrong with it.
 pub fn validate(asked: &Asked<'_>) -> Result<Wish, Faults> {
     let mut lines = runtime_faults(asked);
+    lines.extend(Deletion::of(asked.spec).fault);
     let spec: StreamJobSpec = match serde_path_to_error::deserialize(asked.spec) {
         Ok(spec) => spec,
         Err(error) => {

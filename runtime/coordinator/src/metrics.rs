@@ -90,9 +90,7 @@ fn transaction_timeouts(job: &ValidJob) -> BTreeMap<String, Duration> {
     job.sinks
         .iter()
         .filter_map(|sink| match &sink.connector {
-            SinkConnector::Kafka(kafka)
-                if kafka.delivery_guarantee == DeliveryGuarantee::ExactlyOnce =>
-            {
+            SinkConnector::Kafka(kafka) if kafka.guarantee() == DeliveryGuarantee::ExactlyOnce => {
                 Some((sink.name.clone(), kafka.transaction_timeout.0))
             }
             _ => None,

@@ -15,7 +15,8 @@ pub struct CheckpointSpec {
     /// From one trigger to the next. Default: 10s.
     #[serde(default = "interval")]
     pub interval: KubeDuration,
-    /// What holds for state after a restart. Default: `ExactlyOnce`.
+    /// What holds for state and committed output after a restart; Kafka sinks without a
+    /// `deliveryGuarantee` of their own follow it. Default: `ExactlyOnce`.
     #[serde(default)]
     pub mode: CheckpointMode,
     /// From the end of one checkpoint to the trigger of the next, at least. Default: 0s.
@@ -36,12 +37,18 @@ pub struct CheckpointSpec {
     #[serde(default = "retained")]
     #[schemars(range(min = 1, max = 1000))]
     pub retained: u32,
-    /// What becomes of checkpoints when the job is deleted. Default: `RetainOnCancellation`.
-    #[serde(default)]
-    pub retention: Retention,
-    /// Let barriers overtake queued records when alignment is slow.
-    #[serde(default)]
-    pub unaligned: Unaligned,
+    /// What becomes of checkpoints when the job is cancelled: when its `StreamJob` is deleted, or
+    /// by `POST /v1/cancel`. Savepoints stay. Default: `RetainOnCancellation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Retention")]
+    pub retention: Option<Retention>,
+}
+
+impl CheckpointSpec {
+    /// What becomes of checkpoints when the job is cancelled.
+    pub fn retention(&self) -> Retention {
+        self.retention.unwrap_or_default()
+    }
 }
 
 /// What holds for state and committed output after a restart.
@@ -50,29 +57,19 @@ pub enum CheckpointMode {
     /// Every record counts exactly once.
     #[default]
     ExactlyOnce,
-    /// Every record counts at least once; barriers never hold back records.
+    /// Every record counts at least once: output does not wait for checkpoints.
     AtLeastOnce,
 }
 
-/// What becomes of checkpoints when the job is deleted.
+/// What becomes of checkpoints when the job is cancelled. A job that fails, is suspended, upgraded
+/// or stopped, also without a savepoint, is not cancelled and keeps them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Retention {
     /// They stay.
     #[default]
     RetainOnCancellation,
-    /// They go with the job.
+    /// They are deleted with the job.
     DeleteOnCancellation,
-}
-
-/// Unaligned checkpoints.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Unaligned {
-    /// Whether barriers may overtake queued records. Forward edges are never unaligned, so a job
-    /// without an exchange is not affected. Default: false.
-    pub enabled: bool,
-    /// How long to try aligned first, from the trigger. Default: 0s.
-    pub aligned_timeout: KubeDuration,
 }
 
 const fn interval() -> KubeDuration {

@@ -12,8 +12,8 @@
 //! Reading order: [`job`] is the whole of `spec`; [`dataflow`], [`connector`], [`checkpoint`] and
 //! [`restart`] are its parts; [`schema`] makes the JSON Schema of them. [`mod@read`] goes from
 //! text to job: `read::yaml`, `read::walk` (the schema), `check` (all other rules), [`valid`].
-//! [`fault`] is what is said when something is wrong. [`budget`] is the arithmetic of transaction
-//! timeouts.
+//! [`fault`] is what is said when something is wrong, [`later`] what a later version will take.
+//! [`budget`] is the arithmetic of transaction timeouts.
 
 pub mod budget;
 mod check;
@@ -22,6 +22,7 @@ pub mod connector;
 pub mod dataflow;
 pub mod fault;
 pub mod job;
+pub mod later;
 mod path;
 pub mod read;
 pub mod restart;
@@ -30,7 +31,7 @@ pub mod valid;
 mod wording;
 
 pub use budget::TransactionBudget;
-pub use checkpoint::{CheckpointMode, CheckpointSpec, Retention, Unaligned};
+pub use checkpoint::{CheckpointMode, CheckpointSpec, Retention};
 pub use dataflow::{Dataflow, Format, OnError, Sink, Source, Transform, Watermark};
 pub use fault::{Fault, JobFileError, Place};
 pub use job::JobSpec;

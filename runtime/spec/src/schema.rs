@@ -15,7 +15,7 @@ pub const API_VERSION: &str = "millstream.dev/v1alpha1";
 pub const KIND: &str = "StreamJob";
 
 /// Keys of `spec` that are for the operator: allowed in a job file, and not looked at here.
-pub(crate) const OPERATOR_KEYS: [(&str, &str); 13] = [
+pub(crate) const OPERATOR_KEYS: [(&str, &str); 12] = [
     ("image", "Container image of coordinator and workers."),
     ("state", "Whether the job should run or be suspended."),
     ("upgrade", "How a changed job replaces the running one."),
@@ -35,10 +35,6 @@ pub(crate) const OPERATOR_KEYS: [(&str, &str); 13] = [
     ),
     ("secrets", "Secrets that are mounted as files."),
     ("serviceAccountName", "Service account of the pods."),
-    (
-        "autoscaler",
-        "When to change the parallelism automatically.",
-    ),
     ("paused", "Whether the operator leaves the job alone."),
     ("savepoints", "When to take savepoints periodically."),
 ];

@@ -58,6 +58,27 @@ fn an_interrupted_run_stops_cleanly_and_the_next_one_goes_on() {
 }
 
 #[test]
+fn ctrl_c_cancels_nothing_so_checkpoints_stay_whatever_their_retention() {
+    let job = Job::new(Some(20_000));
+    job.edit(
+        "timeout: 10s",
+        "timeout: 10s, retention: DeleteOnCancellation",
+    );
+    let run = Process::run(&job);
+    wait_for("a checkpoint is committed", || {
+        (!job.files().is_empty()).then_some(())
+    });
+    run.signal(Signal::INT);
+    run.succeeds();
+    let summary = Process::run(&job).succeeds();
+    job.assert_exact();
+    assert!(
+        summary.contains("60,000 in = "),
+        "it went on from where it was stopped: {summary}"
+    );
+}
+
+#[test]
 fn a_second_signal_ends_a_run_at_once() {
     let job = Job::new(Some(1_000));
     let run = Process::run(&job);

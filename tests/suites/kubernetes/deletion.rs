@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use millstream_tests::kubernetes::flow::{Flow, checkpoints_text};
 use millstream_tests::kubernetes::operator::Operator;
-use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, make_namespace, text};
+use millstream_tests::kubernetes::stage::{
+    DEADLINE, Stage, holds, make_namespace, reason, text,
+};
 use millstream_tests::proxy::Action;
 use millstream_tests::wait::{pause, wait_until};
 use serde_json::json;
@@ -172,6 +174,69 @@ fn a31_checkpoints_are_deleted_with_the_job_if_it_says_so() {
     assert_eq!(saved(&left), saved(&before));
 
     stage.apply(&job);
+    let job = stage.wait_ready("short");
+    assert!(holds(&job, "RestoredFromState", "False"), "{job:#}");
+}
+
+/// Slots of a job's chain that say this, such as `checkpoint` or `claim`.
+fn slots(stage: &Stage, job: &str, entry: &str) -> usize {
+    let says = format!("\"entry\":{{\"{entry}\"");
+    let stored = stage.stored(job);
+    let chain = stored.iter().filter(|key| key.contains("/chain/"));
+    let texts = chain.map(|key| stage.world.minio.stored_text(key));
+    texts.filter(|text| text.contains(&says)).count()
+}
+
+#[test]
+fn a31_checkpoints_that_are_not_retained_are_deleted_only_when_the_job_is_cancelled() {
+    let _shared = shared();
+    let stage = Stage::new("a31-retention");
+    let manifest = stage
+        .generated("short", None)
+        .set("/spec/checkpoint/retention", json!("DeleteOnCancellation"))
+        .set("/spec/restart", json!({"none": {}}));
+    stage.apply(&manifest);
+    let job = stage.wait_ready("short");
+    assert!(
+        job["spec"]["deletion"]["policy"].is_null(),
+        "it follows the retention: {job:#}"
+    );
+    let there = |when: &str| {
+        assert!(slots(&stage, "short", "checkpoint") > 0, "{when}: deleted");
+    };
+    there("while it runs");
+    // An upgrade, a suspension and a failure cancel nothing.
+    stage.change("short", &json!({"operatorChaining": false}));
+    stage.wait_ready("short");
+    there("after an upgrade");
+    stage.suspend("short");
+    there("while it is suspended");
+    stage.change("short", &json!({"state": "Running"}));
+    stage.wait_ready("short");
+    stage.kill_processes("short", "worker");
+    stage.wait_for_job("short", "it has failed", DEADLINE, |job| {
+        reason(job, "Stalled") == "JobFailed"
+    });
+    there("after it has failed");
+
+    delete(&stage, "short");
+    let stored = stage.stored("short");
+    let (savepoints, others): (Vec<&String>, Vec<&String>) =
+        stored.iter().partition(|key| key.contains("/savepoints/"));
+    assert!(!savepoints.is_empty(), "savepoints stay: {stored:?}");
+    let fences = slots(&stage, "short", "claim") + slots(&stage, "short", "released");
+    let chain = others.iter().filter(|key| key.contains("/chain/")).count();
+    assert_eq!(chain, fences, "more than what fences is left: {stored:?}");
+    let hints = |key: &&&String| key.ends_with("/chain-start.json") || key.contains("/collected/");
+    let hints = others.iter().filter(hints).count();
+    assert_eq!(others.len(), chain + hints, "more is left: {stored:?}");
+    assert!(
+        stage
+            .event_reasons("short")
+            .contains(&"StateDeleted".to_owned()),
+        "it is told"
+    );
+    stage.apply(&manifest);
     let job = stage.wait_ready("short");
     assert!(holds(&job, "RestoredFromState", "False"), "{job:#}");
 }

@@ -1,5 +1,5 @@
-//! The resource is being deleted: do what `spec.deletion` says, but never hold it up for longer
-//! than its deadline.
+//! The resource is being deleted: do what `spec.deletion` or the retention of checkpoints says, but
+//! never hold it up for longer than its deadline.
 
 use jiff::Timestamp;
 use millstream_crds::Reason;
@@ -17,6 +17,14 @@ impl Machine<'_> {
         self.look_again(SOON);
         let policy = self.inputs.deletion.policy;
         let annotations = self.inputs.meta.annotations.as_ref();
+        if let Some(fault) = &self.inputs.deletion.fault {
+            self.tell(Notice::warning(
+                Reason::InvalidSpec,
+                format!(
+                    "the checkpoints stay, because what is to become of them is unclear: {fault}"
+                ),
+            ));
+        }
         let skip = annotations.and_then(|all| all.get(ANNOTATION_SKIP_FINALIZER));
         if policy == DeletionPolicy::Retain
             || skip.is_some_and(|value| value == "true")
@@ -29,8 +37,8 @@ impl Machine<'_> {
             self.tell(Notice::warning(
                 Reason::DeadlineExceeded,
                 format!(
-                    "`deletion.policy: {policy:?}` could not be carried out within its deadline; \
-                     the checkpoints stay"
+                    "{} could not be carried out within its deadline; the checkpoints stay",
+                    self.inputs.deletion
                 ),
             ));
             self.decision.finalizer = false;

@@ -68,10 +68,11 @@ fn tell_observed(
     let running = revision.and_then(|name| world.revisions.get(name));
     let running = running.and_then(|one| one.spec(1).ok());
     let before = world.status.clone();
+    let deletion = world.deletion();
     let inputs = Inputs {
         meta: &world.meta,
         paused: world.spec.paused,
-        deletion: &world.spec.deletion,
+        deletion: &deletion,
         wish: wish.as_ref(),
         status: &before,
         observed,
@@ -222,6 +223,18 @@ fn a_suspended_job_says_where_its_state_lies_and_how_to_resume_it() {
     assert!(message(&status, "Suspended").contains(&point));
     assert!(message(&status, "Suspended").contains("spec.state: Running"));
     assert_eq!(status.replicas, Some(0));
+}
+
+#[test]
+fn an_autoscaler_is_shown_pods_only_where_each_is_one_replica() {
+    let mut world = World::running();
+    let selector = tell(&mut world).selector;
+    assert!(selector.is_some_and(|text| text.contains("millstream.dev/job=orders")));
+    world.edit(|spec| spec.workers.slots = 2);
+    world.settle();
+    let status = tell(&mut world);
+    assert_eq!(status.selector, None);
+    assert_eq!(status.replicas, Some(1), "`kubectl scale` still works");
 }
 
 #[test]

@@ -49,8 +49,8 @@ pub(super) fn deleting(view: &View<'_>) -> String {
     let until = until.map_or_else(String::new, |until| {
         format!(", until {until:.0} at the latest")
     });
-    let policy = view.inputs.deletion.policy;
-    let mut text = format!("The job is being deleted (`deletion.policy: {policy:?}`){until}");
+    let asked = view.inputs.deletion;
+    let mut text = format!("The job is being deleted ({asked}){until}");
     if let TaskSeen::Failed(reason) = &view.inputs.observed.disposal {
         text.push_str(": its checkpoints cannot be deleted: ");
         text.push_str(reason);

@@ -99,6 +99,25 @@ fn what_the_types_refuse_is_a_fault_with_its_path() {
 }
 
 #[test]
+fn a_deletion_policy_must_not_contradict_the_retention_of_checkpoints() {
+    let delete = json!({"storage": "s3://bucket/jobs", "retention": "DeleteOnCancellation"});
+    let lines = faults(&json!({"checkpoint": delete, "deletion": {"policy": "Retain"}}));
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].starts_with("spec.deletion.policy: "), "{lines:?}");
+    wish(&json!({"checkpoint": delete}));
+    wish(&json!({"checkpoint": delete, "deletion": {"policy": "DeleteCheckpoints"}}));
+}
+
+#[test]
+fn a_deletion_that_cannot_be_read_is_named_beside_faults_of_the_runtime() {
+    let lines = faults(&json!({"deletion": {"policy": "Shred"}, "restart": {"never": {}}}));
+    let named = lines
+        .iter()
+        .filter(|line| line.starts_with("spec.deletion.policy: "));
+    assert_eq!(named.count(), 1, "{lines:#?}");
+}
+
+#[test]
 fn secrets_may_not_cover_what_is_ours_or_each_other() {
     let lines = faults(&json!({"secrets": [
         {"name": "a", "mountPath": "/etc/millstream"},

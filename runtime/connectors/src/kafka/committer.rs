@@ -82,7 +82,7 @@ impl KafkaCommitter {
     }
 
     fn is_exactly_once(&self) -> bool {
-        self.options.delivery_guarantee == DeliveryGuarantee::ExactlyOnce
+        self.options.guarantee() == DeliveryGuarantee::ExactlyOnce
     }
 
     fn patience(&self) -> Duration {

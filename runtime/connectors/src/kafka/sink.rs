@@ -126,7 +126,7 @@ impl KafkaWriter {
             .map(|column| KeyColumn::new(sink, column, &cx.schema))
             .transpose()?;
         let owner = format!("sink `{sink}` subtask {}", cx.subtask);
-        let is_exactly_once = options.delivery_guarantee == DeliveryGuarantee::ExactlyOnce;
+        let is_exactly_once = options.guarantee() == DeliveryGuarantee::ExactlyOnce;
         let transactions = is_exactly_once.then(|| Transactions::new(options, cx));
         let access = connector.access.clone();
         let mut writer = Self {
@@ -373,11 +373,18 @@ impl Transactions {
 
     fn committed(&mut self, committables: &[Committable]) {
         // A committable of another attempt or subtask was resolved before this writer was made.
-        let slots: Vec<u32> = committables
-            .iter()
-            .filter_map(|one| Prepared::read(one).ok())
-            .filter_map(|prepared| self.ids.get(&prepared.transactional_id).copied())
-            .collect();
+        let mut slots: Vec<u32> = Vec::new();
+        for one in committables {
+            match Prepared::read(one) {
+                Ok(prepared) => slots.extend(self.ids.get(&prepared.transactional_id)),
+                // It was committed, by whoever could read it; only its id cannot be used again.
+                Err(failure) => tracing::warn!(
+                    uid = %self.cx.uid,
+                    %failure,
+                    "a committed transaction cannot be read, so its transactional id stays taken"
+                ),
+            }
+        }
         self.slots.committed(&slots);
     }
 }

@@ -56,7 +56,7 @@ fn of_source(source: &ValidSource) -> Vec<String> {
 fn of_sink(sink: &ValidSink) -> Vec<String> {
     match &sink.connector {
         SinkConnector::Kafka(kafka) => {
-            let guarantee = match kafka.delivery_guarantee {
+            let guarantee = match kafka.guarantee() {
                 DeliveryGuarantee::ExactlyOnce => "exactly once",
                 DeliveryGuarantee::AtLeastOnce => "at least once",
             };

@@ -8,11 +8,11 @@ use millstream_types::schema::{Column, ColumnType};
 use serde_json::Value as Json;
 
 use super::graph::input;
-use crate::connector::GeneratorSource;
+use crate::connector::{DeliveryGuarantee, GeneratorSource, KafkaSink};
 use crate::read::tree::Node;
 use crate::schema::OPERATOR_KEYS;
 use crate::valid::{Input, SinkConnector, SourceConnector, ValidSink, ValidSource, ValidTransform};
-use crate::{CheckpointSpec, Format, JobSpec, Sink, Source, Transform, ValidJob};
+use crate::{CheckpointMode, CheckpointSpec, Format, JobSpec, Sink, Source, Transform, ValidJob};
 
 /// A fault that the checks have not found: a path and a message.
 type Missed = (String, String);
@@ -91,7 +91,10 @@ pub(super) fn raw_column() -> Column {
 
 fn sink(sink: Sink, checkpoint: &CheckpointSpec) -> Result<Arc<ValidSink>, Missed> {
     let connector = match (sink.kafka, sink.files, sink.print, sink.blackhole) {
-        (Some(kafka), None, None, None) => SinkConnector::Kafka(kafka),
+        (Some(kafka), None, None, None) => SinkConnector::Kafka(KafkaSink {
+            delivery_guarantee: Some(guarantee(&kafka, checkpoint)),
+            ..kafka
+        }),
         (None, Some(files), None, None) => SinkConnector::Files(files),
         (None, None, Some(print), None) => SinkConnector::Print(print),
         (None, None, None, Some(blackhole)) => SinkConnector::Blackhole(blackhole),
@@ -104,6 +107,14 @@ fn sink(sink: Sink, checkpoint: &CheckpointSpec) -> Result<Arc<ValidSink>, Misse
         format: sink.format.unwrap_or_default(),
         checkpoint: checkpoint.clone(),
     }))
+}
+
+/// A sink that does not say what it guarantees does what the job's checkpoints are meant for.
+fn guarantee(sink: &KafkaSink, checkpoint: &CheckpointSpec) -> DeliveryGuarantee {
+    sink.delivery_guarantee.unwrap_or(match checkpoint.mode {
+        CheckpointMode::ExactlyOnce => DeliveryGuarantee::ExactlyOnce,
+        CheckpointMode::AtLeastOnce => DeliveryGuarantee::AtLeastOnce,
+    })
 }
 
 /// Transforms in the order they are written, but each after the one it reads.

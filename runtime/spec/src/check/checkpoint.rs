@@ -3,7 +3,7 @@
 use millstream_types::duration::KubeDuration;
 
 use super::Report;
-use crate::{CheckpointMode, CheckpointSpec};
+use crate::CheckpointSpec;
 
 const SHORTEST: KubeDuration = KubeDuration::from_millis(10);
 const LONGEST: KubeDuration = KubeDuration::from_secs(24 * 3_600);
@@ -38,32 +38,6 @@ pub(super) fn check(spec: &CheckpointSpec, report: &mut Report<'_>) {
                  maxConcurrent is {}. Set minPause to 0s or maxConcurrent to 1",
                 spec.min_pause, spec.max_concurrent
             ),
-        );
-    }
-    check_unaligned(spec, report);
-}
-
-fn check_unaligned(spec: &CheckpointSpec, report: &mut Report<'_>) {
-    let path = "spec.checkpoint.unaligned.alignedTimeout";
-    let (aligned, timeout) = (spec.unaligned.aligned_timeout, spec.timeout);
-    between(aligned, KubeDuration::default(), LONGEST, path, report);
-    if !spec.unaligned.enabled {
-        return;
-    }
-    if aligned >= timeout {
-        report.add(
-            path,
-            format!(
-                "is {aligned}, but a checkpoint is given up after timeout {timeout}, so it would \
-                 never become unaligned. Choose less than {timeout}"
-            ),
-        );
-    }
-    if spec.mode == CheckpointMode::AtLeastOnce {
-        report.add(
-            "spec.checkpoint.unaligned.enabled",
-            "is true, but with mode AtLeastOnce no barrier waits, so there is nothing to overtake. \
-             Set it to false, or mode to ExactlyOnce",
         );
     }
 }

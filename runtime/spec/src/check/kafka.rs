@@ -7,11 +7,11 @@ use millstream_types::duration::KubeDuration;
 use super::checkpoint::between;
 use super::properties::{self, Client};
 use super::{Report, Settings};
-use crate::CheckpointMode;
 use crate::budget::TransactionBudget;
 use crate::connector::{DeliveryGuarantee, KafkaSink, KafkaSource, StartingOffsets, Tls};
 use crate::path::{item, key};
 use crate::wording::shown;
+use crate::{CheckpointMode, CheckpointSpec};
 
 const SHORTEST: KubeDuration = KubeDuration::from_millis(100);
 const LONGEST: KubeDuration = KubeDuration::from_secs(24 * 3_600);
@@ -77,21 +77,31 @@ pub(super) fn sink(options: &KafkaSink, path: &str, settings: &Settings, report:
         report,
     );
     properties::check(&options.properties, Client::Producer, path, report);
-    if options.delivery_guarantee == DeliveryGuarantee::ExactlyOnce {
-        exactly_once(options, path, settings, report);
+    if let Some(checkpoint) = &settings.checkpoint {
+        match (options.delivery_guarantee, checkpoint.mode) {
+            (Some(DeliveryGuarantee::AtLeastOnce), _) | (None, CheckpointMode::AtLeastOnce) => {}
+            (_, CheckpointMode::ExactlyOnce) => {
+                transaction_timeout(options, path, checkpoint, settings, report);
+            }
+            (Some(DeliveryGuarantee::ExactlyOnce), CheckpointMode::AtLeastOnce) => {
+                let message = "is ExactlyOnce, but checkpoint.mode is AtLeastOnce, so records may \
+                    count twice before they reach this sink. Remove it, set it to AtLeastOnce, or \
+                    set checkpoint.mode to ExactlyOnce";
+                report.add(&key(path, "deliveryGuarantee"), message);
+                transaction_timeout(options, path, checkpoint, settings, report);
+            }
+        }
     }
 }
 
-fn exactly_once(options: &KafkaSink, path: &str, settings: &Settings, report: &mut Report<'_>) {
-    let Some(checkpoint) = &settings.checkpoint else {
-        return;
-    };
-    if checkpoint.mode == CheckpointMode::AtLeastOnce {
-        let message = "is ExactlyOnce (the default), but checkpoint.mode is AtLeastOnce, so records \
-            may count twice before they reach this sink. Set it to AtLeastOnce, or checkpoint.mode \
-            to ExactlyOnce";
-        report.add(&key(path, "deliveryGuarantee"), message);
-    }
+/// A transaction must live until it can be committed.
+fn transaction_timeout(
+    options: &KafkaSink,
+    path: &str,
+    checkpoint: &CheckpointSpec,
+    settings: &Settings,
+    report: &mut Report<'_>,
+) {
     let timeout = options.transaction_timeout;
     let path = key(path, "transactionTimeout");
     between(timeout, SHORTEST_TRANSACTION, LONGEST, &path, report);

@@ -114,9 +114,11 @@ pub struct KafkaSink {
     /// The topic: letters, digits, `.`, `_` and `-`. It must exist.
     #[schemars(length(min = 1, max = 249), pattern(r"^[A-Za-z0-9._-]+$"))]
     pub topic: String,
-    /// What a `read_committed` reader sees after failures. Default: `ExactlyOnce`.
-    #[serde(default)]
-    pub delivery_guarantee: DeliveryGuarantee,
+    /// What a `read_committed` reader sees after failures. Default: what `checkpoint.mode` says,
+    /// which is `ExactlyOnce` if it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "DeliveryGuarantee")]
+    pub delivery_guarantee: Option<DeliveryGuarantee>,
     /// First part of every transactional id: letters, digits, `.`, `_` and `-`; no other job may
     /// use it. Default: the job's namespace and name. Ids are `<prefix>-<sink>-<chain>-<attempt>-<subtask>-<slot>`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,6 +149,14 @@ pub struct KafkaSink {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "properties")]
     pub properties: BTreeMap<String, String>,
+}
+
+impl KafkaSink {
+    /// What a reader sees after failures. In a job that was checked, what `checkpoint.mode` says is
+    /// filled in where nothing was given.
+    pub fn guarantee(&self) -> DeliveryGuarantee {
+        self.delivery_guarantee.unwrap_or_default()
+    }
 }
 
 /// What a `read_committed` reader of the topic sees after failures.

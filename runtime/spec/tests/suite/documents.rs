@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use millstream_spec::later::LATER_KEYS;
 use millstream_spec::{json_schema, read};
 use serde_json::{Map, Value};
 
@@ -206,6 +207,25 @@ fn the_reference_page_lists_the_options_of_librdkafka() {
                 "{option} is not on the page"
             );
         }
+    }
+}
+
+#[test]
+fn keys_of_later_versions_are_no_keys_of_this_one_and_stand_on_the_page() {
+    let page = std::fs::read_to_string(project(PAGE)).unwrap();
+    let mut keys = Vec::new();
+    list_keys(&json_schema(), "", &mut keys);
+    for later in LATER_KEYS {
+        let path = format!("{}.{}", later.within, later.key);
+        let is_it = |key: &String| *key == path || key.starts_with(&format!("{path}."));
+        assert!(!keys.iter().any(is_it), "{path} is a key");
+        let (_, said) = later.message.split_once("comes with version ").unwrap();
+        let version: String = said
+            .chars()
+            .take_while(|c| c.is_ascii_digit() || *c == '.')
+            .collect();
+        let row = format!("| `{path}` | {} |", version.trim_end_matches('.'));
+        assert!(page.contains(&row), "the page has no row {row}");
     }
 }
 

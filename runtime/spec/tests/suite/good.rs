@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use millstream_spec::valid::{Input, SourceConnector};
-use millstream_spec::{Format, read, read_bytes};
+use millstream_spec::connector::DeliveryGuarantee;
+use millstream_spec::valid::{Input, SinkConnector, SourceConnector};
+use millstream_spec::{Format, Retention, read, read_bytes};
 use millstream_types::schema::ColumnType;
 
 use super::{ORDERS, expect_file, refusal};
@@ -109,6 +110,52 @@ fn the_operator_s_keys_are_not_looked_at() {
         read(&text, "a.yaml").unwrap(),
         read(ORDERS, "b.yaml").unwrap()
     );
+}
+
+/// What the Kafka sink of the example guarantees, with these changes of the example.
+fn guarantee(changes: &[(&str, &str)]) -> DeliveryGuarantee {
+    let mut text = ORDERS.to_owned();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    let job = read(&text, "job.yaml").unwrap();
+    let SinkConnector::Kafka(kafka) = &job.sinks[0].connector else {
+        panic!("not Kafka");
+    };
+    assert!(kafka.delivery_guarantee.is_some(), "a checked job says it");
+    kafka.guarantee()
+}
+
+#[test]
+fn a_kafka_sink_without_a_guarantee_of_its_own_follows_the_mode_of_the_checkpoints() {
+    let own = "        deliveryGuarantee: ExactlyOnce\n";
+    let at_least_once = ("mode: ExactlyOnce", "mode: AtLeastOnce");
+    let without_mode = ("    mode: ExactlyOnce\n", "");
+    assert_eq!(guarantee(&[(own, "")]), DeliveryGuarantee::ExactlyOnce);
+    assert_eq!(
+        guarantee(&[(own, ""), without_mode]),
+        DeliveryGuarantee::ExactlyOnce
+    );
+    assert_eq!(
+        guarantee(&[(own, ""), at_least_once]),
+        DeliveryGuarantee::AtLeastOnce
+    );
+    let faster = (own, "        deliveryGuarantee: AtLeastOnce\n");
+    assert_eq!(guarantee(&[faster]), DeliveryGuarantee::AtLeastOnce);
+}
+
+#[test]
+fn checkpoints_are_retained_unless_the_job_says_otherwise() {
+    let of = |retention: &str| {
+        let text = ORDERS.replace("    retention: RetainOnCancellation\n", retention);
+        let job = read(&text, "job.yaml").unwrap();
+        (job.checkpoint.retention, job.checkpoint.retention())
+    };
+    assert_eq!(of(""), (None, Retention::RetainOnCancellation));
+    let delete = Retention::DeleteOnCancellation;
+    let said = of("    retention: DeleteOnCancellation\n");
+    assert_eq!(said, (Some(delete), delete));
 }
 
 #[test]

@@ -1,12 +1,15 @@
 use millstream_crds::stream_job::{DeletionPolicy, DesiredState};
 
+use millstream_spec::Retention;
+
 use super::world::World;
 use crate::controller::build::names::ANNOTATION_SKIP_FINALIZER;
 use crate::controller::observe::pods::Quiet;
+use crate::runtime_client::RuntimeState;
 
 fn running(policy: DeletionPolicy) -> World {
     let mut world = World::new();
-    world.spec.deletion.policy = policy;
+    world.spec.deletion.policy = Some(policy);
     world.settle();
     world.notices.clear();
     world
@@ -38,6 +41,63 @@ fn delete_checkpoints_waits_until_nobody_can_write_any_more() {
     assert!(world.process.is_none() && world.savepoints.is_empty());
     world.until(|world| !world.finalized);
     assert!(world.notices.contains(&"StateDeleted".to_owned()));
+}
+
+/// A job that says nothing of its deletion and whose checkpoints go when it is cancelled.
+fn deleting_on_cancellation() -> World {
+    let mut world = World::new();
+    world.spec.checkpoint.retention = Some(Retention::DeleteOnCancellation);
+    world.settle();
+    world.notices.clear();
+    world
+}
+
+#[test]
+fn checkpoints_that_are_not_retained_go_with_the_resource() {
+    let mut world = deleting_on_cancellation();
+    assert!(world.finalized);
+    world.delete();
+    world.until(|world| world.disposed);
+    assert!(world.process.is_none() && world.savepoints.is_empty());
+    world.until(|world| !world.finalized);
+    assert!(world.notices.contains(&"StateDeleted".to_owned()));
+}
+
+#[test]
+fn checkpoints_that_are_not_retained_stay_while_the_resource_does() {
+    let mut world = deleting_on_cancellation();
+    world.edit(|spec| spec.image = "good-2".to_owned());
+    world.settle();
+    world.edit(|spec| spec.state = DesiredState::Suspended);
+    world.settle();
+    assert!(world.process.is_none() && !world.savepoints.is_empty());
+    world.edit(|spec| spec.state = DesiredState::Running);
+    world.settle();
+    world.process.as_mut().unwrap().state = RuntimeState::Failed;
+    world.settle();
+    assert!(!world.disposed, "{:?}", world.notices);
+    assert!(world.finalized);
+}
+
+#[test]
+fn a_suspended_job_deletes_its_checkpoints_too_if_they_are_not_retained() {
+    let mut world = deleting_on_cancellation();
+    world.edit(|spec| spec.state = DesiredState::Suspended);
+    world.settle();
+    assert!(!world.disposed);
+    world.delete();
+    world.until(|world| world.disposed);
+    world.until(|world| !world.finalized);
+}
+
+#[test]
+fn a_policy_that_contradicts_the_retention_deletes_nothing_and_says_so() {
+    let mut world = deleting_on_cancellation();
+    world.edit(|spec| spec.deletion.policy = Some(DeletionPolicy::Retain));
+    world.delete();
+    world.reconcile(usize::MAX);
+    assert!(!world.finalized && !world.disposed);
+    assert!(world.notices.contains(&"InvalidSpec".to_owned()));
 }
 
 #[test]

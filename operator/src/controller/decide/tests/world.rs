@@ -24,6 +24,7 @@ use self::output::Output;
 use self::runtime::{Excused, Process};
 use crate::controller::build::names::Names;
 use crate::controller::decide::{Decision, Inputs, RuntimeRequest, decide};
+use crate::controller::deletion::Deletion;
 use crate::controller::memory::Replaced;
 use crate::controller::observe::pods::{Problem, ProblemKind, PutOff, Quiet};
 use crate::controller::observe::tasks::step_mark;
@@ -253,12 +254,19 @@ impl World {
         self.images.get(revision).map_or("", String::as_str)
     }
 
+    pub(in crate::controller) fn deletion(&self) -> Deletion {
+        let retention = self.spec.checkpoint.retention;
+        let checkpoint = json!({ "retention": retention });
+        Deletion::of(&json!({ "checkpoint": checkpoint, "deletion": self.spec.deletion }))
+    }
+
     pub(in crate::controller) fn decide(&self) -> Decision {
         let wish = self.wish();
+        let deletion = self.deletion();
         decide(&Inputs {
             meta: &self.meta,
             paused: self.spec.paused,
-            deletion: &self.spec.deletion,
+            deletion: &deletion,
             wish: wish.as_ref(),
             status: &self.status,
             observed: &self.observe(),

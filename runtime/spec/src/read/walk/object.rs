@@ -4,9 +4,9 @@ use serde_json::{Map, Value as Json};
 
 use super::{Walk, described, number, wrong_type};
 use crate::fault::Faults;
-use crate::path;
 use crate::read::tree::{Entry, Node, Value};
 use crate::wording::{did_you_mean, listed};
+use crate::{later, path};
 
 impl Walk {
     pub(super) fn check_object(
@@ -121,7 +121,9 @@ fn remove_unknown(
         let is_known = properties.contains_key(&entry.key);
         if !is_known {
             let names = || properties.keys().map(String::as_str);
-            let message = if properties.is_empty() {
+            let message = if let Some(message) = later::message(path, &entry.key) {
+                message.to_owned()
+            } else if properties.is_empty() {
                 "is not known: there is nothing to set here. Remove it".to_owned()
             } else {
                 let near = did_you_mean(&entry.key, names());
