@@ -125,7 +125,7 @@ impl Tasks {
         };
         Ok(PlannedNode {
             uid: node.uid.clone(),
-            input: port(vertex, skip, input).unwrap_or(Port::Root),
+            input: port_or_root(vertex, skip, index, input).ok_or_else(|| malformed(vertex.id))?,
             step,
         })
     }
@@ -166,6 +166,13 @@ impl Tasks {
     }
 }
 
+/// Where a node of this vertex gets its records from: another node, or the task's root. Only the
+/// first node of a vertex that is fed by a queue reads what another vertex sends.
+fn port_or_root(vertex: &Vertex, skip: usize, node: NodeIndex, input: NodeInput) -> Option<Port> {
+    let is_fed = vertex.input.is_some() && vertex.nodes.first() == Some(&node);
+    port(vertex, skip, input).or_else(|| is_fed.then_some(Port::Root))
+}
+
 /// The output of this vertex that `input` names; `None` if it belongs to another vertex. `skip` is
 /// 1 if the vertex begins with a source, which is the task's root and not one of its nodes.
 fn port(vertex: &Vertex, skip: usize, input: NodeInput) -> Option<Port> {
@@ -199,4 +206,61 @@ fn malformed(vertex: VertexId) -> Failure {
         ErrorKind::Internal,
         format!("vertex {vertex} of the job graph is malformed"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A job whose source has this event time.
+    fn planned(watermark: &str) -> WatermarkPlan {
+        let text = format!(
+            "
+apiVersion: millstream.dev/v1alpha1
+kind: StreamJob
+metadata: {{name: timed}}
+spec:
+  checkpoint: {{storage: 'file:///tmp/timed'}}
+  dataflow:
+    sources: [{{name: orders, generator: {{}}, watermark: {watermark}}}]
+    sinks: [{{name: out, input: orders, blackhole: {{}}}}]
+"
+        );
+        let job = millstream_spec::read(&text, "timed.yaml").unwrap();
+        let graph = millstream_plan::plan(&job).unwrap();
+        super::watermark(&graph.nodes[0], &job.sources[0])
+            .unwrap()
+            .unwrap()
+    }
+
+    #[test]
+    fn event_time_is_planned_as_the_job_file_says() {
+        let plan = planned("{column: ts, maxOutOfOrderness: 7s, idleTimeout: 9s}");
+        assert_eq!(plan.max_out_of_orderness, Duration::from_secs(7));
+        assert_eq!(plan.idle_timeout, Some(Duration::from_secs(9)));
+        let plan = planned("{column: ts}");
+        assert_eq!(plan.max_out_of_orderness, Duration::ZERO);
+        assert_eq!(plan.idle_timeout, None);
+    }
+
+    #[test]
+    fn only_the_first_node_of_a_fed_vertex_reads_what_another_vertex_sends() {
+        let elsewhere = NodeInput::Main(NodeIndex(0));
+        let vertex = |input| Vertex {
+            id: VertexId(1),
+            nodes: vec![NodeIndex(1), NodeIndex(2)],
+            input,
+        };
+        let fed = vertex(Some(VertexId(0)));
+        let (first, second) = (NodeIndex(1), NodeIndex(2));
+        assert_eq!(port_or_root(&fed, 0, first, elsewhere), Some(Port::Root));
+        assert_eq!(port_or_root(&fed, 0, second, elsewhere), None);
+        let beside = NodeInput::Main(first);
+        assert_eq!(port_or_root(&fed, 0, second, beside), Some(Port::Node(0)));
+        let unfed = vertex(None);
+        assert_eq!(port_or_root(&unfed, 1, second, elsewhere), None);
+        assert_eq!(port_or_root(&unfed, 1, second, beside), Some(Port::Root));
+    }
 }

@@ -161,6 +161,7 @@ fn not_text(value: &Value, path: &str, faults: &mut Vec<String>) {
 #[test]
 fn names_that_yaml_takes_for_numbers_or_booleans_stay_names() {
     let filter = "info,kube=debug: 1 # all";
+    let log = format!("--set-string=log.filter={}", filter.replace(',', "\\,"));
     let options = [
         CLUSTER,
         &[
@@ -169,7 +170,7 @@ fn names_that_yaml_takes_for_numbers_or_booleans_stay_names() {
             "--set-string=serviceAccount.name=007",
             "--set-string=pod.priorityClassName=true",
             "--set-string=pod.nodeSelector.zone=1",
-            &format!("--set-string=log.filter={}", filter.replace(',', "\\,")),
+            log.as_str(),
             "--set=crds.install=false",
         ],
     ]

@@ -1,11 +1,13 @@
 //! The house rules, as tests.
 //!
 //! [`crates`] the arrows between crates, [`code`] sizes and names, [`crash_points`] that each is in
-//! a test, [`pages`] documents and the links between them.
+//! a test, [`keys`] who does what a key of a job file says, [`pages`] documents and the links between
+//! them.
 
 mod code;
 mod crash_points;
 mod crates;
+mod keys;
 mod pages;
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+mod options;
+
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::PodSpec;

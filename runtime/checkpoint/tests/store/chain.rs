@@ -3,7 +3,7 @@
 use millstream_checkpoint::{
     Chain, Error, Manifest, ReleaseReason, StorageOptions, read_savepoint, reserve,
 };
-use millstream_types::{Attempt, CheckpointId, CheckpointKind, OperatorUid};
+use millstream_types::{Attempt, CheckpointId, CheckpointKind, JobId, OperatorUid};
 
 use crate::sample::{NOW, chain, directory, holder, holder_of, job, manifest};
 
@@ -104,6 +104,27 @@ async fn a_deposed_coordinator_can_write_nothing_any_more() {
         chain(&storage).observe().await.unwrap().checkpoints.len(),
         1
     );
+}
+
+#[tokio::test]
+async fn jobs_of_one_name_in_two_namespaces_have_chains_of_their_own() {
+    let (folder, storage) = directory();
+    chain(&storage).claim(holder("one"), NOW).await.unwrap();
+    let elsewhere = JobId {
+        namespace: "bank".to_owned(),
+        ..job("orders")
+    };
+    let other = Chain::new(storage.clone(), elsewhere);
+    let (claimed, state) = other.claim(holder("other"), NOW).await.unwrap();
+    assert_eq!((claimed.attempt(), state.newest), (Attempt(1), None));
+    for namespace in ["default", "bank"] {
+        let chain = folder
+            .path()
+            .join("checkpoints")
+            .join(namespace)
+            .join("orders/chain");
+        assert_eq!(std::fs::read_dir(chain).unwrap().count(), 1, "{namespace}");
+    }
 }
 
 #[tokio::test]

@@ -245,6 +245,46 @@ mod tests {
     }
 
     #[test]
+    fn files_of_tls_are_options_of_librdkafka() {
+        let options = |tls: Option<Tls>| {
+            let access = Access::new(
+                "orders",
+                "kafka",
+                (tls.as_ref(), None),
+                Duration::from_secs(1),
+            )
+            .unwrap();
+            access.librdkafka().unwrap()
+        };
+        let file = |name: &str| Some(format!("/etc/kafka/{name}"));
+        let all = Tls {
+            ca_file: file("ca.pem"),
+            certificate_file: file("tls.crt"),
+            key_file: file("tls.key"),
+        };
+        let given = options(Some(all));
+        for (name, value) in [
+            ("security.protocol", "SSL"),
+            ("ssl.ca.location", "/etc/kafka/ca.pem"),
+            ("ssl.certificate.location", "/etc/kafka/tls.crt"),
+            ("ssl.key.location", "/etc/kafka/tls.key"),
+        ] {
+            assert!(
+                given.contains(&(name, value.to_owned())),
+                "{name}: {given:?}"
+            );
+        }
+        let names = |options: Vec<(&str, String)>| {
+            options
+                .iter()
+                .filter(|(name, _)| name.starts_with("ssl."))
+                .count()
+        };
+        assert_eq!(names(options(Some(Tls::default()))), 0);
+        assert_eq!(names(options(None)), 0);
+    }
+
+    #[test]
     fn a_password_file_that_is_missing_is_named() {
         let sasl = Sasl {
             mechanism: SaslMechanism::Plain,

@@ -39,6 +39,23 @@ fn delays_grow_by_the_multiplier_up_to_the_largest() {
 }
 
 #[test]
+fn every_option_of_exponential_delay_counts() {
+    let mut policy = exponential(ExponentialDelay {
+        initial: KubeDuration::from_secs(2),
+        max: KubeDuration::from_secs(10),
+        multiplier: 3.0,
+        reset_after: KubeDuration::from_secs(5),
+        ..steady(None)
+    });
+    for (failure, delay) in [(0, 2), (1, 6), (2, 10), (3, 10)] {
+        let decision = policy.on_failure(secs(failure), 0.5);
+        assert_eq!(decision, Decision::Restart(secs(delay)), "at {failure}");
+    }
+    let healthy = secs(3 + 10 + 5);
+    assert_eq!(policy.on_failure(healthy, 0.5), Decision::Restart(secs(2)));
+}
+
+#[test]
 fn a_healthy_time_after_the_restart_starts_again_from_the_initial_delay() {
     let mut policy = exponential(steady(None));
     policy.on_failure(secs(0), 0.5);

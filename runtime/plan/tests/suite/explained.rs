@@ -40,6 +40,7 @@ fn a_chained_job_is_one_tree() {
     expect("chained.txt", &text(&orders()));
 }
 
+/// With `operatorChaining: false`.
 #[test]
 fn without_chaining_every_node_is_a_vertex() {
     expect("unchained.txt", &text(&orders().unchained()));

@@ -77,3 +77,58 @@ pub(super) fn producer_options<'a>(
     }
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What librdkafka is given, the last of several values of a name.
+    fn given(more: &Value, id: Option<&str>) -> BTreeMap<String, String> {
+        let mut options = json!({"bootstrapServers": "kafka", "topic": "orders"});
+        if let (Value::Object(into), Value::Object(from)) = (&mut options, more) {
+            into.extend(from.clone());
+        }
+        let sink: KafkaSink = serde_json::from_value(options).unwrap();
+        let access = Access::new("out", "kafka", (None, None), Duration::from_secs(1)).unwrap();
+        let options = producer_options(&access, &sink, id).unwrap();
+        let pairs = options.into_iter();
+        pairs
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+
+    #[test]
+    fn each_partitioner_has_its_name_in_librdkafka() {
+        for (word, name) in [
+            ("Murmur2", "murmur2_random"),
+            ("Crc32", "consistent_random"),
+            ("Random", "random"),
+        ] {
+            let given = given(&json!({ "partitioner": word }), None);
+            assert_eq!(given["partitioner"], name);
+        }
+        assert_eq!(given(&json!({}), None)["partitioner"], "murmur2_random");
+    }
+
+    #[test]
+    fn properties_of_the_job_file_are_options_of_librdkafka() {
+        let properties = json!({"properties": {"linger.ms": "77", "compression.type": "zstd"}});
+        let given = given(&properties, None);
+        assert_eq!(given["linger.ms"], "77", "instead of our default");
+        assert_eq!(given["compression.type"], "zstd");
+        assert_eq!(given["acks"], "all");
+    }
+
+    #[test]
+    fn a_transaction_lives_as_long_as_the_job_file_says() {
+        let options = json!({"transactionTimeout": "77s"});
+        let transactional = given(&options, Some("orders-1"));
+        assert_eq!(transactional["transaction.timeout.ms"], "77000");
+        assert_eq!(transactional["message.timeout.ms"], "77000");
+        assert!(!given(&options, None).contains_key("transaction.timeout.ms"));
+    }
+}

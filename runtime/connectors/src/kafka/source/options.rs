@@ -58,3 +58,31 @@ pub(super) fn consumer_options<'a>(
     ]);
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn properties_and_group_of_the_job_file_are_options_of_librdkafka() {
+        let source: KafkaSource = serde_json::from_value(json!({
+            "bootstrapServers": "kafka",
+            "topics": ["orders"],
+            "groupId": "shop",
+            "properties": {"fetch.wait.max.ms": "77", "check.crcs": "true"},
+        }))
+        .unwrap();
+        let access = Access::new("in", "kafka", (None, None), Duration::from_secs(1)).unwrap();
+        let options = consumer_options(&access, &source, "none").unwrap();
+        let given: BTreeMap<&str, String> = options.into_iter().collect();
+        assert_eq!(given["fetch.wait.max.ms"], "77", "instead of our default");
+        assert_eq!(given["check.crcs"], "true");
+        assert_eq!(given["group.id"], "shop");
+        assert_eq!(given["isolation.level"], "read_committed");
+    }
+}
