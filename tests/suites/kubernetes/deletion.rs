@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use millstream_tests::kubernetes::flow::{Flow, checkpoints_text};
 use millstream_tests::kubernetes::operator::Operator;
-use millstream_tests::kubernetes::stage::{
-    DEADLINE, Stage, holds, make_namespace, reason, text,
-};
+use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, make_namespace, reason, text};
 use millstream_tests::proxy::Action;
 use millstream_tests::wait::{pause, wait_until};
 use serde_json::json;
