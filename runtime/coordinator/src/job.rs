@@ -100,7 +100,7 @@ impl Settings {
             tolerable_failures: job.checkpoint.tolerable_failures,
             cancel_timeout,
             deploy_timeout: job.checkpoint.timeout.0,
-            discards: job.checkpoint.retention == Retention::DeleteOnCancellation,
+            discards: job.checkpoint.retention() == Retention::DeleteOnCancellation,
         }
     }
 }
