@@ -202,6 +202,7 @@ impl Chain {
                     .as_ref()
                     .map(|(_, claim)| claim.replaced_by(holder))
                     .unwrap_or_default(),
+                ended: view.ended_before(holder),
             };
             let intent = Intent::Claim {
                 nonce: claim.nonce.clone(),
@@ -408,6 +409,7 @@ pub(crate) fn claims(records: &Records) -> Vec<Claim> {
                 holder: claim.holder.clone(),
                 time: claim.time,
                 replaced: claim.replaced.clone(),
+                ended: claim.ended,
                 has_written: writes_after(*slot, record.attempt),
             })
         })

@@ -101,6 +101,10 @@ pub(crate) struct ClaimEntry {
     /// Places whose processes have held the chain before, for the same deployment, newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) replaced: Vec<String>,
+    /// The deployment that had ended by itself before, where a person runs the job since: it stays
+    /// ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ended: Option<Deployment>,
 }
 
 /// Most places that a claim remembers.

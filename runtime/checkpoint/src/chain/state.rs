@@ -47,10 +47,10 @@ impl ChainState {
 
     /// What a process may do with the chain that was started for this deployment of the job.
     pub fn admits(&self, deployment: Option<Deployment>) -> Admission {
-        let holder = self.claims.last().map(|claim| &claim.holder);
-        let ended = holder
-            .filter(|_| self.release.is_some())
-            .and_then(|holder| holder.deployment);
+        let ended = self.claims.last().and_then(|claim| {
+            let own = claim.holder.deployment.filter(|_| self.release.is_some());
+            own.or(claim.ended)
+        });
         admit(deployment, self.deployment, self.begun, ended)
     }
 
@@ -98,6 +98,9 @@ pub struct Claim {
     /// Places whose processes have held the chain before, for the same deployment.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replaced: Vec<String>,
+    /// The deployment that had ended by itself before, where a person runs the job since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Deployment>,
     /// Whether its attempt has written anything behind it, or may have.
     #[serde(skip)]
     pub has_written: bool,

@@ -57,9 +57,9 @@ pub enum Admission {
 }
 
 /// Judges a deployment by the newest one of a chain, the one under which the newest checkpoint was
-/// decided, and the one whose own attempt was the newest and has ended by itself, if it has. What
-/// a person has run on the chain since ends no deployment. A process without a deployment was
-/// started by a person, and begins.
+/// decided, and the newest whose own attempt has ended by itself. What a person runs on the chain
+/// since neither ends a deployment nor brings one back. A process without a deployment was started
+/// by a person, and begins.
 pub fn admit(
     deployment: Option<Deployment>,
     newest: Option<Deployment>,

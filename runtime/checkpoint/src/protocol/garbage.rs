@@ -154,6 +154,7 @@ mod tests {
             },
             time: Timestamp(0),
             replaced: Vec::new(),
+            ended: None,
         })
     }
 

@@ -5,7 +5,7 @@ use millstream_types::{Attempt, CheckpointId, Deployment, Lineage};
 use crate::protocol::claim::{Admission, admit};
 use crate::protocol::{CheckpointMark, Mark, Record, Records};
 use crate::release::{Release, ReleaseReason};
-use crate::slot::{ClaimEntry, DecidedCheckpoint, SlotNumber};
+use crate::slot::{ClaimEntry, DecidedCheckpoint, Holder, SlotNumber};
 
 /// Digits of a nonce that name a chain.
 const LINEAGE_DIGITS: usize = 8;
@@ -127,8 +127,14 @@ impl View {
 
     /// The deployment whose own attempt was the newest and has ended by itself, if it has.
     fn ended(&self) -> Option<Deployment> {
-        self.released.as_ref()?;
-        self.claim.as_ref()?.1.holder.deployment
+        let claim = &self.claim.as_ref()?.1;
+        let own = claim.holder.deployment.filter(|_| self.released.is_some());
+        own.or(claim.ended)
+    }
+
+    /// What a claim says of that: the claim of a deployment says it by itself.
+    pub(crate) fn ended_before(&self, holder: &Holder) -> Option<Deployment> {
+        self.ended().filter(|_| holder.deployment.is_none())
     }
 
     /// The name of the chain from a claim with this nonce on: what its first claim gives it. A chain

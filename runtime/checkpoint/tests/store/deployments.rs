@@ -121,6 +121,26 @@ async fn a_person_who_releases_a_chain_ends_no_deployment() {
 }
 
 #[tokio::test]
+async fn a_deployment_that_has_ended_stays_so_while_a_person_runs_the_job() {
+    let (_folder, storage) = directory();
+    let chain = chain(&storage);
+    let (mut claimed, _) = chain.claim(deployed("a", 5), NOW).await.unwrap();
+    let decided = claimed.decide(manifest(Attempt(1), 1)).await;
+    decided.map(drop).unwrap();
+    claimed.release(ReleaseReason::Stopped).await.unwrap();
+    for _ in 0..2 {
+        let (mut person, _) = chain.claim(holder("person"), NOW).await.unwrap();
+        let refused = chain.claim(deployed("a", 5), NOW).await;
+        assert!(matches!(refused, Err(Error::Over { .. })));
+        person.release(ReleaseReason::Stopped).await.unwrap();
+        let refused = chain.claim(deployed("a", 5), NOW).await;
+        assert!(matches!(refused, Err(Error::Over { .. })));
+    }
+    let (_, state) = chain.claim(deployed("b", 6), NOW).await.unwrap();
+    assert_eq!(state.admits(Some(Deployment(6))), Admission::Begin);
+}
+
+#[tokio::test]
 async fn a_claim_remembers_the_places_that_it_replaces() {
     let (_folder, storage) = directory();
     let chain = chain(&storage);

@@ -226,6 +226,7 @@ impl Coordinator {
                     holder: holder.clone(),
                     time: Timestamp(0),
                     replaced: Vec::new(),
+                    ended: view.ended_before(&holder),
                 }),
             };
             let write = Write {
