@@ -240,8 +240,8 @@ fn a_moved_storage_whose_state_cannot_be_taken_along_is_refused() {
 #[test]
 fn a_stop_whose_release_is_lost_loses_and_doubles_nothing() {
     let _shared = shared();
-    let held = "coordinator::before-release=sleep(15000)";
-    let (stage, flow, good) = running("release-lost", |manifest| failing_at(manifest, held));
+    let held = format!("coordinator::before-release={}(15000)", "sleep");
+    let (stage, flow, good) = running("release-lost", |manifest| failing_at(manifest, &held));
     let old = text(&stage.job("orders")["status"]["revision"]);
     stage.apply(&good.upgraded());
     wait_until("the savepoint is written", DEADLINE, || {
