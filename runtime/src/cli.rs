@@ -146,6 +146,11 @@ pub struct StartOptions {
     /// MS0602), without that output. The failure names the checkpoint.
     #[arg(long, value_parser = checkpoint, value_name = "CHECKPOINT")]
     pub accept_lost_output: Option<CheckpointId>,
+    /// The uid of the resource that orders this start, for operators whose resources may be made
+    /// anew while the job's `metadata.uid` stays: an order to `--restore PATH` from a new one is
+    /// refused if the chain was started from there before, and has gone on.
+    #[arg(long, value_name = "UID")]
+    pub resource_uid: Option<String>,
 }
 
 /// How progress is shown.

@@ -90,6 +90,7 @@ fn coordinator_options(
         },
         allow_dropped_state: start.allow_dropped_state,
         accept_lost_output: start.accept_lost_output,
+        resource_uid: start.resource_uid,
         deployment,
         heartbeat,
         cancel_timeout: DEFAULT_CANCEL_TIMEOUT,

@@ -537,7 +537,7 @@ mod tests {
             link.heal();
             commit.join().unwrap().unwrap();
         });
-        assert_eq!(committed(), 1);
+        wait_until("the first is committed", DEADLINE, || committed() == 1);
 
         link.lose_answers(END_TXN);
         write("two");

@@ -44,6 +44,8 @@ pub struct Options {
     /// never be committed, instead of failing. Counts for what the chain holds at the start, not
     /// for checkpoints that this coordinator takes.
     pub accept_lost_output: Option<CheckpointId>,
+    /// Uid of the resource that orders this start; that of the job if not given.
+    pub resource_uid: Option<String>,
     /// The deployment of the job that this coordinator is started for, where an operator starts
     /// it. `restore` then counts until a checkpoint was decided under the deployment, a deployment
     /// that has ended is not run on, and the coordinator goes on answering after the job's end,

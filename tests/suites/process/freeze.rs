@@ -66,7 +66,7 @@ fn freeze(job: &mut OrderJob, random: &mut Random) -> Vec<Server> {
         job.tend();
         println!("{fault:?} after {} records", job.seen());
         match fault {
-            Fault::FreezeWorker => woken.push(freeze_worker(job, random)),
+            Fault::FreezeWorker => freeze_worker(job, &mut woken, random),
             Fault::FreezeCoordinator => {
                 let (mut coordinator, workers) = freeze_coordinator(job, random);
                 woken.extend(workers);
@@ -83,20 +83,47 @@ fn freeze(job: &mut OrderJob, random: &mut Random) -> Vec<Server> {
     woken
 }
 
-/// The coordinator gives a silent worker up and deploys its tasks to the replacement; then the
-/// worker goes on in the middle of whatever it did.
-fn freeze_worker(job: &mut OrderJob, random: &mut Random) -> Server {
+/// The coordinator gives a silent worker up and deploys its tasks to another; then the worker goes
+/// on in the middle of whatever it did. Frozen is one that runs tasks, which may be one that has
+/// woken up before.
+fn freeze_worker(job: &mut OrderJob, woken: &mut Vec<Server>, random: &mut Random) {
     let attempt = attempt(job);
-    let number = usize::try_from(random.below(2)).expect("few workers");
-    assert!(job.workers[number].pause(), "worker {number} was running");
-    let mut frozen = job.restart_worker(number);
+    let busy = busy(job);
+    let runs_tasks = |server: &Server| {
+        let pid = format!("-{}-", server.pid());
+        busy.iter().any(|worker| worker.contains(&pid))
+    };
+    let first = usize::try_from(random.below(2)).expect("few workers");
+    let numbers = [first, WORKERS - 1 - first];
+    let number = numbers
+        .into_iter()
+        .find(|number| runs_tasks(&job.workers[*number]));
+    let frozen = if let Some(number) = number {
+        assert!(job.workers[number].pause(), "worker {number} was running");
+        let frozen = job.restart_worker(number);
+        woken.push(frozen);
+        woken.len() - 1
+    } else {
+        let older = woken.iter().position(runs_tasks);
+        let older = older.unwrap_or_else(|| panic!("none of ours runs tasks: {busy:?}"));
+        assert!(woken[older].pause(), "it was running");
+        older
+    };
     wait_until("a newer attempt runs", DEADLINE, || {
         self::attempt(job) > attempt
     });
     job.wait_until_running();
     pause(random.between(Duration::ZERO, Duration::from_secs(3)));
-    assert!(frozen.resume());
-    frozen
+    assert!(woken[frozen].resume());
+}
+
+/// Names of the workers that run tasks.
+fn busy(job: &OrderJob) -> Vec<String> {
+    job.wait_until_running();
+    let status = job.coordinator.rest.job().expect("the coordinator runs");
+    let workers = status.workers.into_iter();
+    let busy = workers.filter(|worker| worker.tasks > 0);
+    busy.map(|worker| worker.worker).collect()
 }
 
 /// A second coordinator claims the job while the first is frozen together with its view of the

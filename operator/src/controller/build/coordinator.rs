@@ -69,6 +69,10 @@ fn arguments(blueprint: &Blueprint<'_>) -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec();
+    // The job's identity is its namespace's, so that one that is created again finds its state.
+    if let Some(uid) = &blueprint.job.metadata.uid {
+        arguments.extend(["--resource-uid".to_owned(), uid.clone()]);
+    }
     if blueprint.unless_advanced {
         arguments.push("--unless-advanced".to_owned());
     }

@@ -343,7 +343,7 @@ fn the_coordinator_is_told_what_it_is_and_is_reached_before_it_is_ready() {
         container.args.as_ref().unwrap().join(" "),
         "coordinator --job /etc/millstream/job/job.yaml --listen 0.0.0.0:6123 \
          --rest 0.0.0.0:8081 --restore s3://state/savepoints/a --parallelism 5 \
-         --deployment 1780000000000 --allow-dropped-state --accept-lost-output 42"
+         --deployment 1780000000000 --resource-uid u-1 --allow-dropped-state --accept-lost-output 42"
     );
     for (probe, path) in [
         (&container.startup_probe, "/healthz"),

@@ -513,7 +513,7 @@ fn transactions_are_listed_for_people_and_one_of_them_is_aborted() {
     assert_eq!(bench.wait(committer.abort(&other_epoch)), Ok(false));
     assert_eq!(list().len(), 2, "another incarnation is not this one");
     assert_eq!(bench.wait(committer.abort(&others[0])), Ok(true));
-    assert_eq!(list().len(), 1);
+    wait_until("its markers are written", PATIENCE, || list().len() == 1);
     assert_eq!(bench.wait(committer.abort(&others[0])), Ok(true), "again");
     let outcomes = bench.commit(&*committer, &prepared);
     assert_eq!(outcomes, [CommitOutcome::Committed]);

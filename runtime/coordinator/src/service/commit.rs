@@ -132,7 +132,7 @@ async fn commit_part(
         && before != now
     {
         let failure = another_kind(commits.checkpoint, uid, before, now);
-        return drop_output(keeper, failure).map(|()| Part::default());
+        return give_up_output(commits, failure).map(|()| Part::default());
     }
     commit_sink(keeper, commits, uid, committables.to_vec()).await
 }
@@ -147,7 +147,7 @@ async fn commit_sink(
     let mut part = Part::default();
     let Some(committer) = keeper.committers.get(uid).cloned() else {
         let failure = nobody_commits(checkpoint, uid, left.len());
-        return drop_output(keeper, failure).map(|()| part);
+        return give_up_output(commits, failure).map(|()| part);
     };
     let patience = keeper.job.checkpoint.timeout.0;
     let deadline = keeper.clock.monotonic().saturating_add(patience);
@@ -325,12 +325,12 @@ pub(super) async fn ensure_held(keeper: &Keeper) -> Result<(), Failure> {
     ))
 }
 
-/// Drops prepared output that nobody can commit, if that is allowed.
-fn drop_output(keeper: &Keeper, failure: Failure) -> Result<(), Failure> {
-    if !keeper.allow_dropped_state {
+/// Gives up prepared output that nobody can commit, if its loss was accepted.
+fn give_up_output(commits: &Commits, failure: Failure) -> Result<(), Failure> {
+    if !commits.loss_is_accepted {
         return Err(failure);
     }
-    tracing::warn!(%failure, "output is dropped, as is allowed");
+    tracing::warn!(%failure, "output is given up, as was accepted");
     Ok(())
 }
 
@@ -342,7 +342,8 @@ fn another_kind(checkpoint: CheckpointId, uid: &OperatorUid, before: &str, now: 
             "checkpoint {checkpoint} holds prepared output of sink {uid}, which wrote to {before} \
              and now writes to {now}, so that nobody can commit it: start the job once with the \
              sink as it was and stop it, then change the sink; or give this output up with \
-             `--allow-dropped-state` (`restore.allowDroppedState` of a StreamJob)"
+             `--accept-lost-output {checkpoint}` (`restore.acceptLostOutput: {checkpoint}` of a \
+             StreamJob)"
         ),
     )
 }
@@ -355,7 +356,8 @@ fn nobody_commits(checkpoint: CheckpointId, uid: &OperatorUid, count: usize) -> 
             "checkpoint {checkpoint} holds {count} prepared transactions of sink {uid}, which the \
              job does not have any more, so that nobody can commit them: start the job once with \
              that sink and stop it, then remove the sink; or give this output up with \
-             `--allow-dropped-state` (`restore.allowDroppedState` of a StreamJob)"
+             `--accept-lost-output {checkpoint}` (`restore.acceptLostOutput: {checkpoint}` of a \
+             StreamJob)"
         ),
     )
 }

@@ -75,6 +75,8 @@ pub(super) struct Keeper {
     pub(super) allow_dropped_state: bool,
     /// The checkpoint of the chain whose output may be lost.
     pub(super) accept_lost_output: Option<CheckpointId>,
+    /// Who orders this start.
+    pub(super) resource_uid: Option<String>,
     pub(super) deployment: Option<Deployment>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) holder: String,
@@ -132,6 +134,11 @@ impl Keeper {
             overrides: options.overrides,
             allow_dropped_state: options.allow_dropped_state,
             accept_lost_output: options.accept_lost_output,
+            resource_uid: options
+                .resource_uid
+                .as_ref()
+                .or(options.job.identity.as_ref())
+                .cloned(),
             deployment: options.deployment,
             clock: Arc::clone(&options.clock),
             holder: options.holder.clone(),

@@ -48,7 +48,14 @@ pub(super) async fn commit_or_go_back(
         let done = commit_all(keeper, &commits).await;
         return done.map(|()| None).map_err(NotCommitted::into_failure);
     };
-    let earlier = read_savepoint(&before.path, &keeper.storage_options).await?;
+    let earlier = match read_savepoint(&before.path, &keeper.storage_options).await {
+        Ok(earlier) => earlier,
+        Err(error) => {
+            // A newer attempt deletes what this one would go back to.
+            ensure_held(keeper).await?;
+            return Err(error.into());
+        }
+    };
     let commits = commits.after(Commits::of(&earlier).by_sink);
     let why = if state.newest_is_given_up() {
         // An attempt before this one had found that out, and ended before it had gone back.
@@ -73,7 +80,7 @@ pub(super) async fn commit_or_go_back(
             origin: Origin {
                 path: before.path.clone(),
                 taken: earlier.taken(),
-                identity: keeper.job.identity.clone(),
+                identity: keeper.resource_uid.clone(),
             },
             manifest: fitting(keeper, earlier)?,
             is_committed: true,

@@ -290,6 +290,14 @@ async fn a_job_that_is_made_anew_is_not_sent_back_to_where_the_old_one_was_start
     for part in [savepoint.as_str(), "uid-1", "--restore latest"] {
         assert!(failure.message.contains(part), "{failure}");
     }
+    // An operator's resource may be made anew while the job keeps its identity.
+    scenario.identity = Some("uid-1".to_owned());
+    scenario.resource_uid = Some("resource-2".to_owned());
+    let running = scenario.start(restore.clone());
+    let snapshot = running.wait_for_state(JobState::Failed).await;
+    let failure = snapshot.job.last_failure.clone().unwrap();
+    assert_eq!(failure.code, ErrorCode::RestoredBefore);
+    scenario.resource_uid = None;
     // The same job may be sent back there: whoever changes it says so.
     scenario.deployment = Some(9);
     scenario.identity = Some("uid-1".to_owned());

@@ -391,6 +391,34 @@ async fn a_source_that_is_gone_from_the_job_is_not_forgotten_silently() {
 }
 
 #[tokio::test]
+async fn decided_output_of_a_sink_that_is_gone_is_given_up_only_by_its_checkpoint() {
+    let mut scenario = Scenario::default();
+    let running = scenario.start(Restore::Latest);
+    let _worker = scenario.worker("a", 2, &running).await;
+    running.wait_for_checkpoints(1).await;
+    scenario.ledger().unreachable = true;
+    scenario.uncommitted().await;
+    running.crash().await;
+    scenario.ledger().unreachable = false;
+    let checkpoint = scenario.chain().await.newest.unwrap().checkpoint;
+    "renamed".clone_into(&mut scenario.sink_name);
+    // State may be dropped; output that was promised is another matter.
+    scenario.allow_dropped_state = true;
+    let Outcome::Failed(failure) = scenario.start(Restore::Latest).outcome().await else {
+        panic!("it was dropped");
+    };
+    assert_eq!(failure.code, ErrorCode::IncompatibleState);
+    let remedy = format!("`--accept-lost-output {checkpoint}`");
+    for part in ["sink out", &remedy] {
+        assert!(failure.message.contains(part), "no `{part}` in: {failure}");
+    }
+    scenario.accept_lost_output = Some(checkpoint);
+    let accepted = scenario.start(Restore::Latest);
+    accepted.wait_for_state(JobState::WaitingForWorkers).await;
+    accepted.crash().await;
+}
+
+#[tokio::test]
 async fn positions_that_a_source_does_not_read_any_more_are_dropped_only_where_allowed() {
     let mut scenario = Scenario::default();
     let first = scenario.start(Restore::Latest);

@@ -37,6 +37,8 @@ pub(crate) struct Scenario {
     pub(crate) checkpoint: String,
     /// Name of the source in the job file.
     pub(crate) source_name: String,
+    /// Name of the sink in the job file.
+    pub(crate) sink_name: String,
     /// What coordinators are started for.
     pub(crate) deployment: Option<u64>,
     pub(crate) parallelism: u32,
@@ -51,6 +53,8 @@ pub(crate) struct Scenario {
     /// Where the chain lies, below the scenario's folder.
     pub(crate) storage: String,
     pub(crate) accept_lost_output: Option<CheckpointId>,
+    /// Uid of the resource that orders the start.
+    pub(crate) resource_uid: Option<String>,
 }
 
 impl Default for Scenario {
@@ -62,6 +66,7 @@ impl Default for Scenario {
             name: "orders".to_owned(),
             checkpoint: "interval: 50ms, timeout: 5s, tolerableFailures: 3".to_owned(),
             source_name: "orders".to_owned(),
+            sink_name: "out".to_owned(),
             deployment: None,
             parallelism: 2,
             allow_dropped_state: false,
@@ -72,6 +77,7 @@ impl Default for Scenario {
             host: None,
             storage: "store".to_owned(),
             accept_lost_output: None,
+            resource_uid: None,
         };
         scenario.topic().splits = ["p0", "p1", "p2", "p3"].map(str::to_owned).to_vec();
         "cluster-a".clone_into(&mut scenario.topic().identity);
@@ -117,7 +123,7 @@ impl Scenario {
              restart: {{exponentialDelay: {{initial: 10ms, max: 50ms}}}}\n  \
              dataflow:\n    \
              sources: [{{name: {source}, generator: {{}}}}]\n    \
-             sinks: [{{name: out, input: {source}, blackhole: {{}}}}]\n",
+             sinks: [{{name: {sink}, input: {source}, blackhole: {{}}}}]\n",
             name = self.name,
             uid = self
                 .identity
@@ -128,6 +134,7 @@ impl Scenario {
             storage = self.storage_path().display(),
             checkpoint = self.checkpoint,
             source = self.source_name,
+            sink = self.sink_name,
         )
     }
 
@@ -146,7 +153,11 @@ impl Scenario {
                 Arc::new(self.source.clone()) as _,
             )]
             .into(),
-            sinks: [("out".into(), Arc::new(self.sink.clone()) as _)].into(),
+            sinks: [(
+                self.sink_name.as_str().into(),
+                Arc::new(self.sink.clone()) as _,
+            )]
+            .into(),
             storage: StorageOptions::default(),
             restore,
             unless_advanced: self.unless_advanced,
@@ -154,6 +165,7 @@ impl Scenario {
             overrides: self.overrides,
             allow_dropped_state: self.allow_dropped_state,
             accept_lost_output: self.accept_lost_output,
+            resource_uid: self.resource_uid.clone(),
             deployment: self.deployment.map(Deployment),
             heartbeat: Heartbeat {
                 interval_ms: 20,

@@ -276,11 +276,13 @@ impl World {
                     "deployment {deployment} runs on in slot {claim} after it has ended"
                 ));
             }
-            let own: Vec<Attempt> = history
-                .owned
-                .range(..claim)
-                .filter(|(_, earlier)| earlier.deployment == Some(deployment))
-                .map(|(_, earlier)| earlier.attempt)
+            // What a person decides on a deployment's chain counts for it: if it began again, it
+            // would go back behind that.
+            let since = history.owned.range(..claim).map(|(_, earlier)| earlier);
+            let since = since.skip_while(|earlier| earlier.deployment != Some(deployment));
+            let own: Vec<Attempt> = since
+                .filter(|earlier| earlier.deployment.is_none_or(|one| one == deployment))
+                .map(|earlier| earlier.attempt)
                 .collect();
             let mut first = history.first.range(..claim);
             let has_begun = first.any(|(_, (attempt, id))| id.is_some() && own.contains(attempt));

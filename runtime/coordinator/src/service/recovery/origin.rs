@@ -117,7 +117,7 @@ async fn import(keeper: &Keeper, newest: Option<&Manifest>, path: &str) -> Resul
     let origin = Origin {
         path: path.to_owned(),
         taken: manifest.taken(),
-        identity: keeper.job.identity.clone(),
+        identity: keeper.resource_uid.clone(),
     };
     Ok(Wish::Import(Box::new(Import {
         origin,
@@ -151,7 +151,7 @@ pub(super) async fn start(
             let origin = Origin {
                 path,
                 taken: manifest.taken(),
-                identity: keeper.job.identity.clone(),
+                identity: keeper.resource_uid.clone(),
             };
             let import = Import {
                 origin,
