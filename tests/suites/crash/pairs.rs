@@ -100,7 +100,7 @@ fn check(version: KafkaVersion) {
 }
 
 #[test]
-fn coordinator_and_worker_end_together() {
+fn extended_coordinator_and_worker_end_together_kafka_3() {
     check(KafkaVersion::V3_9);
 }
 

@@ -278,11 +278,19 @@ impl World {
             }
             // What a person decides on a deployment's chain counts for it: if it began again, it
             // would go back behind that.
-            let since = history.owned.range(..claim).map(|(_, earlier)| earlier);
-            let since = since.skip_while(|earlier| earlier.deployment != Some(deployment));
-            let own: Vec<Attempt> = since
-                .filter(|earlier| earlier.deployment.is_none_or(|one| one == deployment))
-                .map(|earlier| earlier.attempt)
+            let claims = self.store.iter().filter_map(|(slot, record)| {
+                let claim = record.claim()?;
+                (claim.holder.deployment == Some(deployment)).then_some(*slot)
+            });
+            let since = claims.min();
+            let own: Vec<Attempt> = history
+                .owned
+                .range(..claim)
+                .filter(|(slot, earlier)| match earlier.deployment {
+                    Some(one) => one == deployment,
+                    None => since.is_some_and(|since| since < **slot),
+                })
+                .map(|(_, earlier)| earlier.attempt)
                 .collect();
             let mut first = history.first.range(..claim);
             let has_begun = first.any(|(_, (attempt, id))| id.is_some() && own.contains(attempt));
