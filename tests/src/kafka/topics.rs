@@ -170,10 +170,13 @@ impl Broker {
         (0..partitions)
             .map(|partition| {
                 let partition = i32::try_from(partition).expect("few partitions");
-                consumer
-                    .fetch_watermarks(topic, partition, TIMEOUT)
-                    .unwrap_or_else(|error| panic!("cannot see the end of {topic}: {error}"))
-                    .1
+                crate::wait::wait_for("the leader tells the partition's end", TIMEOUT, || {
+                    match consumer.fetch_watermarks(topic, partition, TIMEOUT) {
+                        Ok((_, end)) => Some(end),
+                        Err(error) if has_moved(&error) => None,
+                        Err(error) => panic!("cannot see the end of {topic}: {error}"),
+                    }
+                })
             })
             .collect()
     }
@@ -262,6 +265,11 @@ pub fn produce(
         .flush(STALLED)
         .unwrap_or_else(|error| panic!("records for {topic} are not acknowledged: {error}"));
     produced
+}
+
+/// Whether a partition has another leader than the client knew, which it has learned with that.
+fn has_moved(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::NotLeaderForPartition)
 }
 
 fn assign(consumer: &BaseConsumer, topic: &str, partitions: usize) {

@@ -100,11 +100,11 @@ fn check(version: KafkaVersion) {
 }
 
 #[test]
-fn extended_coordinator_and_worker_end_together_kafka_3() {
+fn coordinator_and_worker_end_together_kafka_3() {
     check(KafkaVersion::V3_9);
 }
 
 #[test]
-fn extended_coordinator_and_worker_end_together_kafka_4() {
+fn coordinator_and_worker_end_together_kafka_4() {
     check(KafkaVersion::V4_4);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_checkpoint::Release;
+use millstream_checkpoint::{ChainState, Release};
 use millstream_checkpoint::disposal::{JobDisposal, delete_job};
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 
@@ -21,13 +21,14 @@ const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 impl Keeper {
     /// Everything older is resolved: from now on tasks of this attempt may open transactions, and
     /// so may tasks of older ones that do not know that it is over.
-    pub(super) fn resolved(&mut self, older: Revisit) {
-        self.revisit = older;
+    pub(super) fn resolved(&mut self, state: &ChainState) {
         self.own = self.claimed.as_ref().map(|claimed| Opened {
             attempt: claimed.attempt(),
             parallelism: self.job.parallelism,
             sinks: self.families.clone(),
         });
+        let older = self.own.as_ref().map(|own| Revisit::new(state, own));
+        self.revisit = older.unwrap_or_default();
     }
 
     /// Undoes what this attempt has left open, which has ended. What a checkpoint lists of which it

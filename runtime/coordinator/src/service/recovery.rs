@@ -23,7 +23,7 @@ use crate::opened::lingering;
 use crate::service::commit::{Commits, Listed, NotCommitted, commit_all, ensure_held};
 use crate::service::keeper::{Keeper, open};
 use crate::service::rewind::{Rewind, commit_or_go_back};
-use crate::service::sweep::{Revisit, Sweep, sweep};
+use crate::service::sweep::{Sweep, sweep};
 use origin::{Basis, Wish};
 use patience::Patience;
 use state::{Beginning, Import};
@@ -288,7 +288,7 @@ async fn resolve(
             confirm(keeper, permit, says).await?;
         }
     }
-    keeper.resolved(Revisit::new(state));
+    keeper.resolved(state);
     Ok(rewind)
 }
 

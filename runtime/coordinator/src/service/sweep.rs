@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millstream_checkpoint::ChainState;
 use millstream_operators::Lingering;
-use millstream_types::Failure;
+use millstream_types::{Attempt, Failure};
 
 use crate::opened::{Leftover, Opened, leftovers, who_reaches};
 use crate::service::commit::Listed;
@@ -113,11 +113,16 @@ pub(super) struct Revisit {
 }
 
 impl Revisit {
-    /// The newest attempts before this one: those whose workers may still be somewhere.
-    pub(super) fn new(state: &ChainState) -> Self {
-        let newest = state.claims.iter().rev().take(REVISITED_MAX);
+    /// The newest attempts before `own`: those whose workers may still be somewhere. Attempts whose
+    /// claims the chain does not list any more are taken to have been as this one.
+    pub(super) fn new(state: &ChainState, own: &Opened) -> Self {
+        let older = (1..own.attempt.0).rev().map(Attempt).take(REVISITED_MAX);
+        let opened = older.map(|attempt| {
+            let claim = state.claims.iter().find(|claim| claim.attempt == attempt);
+            claim.map_or_else(|| Opened { attempt, ..own.clone() }, Opened::from)
+        });
         Self {
-            opened: newest.map(Opened::from).collect(),
+            opened: opened.collect(),
             left: REVISITS,
             last: None,
             pause: FIRST_PAUSE,
@@ -154,8 +159,6 @@ impl Revisit {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-
-    use millstream_types::Attempt;
 
     use super::*;
 
