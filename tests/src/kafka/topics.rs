@@ -52,8 +52,17 @@ impl Broker {
     /// Creates a topic and waits until its partitions have a leader.
     #[track_caller]
     pub fn create_topic(&self, name: &str, partitions: i32) {
+        self.create_topic_with(name, partitions, &[]);
+    }
+
+    /// As [`create_topic`](Self::create_topic), with settings of its own.
+    #[track_caller]
+    pub fn create_topic_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         let replicas = i32::try_from(self.node.replicas()).expect("few brokers");
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
+        let topic = settings
+            .iter()
+            .fold(topic, |topic, (setting, value)| topic.set(setting, value));
         let created = self
             .admin(|admin, options| async move { admin.create_topics([&topic], &options).await });
         for result in created {

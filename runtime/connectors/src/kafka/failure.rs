@@ -97,6 +97,61 @@ pub(crate) fn undeliverable(topic: &str, reason: &str) -> Failure {
     )
 }
 
+/// How large what is written is, and what takes it, bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    /// The largest record since the producer was made: key, value and headers.
+    pub(crate) largest: u64,
+    /// `max.message.bytes` of the topic, to which batches are fitted; `None` if the user may not
+    /// see it.
+    pub(crate) topic: Option<u64>,
+    /// `message.max.bytes` of the producer.
+    pub(crate) client: u64,
+}
+
+/// Most bytes that the protocol adds to a record that is alone in its batch.
+const FRAMING: u64 = 128;
+
+/// What was to be written is larger than what takes it, whoever says so: the client, of a record,
+/// or the broker, of a batch. A batch of several records is never larger than the topic's limit as
+/// it was when the producer was made.
+pub(crate) fn too_large(topic: &str, sizes: Sizes) -> Failure {
+    let Sizes {
+        largest, client, ..
+    } = sizes;
+    let framed = largest.saturating_add(FRAMING);
+    if let Some(limit) = sizes.topic
+        && framed <= limit
+        && framed <= client
+    {
+        return delivery(
+            topic,
+            &format!(
+                "the broker takes smaller batches than the topic's `max.message.bytes` allowed when \
+                 the transaction began ({limit}), so that has been lowered since. The next attempt \
+                 fits its batches to it"
+            ),
+        );
+    }
+    let limit = sizes.topic.map_or_else(
+        || {
+            "which this user may not see, so that batches are not fitted to it: allow it to \
+             describe the topic's settings (DESCRIBE_CONFIGS)"
+                .to_owned()
+        },
+        |limit| format!("which is {limit}"),
+    );
+    undeliverable(
+        topic,
+        &format!(
+            "it is too large: the largest one written has {largest} bytes of key, value and \
+             headers. Raise the topic's `max.message.bytes`, {limit}, and `message.max.bytes` in \
+             the sink's `properties` if it is set there (the producer takes {client}); or leave \
+             such records out in SQL"
+        ),
+    )
+}
+
 /// `transactionTimeout` cannot work.
 pub(crate) fn transaction_timeout(message: impl Into<String>) -> Failure {
     Failure::new(
@@ -143,4 +198,48 @@ pub(crate) fn unreadable_state(what: &str, text: &str, reason: &str) -> Failure 
             "{what} of a Kafka connector cannot be read from the checkpoint: {reason}: `{text}`"
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(largest: u64, topic: Option<u64>, client: u64) -> Sizes {
+        Sizes {
+            largest,
+            topic,
+            client,
+        }
+    }
+
+    #[test]
+    fn a_record_above_any_limit_is_a_final_fault_with_all_numbers() {
+        for sizes in [
+            sizes(30_000, Some(20_000), 1_000_000),
+            sizes(30_000, Some(1_048_588), 20_000),
+            // With what the protocol adds.
+            sizes(19_990, Some(20_000), 1_000_000),
+        ] {
+            let failure = too_large("orders", sizes);
+            assert_eq!(failure.kind, ErrorKind::InvalidJob, "{failure}");
+            for number in [Some(sizes.largest), sizes.topic, Some(sizes.client)] {
+                let number = number.unwrap().to_string();
+                assert!(failure.message.contains(&number), "{number}: {failure}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_that_fitted_when_it_began_is_made_anew() {
+        let failure = too_large("orders", sizes(100, Some(20_000), 1_000_000));
+        assert_eq!(failure.kind, ErrorKind::Retryable, "{failure}");
+        assert!(failure.message.contains("lowered"), "{failure}");
+    }
+
+    #[test]
+    fn where_the_limit_may_not_be_seen_the_fault_is_final_and_says_so() {
+        let failure = too_large("orders", sizes(100, None, 1_000_000));
+        assert_eq!(failure.kind, ErrorKind::InvalidJob, "{failure}");
+        assert!(failure.message.contains("DESCRIBE_CONFIGS"), "{failure}");
+    }
 }

@@ -37,7 +37,7 @@ use millstream_types::{
 
 use super::access::Access;
 use super::committer::KafkaCommitter;
-use super::failure;
+use super::failure::{self, Sizes};
 use super::ffi::{Enqueue, Record};
 use super::transaction::{Prepared, SLOTS, TransactionNames};
 use crate::encoding;
@@ -135,6 +135,7 @@ impl KafkaWriter {
                 topic: options.topic.clone(),
                 servers: access.bootstrap(),
                 patience: access.connect_timeout,
+                sizes: Sizes::default(),
             },
             encoder: encoding::encoder(&connector.spec, &cx.schema)?,
             partitioning: Partitioning {
@@ -183,6 +184,11 @@ impl KafkaWriter {
         }
         self.is_ordered = false;
         let made = self.maker.take()?;
+        self.destination.sizes = Sizes {
+            largest: 0,
+            topic: made.limits.topic,
+            client: made.limits.record,
+        };
         self.current = Some(Current {
             made,
             written: None,
@@ -221,6 +227,11 @@ impl KafkaWriter {
             key: keys.as_ref().and_then(|keys| keys.get(row)),
             value,
         });
+        let sizes = &mut self.destination.sizes;
+        sizes.largest = records
+            .clone()
+            .map(Record::bytes)
+            .fold(sizes.largest, u64::max);
         let partition = self.partitioning.next(&made.partitions);
         let mut wait = Wait::new(&self.destination);
         let producer = &mut made.producer;

@@ -148,25 +148,59 @@ fn a_transaction_timeout_that_cannot_work_is_refused_with_all_numbers() {
     );
 }
 
-#[test]
-fn a_record_that_is_too_large_can_never_be_delivered() {
-    let bench = Bench::shared();
-    bench.broker.create_topic("bad4", 1);
-    let sink = bench.sink("bad4", json!({"properties": {"message.max.bytes": "1000"}}));
-    let names = arrow_array::StringArray::from(vec!["x".repeat(5_000)]);
-    let ids = arrow_array::Int64Array::from(vec![1]);
-    let columns: Vec<arrow_array::ArrayRef> =
-        vec![std::sync::Arc::new(ids), std::sync::Arc::new(names)];
+/// One row whose record has about so many bytes.
+fn row_of(bytes: usize) -> millstream_types::Batch {
+    let columns: Vec<arrow_array::ArrayRef> = vec![
+        std::sync::Arc::new(arrow_array::Int64Array::from(vec![1])),
+        std::sync::Arc::new(arrow_array::StringArray::from(vec!["x".repeat(bytes)])),
+    ];
     let rows = arrow_array::RecordBatch::try_new(crate::fixture::schema(), columns).unwrap();
-    let mut writer = sink.writer(1, 0);
-    let failure = writer.write(&rows.into()).unwrap_err();
-    assert_says(
-        &failure,
-        ErrorCode::KafkaDelivery,
-        &["`bad4`", "message.max.bytes"],
-    );
-    assert_eq!(failure.kind, ErrorKind::InvalidJob);
-    assert_eq!(writer.prepare(CheckpointId(1)).unwrap_err(), failure);
+    rows.into()
+}
+
+/// Finding 58.
+#[test]
+fn a_record_that_is_too_large_is_the_same_final_fault_whichever_limit_it_meets() {
+    let bench = Bench::shared();
+    for (number, guarantee) in ["ExactlyOnce", "AtLeastOnce"].into_iter().enumerate() {
+        for (limit, topic_limit, client_limit) in
+            [("topic", "2000", None), ("client", "1048588", Some("2000"))]
+        {
+            let topic = format!("bad4-{limit}-{number}");
+            bench
+                .broker
+                .create_topic_with(&topic, 1, &[("max.message.bytes", topic_limit)]);
+            let properties: serde_json::Map<String, serde_json::Value> = client_limit
+                .iter()
+                .map(|limit| ("message.max.bytes".to_owned(), json!(limit)))
+                .collect();
+            let options = json!({"deliveryGuarantee": guarantee, "properties": properties});
+            let sink = bench.sink(&topic, options);
+            let mut writer = sink.writer(1, 0);
+            let failure = match writer.write(&row_of(5_000)) {
+                Err(failure) => failure,
+                Ok(()) => writer.prepare(CheckpointId(1)).unwrap_err(),
+            };
+            let topic_limit = format!("`max.message.bytes`, which is {topic_limit}");
+            assert_says(
+                &failure,
+                ErrorCode::KafkaDelivery,
+                &[
+                    &format!("`{topic}`"),
+                    "can never be delivered",
+                    "has 5018 bytes",
+                    &topic_limit,
+                    "`message.max.bytes`",
+                ],
+            );
+            assert_eq!(
+                failure.kind,
+                ErrorKind::InvalidJob,
+                "{guarantee}, {limit}: {failure}"
+            );
+            assert_eq!(writer.prepare(CheckpointId(1)).unwrap_err(), failure);
+        }
+    }
 }
 
 #[test]

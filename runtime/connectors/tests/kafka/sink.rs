@@ -37,6 +37,28 @@ fn records_are_invisible_until_their_checkpoint_is_committed_by_somebody_else() 
     }
 }
 
+/// Finding 59.
+#[test]
+fn batches_are_fitted_to_what_the_topic_takes() {
+    let bench = Bench::shared();
+    for guarantee in ["ExactlyOnce", "AtLeastOnce"] {
+        let topic = format!("fitted-{guarantee}");
+        let limit = [("max.message.bytes", "20000")];
+        bench.broker.create_topic_with(&topic, 1, &limit);
+        let sink = bench.sink(&topic, json!({"deliveryGuarantee": guarantee}));
+        let mut writer = sink.writer(1, 0);
+        for part in 0..5 {
+            writer
+                .write(&batch(part * 4_000..(part + 1) * 4_000))
+                .unwrap();
+        }
+        let prepared = writer.prepare(CheckpointId(1)).unwrap();
+        let outcomes = bench.commit(&*sink.committer(), &prepared);
+        assert_eq!(outcomes, vec![CommitOutcome::Committed; prepared.len()]);
+        bench.wait_visible(&topic, 0..20_000);
+    }
+}
+
 #[test]
 fn a_checkpoint_without_records_has_no_transaction() {
     let bench = Bench::shared();

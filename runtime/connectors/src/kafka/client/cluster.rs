@@ -1,10 +1,13 @@
 //! What a cluster is: its id, brokers, topics and settings.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{DescribeConfigsRequest, MetadataRequest, TopicName};
+use kafka_protocol::messages::{
+    DescribeConfigsRequest, DescribeConfigsResponse, MetadataRequest, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 use millstream_operators::Result;
 use millstream_types::Failure;
@@ -16,7 +19,12 @@ use super::{Answer, Client};
 use crate::kafka::access::Endpoint;
 use crate::kafka::failure;
 
+/// A topic, in the requests for settings.
+const TOPIC_RESOURCE: i8 = 2;
+/// A broker, in the requests for settings.
 const BROKER_RESOURCE: i8 = 4;
+
+const DESCRIBE_CONFIGS: RangeInclusive<i16> = 1..=4;
 
 /// A cluster as one of its brokers sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,25 +143,47 @@ impl Client {
         let Some((node, endpoint)) = cluster.brokers.first_key_value() else {
             return Ok(None);
         };
-        let resource = DescribeConfigsResource::default()
-            .with_resource_type(BROKER_RESOURCE)
-            .with_resource_name(StrBytes::from_string(node.to_string()))
-            .with_configuration_keys(Some(vec![StrBytes::from_static_str(setting)]));
-        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
-        let response = self.at(endpoint, &request, 1..=4).await?;
-        Ok(response
-            .results
-            .iter()
-            .filter(|result| result.error_code == code::NONE)
-            .flat_map(|result| &result.configs)
-            .find(|config| &*config.name == setting)
-            .and_then(|config| config.value.as_deref().map(str::to_owned)))
+        let request = describe(BROKER_RESOURCE, node.to_string(), setting);
+        let response = self.at(endpoint, &request, DESCRIBE_CONFIGS).await?;
+        Ok(setting_in(&response, setting))
+    }
+
+    /// A setting of a topic, its own or what it has from the brokers; `None` if the user may not
+    /// see it or there is none. Keeps trying until `connect_timeout`.
+    ///
+    /// # Errors
+    /// No broker answers.
+    pub(crate) async fn topic_setting(
+        &self,
+        topic: &str,
+        setting: &'static str,
+    ) -> Answer<Option<String>> {
+        let request = describe(TOPIC_RESOURCE, topic.to_owned(), setting);
+        let response = self.anywhere(&request, DESCRIBE_CONFIGS).await?;
+        Ok(setting_in(&response, setting))
     }
 
     /// An error as it leaves the connector.
     pub(crate) fn failure(&self, error: ClientError) -> Failure {
         error.into_failure(&self.access().bootstrap(), self.access().connect_timeout)
     }
+}
+
+fn describe(kind: i8, name: String, setting: &'static str) -> DescribeConfigsRequest {
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(StrBytes::from_string(name))
+        .with_configuration_keys(Some(vec![StrBytes::from_static_str(setting)]));
+    DescribeConfigsRequest::default().with_resources(vec![resource])
+}
+
+fn setting_in(response: &DescribeConfigsResponse, setting: &str) -> Option<String> {
+    let results = response.results.iter();
+    let mut configs = results
+        .filter(|result| result.error_code == code::NONE)
+        .flat_map(|result| &result.configs);
+    let found = configs.find(|config| &*config.name == setting)?;
+    found.value.as_deref().map(str::to_owned)
 }
 
 /// The first topic that is not to be seen, and the answer for it.

@@ -12,6 +12,9 @@ use crate::kafka::failure;
 
 use super::{ERROR_TEXT_BYTES, ErrorCode, NativeError, text_of};
 
+/// The error of a record or batch that is too large, in librdkafka's log lines.
+const TOO_LARGE: &str = "(MSG_SIZE_TOO_LARGE)";
+
 /// What ends an instance's work for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::kafka) enum Problem {
@@ -172,6 +175,19 @@ unsafe extern "C" fn on_error(
     }
 }
 
+/// What has ended a transaction. The line ends with the name of the error; what the broker says of
+/// a size is a fault of a record, and the line comes before the record's own report.
+fn transaction_error(line: &str) -> Problem {
+    if line.contains(TOO_LARGE) {
+        return Problem::Delivery(NativeError {
+            code: ErrorCode::MessageSizeTooLarge,
+            text: line.to_owned(),
+            is_retriable: false,
+        });
+    }
+    Problem::Transaction(line.to_owned())
+}
+
 unsafe extern "C" fn on_log(
     native: *const sys::rd_kafka_t,
     level: c_int,
@@ -189,7 +205,7 @@ unsafe extern "C" fn on_log(
     // An abortable error of a transaction is told in no other way than by its log line, unless
     // records are in the queue.
     if facility == "TXNERR" {
-        events.set_problem(Problem::Transaction(text.clone()));
+        events.set_problem(transaction_error(&text));
     }
     // Syslog levels. Lost connections are the connector's to judge, so nothing is an error yet.
     match level {

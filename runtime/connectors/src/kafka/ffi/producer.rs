@@ -22,6 +22,14 @@ pub(in crate::kafka) struct Record<'a> {
     pub(in crate::kafka) value: &'a [u8],
 }
 
+impl Record<'_> {
+    /// Bytes of key and value.
+    pub(in crate::kafka) fn bytes(self) -> u64 {
+        let bytes = self.value.len() + self.key.map_or(0, <[u8]>::len);
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+}
+
 /// Why records could not be put into the queue.
 #[derive(Debug)]
 pub(in crate::kafka) enum Enqueue<E> {

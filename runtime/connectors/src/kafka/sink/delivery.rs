@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use millstream_operators::Result;
 use millstream_types::Failure;
 
-use crate::kafka::failure;
+use crate::kafka::failure::{self, Sizes};
 use crate::kafka::ffi::{ErrorCode, Problem, Producer};
 
 /// Between two looks at a full queue. librdkafka has no call that waits for room and also notices
@@ -22,6 +22,8 @@ pub(super) struct Destination {
     pub(super) topic: String,
     pub(super) servers: String,
     pub(super) patience: Duration,
+    /// How large what is written to the current producer is.
+    pub(super) sizes: Sizes,
 }
 
 /// One wait, which goes on as long as records are delivered or a broker is there to deliver to.
@@ -117,13 +119,7 @@ impl Destination {
     /// librdkafka or the broker does not take a record at all.
     pub(super) fn refused(&self, code: ErrorCode, text: &str) -> Failure {
         match code {
-            ErrorCode::MessageSizeTooLarge => failure::undeliverable(
-                &self.topic,
-                &format!(
-                    "{text}. Raise `message.max.bytes` in `properties` and on the broker or topic, \
-                     or filter such records"
-                ),
-            ),
+            ErrorCode::MessageSizeTooLarge => failure::too_large(&self.topic, self.sizes),
             ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopic => {
                 failure::topic_gone(&self.topic, &self.servers, text)
             }

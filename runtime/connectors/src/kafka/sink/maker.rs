@@ -12,7 +12,7 @@ use millstream_spec::connector::KafkaSink;
 use millstream_types::{ErrorKind, Failure};
 use tokio::sync::Notify;
 
-use super::options::producer_options;
+use super::options::{BATCH_LIMIT_SETTING, Limits, producer_options};
 use crate::kafka::access::Access;
 use crate::kafka::client::{Backoff, Client, Phase};
 use crate::kafka::failure;
@@ -44,6 +44,8 @@ pub(super) struct Made {
     pub(super) identity: Option<Identity>,
     /// Partitions of the topic that have a leader.
     pub(super) partitions: Vec<i32>,
+    /// How large what it writes may be.
+    pub(super) limits: Limits,
 }
 
 /// A transactional id with what the broker gave for it.
@@ -217,7 +219,8 @@ impl Workshop {
             servers,
             ..self.client.access().clone()
         };
-        let options = producer_options(&access, &self.options, id)?;
+        let limits = Limits::new(&self.options, self.batch_limit()?);
+        let options = producer_options(&access, &self.options, limits, id)?;
         let events = Events::new(self.owner.clone());
         let producer = Producer::new(&options, &self.options.topic, events)
             .map_err(|reason| self.refused_options(&reason))?;
@@ -232,6 +235,17 @@ impl Workshop {
             producer,
             identity,
             partitions,
+            limits,
+        })
+    }
+
+    /// The largest batch that the topic takes, bytes; `None` if the user may not see it.
+    fn batch_limit(&self) -> Result<Option<u64>> {
+        let topic = &self.options.topic;
+        self.wait_for(async {
+            let setting = self.client.topic_setting(topic, BATCH_LIMIT_SETTING).await;
+            let setting = setting.map_err(|error| self.client.failure(error))?;
+            Ok(setting.and_then(|text| text.parse().ok()))
         })
     }
 
