@@ -1,6 +1,6 @@
 //! What of a checkpoint a job's graph has a place for, and what would become of the rest. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_checkpoint::Manifest;
 use millstream_plan::{Incompatibility, JobGraph, OperatorState, compatibility};
@@ -48,18 +48,38 @@ pub fn changes(graph: &JobGraph, parallelism: u32, manifest: &Manifest) -> Vec<S
             lines.push(format!("operator {uid} changes from {before} to {now}"));
         }
     }
+    for misfit in misfits(graph, manifest) {
+        if let Incompatibility::SplitsGone { uid, splits } = misfit {
+            let splits = splits.join(", ");
+            lines.push(format!("operator {uid} does not read {splits} any more"));
+        }
+    }
     lines
 }
 
 /// What goes with an operator.
 fn lost(state: &OperatorState) -> String {
-    match (state.splits, state.committables) {
+    match (state.splits.len(), state.committables) {
         (0, 0) => String::new(),
         (splits, 0) => format!(": {splits} splits"),
         (0, committables) => format!(": {committables} uncommitted transactions"),
         (splits, committables) => {
             format!(": {splits} splits, {committables} uncommitted transactions")
         }
+    }
+}
+
+/// Takes a misfit out of a manifest.
+pub(crate) fn drop_state(manifest: &mut Manifest, misfit: &Incompatibility) {
+    let Incompatibility::SplitsGone { uid, splits } = misfit else {
+        manifest.operators.remove(misfit.uid());
+        manifest.identities.remove(misfit.uid());
+        return;
+    };
+    let gone: BTreeSet<&String> = splits.iter().collect();
+    let subtasks = manifest.operators.get_mut(uid);
+    for snapshot in subtasks.into_iter().flat_map(BTreeMap::values_mut) {
+        snapshot.splits.retain(|split| !gone.contains(&split.split));
     }
 }
 

@@ -24,8 +24,8 @@ pub use sink::{
     WriterContext,
 };
 pub use source::{
-    Discovery, Fitted, Polled, ReaderContext, SourceConnector, SourceOutput, SourceReader,
-    SplitEnumerator, SplitRun,
+    Discovery, Polled, ReaderContext, SourceConnector, SourceOutput, SourceReader, SplitEnumerator,
+    SplitRun,
 };
 
 /// Result of everything that crosses these doors.

@@ -62,30 +62,16 @@ pub trait SplitEnumerator: Send {
     fn verify<'a>(&'a mut self, identity: &'a Opaque) -> BoxFuture<'a, Result<()>>;
 
     /// Fits the splits of a checkpoint to the source as it is configured now, before it is asked
-    /// for new ones.
+    /// for new ones. All of them are still read.
     ///
     /// # Errors
     /// A position cannot be understood, or the source cannot be reached.
-    fn fit(&mut self, splits: Vec<SplitState>) -> BoxFuture<'_, Result<Fitted>> {
-        Box::pin(async move {
-            Ok(Fitted {
-                splits,
-                dropped: Vec::new(),
-            })
-        })
+    fn fit(&mut self, splits: Vec<SplitState>) -> BoxFuture<'_, Result<Vec<SplitState>>> {
+        Box::pin(async move { Ok(splits) })
     }
 
     /// How often to look for new splits; `None` if there can be none.
     fn interval(&self) -> Option<Duration>;
-}
-
-/// Splits of a checkpoint, as the source is configured now.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fitted {
-    /// What is read on.
-    pub splits: Vec<SplitState>,
-    /// Names of those that the source does not read any more.
-    pub dropped: Vec<String>,
 }
 
 /// What an enumerator found.

@@ -4,7 +4,7 @@
 //! behind: records would be read again, or prepared output would never become visible. That is
 //! never done silently.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use millstream_spec::valid::{SinkConnector, SourceConnector};
@@ -16,8 +16,8 @@ use crate::graph::{JobGraph, NodeKind};
 /// What a checkpoint holds of one operator, in all its subtasks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OperatorState {
-    /// Splits of a source and how far each was read.
-    pub splits: usize,
+    /// Names of the splits of a source that have a position.
+    pub splits: Vec<String>,
     /// Transactions of a sink that are prepared and not known to be committed.
     pub committables: usize,
     /// Kind of the source's connector ([`connector_kind`]), where the checkpoint says.
@@ -30,7 +30,8 @@ impl OperatorState {
         snapshots
             .into_iter()
             .fold(Self::default(), |mut state, snapshot| {
-                state.splits += snapshot.splits.len();
+                let splits = snapshot.splits.iter();
+                state.splits.extend(splits.map(|split| split.split.clone()));
                 state.committables += snapshot.committables.len();
                 state
             })
@@ -77,6 +78,13 @@ pub enum Incompatibility {
         /// Kind of the connector that the job has.
         now: &'static str,
     },
+    /// The positions of splits that a source does not read any more.
+    SplitsGone {
+        /// The source.
+        uid: OperatorUid,
+        /// Their names.
+        splits: Vec<String>,
+    },
     /// Prepared output, and no sink of this name that could commit it.
     SinkGone {
         /// The operator in the checkpoint.
@@ -99,7 +107,7 @@ pub fn compatibility(
     for (uid, state) in state {
         let node = graph.nodes.iter().find(|node| node.uid == *uid);
         let kind = node.map(|node| &node.kind);
-        if state.splits > 0 {
+        if !state.splits.is_empty() {
             found.extend(source_fault(graph, uid, state, kind));
         }
         if state.committables > 0 && !matches!(kind, Some(NodeKind::Sink(_))) {
@@ -122,17 +130,35 @@ fn source_fault(
     let Some(NodeKind::Source(source)) = kind else {
         return Some(Incompatibility::SourceGone {
             uid: uid.clone(),
-            splits: state.splits,
+            splits: state.splits.len(),
             renamed: newcomer(graph, uid, |kind| matches!(kind, NodeKind::Source(_))),
         });
     };
     let now = connector_kind(&source.connector);
-    let before = state.connector.as_ref().filter(|before| *before != now)?;
-    Some(Incompatibility::ConnectorChanged {
+    if let Some(before) = state.connector.as_ref().filter(|before| *before != now) {
+        return Some(Incompatibility::ConnectorChanged {
+            uid: uid.clone(),
+            before: before.clone(),
+            now,
+        });
+    }
+    let gone = gone_splits(&source.connector, &state.splits);
+    (!gone.is_empty()).then(|| Incompatibility::SplitsGone {
         uid: uid.clone(),
-        before: before.clone(),
-        now,
+        splits: gone,
     })
+}
+
+/// Splits that a source does not read, as it is configured now.
+fn gone_splits(connector: &SourceConnector, splits: &[String]) -> Vec<String> {
+    match connector {
+        SourceConnector::Kafka(kafka) => {
+            let gone = splits.iter().filter(|split| !kafka.reads(split));
+            gone.cloned().collect()
+        }
+        // What these read is known only by looking.
+        SourceConnector::Files(_) | SourceConnector::Generator(_) => Vec::new(),
+    }
 }
 
 /// The node of the same kind whose name is most like a lost one.
@@ -171,6 +197,14 @@ impl fmt::Display for Incompatibility {
                      positions mean nothing there"
                 );
             }
+            Self::SplitsGone { uid, splits } => {
+                return write!(
+                    f,
+                    "source `{uid}` does not read {} any more: what is not read of it yet would be \
+                     left out",
+                    topics(splits)
+                );
+            }
             Self::SinkGone {
                 uid,
                 committables,
@@ -195,13 +229,44 @@ impl fmt::Display for Incompatibility {
     }
 }
 
+/// The topics of splits, each with the number of its partitions.
+fn topics(splits: &[String]) -> String {
+    let mut topics: BTreeMap<&str, usize> = BTreeMap::new();
+    for split in splits {
+        let topic = split
+            .rsplit_once('/')
+            .map_or(split.as_str(), |(topic, _)| topic);
+        *topics.entry(topic).or_default() += 1;
+    }
+    let all: Vec<String> = topics
+        .into_iter()
+        .map(|(topic, partitions)| {
+            let plural = if partitions == 1 { "" } else { "s" };
+            format!("topic `{topic}` ({partitions} partition{plural})")
+        })
+        .collect();
+    all.join(", ")
+}
+
 impl Incompatibility {
     /// The operator in the checkpoint.
     pub const fn uid(&self) -> &OperatorUid {
         match self {
             Self::SourceGone { uid, .. }
             | Self::ConnectorChanged { uid, .. }
+            | Self::SplitsGone { uid, .. }
             | Self::SinkGone { uid, .. } => uid,
+        }
+    }
+
+    /// What to do to keep the state.
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::SourceGone { .. } | Self::SinkGone { .. } => {
+                "give the node its old name back (state is found by the name of its node)"
+            }
+            Self::ConnectorChanged { .. } => "read the source as before",
+            Self::SplitsGone { .. } => "name the topics in `topics` again",
         }
     }
 
@@ -211,12 +276,14 @@ impl Incompatibility {
             return None;
         }
         let lines: Vec<String> = found.iter().map(|one| format!("\n  {one}")).collect();
+        let remedies: BTreeSet<&str> = found.iter().map(Self::remedy).collect();
+        let remedies: Vec<&str> = remedies.into_iter().collect();
         let message = format!(
-            "the job graph has no place for state of the checkpoint:{}\nGive the nodes their old \
-             names back (state is found by the name of its node), or give exactly this state up \
-             with `--allow-dropped-state` (`restore.allowDroppedState: true` in a StreamJob), or \
-             start without any state with `--restore fresh`",
-            lines.concat()
+            "the job graph has no place for state of the checkpoint:{}\nTo keep it, {}; to give up \
+             exactly this state, use `--allow-dropped-state` (`restore.allowDroppedState: true` in \
+             a StreamJob); to start without any state, `--restore fresh`",
+            lines.concat(),
+            remedies.join(" and ")
         );
         Some(Failure::new(
             ErrorCode::IncompatibleState,

@@ -4,7 +4,7 @@
 //! whether every order arrived exactly once. [`tour`] visits all other places, [`pairs`] ends two
 //! processes together. What is more than that has a scenario of its own: [`broker`], [`zombie`],
 //! [`savepoint`], [`rewind`], [`rescale`], [`rights`], [`prefix`], [`lost`], [`late`],
-//! [`transactions`]. [`visible`] and
+//! [`transactions`]. [`topics`] is about what a job that is started again reads. [`visible`] and
 //! [`left`] tamper with a job to show what the audit sees. [`job`] is the order job.
 //!
 //! The numbers are those of the table in `docs/testing.md`.
@@ -21,6 +21,7 @@ mod rescale;
 mod rewind;
 mod rights;
 mod savepoint;
+mod topics;
 mod tour;
 mod transactions;
 mod visible;

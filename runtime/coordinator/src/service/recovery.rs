@@ -15,7 +15,7 @@ use millstream_checkpoint::{
     Admission, ChainState, CommitPermit, Manifest, Release, ReleaseReason, Storage, reserve,
 };
 use millstream_operators::SplitEnumerator;
-use millstream_types::{Attempt, Deployment, ErrorCode, ErrorKind, Failure, OperatorUid};
+use millstream_types::{Attempt, Deployment, ErrorKind, Failure, OperatorUid};
 
 use crate::Restore;
 use crate::job::{Event, Over, Prepared};
@@ -393,8 +393,7 @@ async fn discover(
         if let Some(identity) = beginning.identities.get(uid) {
             enumerator.verify(identity).await?;
         }
-        let dropped = beginning.fit(uid, &mut *enumerator).await?;
-        drop_splits(keeper, uid, &dropped)?;
+        beginning.fit(uid, &mut *enumerator).await?;
         let (mut known, first) = beginning.known(uid);
         let found = enumerator.discover(&known, first).await?;
         known.extend(found.splits.iter().map(|split| split.split.clone()));
@@ -402,28 +401,6 @@ async fn discover(
         enumerators.insert(uid.clone(), (enumerator, known));
     }
     Ok(())
-}
-
-/// Drops positions of splits that a source does not read any more, if that is allowed.
-fn drop_splits(keeper: &Keeper, uid: &OperatorUid, dropped: &[String]) -> Result<(), Failure> {
-    if dropped.is_empty() {
-        return Ok(());
-    }
-    let splits = dropped.join(", ");
-    if keeper.allow_dropped_state {
-        tracing::warn!(source = %uid, splits, "positions are dropped, as is allowed");
-        return Ok(());
-    }
-    Err(Failure::new(
-        ErrorCode::IncompatibleState,
-        ErrorKind::InvalidJob,
-        format!(
-            "the checkpoint holds positions of {splits} of source {uid}, which the job does not \
-             read any more: what is not read of them yet would be left out. Name them again, or \
-             give their positions up with `--allow-dropped-state` (`restore.allowDroppedState` of \
-             a StreamJob)"
-        ),
-    ))
 }
 
 /// Writes where the job begins into the chain, so that every later attempt begins at the same

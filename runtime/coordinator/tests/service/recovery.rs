@@ -419,27 +419,6 @@ async fn decided_output_of_a_sink_that_is_gone_is_given_up_only_by_its_checkpoin
 }
 
 #[tokio::test]
-async fn positions_that_a_source_does_not_read_any_more_are_dropped_only_where_allowed() {
-    let mut scenario = Scenario::default();
-    let first = scenario.start(Restore::Latest);
-    first.wait_for_state(JobState::WaitingForWorkers).await;
-    first.crash().await;
-    scenario.topic().removed = vec!["p1".to_owned()];
-    scenario.topic().splits.retain(|split| split != "p1");
-    let Outcome::Failed(failure) = scenario.start(Restore::Latest).outcome().await else {
-        panic!("they were dropped");
-    };
-    assert_eq!(failure.code, ErrorCode::IncompatibleState);
-    for part in ["p1", "orders", "--allow-dropped-state"] {
-        assert!(failure.message.contains(part), "{part}: {failure}");
-    }
-    scenario.allow_dropped_state = true;
-    let allowed = scenario.start(Restore::Latest);
-    allowed.wait_for_state(JobState::WaitingForWorkers).await;
-    allowed.crash().await;
-}
-
-#[tokio::test]
 async fn a_sink_that_cannot_work_is_refused_before_the_chain_is_touched() {
     let scenario = Scenario::default();
     scenario.ledger().preflight = Some(Failure::new(

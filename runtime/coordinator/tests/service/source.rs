@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use millstream_operators::source::ReaderContext;
-use millstream_operators::{
-    Discovery, Fitted, Result, SourceConnector, SourceReader, SplitEnumerator,
-};
+use millstream_operators::{Discovery, Result, SourceConnector, SourceReader, SplitEnumerator};
 use millstream_types::{ErrorCode, ErrorKind, Failure, Opaque, SplitState};
 
 /// What lies outside the job.
@@ -20,8 +18,6 @@ pub(crate) struct Topic {
     pub(crate) end: u64,
     /// What it is pinned to.
     pub(crate) identity: String,
-    /// Splits that the source does not read any more.
-    pub(crate) removed: Vec<String>,
     /// How often to look for more.
     pub(crate) interval: Option<Duration>,
     /// What it answers instead of its splits.
@@ -86,19 +82,6 @@ impl SplitEnumerator for TestSource {
                 ErrorKind::InvalidJob,
                 format!("it was {} and is {now}", identity.0),
             ))
-        })
-    }
-
-    fn fit(&mut self, splits: Vec<SplitState>) -> BoxFuture<'_, Result<Fitted>> {
-        Box::pin(async move {
-            let removed = self.0.lock().unwrap().removed.clone();
-            let (dropped, splits) = splits
-                .into_iter()
-                .partition::<Vec<SplitState>, _>(|split| removed.contains(&split.split));
-            Ok(Fitted {
-                splits,
-                dropped: dropped.into_iter().map(|split| split.split).collect(),
-            })
         })
     }
 

@@ -75,6 +75,15 @@ impl Job {
         self.source_with(name, text, "")
     }
 
+    /// A source of topics in the format `raw`.
+    pub(crate) fn kafka_source(mut self, name: &str, topics: &[&str]) -> Self {
+        let topics = topics.join(", ");
+        self.sources.push(format!(
+            "    - {{name: {name}, kafka: {{bootstrapServers: \"kafka:9092\", topics: [{topics}]}}, format: {{raw: {{}}}}}}"
+        ));
+        self
+    }
+
     pub(crate) fn transform(mut self, name: &str, from: &str, sql: &str) -> Self {
         let sql = serde_json::Value::from(sql);
         self.transforms

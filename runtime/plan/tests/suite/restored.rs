@@ -19,7 +19,7 @@ fn states(entries: &[(&str, OperatorState)]) -> States {
 
 fn splits(splits: usize, connector: Option<&str>) -> OperatorState {
     OperatorState {
-        splits,
+        splits: (0..splits).map(|number| format!("part-{number}")).collect(),
         connector: connector.map(str::to_owned),
         ..OperatorState::default()
     }
@@ -88,6 +88,37 @@ fn positions_of_another_connector_are_refused() {
 }
 
 #[test]
+fn positions_of_topics_that_are_no_longer_read_are_refused_by_name() {
+    let graph = job()
+        .kafka_source("orders", &["b"])
+        .sink("out", "orders")
+        .graph();
+    let state = |splits: &[&str]| OperatorState {
+        splits: splits.iter().map(|split| (*split).to_owned()).collect(),
+        connector: Some("kafka".to_owned()),
+        ..OperatorState::default()
+    };
+    let found = |splits: &[&str]| compatibility(&graph, &states(&[("orders", state(splits))]));
+    assert_eq!(found(&["b/0", "b/1"]), []);
+    let gone = found(&["a/0", "a/1", "b/0"]);
+    assert_eq!(
+        gone,
+        [Incompatibility::SplitsGone {
+            uid: "orders".into(),
+            splits: vec!["a/0".to_owned(), "a/1".to_owned()],
+        }]
+    );
+    let message = Incompatibility::failure(&gone).unwrap().message;
+    for part in [
+        "topic `a` (2 partitions)",
+        "`topics` again",
+        "--allow-dropped-state",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
+
+#[test]
 fn positions_under_the_name_of_a_transform_have_no_place() {
     let found = found(&states(&[("valid", splits(1, None))]));
     assert!(matches!(
@@ -134,5 +165,6 @@ fn snapshots_of_all_subtasks_are_summed_up() {
         },
     ];
     let state = OperatorState::of(&snapshots);
-    assert_eq!((state.splits, state.committables), (3, 1));
+    assert_eq!(state.splits, ["a", "b", "c"]);
+    assert_eq!(state.committables, 1);
 }

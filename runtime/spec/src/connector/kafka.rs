@@ -14,7 +14,8 @@ pub struct KafkaSource {
     /// `host:port` of some brokers, separated by commas; port 9092 where none is given.
     #[schemars(length(min = 1, max = 4096))]
     pub bootstrap_servers: String,
-    /// Topics to read: each of letters, digits, `.`, `_` and `-`.
+    /// Topics to read, each by its whole name of letters, digits, `.`, `_` and `-`. There are no
+    /// patterns: a new topic is added here.
     #[schemars(
         length(min = 1, max = 100),
         inner(length(min = 1, max = 249), pattern(r"^[A-Za-z0-9._-]+$"))
@@ -48,6 +49,14 @@ pub struct KafkaSource {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "properties")]
     pub properties: BTreeMap<String, String>,
+}
+
+impl KafkaSource {
+    /// Whether a split is of one of the topics. It is named `<topic>/<partition>`.
+    pub fn reads(&self, split: &str) -> bool {
+        let topic = split.rsplit_once('/').map(|(topic, _)| topic);
+        topic.is_some_and(|topic| self.topics.iter().any(|one| one == topic))
+    }
 }
 
 /// Where to begin when there is no checkpoint.

@@ -98,8 +98,8 @@ impl Report {
         self.faults.extend(misfits.iter().map(|misfit| Fault {
             path: format!("spec.dataflow[{}]", misfit.uid()),
             message: format!(
-                "{misfit}. Give the node its old name back, or give this state up with \
-                 restore.allowDroppedState"
+                "{misfit}. To keep it, {}; or give this state up with restore.allowDroppedState",
+                misfit.remedy()
             ),
             code: code.to_owned(),
         }));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use millstream_operators::{Discovery, Fitted, Result, SplitEnumerator};
+use millstream_operators::{Discovery, Result, SplitEnumerator};
 use millstream_spec::connector::{KafkaSource, OffsetFallback, StartingOffsets};
 use millstream_types::{ErrorCode, ErrorKind, Failure, Opaque, SplitState};
 use serde::{Deserialize, Serialize};
@@ -198,20 +198,16 @@ impl KafkaEnumerator {
 
     /// What is read on of a checkpoint. Whether a partition has a stop follows `bounded` as it is
     /// now: the stop is forgotten, or is where the partition ends now.
-    async fn fitted(&self, states: Vec<SplitState>) -> Result<Fitted> {
-        let mut fitted = Fitted::default();
+    async fn fitted(&self, states: Vec<SplitState>) -> Result<Vec<SplitState>> {
+        let mut fitted = Vec::new();
         let mut endless = BTreeMap::new();
         for state in states {
             let mut split = Split::read(&state)?;
-            if !self.options.topics.contains(&split.partition.topic) {
-                fitted.dropped.push(state.split);
-                continue;
-            }
             match (self.options.bounded, split.position.stop) {
-                (true, Some(_)) | (false, None) => fitted.splits.push(state),
+                (true, Some(_)) | (false, None) => fitted.push(state),
                 (false, Some(_)) => {
                     split.position.stop = None;
-                    fitted.splits.push(split.state());
+                    fitted.push(split.state());
                 }
                 (true, None) => {
                     endless.insert(split.partition.clone(), split);
@@ -223,7 +219,7 @@ impl KafkaEnumerator {
             for (partition, end) in self.known_offsets(&partitions, OffsetAt::End).await? {
                 if let Some(mut split) = endless.remove(&partition) {
                     split.position.stop = Some(end);
-                    fitted.splits.push(split.state());
+                    fitted.push(split.state());
                 }
             }
         }
@@ -283,7 +279,7 @@ impl SplitEnumerator for KafkaEnumerator {
         self.check_identity(identity).boxed()
     }
 
-    fn fit(&mut self, splits: Vec<SplitState>) -> BoxFuture<'_, Result<Fitted>> {
+    fn fit(&mut self, splits: Vec<SplitState>) -> BoxFuture<'_, Result<Vec<SplitState>>> {
         self.fitted(splits).boxed()
     }
 

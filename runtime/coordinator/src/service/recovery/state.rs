@@ -9,7 +9,7 @@ use millstream_types::{
     Attempt, CheckpointId, CheckpointKind, Failure, Lineage, OperatorUid, SplitState, SubtaskIndex,
 };
 
-use crate::fitting::misfits;
+use crate::fitting::{drop_state, misfits};
 use crate::job::Prepared;
 use crate::pending::Identities;
 use crate::placement::deal;
@@ -155,25 +155,21 @@ impl Beginning {
         (names, subtasks.is_none())
     }
 
-    /// Fits a source's splits to how it is configured now. Returns the names of those that it does
-    /// not read any more.
+    /// Fits a source's splits to how it is configured now.
     pub(in crate::service) async fn fit(
         &mut self,
         uid: &OperatorUid,
         enumerator: &mut dyn SplitEnumerator,
-    ) -> Result<Vec<String>, Failure> {
-        let mut dropped = Vec::new();
+    ) -> Result<(), Failure> {
         let subtasks = self.manifest.operators.get_mut(uid);
         for snapshot in subtasks.into_iter().flat_map(BTreeMap::values_mut) {
             let splits = std::mem::take(&mut snapshot.splits);
-            let fitted = enumerator.fit(splits).await?;
-            snapshot.splits = fitted.splits;
-            dropped.extend(fitted.dropped);
+            snapshot.splits = enumerator.fit(splits).await?;
             if snapshot.splits.iter().any(|split| !split.finished) {
                 self.manifest.ended = false;
             }
         }
-        Ok(dropped)
+        Ok(())
     }
 
     /// Takes note of what a source has found. What it finds the first time pins where it begins,
@@ -265,8 +261,7 @@ pub(in crate::service) fn fitting(
     }
     for misfit in &found {
         tracing::warn!(operator = %misfit.uid(), %misfit, "state is dropped, as is allowed");
-        manifest.operators.remove(misfit.uid());
-        manifest.identities.remove(misfit.uid());
+        drop_state(&mut manifest, misfit);
     }
     Ok(manifest)
 }
