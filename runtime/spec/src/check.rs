@@ -48,14 +48,17 @@ pub(crate) fn check(root: &Node, faults: &mut Faults) -> Option<ValidJob> {
         restart,
     };
     let mut paths = sink::FilePaths::default();
+    let mut topics = sink::Topics::default();
     let mut ids = sink::TransactionIds::new(root.get("metadata"));
     for (path, source) in items(dataflow, "sources") {
         source::check(source, &path, &mut report);
         paths.source(source, &path);
+        topics.source(source, &path);
     }
     for (path, sink) in items(dataflow, "sinks") {
         sink::check(sink, &path, &settings, &mut report);
         paths.sink(sink, &path, &mut report);
+        topics.sink(sink, &path, &mut report);
         ids.sink(sink, &path, &mut report);
     }
     if !faults.is_empty() {

@@ -1,6 +1,6 @@
 //! One sink: its connector and format, and what it needs of the checkpoint settings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::one_connector;
 use super::{Report, Settings, kafka};
@@ -8,6 +8,9 @@ use crate::connector::KafkaSink;
 use crate::path::key;
 use crate::read::tree::Node;
 use crate::wording::shown;
+
+/// Port of a broker that is written without one.
+const DEFAULT_PORT: u16 = 9_092;
 
 const CONNECTORS: [&str; 4] = ["kafka", "files", "print", "blackhole"];
 
@@ -66,6 +69,77 @@ impl FilePaths {
             report.add(&key(&key(path, "files"), "path"), message);
         }
     }
+}
+
+/// Topics that are read.
+#[derive(Default)]
+pub(super) struct Topics {
+    read: Vec<ReadTopic>,
+}
+
+struct ReadTopic {
+    servers: BTreeSet<String>,
+    topic: String,
+    /// Path of the source.
+    by: String,
+}
+
+impl Topics {
+    pub(super) fn source(&mut self, source: &Node, path: &str) {
+        let Some(kafka) = source.get("kafka") else {
+            return;
+        };
+        let topics = kafka.get("topics").map(Node::items).unwrap_or_default();
+        let read = topics.iter().filter_map(Node::text).map(|topic| ReadTopic {
+            servers: servers(kafka),
+            topic: topic.to_owned(),
+            by: path.to_owned(),
+        });
+        self.read.extend(read);
+    }
+
+    /// Reports a sink that writes what the job reads. That two addresses are those of one cluster
+    /// is known only where they have a server in common.
+    pub(super) fn sink(&self, sink: &Node, path: &str, report: &mut Report<'_>) {
+        let Some(kafka) = sink.get("kafka") else {
+            return;
+        };
+        let Some(topic) = kafka.get("topic").and_then(Node::text) else {
+            return;
+        };
+        let servers = servers(kafka);
+        let is_it = |read: &&ReadTopic| read.topic == topic && !read.servers.is_disjoint(&servers);
+        if let Some(read) = self.read.iter().find(is_it) {
+            let message = format!(
+                "`{}` is read by {} as well: the job would read what it writes, for ever. Write to \
+                 another topic",
+                shown(topic),
+                read.by
+            );
+            report.add(&key(&key(path, "kafka"), "topic"), message);
+        }
+    }
+}
+
+/// The bootstrap servers of a Kafka connector, each in one spelling.
+fn servers(kafka: &Node) -> BTreeSet<String> {
+    let text = kafka.get("bootstrapServers").and_then(Node::text);
+    let servers = text.unwrap_or_default().split(',').map(str::trim);
+    servers
+        .filter(|server| !server.is_empty())
+        .map(|server| {
+            let server = server.to_ascii_lowercase();
+            let has_port = match server.strip_prefix('[') {
+                Some(_) => server.contains("]:"),
+                None => server.contains(':'),
+            };
+            if has_port {
+                server
+            } else {
+                format!("{server}:{DEFAULT_PORT}")
+            }
+        })
+        .collect()
 }
 
 /// What the transactional ids of Kafka sinks begin with.

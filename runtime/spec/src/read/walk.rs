@@ -87,13 +87,23 @@ impl Walk {
             let message = format!("has {} items, and at most {most} are allowed", items.len());
             faults.add(path, place, message);
         }
-        let Some(schema) = schema.get("items") else {
+        let Some(item_schema) = item_schema(schema) else {
             return;
         };
         for (index, item) in items.iter_mut().enumerate() {
-            self.check(item, schema, &path::item(path, index), faults);
+            self.check(item, &item_schema, &path::item(path, index), faults);
         }
     }
+}
+
+/// The schema of a list's items. What is said of the list is said of each, unless more is.
+fn item_schema(list: &Json) -> Option<Json> {
+    let mut items = list.get("items")?.clone();
+    if let (Some(keywords), Some(said)) = (items.as_object_mut(), list.get("description")) {
+        let description = keywords.entry("description");
+        description.or_insert_with(|| said.clone());
+    }
+    Some(items)
 }
 
 /// Reports a value of another type than `wanted`, such as `a list`.
