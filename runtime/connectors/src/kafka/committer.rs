@@ -9,10 +9,11 @@
 //! - A transaction counts as lost only on proof: its coordinator, found anew through another
 //!   server, says twice that it cannot be committed, a broker session apart. A missing answer, and
 //!   one that is older than the transaction, is never a loss.
+//! - Nothing is committed to a topic other than the one that was written to.
 //! - Nothing is asked of a cluster other than the one in which a transaction was prepared.
 //!
-//! Reading order: [`resolve`] judges answers, [`limits`] judges timeouts; both are pure. [`commit`],
-//! [`standing`], [`sweep`] and [`listing`] ask brokers.
+//! Reading order: [`resolve`] judges answers, [`limits`] judges timeouts; both are pure. [`topics`],
+//! [`commit`], [`standing`], [`sweep`] and [`listing`] ask brokers.
 
 mod commit;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod listing;
 mod resolve;
 mod standing;
 mod sweep;
+mod topics;
 
 use std::sync::Arc;
 use std::time::Duration;

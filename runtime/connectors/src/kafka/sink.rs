@@ -281,6 +281,7 @@ impl KafkaWriter {
             producer_id: identity.producer_id,
             epoch: identity.epoch,
             topic: self.destination.topic.clone(),
+            topic_id: identity.topic_id,
             started_at: written.since,
             timeout_ms,
             cluster: Some(identity.cluster).filter(|id| !id.is_empty()),

@@ -123,8 +123,11 @@ pub(crate) struct Prepared {
     pub(crate) producer_id: i64,
     /// Epoch of the producer id.
     pub(crate) epoch: i16,
-    /// The topic, for messages.
+    /// The topic.
     pub(crate) topic: String,
+    /// Unique id of the topic. Older builds have not kept it, and not every broker has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) topic_id: Option<String>,
     /// When its first record was written, by the writer's clock. The broker's clock for the
     /// timeout starts a little later.
     pub(crate) started_at: Timestamp,
@@ -192,6 +195,7 @@ mod tests {
             producer_id: 4_000,
             epoch: 7,
             topic: "processed".into(),
+            topic_id: Some("5c1dd8bc-8a72-4d5c-b5b6-d1f6f1d8f2a1".into()),
             started_at: Timestamp(1_000),
             timeout_ms: 900_000,
             cluster: Some("bWlsbHN0cmVhbXRlc3RzMQ".into()),

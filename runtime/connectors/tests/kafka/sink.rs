@@ -146,6 +146,49 @@ fn a_transaction_that_timed_out_is_lost_and_says_everything_about_itself() {
 }
 
 #[test]
+fn a_topic_that_is_made_again_under_a_prepared_transaction_is_no_silent_loss() {
+    let bench = Bench::shared();
+    bench.broker.create_topic("again", 1);
+    let sink = bench.sink("again", json!({"connectTimeout": "2s"}));
+    let committer = sink.committer();
+    let mut writer = sink.writer(1, 0);
+    let mut prepare = |checkpoint: u32| {
+        let first = i64::from(checkpoint) * 10;
+        writer.write(&batch(first..first + 10)).unwrap();
+        writer.prepare(CheckpointId(checkpoint.into())).unwrap()
+    };
+    let [before, open] = [prepare(0), prepare(1)];
+    assert_eq!(
+        bench.commit(&*committer, &before),
+        [CommitOutcome::Committed]
+    );
+    bench.broker.delete_topic("again");
+    assert_gone(&bench.commit(&*committer, &open), "was deleted");
+    bench.broker.create_topic("again", 1);
+    assert_gone(&bench.commit(&*committer, &open), "made again");
+    let standings = bench.wait(committer.look_up(&open));
+    assert!(
+        matches!(standings[0], Standing::Aborted(_)),
+        "{standings:?}"
+    );
+    // What was committed before that was not lost in between.
+    assert_eq!(
+        bench.commit(&*committer, &before),
+        [CommitOutcome::Committed]
+    );
+    bench.wait_visible("again", 0..0);
+}
+
+#[track_caller]
+fn assert_gone(outcomes: &[CommitOutcome], reason: &str) {
+    let [CommitOutcome::Aborted(failure)] = outcomes else {
+        panic!("{outcomes:?}");
+    };
+    assert_eq!(failure.code, ErrorCode::KafkaTransactionLost);
+    assert!(failure.message.contains(reason), "{failure}");
+}
+
+#[test]
 fn how_a_prepared_transaction_stands_is_told_and_only_old_ones_are_at_risk() {
     let bench = Bench::shared();
     bench.broker.create_topic("stands", 1);

@@ -23,6 +23,8 @@ use crate::kafka::failure;
 const TOPIC_RESOURCE: i8 = 2;
 /// A broker, in the requests for settings.
 const BROKER_RESOURCE: i8 = 4;
+/// What a broker without ids of topics says.
+const NO_ID: &str = "00000000-0000-0000-0000-000000000000";
 
 const DESCRIBE_CONFIGS: RangeInclusive<i16> = 1..=4;
 
@@ -44,6 +46,13 @@ pub(crate) struct Topic {
     pub(crate) id: String,
     /// Node id of the leader by partition; −1 while there is none.
     pub(crate) leaders: BTreeMap<i32, i32>,
+}
+
+impl Topic {
+    /// Its id, where brokers have such ids.
+    pub(crate) fn unique_id(&self) -> Option<String> {
+        Some(self.id.clone()).filter(|id| id != NO_ID)
+    }
 }
 
 impl Client {
@@ -113,7 +122,8 @@ impl Client {
         }
     }
 
-    fn no_topic(&self, topic: &str, answer: i16, has_been: bool) -> Failure {
+    /// What it means that a topic cannot be described, which may have been there before.
+    pub(crate) fn no_topic(&self, topic: &str, answer: i16, has_been: bool) -> Failure {
         let servers = self.access().bootstrap();
         let answer_text = describe_code(answer);
         let is_missing = matches!(

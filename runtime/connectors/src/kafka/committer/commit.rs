@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::KafkaCommitter;
 use super::resolve::{AfterEnd, DOUBT, Fate, Gone, Suspicion, after_end, fate};
+use super::topics::Topics;
 use crate::kafka::client::{Answer, Backoff, ClientError, Transaction, describe_code};
 use crate::kafka::failure;
 use crate::kafka::transaction::Prepared;
@@ -29,7 +30,12 @@ enum Tried {
 impl KafkaCommitter {
     pub(super) async fn commit_all(&self, committables: &[Committable]) -> Vec<CommitOutcome> {
         self.find_coordinators_of(committables).await;
-        join_all(committables.iter().map(|one| self.commit_one(one))).await
+        let topics = match self.topics_of(committables).await {
+            Ok(topics) => topics,
+            Err(failure) => return vec![CommitOutcome::Retry(failure); committables.len()],
+        };
+        let commits = committables.iter().map(|one| self.commit_one(one, &topics));
+        join_all(commits).await
     }
 
     /// Asks anew who coordinates them: the one that did so for the last checkpoint may since have
@@ -49,13 +55,22 @@ impl KafkaCommitter {
         }
     }
 
-    async fn commit_one(&self, committable: &Committable) -> CommitOutcome {
+    async fn commit_one(&self, committable: &Committable, topics: &Topics) -> CommitOutcome {
         let prepared = match Prepared::read(committable) {
             Ok(prepared) => prepared,
             Err(failure) => return CommitOutcome::Retry(failure),
         };
         match self.check_cluster(&prepared).await {
-            Ok(()) => self.commit_until(committable, &prepared).await,
+            Ok(()) => match topics.gone(&prepared) {
+                None => self.commit_until(committable, &prepared).await,
+                Some(gone) => match self.was_committed(&prepared).await {
+                    Ok(true) => CommitOutcome::Committed,
+                    Ok(false) => {
+                        CommitOutcome::Aborted(lost(&self.spec.name, committable, &prepared, &gone))
+                    }
+                    Err(error) => CommitOutcome::Retry(self.client.failure(error)),
+                },
+            },
             Err(failure) if failure.kind == ErrorKind::InvalidJob => {
                 CommitOutcome::Refused(failure)
             }

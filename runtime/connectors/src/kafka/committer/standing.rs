@@ -9,6 +9,7 @@ use millstream_types::{Committable, Timestamp};
 use super::KafkaCommitter;
 use super::commit::lost;
 use super::resolve::{Fate, fate};
+use super::topics::Topics;
 use crate::kafka::failure;
 use crate::kafka::transaction::Prepared;
 
@@ -27,10 +28,17 @@ impl KafkaCommitter {
 
     pub(super) async fn look_up_all(&self, committables: &[Committable]) -> Vec<Standing> {
         self.find_coordinators_of(committables).await;
-        join_all(committables.iter().map(|one| self.look_up_one(one))).await
+        let topics = match self.topics_of(committables).await {
+            Ok(topics) => topics,
+            Err(failure) => return vec![Standing::Unknown(failure); committables.len()],
+        };
+        let look_ups = committables
+            .iter()
+            .map(|one| self.look_up_one(one, &topics));
+        join_all(look_ups).await
     }
 
-    async fn look_up_one(&self, committable: &Committable) -> Standing {
+    async fn look_up_one(&self, committable: &Committable, topics: &Topics) -> Standing {
         let prepared = match Prepared::read(committable) {
             Ok(prepared) => prepared,
             Err(failure) => return Standing::Unknown(failure),
@@ -46,7 +54,12 @@ impl KafkaCommitter {
         };
         match fate(&transaction, described.as_ref(), self.is_young(&prepared)) {
             Fate::Committed => Standing::Committed,
-            Fate::Open => Standing::Open,
+            Fate::Open => match topics.gone(&prepared) {
+                None => Standing::Open,
+                Some(gone) => {
+                    Standing::Aborted(lost(&self.spec.name, committable, &prepared, &gone))
+                }
+            },
             Fate::Gone(gone) if gone.is_aborted => {
                 Standing::Aborted(lost(&self.spec.name, committable, &prepared, &gone))
             }

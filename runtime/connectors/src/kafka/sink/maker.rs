@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::options::{BATCH_LIMIT_SETTING, Limits, producer_options};
 use crate::kafka::access::Access;
-use crate::kafka::client::{Backoff, Client, Phase};
+use crate::kafka::client::{Backoff, Client, Phase, Topic};
 use crate::kafka::failure;
 use crate::kafka::ffi::{ErrorCode, Events, NativeError, Producer};
 
@@ -56,6 +56,17 @@ pub(super) struct Identity {
     pub(super) epoch: i16,
     /// Id of the broker's cluster.
     pub(super) cluster: String,
+    /// Unique id of the topic, where brokers have them.
+    pub(super) topic_id: Option<String>,
+}
+
+/// The topic as it is when a producer is made.
+#[derive(Debug)]
+struct Destination {
+    cluster: String,
+    topic_id: Option<String>,
+    /// Partitions to write to.
+    partitions: Vec<i32>,
 }
 
 enum Request {
@@ -200,7 +211,7 @@ impl Workshop {
                 Request::Make(name) => self.make(name).map(|made| Answer::Made(Box::new(made))),
                 // Of no use if it fails: the partitions known before stay.
                 Request::FindPartitions => match self.topic() {
-                    Ok((_, found)) => Ok(Answer::Partitions(found)),
+                    Ok(found) => Ok(Answer::Partitions(found.partitions)),
                     Err(_) => continue,
                 },
             };
@@ -211,7 +222,7 @@ impl Workshop {
     }
 
     fn make(&self, name: Option<SlotName>) -> Result<Made> {
-        let (cluster, partitions) = self.topic()?;
+        let destination = self.topic()?;
         let id = name.as_ref().map(|name| name.id.as_str());
         // librdkafka begins with any server of its list, and a frozen one keeps it for long.
         let servers = self.wait_for(async { Ok(self.client.answering_servers().await) })?;
@@ -228,13 +239,13 @@ impl Workshop {
             None => None,
             Some(name) => {
                 self.initialise(&producer)?;
-                Some(self.identify(name, cluster)?)
+                Some(self.identify(name, &destination)?)
             }
         };
         Ok(Made {
             producer,
             identity,
-            partitions,
+            partitions: destination.partitions,
             limits,
         })
     }
@@ -249,20 +260,16 @@ impl Workshop {
         })
     }
 
-    /// Id of the cluster, and the partitions of the topic to write to.
-    fn topic(&self) -> Result<(String, Vec<i32>)> {
+    fn topic(&self) -> Result<Destination> {
         let topic = self.options.topic.clone();
         let cluster = self.wait_for(async {
             self.client
                 .existing_topics(std::slice::from_ref(&topic), |_| true)
                 .await
         })?;
-        let leaders = cluster
-            .topics
-            .get(&topic)
-            .and_then(|topic| topic.as_ref().ok())
-            .map(|topic| &topic.leaders);
-        let all = leaders.into_iter().flatten();
+        let found = cluster.topics.get(&topic);
+        let found = found.and_then(|topic| topic.as_ref().ok());
+        let all = found.into_iter().flat_map(|topic| &topic.leaders);
         let led: Vec<i32> = all
             .clone()
             .filter(|(_, leader)| **leader >= 0)
@@ -273,7 +280,11 @@ impl Workshop {
         } else {
             led
         };
-        Ok((cluster.id.clone(), partitions))
+        Ok(Destination {
+            cluster: cluster.id.clone(),
+            topic_id: found.and_then(Topic::unique_id),
+            partitions,
+        })
     }
 
     fn initialise(&self, producer: &Producer) -> Result<()> {
@@ -328,7 +339,7 @@ impl Workshop {
 
     /// Producer id and epoch of an id that was just initialised. librdkafka knows them and does
     /// not tell.
-    fn identify(&self, name: SlotName, cluster: String) -> Result<Identity> {
+    fn identify(&self, name: SlotName, destination: &Destination) -> Result<Identity> {
         let deadline = Instant::now() + self.client.access().connect_timeout;
         self.wait_for(async {
             let mut backoff = Backoff::default();
@@ -341,7 +352,8 @@ impl Workshop {
                             name,
                             producer_id: described.producer_id,
                             epoch: described.epoch,
-                            cluster,
+                            cluster: destination.cluster.clone(),
+                            topic_id: destination.topic_id.clone(),
                         });
                     }
                     Ok(other) => return Err(self.not_ours(&name.id, &format!("{other:?}"))),
