@@ -394,13 +394,22 @@ fn duration(text: &str) -> Result<Duration, ParseDurationError> {
     text.parse::<KubeDuration>().map(|duration| duration.0)
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the form that clap wants")]
-fn restore(text: &str) -> Result<Restore, std::convert::Infallible> {
-    Ok(match text {
-        "latest" => Restore::Latest,
-        "fresh" => Restore::Fresh,
-        path => Restore::Path(path.to_owned()),
-    })
+fn restore(text: &str) -> Result<Restore, String> {
+    match text {
+        "latest" => Ok(Restore::Latest),
+        "fresh" => Ok(Restore::Fresh),
+        path if path.contains("://") => Ok(Restore::Path(path.to_owned())),
+        path if path.contains('/') => Err(format!(
+            "a path is an address with its scheme: `s3://bucket/path` or `file:///path`; for a \
+             path from this directory `file://./{}`",
+            path.trim_start_matches("./")
+        )),
+        _ => Err(
+            "write `latest`, `fresh`, or the address of a savepoint, checkpoint or job \
+                  (`s3://bucket/path`, `file:///path`)"
+                .to_owned(),
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -415,12 +424,21 @@ mod tests {
     }
 
     #[test]
-    fn restore_knows_its_two_words_and_takes_anything_else_for_a_path() {
+    fn restore_knows_its_two_words_and_addresses() {
         assert_eq!(restore("latest"), Ok(Restore::Latest));
         assert_eq!(restore("fresh"), Ok(Restore::Fresh));
         assert_eq!(
             restore("s3://bucket/savepoints/a"),
             Ok(Restore::Path("s3://bucket/savepoints/a".to_owned()))
         );
+        for (wrong, advice) in [
+            ("lastest", "write `latest`, `fresh`"),
+            ("", "write `latest`, `fresh`"),
+            ("./savepoints/a", "`file://./savepoints/a`"),
+            ("/var/a", "`file:///path`"),
+        ] {
+            let message = restore(wrong).unwrap_err();
+            assert!(message.contains(advice), "{wrong}: {message}");
+        }
     }
 }

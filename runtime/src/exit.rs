@@ -11,10 +11,11 @@ use millstream_types::{ErrorKind, Failure};
 pub(crate) enum Exit {
     /// What was asked for is done.
     Done,
-    /// It failed.
+    /// It failed. Starting again may help.
     Failed,
-    /// The job or the command cannot work as it is written.
-    Invalid,
+    /// Starting again does not help until somebody has changed something: the command or the job is
+    /// wrong, or the data need a decision.
+    Final,
     /// A newer attempt of the job has taken over.
     Fenced,
     /// A signal ended the process before the job was over.
@@ -26,7 +27,7 @@ impl Exit {
         match self {
             Self::Done => 0,
             Self::Failed => 1,
-            Self::Invalid => 2,
+            Self::Final => 2,
             Self::Fenced => 3,
             Self::Interrupted => 130,
         }
@@ -34,17 +35,14 @@ impl Exit {
 
     /// Says what went wrong, once, on standard error.
     pub(crate) fn failed(failure: &Failure) -> Self {
-        let code = failure.code.code();
-        let text = format!("error: {failure}\n  docs/errors/{code}.md says what to do\n");
+        let pages = pages(failure);
+        let text = format!("error: {failure}\n  what to do: {pages}\n");
         // Standard error may be closed; there is nowhere left to say so.
         drop(std::io::stderr().write_all(text.as_bytes()));
         match failure.kind {
-            ErrorKind::InvalidJob => Self::Invalid,
             ErrorKind::Fenced => Self::Fenced,
-            ErrorKind::Retryable
-            | ErrorKind::CorruptData
-            | ErrorKind::DataLoss
-            | ErrorKind::Internal => Self::Failed,
+            kind if kind.is_restartable() => Self::Failed,
+            _ => Self::Final,
         }
     }
 
@@ -56,6 +54,23 @@ impl Exit {
             Outcome::Interrupted => Self::Interrupted,
         }
     }
+}
+
+/// The pages about a failure, the one about its cause first: that of an attempt may be the reason
+/// of the job's.
+fn pages(failure: &Failure) -> String {
+    let own = failure.code.code();
+    let words = failure.message.split([' ', ':']);
+    let cause = words.filter(|word| *word != own).find(|word| is_code(word));
+    match cause {
+        Some(cause) => format!("docs/errors/{cause}.md and docs/errors/{own}.md"),
+        None => format!("docs/errors/{own}.md"),
+    }
+}
+
+fn is_code(word: &str) -> bool {
+    let digits = word.strip_prefix("MS");
+    digits.is_some_and(|digits| digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
 impl From<Exit> for ExitCode {

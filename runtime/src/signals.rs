@@ -1,8 +1,14 @@
 //! SIGINT and SIGTERM.
 
 use std::io;
+use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Signals that come so soon after each other are one request: `timeout` signals a process and then
+/// the group that it belongs to.
+const TOGETHER: Duration = Duration::from_millis(300);
 
 /// Both signals that ask a process to end.
 #[derive(Debug)]
@@ -29,5 +35,12 @@ impl Signals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+
+    /// After a signal: the next one that is a request of its own.
+    pub(crate) async fn again(&mut self) {
+        tokio::time::sleep(TOGETHER).await;
+        while self.next().now_or_never().is_some() {}
+        self.next().await;
     }
 }

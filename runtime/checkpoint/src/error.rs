@@ -9,9 +9,7 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store did not answer, or refused. What was asked for may or may not have happened.
-    #[error(
-        "cannot {operation} {object}: check that the store runs, that its address is right and that the credentials allow it"
-    )]
+    #[error("cannot {operation} {object}: {}", advice(object))]
     Unavailable {
         /// What was tried, as a verb.
         operation: &'static str,
@@ -171,6 +169,14 @@ pub enum Error {
 
 /// Result of everything in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+fn advice(object: &str) -> &'static str {
+    if object.starts_with("file://") {
+        "check that every part of the path is a directory, and that this process may use it"
+    } else {
+        "check that the store runs, that its address is right and that the credentials allow it"
+    }
+}
 
 impl Error {
     /// Its code, which names its page.

@@ -32,7 +32,7 @@ pub struct StorageOptions {
 /// How an S3 service is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Options {
-    /// Address of the service; none for AWS.
+    /// Address of the service, `http://host:port` or `https://…`; none for AWS.
     pub endpoint: Option<String>,
     /// Put the bucket into the path (`endpoint/bucket/key`) instead of the host name.
     pub path_style: bool,
@@ -91,11 +91,10 @@ impl StorageOptions {
                 .iter()
                 .find_map(|name| variable(name).filter(|value| !value.is_empty()))
         };
-        let endpoint = first(&[
-            "MILLSTREAM_S3_ENDPOINT",
-            "AWS_ENDPOINT_URL_S3",
-            "AWS_ENDPOINT_URL",
-        ]);
+        // The SDK reads the others itself, and an empty one as an address.
+        let endpoint = first(&["MILLSTREAM_S3_ENDPOINT"])
+            .or_else(|| variable("AWS_ENDPOINT_URL_S3"))
+            .or_else(|| variable("AWS_ENDPOINT_URL"));
         let path_style = match first(&["MILLSTREAM_S3_PATH_STYLE"]) {
             Some(value) => value.eq_ignore_ascii_case("true"),
             None => endpoint.is_some(),
@@ -146,6 +145,7 @@ impl Storage {
             Location::File { directory } => Arc::new(file::FileDoor::new(directory)),
             #[cfg(feature = "s3")]
             Location::S3 { bucket, prefix } => {
+                s3::check_endpoint(uri, options.s3.endpoint.as_deref())?;
                 Arc::new(s3::S3Door::connect(bucket, prefix, &options.s3).await)
             }
             #[cfg(not(feature = "s3"))]

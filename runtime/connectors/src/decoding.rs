@@ -8,6 +8,7 @@ mod dead_letters;
 use arrow_schema::SchemaRef;
 use millstream_formats::{DecodeError, Decoder, JsonDecoder, RawDecoder};
 use millstream_operators::{Result, SourceOutput, SplitRun};
+use millstream_spec::valid::SourceConnector;
 use millstream_spec::{Format, OnError, ValidSource};
 use millstream_types::batch::{MAX_BATCH_BYTES, MAX_BATCH_ROWS};
 use millstream_types::snapshot::Counters;
@@ -35,6 +36,8 @@ pub struct Place<'a> {
 #[derive(Debug)]
 pub struct RecordDecoder {
     source: String,
+    /// Whether records are lines of files.
+    reads_files: bool,
     decoder: Decoder,
     on_error: OnError,
     runs: Vec<SplitRun>,
@@ -58,6 +61,7 @@ impl RecordDecoder {
         })?;
         Ok(Self {
             source: spec.name.clone(),
+            reads_files: matches!(spec.connector, SourceConnector::Files(_)),
             decoder,
             on_error: spec.on_error,
             runs: Vec::new(),
@@ -113,9 +117,13 @@ impl RecordDecoder {
             offset,
             ..
         } = place;
+        let at = if self.reads_files {
+            format!("byte {offset} of {topic}")
+        } else {
+            format!("{topic}/{partition} offset {offset}")
+        };
         let message = format!(
-            "source `{}`: the record at {topic}/{partition} offset {offset} cannot be decoded: \
-             {reason}; it begins with {}; correct the producer or the source's schema, or set \
+            "source `{}`: the record at {at} cannot be decoded: {reason}; it begins with {}; correct the producer or the source's schema, or set \
              `onError` to Skip or DeadLetter",
             self.source,
             excerpt(payload),

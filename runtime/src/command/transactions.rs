@@ -142,7 +142,7 @@ async fn abort(options: &AbortOptions) -> Result<Exit, Failure> {
         if let Some(decided) = found.decided {
             Exit::failed(&refusal(id, decided));
             if !options.ids.is_empty() {
-                exit = Exit::Invalid;
+                exit = Exit::Final;
             }
         } else if found.committer.abort(&found.transaction).await? {
             print(&format!("{id}: aborted\n"));

@@ -29,7 +29,7 @@ pub(super) fn text(
         count(snapshot.counts.completed, "checkpoint"),
     )];
     let Some(checkpoint) = snapshot.audit.checkpoint else {
-        parts.push("audit: there is no checkpoint, nothing is committed\n".to_owned());
+        parts.push(without_checkpoint(outcome).to_owned());
         return (parts.concat(), true);
     };
     let balances = flow.balances(totals(snapshot));
@@ -45,6 +45,18 @@ pub(super) fn text(
         parts.push(over_before(path));
     }
     (parts.concat(), balanced)
+}
+
+/// A start that fails may not have come to look at the checkpoints that there are.
+const fn without_checkpoint(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Failed(_) | Outcome::Fenced(_) => {
+            "audit: this run has completed no checkpoint; what earlier runs have written stays\n"
+        }
+        Outcome::Completed | Outcome::Stopped { .. } | Outcome::Interrupted => {
+            "audit: there is no checkpoint, nothing is committed\n"
+        }
+    }
 }
 
 /// Whether an earlier run had completed the job: it was restored, and no task ran.

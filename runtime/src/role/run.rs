@@ -149,7 +149,7 @@ async fn obey(
     };
     tokio::select! {
         never = stop => match never {},
-        () = signals.next() => {
+        () = signals.again() => {
             display.say("ended at once; run again to go on from the newest checkpoint");
             std::process::exit(i32::from(Exit::Interrupted.code()));
         }

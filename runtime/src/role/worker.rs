@@ -20,6 +20,10 @@ use crate::signals::Signals;
 /// coordinator that was restarted waits for its workers.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// When somebody is told that no coordinator answers: not at once, because it may start together
+/// with this worker.
+const TELL_FIRST: Duration = Duration::from_secs(3);
+const TELL_AGAIN: Duration = Duration::from_secs(30);
 
 /// How long a worker that wants to leave waits for the checkpoint that is taken with it. Shorter
 /// than what Kubernetes gives a pod (30 s), so that its tasks can still be stopped in order.
@@ -76,7 +80,7 @@ async fn run(options: &WorkerOptions) -> Result<Exit, Failure> {
 async fn no_longer(signals: &mut Signals) {
     tokio::select! {
         () = tokio::time::sleep(LEAVE_PATIENCE) => {}
-        () = signals.next() => {}
+        () = signals.again() => {}
     }
 }
 
@@ -126,6 +130,7 @@ async fn connect(
 ) -> Result<CoordinatorConnection, Failure> {
     let deadline = Instant::now() + options.connect_timeout;
     let mut pause = FIRST_PAUSE;
+    let mut tell = Instant::now() + TELL_FIRST;
     loop {
         let error = match client::connect(&options.coordinator, pumps).await {
             Ok(connection) => return Ok(connection),
@@ -134,11 +139,14 @@ async fn connect(
         if Instant::now() + pause > deadline {
             return Err(unreachable(options, &error));
         }
-        tracing::debug!(
-            error,
-            coordinator = options.coordinator,
-            "not connected, trying again"
-        );
+        if Instant::now() >= tell {
+            tracing::warn!(
+                error,
+                coordinator = options.coordinator,
+                "no coordinator answers yet, trying again"
+            );
+            tell = Instant::now() + TELL_AGAIN;
+        }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

@@ -158,3 +158,16 @@ fn a_job_that_has_completed_says_so_when_it_is_run_again() {
         "{summary}"
     );
 }
+
+#[test]
+fn a_failure_is_said_once() {
+    let job = Job::new(None);
+    job.edit(
+        "SELECT order_id, customer_id, quantity * price AS total FROM valid",
+        "SELECT order_id, 1 / (quantity - quantity) AS total FROM valid",
+    );
+    let (status, output, log) = Process::run(&job).end();
+    assert_eq!(status.code(), Some(2), "{log}");
+    assert_eq!(log.matches("MS0402 ").count(), 1, "{log}");
+    assert!(output.contains("failed after"), "{output}");
+}

@@ -28,7 +28,7 @@ impl Location {
     /// [`Error::Address`].
     pub(crate) fn parse(uri: &str) -> Result<Self> {
         let wrong = |reason: &str| Error::Address {
-            uri: uri.to_owned(),
+            uri: without_secret(uri),
             reason: reason.to_owned(),
         };
         if let Some(path) = uri.strip_prefix("file://") {
@@ -53,12 +53,29 @@ impl Location {
             if bucket.is_empty() {
                 return Err(wrong("write s3://bucket or s3://bucket/path"));
             }
+            if bucket.contains('@') {
+                return Err(wrong(
+                    "keys do not belong in an address: write s3://bucket/path, and give \
+                     credentials to the process in its environment",
+                ));
+            }
             return Ok(Self::S3 {
                 bucket: bucket.to_owned(),
                 prefix: prefix.trim_matches('/').to_owned(),
             });
         }
         Err(wrong("use s3://bucket/path or file:///path"))
+    }
+}
+
+/// An address for people: without what stands before an `@` in the place of the host, which may be
+/// a user name and a password.
+pub(crate) fn without_secret(uri: &str) -> String {
+    let (scheme, rest) = uri.split_once("://").unwrap_or(("", uri));
+    let host_end = rest.find('/').unwrap_or(rest.len());
+    match rest[..host_end].rfind('@') {
+        Some(at) => format!("{scheme}://…{}", &rest[at..]),
+        None => uri.to_owned(),
     }
 }
 
@@ -129,6 +146,15 @@ mod tests {
             let error = Location::parse(uri).unwrap_err();
             assert!(error.to_string().contains(&format!("`{uri}`")), "{error}");
         }
+    }
+
+    #[test]
+    fn keys_in_an_address_are_refused_and_not_repeated() {
+        let error = Location::parse("s3://AKIAKEY:wJalr@bucket/x").unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("`s3://…@bucket/x`"), "{text}");
+        assert!(!text.contains("AKIA") && !text.contains("wJalr"), "{text}");
+        assert_eq!(without_secret("s3://bucket/a@b"), "s3://bucket/a@b");
     }
 
     #[test]

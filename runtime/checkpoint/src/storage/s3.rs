@@ -7,11 +7,16 @@
 //!
 //! Source: Amazon S3 user guide, "How to prevent object overwrites with conditional writes".
 
+mod attempts;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use attempts::Attempts;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Credentials;
+use aws_sdk_s3::config::SharedHttpClient;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -23,23 +28,39 @@ use aws_smithy_http_client::tls;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
+use http::uri::Authority;
+use tokio::sync::RwLock;
 
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::storage::S3Options;
 use crate::storage::door::{Created, Door, Listed};
+use crate::storage::location::without_secret;
 
 /// Objects above this many bytes are uploaded in parts of this many bytes.
 const PART_BYTES: usize = 8 * 1024 * 1024;
 /// Parts of one object on their way at the same time.
 const CONCURRENT_PARTS: usize = 4;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 const TAKEN: u16 = 412;
+/// Answers that say that the credentials are not valid, or not any more.
+const BAD_CREDENTIALS: [&str; 5] = [
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+];
 
 /// A prefix in a bucket as a store.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct S3Door {
-    client: Client,
+    client: RwLock<Client>,
+    /// The service has refused the client's credentials. The next request reads them anew: somebody
+    /// may have changed them, and the SDK reads files only once.
+    is_refused: AtomicBool,
+    options: S3Options,
+    http: SharedHttpClient,
     bucket: String,
     /// Empty, or ends in `/`.
     prefix: String,
@@ -52,45 +73,27 @@ impl S3Door {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(tls)
             .build_https();
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .operation_attempt_timeout(options.attempt_timeout)
-            .build();
-        let retries = RetryConfig::standard().with_max_attempts(options.attempts.max(1));
-        // Objects carry their own checksum; services that are not AWS often know no others.
-        let mut config = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            .timeout_config(timeouts)
-            .retry_config(retries)
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-        if let Some(endpoint) = &options.endpoint {
-            config = config.endpoint_url(endpoint);
-        }
-        if let Some(keys) = &options.credentials {
-            let (access, secret) = (keys.access_key.clone(), keys.secret_key.clone());
-            let keys = Credentials::new(access, secret, None, None, "millstream");
-            config = config.credentials_provider(keys);
-        }
-        if let Some(region) = &options.region {
-            config = config.region(Region::new(region.clone()));
-        } else if options.endpoint.is_some() {
-            config = config.region(Region::new("us-east-1"));
-        }
-        let config = config.load().await;
-        let config = aws_sdk_s3::config::Builder::from(&config)
-            .force_path_style(options.path_style)
-            .build();
         let prefix = if prefix.is_empty() {
             prefix
         } else {
             format!("{prefix}/")
         };
         Self {
-            client: Client::from_conf(config),
+            client: RwLock::new(client(options, &http).await),
+            is_refused: AtomicBool::new(false),
+            options: options.clone(),
+            http,
             bucket,
             prefix,
         }
+    }
+
+    async fn client(&self) -> Client {
+        if self.is_refused.swap(false, Ordering::AcqRel) {
+            let fresh = client(&self.options, &self.http).await;
+            *self.client.write().await = fresh;
+        }
+        self.client.read().await.clone()
     }
 
     fn object(&self, key: &Key) -> String {
@@ -116,6 +119,12 @@ impl S3Door {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         let object = self.address(key);
+        if error
+            .code()
+            .is_some_and(|code| BAD_CREDENTIALS.contains(&code))
+        {
+            self.is_refused.store(true, Ordering::Release);
+        }
         match said(&error) {
             Some(said) => Error::unavailable(operation, object, said),
             None => Error::unavailable(operation, object, error),
@@ -123,7 +132,8 @@ impl S3Door {
     }
 
     async fn put_whole(&self, key: &Key, bytes: Bytes) -> Result<()> {
-        self.client
+        self.client()
+            .await
             .put_object()
             .bucket(&self.bucket)
             .key(self.object(key))
@@ -136,7 +146,8 @@ impl S3Door {
 
     async fn put_parts(&self, key: &Key, bytes: Bytes) -> Result<()> {
         let begun = self
-            .client
+            .client()
+            .await
             .create_multipart_upload()
             .bucket(&self.bucket)
             .key(self.object(key))
@@ -169,7 +180,8 @@ impl S3Door {
         let parts = CompletedMultipartUpload::builder()
             .set_parts(Some(parts))
             .build();
-        self.client
+        self.client()
+            .await
             .complete_multipart_upload()
             .bucket(&self.bucket)
             .key(self.object(key))
@@ -189,7 +201,8 @@ impl S3Door {
         part: Bytes,
     ) -> Result<CompletedPart> {
         let uploaded = self
-            .client
+            .client()
+            .await
             .upload_part()
             .bucket(&self.bucket)
             .key(self.object(key))
@@ -206,7 +219,8 @@ impl S3Door {
     }
 
     async fn abort(&self, object: &str, upload: &str, key: &Key) -> Result<()> {
-        self.client
+        self.client()
+            .await
             .abort_multipart_upload()
             .bucket(&self.bucket)
             .key(object)
@@ -219,7 +233,8 @@ impl S3Door {
 
     async fn read_object(&self, key: &Key, most: usize) -> Result<Option<Bytes>> {
         let got = self
-            .client
+            .client()
+            .await
             .get_object()
             .bucket(&self.bucket)
             .key(self.object(key))
@@ -246,7 +261,8 @@ impl S3Door {
     async fn list_objects(&self, folder: &Key, after: Option<&str>) -> Result<Vec<Listed>> {
         let inside = self.inside(folder);
         let mut pages = self
-            .client
+            .client()
+            .await
             .list_objects_v2()
             .bucket(&self.bucket)
             .prefix(&inside)
@@ -278,7 +294,8 @@ impl S3Door {
     async fn list_folders(&self, folder: &Key) -> Result<Vec<String>> {
         let inside = self.inside(folder);
         let mut pages = self
-            .client
+            .client()
+            .await
             .list_objects_v2()
             .bucket(&self.bucket)
             .prefix(&inside)
@@ -306,7 +323,8 @@ impl S3Door {
         let mut markers: (Option<String>, Option<String>) = (None, None);
         loop {
             let page = self
-                .client
+                .client()
+                .await
                 .list_multipart_uploads()
                 .bucket(&self.bucket)
                 .prefix(&inside)
@@ -331,6 +349,74 @@ impl S3Door {
     }
 }
 
+/// Checks the address of a service before anything is asked there.
+///
+/// # Errors
+/// [`Error::Address`] of the storage: there is no service to ask.
+pub(crate) fn check_endpoint(storage: &str, endpoint: Option<&str>) -> Result<()> {
+    let Some(endpoint) = endpoint else {
+        return Ok(());
+    };
+    let rest = endpoint
+        .strip_prefix("http://")
+        .or_else(|| endpoint.strip_prefix("https://"));
+    let host = rest.map(|rest| rest.split('/').next().unwrap_or_default());
+    let is_address = |host: &str| {
+        let authority = host.parse::<Authority>().ok();
+        authority.is_some_and(|it| it.port_u16().is_some() || it.host().len() == host.len())
+    };
+    let reason = match host {
+        Some(host) if host.contains('@') => "contains a user name or keys: leave them out",
+        Some(host) if is_address(host) => return Ok(()),
+        _ => "is not an address: write http://host:port or https://host, or unset the variable",
+    };
+    Err(Error::Address {
+        uri: without_secret(storage),
+        reason: format!(
+            "the endpoint of the service, `{}`, {reason}. It is read from \
+             MILLSTREAM_S3_ENDPOINT, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, the first that is \
+             set",
+            without_secret(endpoint)
+        ),
+    })
+}
+
+async fn client(options: &S3Options, http: &SharedHttpClient) -> Client {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(options.attempt_timeout)
+        .build();
+    let retries = RetryConfig::standard().with_max_attempts(options.attempts.max(1));
+    // Objects carry their own checksum; services that are not AWS often know no others.
+    let mut config = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http.clone())
+        .timeout_config(timeouts)
+        .retry_config(retries)
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    if let Some(endpoint) = &options.endpoint {
+        config = config.endpoint_url(endpoint);
+    }
+    if let Some(keys) = &options.credentials {
+        let (access, secret) = (keys.access_key.clone(), keys.secret_key.clone());
+        let keys = Credentials::new(access, secret, None, None, "millstream");
+        config = config.credentials_provider(keys);
+    }
+    if let Some(region) = &options.region {
+        config = config.region(Region::new(region.clone()));
+    } else if options.endpoint.is_some() {
+        config = config.region(Region::new("us-east-1"));
+    }
+    let config = config.load().await;
+    let service = options.endpoint.as_ref();
+    let service = service.map_or_else(|| "S3".to_owned(), |endpoint| format!("S3 at {endpoint}"));
+    let config = aws_sdk_s3::config::Builder::from(&config)
+        .force_path_style(options.path_style)
+        .interceptor(Attempts::new(service))
+        .build();
+    Client::from_conf(config)
+}
+
 impl Door for S3Door {
     fn address(&self, key: &Key) -> String {
         format!("s3://{}/{}", self.bucket, self.object(key))
@@ -341,7 +427,8 @@ impl Door for S3Door {
     fn create<'a>(&'a self, key: &'a Key, bytes: Bytes) -> BoxFuture<'a, Result<Created>> {
         Box::pin(async move {
             let put = self
-                .client
+                .client()
+                .await
                 .put_object()
                 .bucket(&self.bucket)
                 .key(self.object(key))
@@ -390,7 +477,8 @@ impl Door for S3Door {
 
     fn delete<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            self.client
+            self.client()
+                .await
                 .delete_object()
                 .bucket(&self.bucket)
                 .key(self.object(key))
@@ -433,4 +521,44 @@ fn said<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<St
     let message = answer.message().unwrap_or("no message");
     let status = status(error).map_or_else(String::new, |status| format!(" (HTTP {status})"));
     Some(format!("{code}: {message}{status}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_that_is_no_address_names_the_variables() {
+        for endpoint in [
+            "http://127.0.0.1:9000",
+            "https://s3.example.com/",
+            "http://[::1]:9000",
+        ] {
+            assert!(
+                check_endpoint("s3://b", Some(endpoint)).is_ok(),
+                "{endpoint}"
+            );
+        }
+        for endpoint in [
+            "",
+            "127.0.0.1:9000",
+            "http://",
+            "http://a b",
+            "ftp://host",
+            "http://h:x",
+        ] {
+            let error = check_endpoint("s3://b", Some(endpoint))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(&format!("`{endpoint}`")), "{error}");
+            assert!(error.contains("AWS_ENDPOINT_URL"), "{error}");
+        }
+        let error = check_endpoint("s3://b", Some("http://user:pass@host"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("user name") && !error.contains("pass@"),
+            "{error}"
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! Reads the files of a source, one after the other.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +17,15 @@ use super::identity::Identity;
 use super::lines::{Line, Lines, MAX_LINE_BYTES};
 use super::listing::{Position, file_of};
 use crate::decoding::{Place, RecordDecoder};
+
+/// What files begin with that have no lines, and what they are.
+const MAGIC: [(&[u8], &str); 4] = [
+    (&[0x1f, 0x8b], "compressed with gzip"),
+    (&[0x28, 0xb5, 0x2f, 0xfd], "compressed with zstd"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"PAR1", "a Parquet file"),
+];
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// One file.
 #[derive(Debug)]
@@ -101,6 +111,7 @@ impl Reader {
         };
         if let Some(split) = self.splits.get(index) {
             let file = self.open_unchanged(split)?;
+            refuse_compressed(&self.node, &split.path, &file)?;
             let (offset, length) = (split.position.offset, split.position.file.length);
             let lines = Lines::new(file, offset, length);
             let lines = lines.map_err(|error| access(&self.node, "read", &split.path, &error))?;
@@ -126,7 +137,7 @@ impl Reader {
                     partition: 0,
                     offset: i64::try_from(offset).unwrap_or(i64::MAX),
                 };
-                self.decoder.push(Some(text), place)?;
+                self.decoder.push(Some(without_mark(text, offset)), place)?;
                 let length = text.len();
                 split.position.offset = lines.offset();
                 split.records += 1;
@@ -208,6 +219,29 @@ fn changed(node: &str, path: &Path, change: &str) -> Failure {
          records belong into new files of a new job"
     );
     unusable(node, path, &reason)
+}
+
+/// Refuses what is no text, by its first bytes.
+fn refuse_compressed(node: &str, path: &Path, file: &File) -> Result<()> {
+    let mut first = [0; 4];
+    let read = file.read_at(&mut first, 0);
+    let read = read.map_err(|error| access(node, "read", path, &error))?;
+    let known = MAGIC
+        .iter()
+        .find(|(magic, _)| first[..read].starts_with(magic));
+    let Some((_, what)) = known else {
+        return Ok(());
+    };
+    let reason = format!(
+        "the file is {what}, and the files connector reads lines of text: put it there unpacked"
+    );
+    Err(unusable(node, path, &reason))
+}
+
+/// The first line of a file without the byte order mark that editors on Windows write.
+fn without_mark(text: &[u8], offset: u64) -> &[u8] {
+    let plain = text.strip_prefix(BYTE_ORDER_MARK);
+    plain.filter(|_| offset == 0).unwrap_or(text)
 }
 
 fn too_long(node: &str, path: &Path, offset: u64) -> Failure {

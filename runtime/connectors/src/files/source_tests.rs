@@ -132,6 +132,38 @@ async fn a_single_file_may_be_named() {
 }
 
 #[tokio::test]
+async fn a_byte_order_mark_is_no_part_of_the_first_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("windows.jsonl");
+    fs::write(&path, format!("\u{feff}{}", lines(0..3))).unwrap();
+    let connector = connector(&path, OnError::Fail);
+    let splits = discover(connector.as_ref()).await.unwrap();
+    let mut reader = reader(connector.as_ref());
+    reader.add_splits(splits).unwrap();
+    assert_eq!(read(reader.as_mut(), usize::MAX), [0, 1, 2]);
+}
+
+#[tokio::test]
+async fn a_file_without_lines_is_refused_by_what_it_is() {
+    for (first, what) in [
+        (&b"\x1f\x8b\x08\x00"[..], "gzip"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"PK\x03\x04", "zip"),
+        (b"PAR1", "Parquet"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("a"), first).unwrap();
+        let connector = connector(directory.path(), OnError::Skip);
+        let splits = discover(connector.as_ref()).await.unwrap();
+        let mut reader = reader(connector.as_ref());
+        reader.add_splits(splits).unwrap();
+        let failure = reader.poll(Duration::ZERO).unwrap_err();
+        assert_eq!(failure.kind, ErrorKind::InvalidJob, "{failure}");
+        assert!(failure.message.contains(what), "{failure}");
+    }
+}
+
+#[tokio::test]
 async fn a_reader_goes_on_exactly_where_the_snapshot_says() {
     let directory = tempfile::tempdir().unwrap();
     for file in 0..3 {

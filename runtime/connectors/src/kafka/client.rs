@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 pub(crate) use backoff::Backoff;
-pub(crate) use cluster::Cluster;
+pub(crate) use cluster::{Cluster, Topic};
 pub(crate) use error::{ClientError, code, describe_code, is_transient};
 pub(crate) use offsets::{OffsetAt, PartitionId};
 pub(crate) use transactions::{Described, IDS_PER_REQUEST, Phase, Transaction};
@@ -47,6 +47,8 @@ use connection::{CONNECT_TIMEOUT, Connection, REQUEST_TIMEOUT};
 /// The answer of a broker, or why there is none.
 pub(crate) type Answer<T> = std::result::Result<T, ClientError>;
 
+/// How often somebody is told that no server answers.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 /// How long each of several servers is waited for while there are others to ask.
 const ANSWERS_SOON: Duration = Duration::from_secs(3);
 
@@ -71,6 +73,8 @@ pub(crate) struct Client {
     coordinators: Mutex<BTreeMap<String, Endpoint>>,
     /// Number of the bootstrap server that answered last: where to ask first.
     answers: AtomicUsize,
+    /// When somebody was told last that no server answers.
+    told: Mutex<Option<Instant>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -94,6 +98,7 @@ impl Client {
             peers: Mutex::default(),
             coordinators: Mutex::default(),
             answers: AtomicUsize::new(0),
+            told: Mutex::default(),
         })
     }
 
@@ -195,8 +200,22 @@ impl Client {
             if Instant::now() + wait >= deadline {
                 return Err(error);
             }
+            self.tell(&error);
             tokio::time::sleep(wait).await;
             limit = REQUEST_TIMEOUT;
+        }
+    }
+
+    /// Says that no server answers, now and then: whoever waits sees why.
+    fn tell(&self, error: &ClientError) {
+        let mut told = lock(&self.told);
+        if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+            *told = Some(Instant::now());
+            let patience = self.access.connect_timeout;
+            tracing::warn!(
+                "no Kafka broker of `{}` answers yet, tries for {patience:?}: {error}",
+                self.access.bootstrap()
+            );
         }
     }
 
@@ -240,7 +259,7 @@ impl Client {
     }
 
     /// Begins with another bootstrap server next time.
-    fn ask_another_server(&self) {
+    pub(crate) fn ask_another_server(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
     }
 

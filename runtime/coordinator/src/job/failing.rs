@@ -150,8 +150,11 @@ impl Job {
                 Purpose::Periodic | Purpose::Final => {}
             }
         }
-        for id in ids {
-            self.record_failed((attempt, id), reason.clone(), now);
+        for checkpoint in ids {
+            // No news of its own: the failure is told once, as that of the attempt.
+            tracing::debug!(%attempt, %checkpoint, "checkpoint ended with its attempt");
+            self.records
+                .failed(attempt, checkpoint, reason.clone(), now.wall);
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use millstream_checkpoint::{ChainState, Release};
 use millstream_checkpoint::disposal::{JobDisposal, delete_job};
+use millstream_checkpoint::{ChainState, Release};
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 
 use crate::job::Event;

@@ -119,7 +119,13 @@ impl Revisit {
         let older = (1..own.attempt.0).rev().map(Attempt).take(REVISITED_MAX);
         let opened = older.map(|attempt| {
             let claim = state.claims.iter().find(|claim| claim.attempt == attempt);
-            claim.map_or_else(|| Opened { attempt, ..own.clone() }, Opened::from)
+            claim.map_or_else(
+                || Opened {
+                    attempt,
+                    ..own.clone()
+                },
+                Opened::from,
+            )
         });
         Self {
             opened: opened.collect(),

@@ -41,6 +41,12 @@ pub(super) fn check_path(node: &Node, path: &str, report: &mut Report<'_>) {
         report.add(&path, message);
     } else if files.chars().any(char::is_control) {
         report.add(&path, "contains a control character. Choose another path");
+    } else if let Some(c) = files.chars().find(|c| matches!(c, '*' | '?')) {
+        let message = format!(
+            "contains `{c}`, and patterns are not supported. Write the path of a directory, of which \
+             every file is read, or of one file"
+        );
+        report.add(&path, message);
     }
 }
 

@@ -9,6 +9,19 @@ pub(super) fn check(storage: &str) -> Result<(), String> {
     let Some((scheme, rest)) = storage.split_once("://") else {
         return Err(without_scheme(storage));
     };
+    // Not shown: what stands before the `@` is a secret.
+    if rest
+        .split('/')
+        .next()
+        .is_some_and(|host| host.contains('@'))
+    {
+        return Err(format!(
+            "the address contains a user name or keys (`…@`). They do not belong here, where \
+             everybody reads them: write `{scheme}://` and the bucket alone, and give credentials \
+             to the process in its environment (docs/checkpoints.md)",
+            scheme = shown(scheme)
+        ));
+    }
     match scheme {
         "s3" => s3(rest),
         "file" => file(rest),
@@ -24,8 +37,15 @@ pub(super) fn check(storage: &str) -> Result<(), String> {
 }
 
 fn without_scheme(storage: &str) -> String {
-    if storage.starts_with('/') {
+    if storage.starts_with('/') || storage.starts_with("./") {
         return format!("`{0}` has no scheme. Write `file://{0}`", shown(storage));
+    }
+    if let Some(path) = storage.strip_prefix("file:/") {
+        return format!(
+            "`{}` has one slash. Write three: `file:///{}`",
+            shown(storage),
+            shown(path)
+        );
     }
     format!("`{}` has no scheme. {HOW}", shown(storage))
 }
@@ -67,7 +87,10 @@ fn segments(path: &str) -> Result<(), String> {
         return Ok(());
     }
     for segment in path.split('/') {
-        if matches!(segment, "" | "." | "..") {
+        if segment.is_empty() {
+            return Err("the path has two slashes in a row. Write one".to_owned());
+        }
+        if matches!(segment, "." | "..") {
             return Err(format!(
                 "the path has a part `{segment}`, which may lead elsewhere. Write the path without it"
             ));
@@ -118,11 +141,27 @@ mod tests {
             ("file://./", "`file://./path`"),
             ("file://./../etc", "a part `..`"),
             ("file:///tmp/../etc", "a part `..`"),
-            ("s3://bucket//x", "a part ``"),
+            ("s3://bucket//x", "two slashes in a row"),
+            ("./checkpoints", "Write `file://./checkpoints`"),
+            ("file:/tmp/x", "Write three: `file:///tmp/x`"),
             ("s3://bucket/x?versionId=1", "contains `?`"),
         ] {
             let message = check(storage).unwrap_err();
             assert!(message.contains(part), "{storage}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_secret_in_the_address_is_refused_and_not_repeated() {
+        for storage in [
+            "s3://AKIAKEY:wJalrXUtnFEMI@bucket/x",
+            "s3://AKIAKEY@bucket",
+            "https://AKIAKEY:wJalrXUtnFEMI@host/bucket",
+        ] {
+            let message = check(storage).unwrap_err();
+            assert!(message.contains("do not belong here"), "{message}");
+            assert!(!message.contains("AKIA"), "{message}");
+            assert!(!message.contains("wJal"), "{message}");
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) async fn main(options: &DeleteOptions) -> Result<Exit, Failure> {
     }
     // Nothing else than these three can have been typed.
     let [storage, namespace, name] = options.job.as_deref().unwrap_or_default() else {
-        return Ok(Exit::Invalid);
+        return Ok(Exit::Final);
     };
     let job = JobId {
         namespace: namespace.clone(),
@@ -44,7 +44,7 @@ pub(super) async fn main(options: &DeleteOptions) -> Result<Exit, Failure> {
     };
     if let Some(other) = leftovers.as_ref().filter(|found| *found.job() != job) {
         Exit::failed(&another_job(&job, other.job()));
-        return Ok(Exit::Invalid);
+        return Ok(Exit::Final);
     }
     let storage = Storage::open(storage, &storage_options).await?;
     let now = SystemClock::default().now();
@@ -52,7 +52,7 @@ pub(super) async fn main(options: &DeleteOptions) -> Result<Exit, Failure> {
         Ok(disposed) => disposed,
         Err(error @ Error::Superseded { .. }) => {
             Exit::failed(&error.into());
-            return Ok(Exit::Invalid);
+            return Ok(Exit::Final);
         }
         Err(error) => return Err(error.into()),
     };

@@ -292,6 +292,9 @@ impl Task {
             Root::Queue(_) => return String::from("in records of the vertex before it"),
             Root::Source(source) => source.snapshot().splits,
         };
+        if splits.iter().all(|split| split.finished) {
+            return String::from("in the last records of the source");
+        }
         let unfinished = || splits.iter().filter(|split| !split.finished);
         let places: Vec<String> = unfinished().take(PLACES_MAX).map(place_of).collect();
         let more = unfinished().count().saturating_sub(PLACES_MAX);

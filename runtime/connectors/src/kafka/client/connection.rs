@@ -23,7 +23,7 @@ use super::sasl;
 use crate::kafka::access::{Access, Endpoint};
 
 /// How long a connection attempt may take.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long one request may take.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest response that is read, bytes. Cluster metadata is the largest that we ask for, about
