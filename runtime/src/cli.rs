@@ -223,6 +223,10 @@ pub struct WorkerOptions {
 
 /// Options of `validate`.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one flag of the command line"
+)]
 pub struct ValidateOptions {
     /// The job files.
     #[arg(required = true, value_name = "FILE")]
@@ -238,6 +242,10 @@ pub struct ValidateOptions {
     /// The job is known to have had state: it is a fault if there is no checkpoint.
     #[arg(long, requires = "restore")]
     pub expect_state: bool,
+    /// Ask brokers, file systems and the checkpoint storage what a start would ask, and change
+    /// nothing. Without `--restore`, as a start from `latest`.
+    #[arg(long)]
+    pub live: bool,
     /// State that the job has no place for any more may be dropped.
     #[arg(long)]
     pub allow_dropped_state: bool,

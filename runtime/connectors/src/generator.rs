@@ -132,6 +132,10 @@ impl SplitEnumerator for Enumerator {
     fn interval(&self) -> Option<Duration> {
         None
     }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }
 
 impl Enumerator {

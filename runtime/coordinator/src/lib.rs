@@ -27,7 +27,7 @@
 //! - A savepoint lists no transactions: it is written when a later checkpoint has committed them.
 //!
 //! Reading order: [`restart`], [`placement`], [`pending`], [`trigger`], [`fitting`], [`opened`] and
-//! [`audit`] are pure rules; [`topology`] is what they know of a job graph; [`job`] is the state machine made of
+//! [`audit`] are pure rules, [`preflight`] asks before a start; [`topology`] is what they know of a job graph; [`job`] is the state machine made of
 //! them; [`service`] drives it; [`handle`], [`rest`] and [`metrics`] show it; [`connection`],
 //! [`options`] and [`outcome`] are what the process that runs a coordinator deals with.
 //!
@@ -60,6 +60,7 @@ pub mod options;
 pub mod outcome;
 pub mod pending;
 pub mod placement;
+pub mod preflight;
 mod random;
 pub mod rest;
 pub mod restart;

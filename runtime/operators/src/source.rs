@@ -72,6 +72,11 @@ pub trait SplitEnumerator: Send {
 
     /// How often to look for new splits; `None` if there can be none.
     fn interval(&self) -> Option<Duration>;
+
+    /// Whether it asks nobody outside the process, so that it can be part of every check.
+    fn is_local(&self) -> bool {
+        false
+    }
 }
 
 /// What an enumerator found.

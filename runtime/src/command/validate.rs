@@ -7,6 +7,8 @@ use std::path::Path;
 use millstream_checkpoint::{
     Chain, ChainState, Error, Kinship, Manifest, Place, Storage, StorageOptions, read_savepoint,
 };
+use millstream_coordinator::opened::Committers;
+use millstream_coordinator::preflight::{self, Reach};
 use millstream_coordinator::{Restore, fitting};
 use millstream_plan::Incompatibility;
 use millstream_types::{ErrorCode, ErrorKind, Failure};
@@ -55,21 +57,70 @@ fn check(file: &Path, options: &ValidateOptions) -> Result<Report, Failure> {
     if let Some(parallelism) = options.parallelism {
         loaded.job.parallelism = parallelism;
     }
-    if let Err(failure) = Connectors::of(&loaded.graph) {
-        return Ok(Report::failed(Some(&loaded), failure));
-    }
-    let mut report = Report::valid(&loaded);
-    if let Some(restore) = &options.restore {
-        let runtime = super::runtime()?;
-        match runtime.block_on(restore_point(&loaded, restore, options)) {
-            Err(failure) => report = Report::failed(Some(&loaded), failure),
-            Ok(None) => {}
-            Ok(Some((path, manifest))) => {
-                compare(&mut report, &loaded, path, &manifest, options);
-            }
+    let connectors = match Connectors::of(&loaded.graph) {
+        Ok(connectors) => connectors,
+        Err(failure) => return Ok(Report::failed(Some(&loaded), failure)),
+    };
+    let latest = options.live.then_some(Restore::Latest);
+    let Some(restore) = options.restore.clone().or(latest) else {
+        return Ok(Report::valid(&loaded));
+    };
+    super::runtime()?.block_on(check_start(&loaded, &connectors, &restore, options))
+}
+
+/// Checks a start from a restore point, as the start does it.
+async fn check_start(
+    loaded: &LoadedJob,
+    connectors: &Connectors,
+    restore: &Restore,
+    options: &ValidateOptions,
+) -> Result<Report, Failure> {
+    let mut report = Report::valid(loaded);
+    let (point, mut failures) = match restore_point(loaded, restore, options).await {
+        Ok(point) => (point, Vec::new()),
+        Err(failure) => (None, vec![failure]),
+    };
+    let state = point.map(|(path, manifest)| {
+        compare(&mut report, loaded, path, &manifest, options);
+        manifest
+    });
+    if report.failure.is_none() {
+        let is_store_known = !failures.is_empty();
+        failures.extend(ask(loaded, connectors, state.as_ref(), options).await?);
+        if options.live && !is_store_known {
+            failures.extend(ask_store(loaded).await.err());
         }
+        report.refusals(&failures);
     }
     Ok(report)
+}
+
+/// What sources and sinks say to such a start.
+async fn ask(
+    loaded: &LoadedJob,
+    connectors: &Connectors,
+    state: Option<&Manifest>,
+    options: &ValidateOptions,
+) -> Result<Vec<Failure>, Failure> {
+    let (graph, sources) = (&loaded.graph, &connectors.sources);
+    if !options.live {
+        let nobody = Committers::new();
+        return Ok(preflight::connectors(graph, sources, &nobody, state, Reach::Local).await);
+    }
+    let mut committers = Committers::new();
+    for (uid, sink) in &connectors.sinks {
+        if let Some(committer) = sink.committer(&loaded.job.id, uid)? {
+            committers.insert(uid.clone(), committer);
+        }
+    }
+    Ok(preflight::connectors(graph, sources, &committers, state, Reach::Live).await)
+}
+
+/// What the checkpoint storage says to such a start.
+async fn ask_store(loaded: &LoadedJob) -> Result<(), Failure> {
+    let uri = &loaded.job.checkpoint.storage;
+    let storage = Storage::open(uri, &StorageOptions::from_env()).await?;
+    preflight::store(&storage).await
 }
 
 /// What the job would start from.

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::ExitStatus;
 
 use crate::job::Job;
-use crate::process::Process;
+use crate::process::{Process, wait_for};
 
 struct Answer {
     status: ExitStatus,
@@ -320,4 +320,47 @@ fn savepoints_and_jobs_are_deleted_and_nothing_else() {
     );
     let nothing = job.ask(&["checkpoints", "delete"]);
     assert_eq!(nothing.status.code(), Some(2));
+}
+
+#[test]
+fn what_a_start_would_refuse_is_refused_by_the_check() {
+    let job = Job::new(Some(20_000));
+    let run = Process::run(&job);
+    wait_for("a checkpoint is committed", || {
+        (!job.files().is_empty()).then_some(())
+    });
+    run.kill();
+    job.edit("seed: 7", "seed: 8");
+    let file = job.file().display().to_string();
+    let check = job.ask(&["validate", &file, "--restore", "latest"]);
+    let (status, _, log) = Process::run(&job).end();
+    assert_eq!(check.status.code(), Some(2), "{}", check.output);
+    assert_eq!(status.code(), Some(2), "{log}");
+    let said = |text: &str| {
+        text.lines()
+            .find(|line| line.starts_with("error:"))
+            .map(str::to_owned)
+    };
+    assert!(said(&log).is_some(), "{log}");
+    assert_eq!(said(&check.errors), said(&log));
+}
+
+#[test]
+fn a_live_check_of_a_job_that_can_start_changes_nothing() {
+    let job = Job::new(None);
+    Process::run(&job).succeeds();
+    let file = job.file().display().to_string();
+    let before = job.ask(&["checkpoints", "list", &job.storage()]).output;
+    let check = job.ask(&["validate", "--live", &file]);
+    assert!(check.status.success(), "{}", check.errors);
+    assert!(
+        check.output.contains("it can go on from"),
+        "{}",
+        check.output
+    );
+    assert_eq!(
+        job.ask(&["checkpoints", "list", &job.storage()]).output,
+        before
+    );
+    job.assert_exact();
 }

@@ -179,6 +179,10 @@ fn met() -> Vec<Mistake> {
         mistake("the-input-is-not-there")
             .run()
             .edit(FILES, "files: {path: $HERE/order}"),
+        mistake("live-nothing-is-there")
+            .arguments(&["validate", "--live", "$FILE"])
+            .edit(FILES, "files: {path: $HERE/order}")
+            .edit(STORAGE, "file://$HERE/orders/1.json/checkpoints"),
         mistake("the-input-is-not-json")
             .run()
             .input(b"order_id,quantity\na,1\n"),

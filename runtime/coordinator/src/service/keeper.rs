@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::job::{Event, NotFinalized, Written};
 use crate::opened::{Committers, Opened};
+use crate::preflight;
 use crate::service::alive::{Doubt, ensure_alive};
 use crate::service::commit::{Commits, Listed, NotCommitted, commit_all};
 use crate::service::sweep::Revisit;
@@ -366,7 +367,7 @@ pub(super) async fn open(keeper: &mut Keeper) -> Result<Storage, Failure> {
     let uri = keeper.job.checkpoint.storage.clone();
     keeper.note(format!("opens {uri}"));
     let storage = Storage::open(&uri, &keeper.storage_options).await?;
-    storage.probe().await?;
+    preflight::store(&storage).await?;
     keeper.storage = Some(storage.clone());
     Ok(storage)
 }

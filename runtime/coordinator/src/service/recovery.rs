@@ -20,6 +20,7 @@ use millstream_types::{Attempt, Deployment, ErrorKind, Failure, OperatorUid};
 use crate::Restore;
 use crate::job::{Event, Over, Prepared};
 use crate::opened::lingering;
+use crate::preflight;
 use crate::service::commit::{Commits, Listed, NotCommitted, commit_all, ensure_held};
 use crate::service::keeper::{Keeper, open};
 use crate::service::rewind::{Rewind, commit_or_go_back};
@@ -113,9 +114,7 @@ async fn check_sinks(
     let mut families = BTreeMap::new();
     for (uid, committer) in &keeper.committers {
         keeper.note(format!("checks sink {uid}"));
-        let kind = newest.and_then(|newest| newest.connectors.get(uid));
-        let has_run = kind.is_some() && kind == keeper.graph.connectors().get(uid);
-        committer.preflight(has_run).await?;
+        preflight::ask_sink(uid, committer.as_ref(), &keeper.graph, newest).await?;
         if let Some(family) = committer.family().await? {
             families.insert(uid.clone(), family);
         }
@@ -390,12 +389,10 @@ async fn discover(
     for (uid, source) in &keeper.sources {
         keeper.note(format!("asks source {uid} for its splits"));
         let mut enumerator = source.enumerator()?;
-        if let Some(identity) = beginning.identities.get(uid) {
-            enumerator.verify(identity).await?;
-        }
         beginning.fit(uid, &mut *enumerator).await?;
         let (mut known, first) = beginning.known(uid);
-        let found = enumerator.discover(&known, first).await?;
+        let identity = beginning.identities.get(uid);
+        let found = preflight::discover(enumerator.as_mut(), identity, &known, first).await?;
         known.extend(found.splits.iter().map(|split| split.split.clone()));
         beginning.discovered(uid, found, first, keeper.job.parallelism);
         enumerators.insert(uid.clone(), (enumerator, known));

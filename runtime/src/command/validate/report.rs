@@ -107,6 +107,27 @@ impl Report {
         self.failure = failure;
     }
 
+    /// Takes note of what would keep the job from starting.
+    pub(super) fn refusals(&mut self, failures: &[Failure]) {
+        self.faults.extend(failures.iter().map(|failure| Fault {
+            path: String::new(),
+            message: failure.message.clone(),
+            code: failure.code.code().to_owned(),
+        }));
+        self.valid = failures.is_empty();
+        // One that somebody must act on counts for more than one that may pass.
+        let worst = failures.iter().find(|one| !one.kind.is_restartable());
+        let Some(worst) = worst.or(failures.first()) else {
+            return;
+        };
+        let others = failures.iter().filter(|one| *one != worst);
+        let others: Vec<String> = others.map(|one| format!("\n  {one}")).collect();
+        self.failure = Some(Failure {
+            message: format!("{}{}", worst.message, others.concat()),
+            ..worst.clone()
+        });
+    }
+
     /// The report in words.
     pub(super) fn text(&self, file: &str) -> String {
         let mut lines = vec![format!("{file}: {}\n", self.about)];

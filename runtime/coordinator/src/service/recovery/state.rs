@@ -13,6 +13,7 @@ use crate::fitting::{drop_state, misfits};
 use crate::job::Prepared;
 use crate::pending::Identities;
 use crate::placement::deal;
+use crate::preflight;
 use crate::service::keeper::Keeper;
 use crate::service::recovery::Enumerators;
 
@@ -146,13 +147,9 @@ impl Beginning {
     /// Splits of a source that the state knows, and whether the source is asked for the first
     /// time.
     pub(in crate::service) fn known(&self, uid: &OperatorUid) -> (BTreeSet<String>, bool) {
-        let subtasks = self.manifest.operators.get(uid);
-        let splits = subtasks
-            .into_iter()
-            .flat_map(BTreeMap::values)
-            .flat_map(|snapshot| &snapshot.splits);
-        let names = splits.map(|split| split.split.clone()).collect();
-        (names, subtasks.is_none())
+        let known = preflight::known(&self.manifest, uid);
+        let first = known.is_none();
+        (known.unwrap_or_default(), first)
     }
 
     /// Fits a source's splits to how it is configured now.

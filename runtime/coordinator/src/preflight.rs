@@ -1,0 +1,110 @@
+//! What a start asks of sources, sinks and the store before anything runs. `millstream validate`
+//! asks the same questions and gets the same answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use millstream_checkpoint::{Manifest, Storage};
+use millstream_operators::{Discovery, SinkCommitter, SourceConnector, SplitEnumerator};
+use millstream_plan::JobGraph;
+use millstream_types::{Failure, Opaque, OperatorUid};
+
+use crate::opened::Committers;
+
+/// Sources of a job, by node.
+pub type Sources = BTreeMap<OperatorUid, Arc<dyn SourceConnector>>;
+
+/// Who is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Nobody outside this process.
+    Local,
+    /// Brokers and file systems as well.
+    Live,
+}
+
+/// Checks what a start with this state would check, and returns all that is wrong.
+pub async fn connectors(
+    graph: &JobGraph,
+    sources: &Sources,
+    committers: &Committers,
+    state: Option<&Manifest>,
+    reach: Reach,
+) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    for (uid, source) in sources {
+        if let Err(failure) = ask_source(uid, source.as_ref(), state, reach).await {
+            failures.push(failure);
+        }
+    }
+    if reach == Reach::Live {
+        for (uid, committer) in committers {
+            if let Err(failure) = ask_sink(uid, committer.as_ref(), graph, state).await {
+                failures.push(failure);
+            }
+        }
+    }
+    failures
+}
+
+/// Checks that a store does what the chain needs of it.
+///
+/// # Errors
+/// It does not, or does not answer.
+pub async fn store(storage: &Storage) -> Result<(), Failure> {
+    Ok(storage.probe().await?)
+}
+
+async fn ask_source(
+    uid: &OperatorUid,
+    source: &dyn SourceConnector,
+    state: Option<&Manifest>,
+    reach: Reach,
+) -> Result<(), Failure> {
+    let mut enumerator = source.enumerator()?;
+    if reach == Reach::Local && !enumerator.is_local() {
+        return Ok(());
+    }
+    let subtasks = state.and_then(|state| state.operators.get(uid));
+    for snapshot in subtasks.into_iter().flat_map(BTreeMap::values) {
+        enumerator.fit(snapshot.splits.clone()).await?;
+    }
+    let identity = state.and_then(|state| state.identities.get(uid));
+    let known = state.and_then(|state| known(state, uid));
+    let first = known.is_none();
+    let known = known.unwrap_or_default();
+    discover(enumerator.as_mut(), identity, &known, first).await?;
+    Ok(())
+}
+
+/// Whether a source is still what the state was taken of, and what of it is new.
+pub(crate) async fn discover(
+    enumerator: &mut dyn SplitEnumerator,
+    identity: Option<&Opaque>,
+    known: &BTreeSet<String>,
+    first: bool,
+) -> Result<Discovery, Failure> {
+    if let Some(identity) = identity {
+        enumerator.verify(identity).await?;
+    }
+    enumerator.discover(known, first).await
+}
+
+/// Names of the splits of a source that a state knows; `None` if it does not know the source.
+pub(crate) fn known(state: &Manifest, uid: &OperatorUid) -> Option<BTreeSet<String>> {
+    let subtasks = state.operators.get(uid)?;
+    let splits = subtasks.values().flat_map(|snapshot| &snapshot.splits);
+    Some(splits.map(|split| split.split.clone()).collect())
+}
+
+/// Whether a sink can do what the job wants of it.
+pub(crate) async fn ask_sink(
+    uid: &OperatorUid,
+    committer: &dyn SinkCommitter,
+    graph: &JobGraph,
+    state: Option<&Manifest>,
+) -> Result<(), Failure> {
+    let kind = state.and_then(|state| state.connectors.get(uid));
+    let has_run = kind.is_some() && kind == graph.connectors().get(uid);
+    committer.preflight(has_run).await
+}
