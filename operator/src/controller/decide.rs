@@ -51,6 +51,10 @@ const VERY_SOON: Duration = Duration::from_millis(100);
 const STEADY: Duration = Duration::from_secs(5);
 /// How long after its end was due a pod is removed by force.
 const OVERDUE: Duration = Duration::from_secs(15);
+/// What has been awaited for so many times the pause is looked at after the pause: what takes long is
+/// seen a little later, and does not keep the API server busy. Watches report pods and Kubernetes jobs
+/// at once.
+const PATIENCE: u32 = 16;
 /// A look at something that only a person changes, and that a watch reports.
 const SELDOM: Duration = Duration::from_mins(10);
 
@@ -291,6 +295,12 @@ impl<'a> Machine<'a> {
 
     const fn look_again(&mut self, after: Duration) {
         self.decision.requeue = after;
+    }
+
+    /// A look at something that has been awaited since then: soon at first.
+    fn look_for(&mut self, since: &str, soonest: Duration) {
+        let pause = self.elapsed(since) / PATIENCE;
+        self.look_again(pause.clamp(soonest, STEADY));
     }
 
     fn generation(&self) -> i64 {

@@ -280,6 +280,9 @@ fn a16_apply_and_delete_converge_wherever_the_operator_dies() {
         change: &delete,
         is_done: &is_gone,
     };
+    // The first one starts from nothing, all others from what it has left.
+    theatre.run(None, there);
+    theatre.run(None, back);
     at_every_write(
         &mut theatre,
         "apply and delete",
@@ -426,7 +429,7 @@ fn theatre_transforms(stage: &Stage) -> Value {
 fn is_approved(stage: &Stage) -> bool {
     let Some(job) = job(stage) else { return false };
     if job["status"]["upgrade"]["step"] == json!("WaitingForApproval") {
-        let wanted = &job["status"]["upgrade"]["to"];
+        let wanted = &job["status"]["upgrade"]["approval"];
         let annotation = json!({"metadata": {"annotations": {"millstream.dev/approve": wanted}}});
         // The operator may have written it meanwhile; then it is looked at again.
         drop(
@@ -444,7 +447,8 @@ fn a16_a_rollback_converges_wherever_the_operator_dies() {
     let _shared = shared();
     let (mut theatre, flow) = with_a_job("a16-rollback");
     let good = quick(&theatre.stage);
-    let upgrade = json!({"progressDeadline": "3s", "rollback": {"enabled": true}});
+    // Time for the check; the pods never get a node.
+    let upgrade = json!({"progressDeadline": "15s", "rollback": {"enabled": true}});
     let bad = unschedulable(good.clone()).set("/spec/upgrade", upgrade);
     let fail = |stage: &Stage| stage.apply(&bad);
     let is_rolled_back = |stage: &Stage| {

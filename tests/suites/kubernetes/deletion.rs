@@ -176,6 +176,50 @@ fn a31_checkpoints_are_deleted_with_the_job_if_it_says_so() {
     assert!(holds(&job, "RestoredFromState", "False"), "{job:#}");
 }
 
+/// Transactions of a stage's jobs that the broker holds open.
+fn open(stage: &Stage) -> Vec<String> {
+    let all = stage.world.broker.open_transactions().into_iter();
+    let ids = all.map(|transaction| transaction.id);
+    ids.filter(|id| id.contains(&stage.namespace)).collect()
+}
+
+/// Readers would wait for what it leaves open, for 15 minutes.
+#[test]
+fn a31_a_job_that_has_died_and_is_deleted_with_its_checkpoints_leaves_nothing_open() {
+    let _shared = shared();
+    let stage = Stage::new("a31-open");
+    let flow = Flow::start(&stage);
+    let deletion = json!({"policy": "DeleteCheckpoints"});
+    stage.apply(&stage.orders().set("/spec/deletion", deletion));
+    stage.wait_ready("orders");
+    flow.wait_for_more("by the job");
+    stage.apply_quota(&json!({"apiVersion": "v1", "kind": "ResourceQuota",
+        "metadata": {"name": "no-pods"}, "spec": {"hard": {"pods": "0"}}}));
+    wait_until("it has written something", DEADLINE, || {
+        !open(&stage).is_empty()
+    });
+    stage.kill_pods("orders", "coordinator");
+    stage.kill_pods("orders", "worker");
+    assert!(!open(&stage).is_empty(), "nobody is left who could end it");
+    stage
+        .kubectl()
+        .run(&["delete", "streamjob", "orders", "--wait=false"])
+        .expect_success();
+    let deployments = "deployments?labelSelector=millstream.dev/job%3Dorders";
+    let deployments = stage.path("apis/apps/v1", deployments);
+    wait_until("the job is given up", DEADLINE, || {
+        stage.api().list(&deployments).is_empty()
+    });
+    // Room for the pod that deletes the checkpoints.
+    stage
+        .kubectl()
+        .run(&["delete", "resourcequota", "no-pods"])
+        .expect_success();
+    wait_until("the job is gone", DEADLINE, || is_gone(&stage, "orders"));
+    assert_eq!(slots(&stage, "orders", "checkpoint"), 0);
+    assert_eq!(open(&stage), [""; 0]);
+}
+
 /// Slots of a job's chain that say this, such as `checkpoint` or `claim`.
 fn slots(stage: &Stage, job: &str, entry: &str) -> usize {
     let says = format!("\"entry\":{{\"{entry}\"");

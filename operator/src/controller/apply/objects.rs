@@ -217,7 +217,10 @@ impl Applier<'_> {
         };
         let spec = revision.spec(1).map_err(ReconcileError::Revision)?;
         let deployment = decision.status.deployment;
-        let object = disposal::of_job(&self.job(&spec), &self.facts.owner, deployment);
+        let config_map = self.facts.revision(&revision.name);
+        let config_map = config_map.map(|revision| revision.name.as_str());
+        let job = self.job(&spec);
+        let object = disposal::of_job(&job, &self.facts.owner, deployment, config_map);
         self.task(object).await
     }
 }

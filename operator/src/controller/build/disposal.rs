@@ -7,6 +7,7 @@ use kube::api::ObjectMeta;
 use millstream_crds::StreamJob;
 use millstream_crds::pods::PodOptions;
 
+use super::Blueprint;
 use super::names::{Names, Role};
 use super::pod::{self, Runtime};
 use super::preflight::final_on;
@@ -38,20 +39,21 @@ pub struct Disposal<'a> {
 impl Disposal<'_> {
     /// The job that deletes a savepoint.
     pub fn of_savepoint(&self, path: &str) -> Job {
-        self.job(vec![
-            "checkpoints".to_owned(),
-            "delete".to_owned(),
-            path.to_owned(),
-        ])
+        let arguments = ["checkpoints", "delete", path];
+        self.job(arguments.map(str::to_owned).to_vec(), None)
     }
 
-    fn job(&self, arguments: Vec<String>) -> Job {
+    /// `config_map` is that of the job's revision, if the job file is needed.
+    fn job(&self, arguments: Vec<String>, config_map: Option<&str>) -> Job {
         let labels = Names::of_name(self.job).labels(Role::Disposal);
         let container = self
             .runtime
             .container(Role::Disposal, self.options, arguments);
         let mut spec = self.runtime.pod(self.options, container);
         spec.restart_policy = Some("Never".to_owned());
+        if let Some(name) = config_map {
+            pod::mount_job_file(&mut spec, name);
+        }
         let template = pod::template(
             self.options,
             pod::pod_labels(self.options, labels.clone()),
@@ -81,7 +83,15 @@ impl Disposal<'_> {
 /// The job that deletes the checkpoints of a `StreamJob` that is being deleted; its savepoints
 /// stay. It refuses if the chain belongs to another `owner` or to a newer deployment, such as
 /// that of a job that was created again meanwhile.
-pub fn of_job(job: &StreamJob, owner: &str, deployment: Option<i64>) -> Job {
+///
+/// `config_map` is that of the last revision, if it is still there: its job file says where the sinks
+/// are in which transactions may be open, that readers would wait for until they time out.
+pub fn of_job(
+    job: &StreamJob,
+    owner: &str,
+    deployment: Option<i64>,
+    config_map: Option<&str>,
+) -> Job {
     let names = Names::of(job);
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let namespace = job.metadata.namespace.as_deref();
@@ -109,5 +119,8 @@ pub fn of_job(job: &StreamJob, owner: &str, deployment: Option<i64>) -> Job {
     if let Some(deployment) = deployment {
         arguments.extend(["--deployment".to_owned(), deployment.to_string()]);
     }
-    disposal.job(arguments)
+    if config_map.is_some() {
+        arguments.extend(["--job-file".to_owned(), Blueprint::job_file()]);
+    }
+    disposal.job(arguments, config_map)
 }

@@ -155,22 +155,10 @@ pub fn of_job(
     blueprint: &Blueprint<'_>,
     role: Role,
     options: &PodOptions,
-    mut container: Container,
+    container: Container,
 ) -> PodTemplateSpec {
-    container.volume_mounts.get_or_insert_default().push(mount(
-        "job".to_owned(),
-        CONFIG_DIRECTORY.to_owned(),
-        true,
-    ));
     let mut spec = blueprint.runtime().pod(options, container);
-    spec.volumes.get_or_insert_default().push(Volume {
-        name: "job".to_owned(),
-        config_map: Some(ConfigMapVolumeSource {
-            name: blueprint.config_map.to_owned(),
-            ..ConfigMapVolumeSource::default()
-        }),
-        ..Volume::default()
-    });
+    mount_job_file(&mut spec, blueprint.config_map);
     let mut labels = pod_labels(options, blueprint.names().labels(role));
     labels.insert(LABEL_REVISION.to_owned(), blueprint.revision.to_owned());
     if matches!(role, Role::Coordinator | Role::Worker) {
@@ -178,6 +166,25 @@ pub fn of_job(
         labels.insert(LABEL_DEPLOYMENT.to_owned(), number);
     }
     template(options, labels, spec)
+}
+
+/// Mounts the job file of a revision into a pod.
+pub(super) fn mount_job_file(spec: &mut PodSpec, config_map: &str) {
+    for container in &mut spec.containers {
+        container.volume_mounts.get_or_insert_default().push(mount(
+            "job".to_owned(),
+            CONFIG_DIRECTORY.to_owned(),
+            true,
+        ));
+    }
+    spec.volumes.get_or_insert_default().push(Volume {
+        name: "job".to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: config_map.to_owned(),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    });
 }
 
 /// A template of a pod with the user's annotations.

@@ -50,7 +50,8 @@ fn blueprint(job: &StreamJob) -> Blueprint<'_> {
 const DEADLINE: std::time::Duration = std::time::Duration::from_mins(10);
 
 fn disposal(job: &StreamJob) -> k8s_openapi::api::batch::v1::Job {
-    disposal::of_job(job, "uid-of-shop", Some(1_780_000_000_000))
+    let config_map = Some("orders-0123456789");
+    disposal::of_job(job, "uid-of-shop", Some(1_780_000_000_000), config_map)
 }
 
 /// Every pod that is ever made for a job.
@@ -441,8 +442,28 @@ fn checkpoints_are_deleted_with_the_job_and_savepoints_stay() {
     assert_eq!(
         pod.containers[0].args.as_ref().unwrap().join(" "),
         "checkpoints delete --job s3://state/jobs shop orders --keep-savepoints \
-         --identity uid-of-shop --deployment 1780000000000"
+         --identity uid-of-shop --deployment 1780000000000 --job-file /etc/millstream/job/job.yaml"
     );
+    let mounts = pod.containers[0].volume_mounts.as_ref().unwrap();
+    assert!(
+        mounts
+            .iter()
+            .any(|one| one.mount_path == "/etc/millstream/job")
+    );
+    let volumes = pod.volumes.unwrap();
+    let of_job = volumes.iter().find_map(|one| one.config_map.as_ref());
+    assert_eq!(of_job.unwrap().name, "orders-0123456789");
+}
+
+#[test]
+fn a_disposal_without_the_job_file_still_deletes_the_checkpoints() {
+    let job = job(&json!({}));
+    let disposal = disposal::of_job(&job, "uid-of-shop", None, None);
+    let pod = disposal.spec.unwrap().template.spec.unwrap();
+    let arguments = pod.containers[0].args.as_ref().unwrap().join(" ");
+    assert!(!arguments.contains("--job-file"), "{arguments}");
+    let volumes = pod.volumes.unwrap();
+    assert!(volumes.iter().all(|one| one.config_map.is_none()));
 }
 
 #[test]

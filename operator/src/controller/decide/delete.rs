@@ -7,14 +7,18 @@ use millstream_crds::status::{UpgradeStatus, UpgradeStep};
 use millstream_crds::stream_job::DeletionPolicy;
 
 use super::deploy::empty_upgrade;
-use super::{Machine, SOON, STEADY};
+use super::{Machine, SOON, STEADY, written};
 use crate::controller::build::names::ANNOTATION_SKIP_FINALIZER;
 use crate::controller::observe::TaskSeen;
 use crate::events::Notice;
 
 impl Machine<'_> {
     pub(super) fn delete(&mut self) {
-        self.look_again(SOON);
+        let since = self.inputs.meta.deletion_timestamp.as_ref();
+        self.look_for(
+            &since.map_or_else(String::new, |since| written(since.0)),
+            SOON,
+        );
         let policy = self.inputs.deletion.policy;
         let annotations = self.inputs.meta.annotations.as_ref();
         if let Some(fault) = &self.inputs.deletion.fault {

@@ -32,9 +32,9 @@ impl Machine<'_> {
             status.rescaled_at = Some(now);
             return self.look_again(SOON);
         }
-        if self.status().rescaled_at.is_none() {
+        let Some(since) = self.status().rescaled_at.clone() else {
             return;
-        }
+        };
         let arrived = self.runtime().is_some_and(|runtime| {
             Some(i64::from(runtime.parallelism)) == self.status().parallelism
                 && noted::completed_while_running(runtime)
@@ -46,7 +46,7 @@ impl Machine<'_> {
                 format!("runs with a parallelism of {}", wish.spec.parallelism),
             ));
         } else {
-            self.look_again(SOON);
+            self.look_for(&since, SOON);
         }
     }
 }

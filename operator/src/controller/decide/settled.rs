@@ -93,10 +93,10 @@ impl Machine<'_> {
 
     /// The state cannot be brought into another storage: what ran last runs again.
     fn begin_no_more(&mut self, wish: &Wish, why: &str) {
-        self.look_again(SOON);
         if self.is_rejected(wish) {
             return;
         }
+        self.look_again(SOON);
         let upgrade = UpgradeStatus {
             to: Some(wish.revision.name.clone()),
             ..empty_upgrade(wish.spec.upgrade.strategy)

@@ -6,7 +6,8 @@
 //! person asks for is no belief.
 //!
 //! The chain lies in the job's storage. Another `checkpoint.storage` is another chain, which knows
-//! nothing of the job: state is carried over only from a chain that has come to its end.
+//! nothing of the job: state is carried over only from a chain that has come to its end, and by the
+//! address of that chain, so that what it has come to since counts as well.
 
 use millstream_crds::status::{DeployedStatus, UpgradeStatus};
 use millstream_crds::stream_job::{RestorePolicy, UpgradeStrategy};
@@ -89,7 +90,7 @@ impl Machine<'_> {
         if upgrade.strategy == UpgradeStrategy::Stateless && self.changes_to(to) {
             return Ok(Start::fresh());
         }
-        match savepoint {
+        match savepoint.filter(|_| self.moves_from(to).is_none()) {
             Some(path) => Ok(Start::believed(path.clone())),
             None => self.newest(to),
         }
@@ -136,7 +137,8 @@ impl Machine<'_> {
         let meant = self.status().revision.as_deref().unwrap_or(to);
         if !self.share_storage(meant, to) {
             let nothing = match &self.inputs.observed.runtime {
-                Runtime::NoPod => true,
+                // Pods that cannot start. Otherwise they may have run while nobody looked.
+                Runtime::NoPod => self.inputs.observed.coordinator.problem.is_some(),
                 Runtime::Silent(_) | Runtime::Outdated(_) => false,
                 Runtime::Answers(runtime) => self.status().storage.is_none() && never_ran(runtime),
             };
@@ -152,7 +154,12 @@ impl Machine<'_> {
             }
         }
         let own = self.storage_of(to).map(|storage| self.folder_in(storage));
-        if fresh && !self.wish().is_some_and(asked) || own.as_ref() == Some(&deployed.restore) {
+        if fresh && !self.wish().is_some_and(asked) {
+            // It was to start empty, and this one is not: the state is where it was.
+            let folder = self.moves_from(to).map(|old| self.folder_in(&old));
+            return Ok(folder.map_or_else(Start::latest, Start::believed));
+        }
+        if own.as_ref() == Some(&deployed.restore) {
             return Ok(Start::latest());
         }
         Ok(Start::of(deployed))
@@ -167,6 +174,8 @@ impl Machine<'_> {
         match (&status.deployed, &status.restore_point) {
             (Some(_), _) if self.runtime().is_some_and(ended) => folder(),
             (Some(_), _) => Err("the job could not be stopped".to_owned()),
+            // Its own savepoint; otherwise what it should have been restored from waits still.
+            (None, Some(point)) if point.starts_with(&self.folder_in(old)) => folder(),
             (None, Some(point)) => Ok(Start::believed(point.clone())),
             (None, None) if status.completed_at.is_some() => folder(),
             (None, None) => Err("the job was suspended without a savepoint".to_owned()),
@@ -178,9 +187,11 @@ impl Machine<'_> {
         revision.is_some_and(|revision| revision != to)
     }
 
-    /// The storage that holds the job's state, if a revision has another one.
+    /// The storage that holds the job's state, or may hold it by now, if a revision has another one.
     pub(super) fn moves_from(&self, revision: &str) -> Option<String> {
-        let old = self.status().storage.as_deref()?;
+        let status = self.status();
+        let begun = || self.storage_of(status.revision.as_ref()?);
+        let old = status.storage.as_deref().or_else(begun)?;
         let new = self.storage_of(revision)?;
         (place(old) != place(new)).then(|| old.to_owned())
     }

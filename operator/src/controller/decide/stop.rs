@@ -21,7 +21,7 @@ impl Machine<'_> {
         let Some(upgrade) = self.status().upgrade.clone() else {
             return;
         };
-        self.look_again(VERY_SOON);
+        self.look_for(&upgrade.since, VERY_SOON);
         let Some(runtime) = self.runtime() else {
             return self.stop_unseen(upgrade);
         };
@@ -44,7 +44,7 @@ impl Machine<'_> {
                 self.fall_back(upgrade, &reason);
             }
             RuntimeState::Stopping => {}
-            _ => self.ask_to_stop(upgrade),
+            state => self.ask_to_stop(upgrade, state == RuntimeState::Restoring),
         }
     }
 
@@ -84,7 +84,7 @@ impl Machine<'_> {
         self.fall_back(upgrade, &reason);
     }
 
-    fn ask_to_stop(&mut self, upgrade: UpgradeStatus) {
+    fn ask_to_stop(&mut self, upgrade: UpgradeStatus, restoring: bool) {
         let savepoint = upgrade.savepoint.clone();
         let mut tries = upgrade.tries.max(1);
         match &self.inputs.observed.savepoint {
@@ -97,6 +97,8 @@ impl Machine<'_> {
                 tries = upgrade.tries + 1;
                 self.look_again(SOON * 4);
             }
+            // A coordinator that was started again finishes the stop, unless it goes on after all.
+            SavepointSeen::Completed(_) if restoring => return,
             SavepointSeen::Completed(_) if upgrade.tries >= TRIES_MAX => {
                 let reason = format!("it went on after its savepoint {TRIES_MAX} times");
                 return self.fall_back(upgrade, &reason);
@@ -108,8 +110,8 @@ impl Machine<'_> {
         self.decision.request = Some(RuntimeRequest::Stop { savepoint });
     }
 
-    /// The savepoint is complete and the job runs: its coordinator has ended between the two, and
-    /// the next one has gone on. What it does now is not in that savepoint, and its name is taken.
+    /// The savepoint is complete and the job goes on: its coordinator has ended before the release,
+    /// and the next one could not finish the stop. What it does now is not in that savepoint, and its name is taken.
     fn stop_again(&mut self, upgrade: UpgradeStatus) {
         let before = upgrade.savepoint.as_deref().unwrap_or_default();
         let kind = before.split('-').next().unwrap_or_default();
@@ -131,8 +133,10 @@ impl Machine<'_> {
     /// Never nothing, and never from another chain.
     fn fall_back(&mut self, upgrade: UpgradeStatus, reason: &str) {
         let asked = upgrade.savepoint.is_some() && self.claimed();
+        // The name stays, so that the conditions can tell that there should have been one.
+        let savepoint = upgrade.savepoint.clone().filter(|_| asked);
         let upgrade = UpgradeStatus {
-            savepoint: None,
+            savepoint,
             ..upgrade
         };
         if let Some(to) = self.stops_for(&upgrade)

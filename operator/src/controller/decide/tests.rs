@@ -1,7 +1,9 @@
 mod beliefs;
 mod deletion;
 mod lifecycle;
+mod looks;
 mod matrix;
+mod moves;
 mod property;
 mod restore;
 mod stopping;

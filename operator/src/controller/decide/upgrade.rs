@@ -67,7 +67,7 @@ impl Machine<'_> {
             return;
         };
         let Some(wish) = self.wish() else { return };
-        self.look_again(SOON);
+        self.look_for(&upgrade.since, SOON);
         let waited = self.elapsed(&upgrade.since);
         // What was observed is about the try that the status named.
         let seen =
@@ -89,9 +89,14 @@ impl Machine<'_> {
             }
             unfinished if waited > self.progress_deadline() => {
                 let why = match unfinished {
-                    TaskSeen::Waiting(Some(problem)) => format!(": {}", problem.message),
-                    TaskSeen::Broken { message, .. } => format!(": {message}"),
-                    _ => String::new(),
+                    TaskSeen::Waiting(Some(problem)) => problem.message.as_str(),
+                    TaskSeen::Broken { message, .. } => message.as_str(),
+                    _ => "",
+                };
+                let why = if why.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {why}")
                 };
                 let message = format!(
                     "its check came to no end within {}s{why}. Change `spec.restartAt` to have it \
@@ -268,10 +273,12 @@ impl Machine<'_> {
             .is_some_and(|wish| wish.spec.upgrade.rollback.enabled);
         match upgrade.strategy {
             UpgradeStrategy::Savepoint => Some(with_savepoint()),
-            // Another chain cannot fence what still writes to this one.
-            UpgradeStrategy::LastState => moves.then_some(RuntimeRequest::Stop { savepoint: None }),
             // So that there is something to go back to.
-            UpgradeStrategy::Stateless => rollback.then(with_savepoint),
+            UpgradeStrategy::Stateless if rollback => Some(with_savepoint()),
+            // Another chain cannot fence what still writes to this one.
+            UpgradeStrategy::LastState | UpgradeStrategy::Stateless => {
+                moves.then_some(RuntimeRequest::Stop { savepoint: None })
+            }
         }
     }
 

@@ -18,7 +18,8 @@ impl Machine<'_> {
         let Some(upgrade) = self.status().upgrade.clone() else {
             return;
         };
-        self.look_again(SOON);
+        let since = self.status().deployed.as_ref().map(|one| one.at.clone());
+        self.look_for(since.as_ref().unwrap_or(&upgrade.since), SOON);
         match self.runtime().map(|runtime| runtime.state) {
             Some(RuntimeState::Completed) => return self.complete(),
             Some(RuntimeState::Stopped) if !self.suspension_asked() => {
@@ -245,9 +246,11 @@ impl Machine<'_> {
         let status = self.status();
         let deployed = status.deployed.as_ref();
         let point = status.restore_point.as_ref();
-        let taken = upgrade.savepoint.is_some()
-            || deployed.is_some_and(|deployed| Some(&deployed.restore) == point);
-        if let Some(path) = point.filter(|_| taken) {
+        let taken = |path: &&String| {
+            path.rsplit('/').next() == upgrade.savepoint.as_deref()
+                || deployed.is_some_and(|deployed| deployed.restore == **path)
+        };
+        if let Some(path) = point.filter(taken) {
             let advanced = deployed.is_some_and(|deployed| deployed.checkpoints > 0);
             return Ok(if advanced {
                 Start::latest()

@@ -113,6 +113,40 @@ fn check_whole(world: &World, status: &StreamJobStatus) {
 }
 
 #[test]
+fn a_job_that_could_not_be_stopped_with_a_savepoint_says_so_until_it_is_restarted() {
+    let mut world = World::running();
+    world.savepoints_fail = true;
+    world.edit(|spec| "good-2".clone_into(&mut spec.image));
+    let before = world.status.deployment;
+    world.until(|world| world.status.deployment != before);
+    world.savepoints_fail = false;
+    for _ in 0..20 {
+        world.reconcile(usize::MAX);
+        world.tick();
+        let status = tell(&mut world);
+        if status.deployed.is_some_and(|deployed| deployed.claimed) {
+            assert_eq!(
+                reason(&world.status, "RestoredFromState"),
+                "FellBackToCheckpoint"
+            );
+        }
+    }
+    assert_eq!(world.status.upgrade, None);
+    let says = message(&world.status, "RestoredFromState");
+    assert!(
+        says.contains("could not be stopped with a savepoint"),
+        "{says}"
+    );
+    world.edit(|spec| "good-3".clone_into(&mut spec.image));
+    for _ in 0..20 {
+        world.reconcile(usize::MAX);
+        world.tick();
+        tell(&mut world);
+    }
+    assert_eq!(reason(&world.status, "RestoredFromState"), "Restored");
+}
+
+#[test]
 fn a_job_that_runs_is_ready_and_current() {
     let mut world = World::running();
     let status = tell(&mut world);

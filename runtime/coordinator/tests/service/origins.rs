@@ -108,7 +108,7 @@ async fn a_believed_restore_point_counts_until_the_chain_has_gone_on_from_it() {
 }
 
 #[tokio::test]
-async fn a_restore_point_that_was_imported_and_not_gone_on_from_is_not_read_again() {
+async fn a_restore_point_that_was_imported_and_not_gone_on_from_is_not_needed_again() {
     let mut scenario = by_operator(7);
     let savepoint = run_and_stop(&scenario, Restore::Latest, "upgrade").await;
     let stopped_at = newest_positions(&scenario).await;
@@ -122,6 +122,35 @@ async fn a_restore_point_that_was_imported_and_not_gone_on_from_is_not_read_agai
     let (began, restored_from) = run_and_crash(&scenario, restore).await;
     assert_eq!(began, stopped_at);
     assert_eq!(restored_from, Some(savepoint));
+}
+
+#[tokio::test]
+async fn a_folder_that_was_imported_before_stands_for_what_its_job_has_come_to_since() {
+    let mut scenario = by_operator(7);
+    run_and_stop(&scenario, Restore::Latest, "one").await;
+    let home = scenario.storage.clone();
+    let path = scenario.chain().await.newest_path.unwrap();
+    let folder = path.split("/chain/").next().unwrap().to_owned();
+    for begins in [true, false] {
+        // The move begins and comes to nothing, and the job goes on where it was.
+        scenario.storage = "moved".to_owned();
+        scenario.deployment = scenario.deployment.map(|number| number + 1);
+        let running = scenario.start(Restore::Path(folder.clone()));
+        if begins {
+            running.wait_for_state(JobState::WaitingForWorkers).await;
+            running.crash().await;
+            scenario.storage.clone_from(&home);
+            scenario.deployment = scenario.deployment.map(|number| number + 1);
+            run_and_stop(&scenario, Restore::Latest, "two").await;
+            continue;
+        }
+        let worker = scenario.worker("a", 2, &running).await;
+        running.wait_for_checkpoints(1).await;
+        let began = positions(&worker);
+        running.crash().await;
+        scenario.storage.clone_from(&home);
+        assert_eq!(began, newest_positions(&scenario).await);
+    }
 }
 
 #[tokio::test]

@@ -16,10 +16,11 @@ const KINDS: [(&str, &str); 7] = [
 ];
 
 /// Annotations that are another one after every deployment.
-const OF_A_RUN: [&str; 3] = [
+const OF_A_RUN: [&str; 4] = [
     "deployment.kubernetes.io/revision",
     "millstream.dev/deployment",
     "millstream.dev/rendered",
+    "millstream.dev/step",
 ];
 
 /// Conditions that depend on the moment.

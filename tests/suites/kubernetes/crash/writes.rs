@@ -23,6 +23,12 @@ pub(super) struct Write {
     before: usize,
 }
 
+impl Write {
+    fn is_status(&self) -> bool {
+        self.what.contains("/status")
+    }
+}
+
 impl std::fmt::Display for Write {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.what)?;
@@ -84,9 +90,11 @@ impl Killer {
 }
 
 /// Writes of the first run that the second one makes too, in their order. The others only tell of a
-/// moment that a run may not see.
+/// moment that a run may not see, and so does a status that stands where it stood: how many of
+/// those there are depends on how many checkpoints complete meanwhile.
 pub(super) fn in_both(one: &[Write], other: &[Write]) -> Vec<Write> {
     one.iter()
+        .filter(|write| write.before == 0 || !write.is_status())
         .filter(|write| other.contains(write))
         .cloned()
         .collect()
@@ -126,6 +134,7 @@ fn course(status: &Value) -> String {
         ("savepoint", is_there(&upgrade["savepoint"])),
         ("restoreFrom", is_there(&upgrade["restoreFrom"])),
         ("deployed", is_there(&status["deployed"])),
+        ("claimed", is_true(&status["deployed"]["claimed"])),
         ("rejected", is_there(&status["rejected"])),
         ("rolledBackFrom", is_there(&status["rolledBackFrom"])),
         ("completedAt", is_there(&status["completedAt"])),
@@ -137,6 +146,15 @@ fn course(status: &Value) -> String {
         .map(|(key, it)| format!("{key}={it}"))
         .collect();
     format!(" {{{}}}", given.join(" "))
+}
+
+fn is_true(value: &Value) -> String {
+    if *value == Value::Bool(true) {
+        "yes"
+    } else {
+        ""
+    }
+    .to_owned()
 }
 
 fn is_there(value: &Value) -> String {
@@ -183,6 +201,22 @@ mod tests {
             "POST",
             "/apis/events.k8s.io/v1/namespaces/n/events"
         ));
+    }
+
+    #[test]
+    fn a_status_that_stands_where_it_stood_is_not_counted_again() {
+        let write = |what: &str, before| Write {
+            what: what.to_owned(),
+            before,
+        };
+        let run = [
+            write("PATCH streamjobs/orders/status {step=Preflight}", 0),
+            write("PATCH streamjobs/orders/status {step=Preflight}", 1),
+            write("DELETE pods/POD", 0),
+            write("DELETE pods/POD", 1),
+        ];
+        let always = in_both(&run, &run);
+        assert_eq!(always, [run[0].clone(), run[2].clone(), run[3].clone()]);
     }
 
     #[test]

@@ -9,9 +9,7 @@ use super::world::World;
 use crate::controller::build::names::ANNOTATION_APPROVE;
 use crate::runtime_client::RuntimeState;
 
-const OTHER: &str = "s3://other";
-
-fn with_rollback(world: &mut World, strategy: UpgradeStrategy, image: &str) {
+pub(super) fn with_rollback(world: &mut World, strategy: UpgradeStrategy, image: &str) {
     world.edit(|spec| {
         spec.upgrade.strategy = strategy;
         spec.upgrade.rollback.enabled = true;
@@ -28,11 +26,7 @@ fn a_rollback_after_a_fallback_goes_on_from_what_the_chain_has() {
     with_rollback(&mut world, UpgradeStrategy::Savepoint, "fails");
     let before = world.status.deployment;
     world.until(|world| world.status.deployment != before);
-    assert_eq!(
-        world.last_noted_savepoint(),
-        None,
-        "no savepoint came to be"
-    );
+    assert_eq!(world.status.restore_point, None, "no savepoint came to be");
     world.silent = false;
     world.settle();
     assert_eq!(world.last_start().revision, good);
@@ -137,6 +131,7 @@ fn a_stop_whose_release_is_lost_is_asked_for_again_with_another_savepoint() {
         change(&mut world);
         world.until(World::has_savepoint);
         world.kill();
+        world.goes_on = true;
         // The next coordinator has gone on before anybody looks.
         for _ in 0..5 {
             world.tick();
@@ -153,11 +148,54 @@ fn a_stop_whose_release_is_lost_is_asked_for_again_with_another_savepoint() {
 }
 
 #[test]
+fn a_stop_that_the_next_coordinator_finishes_keeps_its_savepoint() {
+    for ticks in 0..4 {
+        let mut world = World::running();
+        world.edit(|spec| "good-2".clone_into(&mut spec.image));
+        world.until(World::has_savepoint);
+        let asked = world.last_noted_savepoint().unwrap().to_owned();
+        world.kill();
+        for _ in 0..ticks {
+            world.tick();
+        }
+        world.settle();
+        assert_eq!(world.savepoints.len(), 1, "looked at after {ticks} ticks");
+        let restore = &world.last_start().restore;
+        assert!(restore.ends_with(&asked), "{ticks}: {restore}");
+        let told = world
+            .notices
+            .iter()
+            .any(|one| one == "FellBackToCheckpoint");
+        assert!(!told, "{ticks}: {:?}", world.notices);
+        assert!(world.is_exact(), "{ticks}: {:?}", world.output);
+    }
+}
+
+#[test]
+fn a_stateless_change_that_is_taken_back_once_it_is_deployed_is_another_one() {
+    let mut world = World::running();
+    let good = world.wanted();
+    world.edit(|spec| {
+        spec.upgrade.strategy = UpgradeStrategy::Stateless;
+        "hangs".clone_into(&mut spec.image);
+    });
+    let before = world.status.deployment;
+    world.until(|world| world.status.deployment != before);
+    world.edit(|spec| "good-1".clone_into(&mut spec.image));
+    world.settle();
+    assert_eq!(world.last_start().revision, good);
+    assert_eq!(world.last_start().restore, "fresh");
+    assert_eq!(world.state(), Some(RuntimeState::Running));
+    assert!(world.is_exact(), "{:?}", world.output);
+}
+
+#[test]
 fn a_stop_of_somebody_else_is_not_taken_for_ours() {
     let mut world = World::running();
     world.edit(|spec| "good-2".clone_into(&mut spec.image));
     world.until(World::has_savepoint);
     world.kill();
+    world.goes_on = true;
     for _ in 0..5 {
         world.tick();
     }
@@ -216,165 +254,6 @@ fn a_belief_that_nobody_judges_writes_twice() {
     world.edit(|spec| spec.state = DesiredState::Running);
     world.settle();
     assert!(world.output.doubled > 0, "{:?}", world.output);
-}
-
-fn move_to(world: &mut World, storage: &str, strategy: UpgradeStrategy) {
-    world.edit(|spec| {
-        storage.clone_into(&mut spec.checkpoint.storage);
-        spec.upgrade.strategy = strategy;
-    });
-}
-
-#[test]
-fn a_moved_storage_takes_the_state_along() {
-    for strategy in [UpgradeStrategy::Savepoint, UpgradeStrategy::LastState] {
-        let mut world = World::running();
-        let old = world.spec.checkpoint.storage.clone();
-        move_to(&mut world, OTHER, strategy);
-        world.settle();
-        let start = world.last_start().clone();
-        assert!(start.restore.starts_with(&World::folder(&old)), "{start:?}");
-        assert!(!start.expect_state, "the new chain is empty");
-        assert_eq!(world.state(), Some(RuntimeState::Running), "{strategy:?}");
-        assert_eq!(world.status.storage.as_deref(), Some(OTHER));
-        // And back, where an older chain of the job lies.
-        move_to(&mut world, &old, strategy);
-        world.settle();
-        let start = world.last_start().clone();
-        assert!(
-            start.restore.starts_with(&World::folder(OTHER)),
-            "{start:?}"
-        );
-        assert_eq!(world.state(), Some(RuntimeState::Running), "{strategy:?}");
-        assert!(world.is_exact(), "{strategy:?}: {:?}", world.output);
-    }
-}
-
-#[test]
-fn a_job_whose_pods_are_just_coming_up_takes_its_state_along() {
-    let mut world = World::running();
-    world.edit(|spec| spec.restart_at = Some("2026-11-24T12:30:00Z".to_owned()));
-    world.until_step(UpgradeStep::Deploying);
-    assert!(world.process.is_none() || world.starts.is_empty());
-    world.process = None;
-    move_to(&mut world, OTHER, UpgradeStrategy::Savepoint);
-    world.settle();
-    assert_eq!(world.status.storage.as_deref(), Some(OTHER));
-    assert_eq!(world.state(), Some(RuntimeState::Running));
-    assert!(world.is_exact(), "{:?}", world.output);
-}
-
-#[test]
-fn a_moved_storage_may_be_started_empty_if_that_is_asked_for() {
-    let mut world = World::running();
-    move_to(&mut world, OTHER, UpgradeStrategy::Stateless);
-    world.settle();
-    assert_eq!(world.last_start().restore, "fresh");
-    assert_eq!(world.state(), Some(RuntimeState::Running));
-}
-
-#[test]
-fn a_failed_job_takes_its_state_along() {
-    let mut world = World::running();
-    world.edit(|spec| "fails".clone_into(&mut spec.image));
-    world.settle();
-    assert_eq!(world.state(), Some(RuntimeState::Failed));
-    world.edit(|spec| "good-2".clone_into(&mut spec.image));
-    move_to(&mut world, OTHER, UpgradeStrategy::LastState);
-    world.settle();
-    assert_eq!(world.state(), Some(RuntimeState::Running));
-    assert_eq!(world.status.storage.as_deref(), Some(OTHER));
-    assert!(world.is_exact(), "{:?}", world.output);
-}
-
-#[test]
-fn a_storage_whose_state_cannot_be_taken_along_is_refused_and_the_old_revision_runs_on() {
-    for strategy in [UpgradeStrategy::Savepoint, UpgradeStrategy::LastState] {
-        let mut world = World::running();
-        let (old, storage) = (world.wanted(), world.spec.checkpoint.storage.clone());
-        world.silent = true;
-        move_to(&mut world, OTHER, strategy);
-        world.settle();
-        let rejected = world.status.rejected.clone().unwrap();
-        assert_eq!(rejected.reason, "StorageMoved", "{strategy:?}");
-        assert!(rejected.message.contains(&storage) && rejected.message.contains(OTHER));
-        assert_eq!(world.applied.as_ref().unwrap().revision, old);
-        assert!(world.starts.is_empty() && world.status.upgrade.is_none());
-        world.silent = false;
-        world.settle();
-        assert_eq!(world.state(), Some(RuntimeState::Running));
-        // Once it is healthy it may be tried again.
-        world.edit(|spec| spec.restart_at = Some("2026-11-24T12:30:00Z".to_owned()));
-        world.settle();
-        assert_eq!(world.status.storage.as_deref(), Some(OTHER));
-        assert_eq!(world.status.rejected, None);
-        assert!(world.is_exact(), "{strategy:?}: {:?}", world.output);
-    }
-}
-
-#[test]
-fn a_job_that_was_suspended_without_a_savepoint_stays_in_its_storage() {
-    let mut world = World::running();
-    let old = world.wanted();
-    world.silent = true;
-    world.edit(|spec| spec.state = DesiredState::Suspended);
-    world.settle();
-    world.silent = false;
-    assert_eq!(world.status.restore_point, None);
-    world.edit(|spec| spec.state = DesiredState::Running);
-    move_to(&mut world, OTHER, UpgradeStrategy::Savepoint);
-    world.settle();
-    assert_eq!(world.last_start().revision, old);
-    assert_eq!(
-        world.status.rejected.as_ref().unwrap().reason,
-        "StorageMoved"
-    );
-    assert!(world.is_exact());
-}
-
-#[test]
-fn a_suspended_job_wakes_up_in_another_storage_with_its_savepoint() {
-    let mut world = World::running();
-    world.edit(|spec| spec.state = DesiredState::Suspended);
-    world.settle();
-    let point = world.status.restore_point.clone().unwrap();
-    world.edit(|spec| spec.state = DesiredState::Running);
-    move_to(&mut world, OTHER, UpgradeStrategy::Savepoint);
-    world.settle();
-    assert_eq!(world.last_start().restore, point);
-    assert_eq!(world.status.storage.as_deref(), Some(OTHER));
-    assert!(world.is_exact(), "{:?}", world.output);
-}
-
-#[test]
-fn nothing_is_rolled_back_across_storages() {
-    let mut world = World::running();
-    let good = world.wanted();
-    with_rollback(&mut world, UpgradeStrategy::Savepoint, "fails");
-    world.edit(|spec| OTHER.clone_into(&mut spec.checkpoint.storage));
-    world.settle();
-    assert_eq!(world.starts.len(), 1);
-    let rejected = world.status.rejected.clone().unwrap();
-    assert!(rejected.message.contains("not rolled back"), "{rejected:?}");
-    assert!(rejected.message.contains(&good));
-    assert_eq!(world.status.rolled_back_from, None);
-}
-
-#[test]
-fn a_deployment_that_may_have_come_to_life_elsewhere_keeps_the_job_there() {
-    let mut world = World::running();
-    move_to(&mut world, OTHER, UpgradeStrategy::Savepoint);
-    world.until_step(UpgradeStep::Deploying);
-    let moved = world.wanted();
-    world.until(|world| world.process.is_some() && world.starts.is_empty());
-    // Its coordinator is there, has not been heard of, and then runs unseen.
-    world.silent = true;
-    world.edit(|spec| "s3://bucket/jobs".clone_into(&mut spec.checkpoint.storage));
-    world.settle();
-    world.silent = false;
-    world.settle();
-    assert!(world.is_exact(), "{:?}", world.output);
-    assert_eq!(world.starts[0].revision, moved);
 }
 
 #[test]

@@ -103,15 +103,20 @@ pub(in crate::controller) struct World {
     pub(in crate::controller) lag: usize,
     /// Coordinators take every restore point for an order.
     pub(in crate::controller) obeys: bool,
+    /// A coordinator whose predecessor was cut off from a stop goes on: what that one had prepared is
+    /// gone.
+    pub(in crate::controller) goes_on: bool,
     /// Kubernetes refuses objects.
     pub(in crate::controller) refuses: bool,
     /// How far the pods' clocks are behind.
     pub(in crate::controller) clock_behind: SignedDuration,
     pub(in crate::controller) finalized: bool,
-    /// How often `spec.restore` and the revision have been asked for, and what that has excused.
+    /// How often `spec.restore` and a stateless change have been asked for, and what that has
+    /// excused.
     restore_asked: u32,
     revision_asked: u32,
-    stateless: BTreeSet<String>,
+    /// Revisions that were asked for with `Stateless`, and when that was.
+    stateless: BTreeMap<String, u32>,
     excused: Excused,
     /// Every start of a coordinator that claimed: deployment, revision, restore.
     pub(in crate::controller) starts: Vec<Applied>,
@@ -170,12 +175,13 @@ impl World {
             checkpoint_failures: None,
             lag: 0,
             obeys: false,
+            goes_on: false,
             refuses: false,
             clock_behind: SignedDuration::ZERO,
             finalized: false,
             restore_asked: 0,
             revision_asked: 0,
-            stateless: BTreeSet::new(),
+            stateless: BTreeMap::new(),
             excused: Excused::new(),
             starts: Vec::new(),
             notices: Vec::new(),
@@ -194,7 +200,7 @@ impl World {
 
     /// The user changes the spec.
     pub(in crate::controller) fn edit(&mut self, change: impl FnOnce(&mut StreamJobSpec)) {
-        let before = self.spec.clone();
+        let (before, wanted) = (self.spec.clone(), self.wanted());
         change(&mut self.spec);
         self.faulty = None;
         if before == self.spec {
@@ -203,9 +209,11 @@ impl World {
         self.meta.generation = self.meta.generation.map(|it| it + 1);
         let restore = |spec: &StreamJobSpec| json!([spec.restore.policy, spec.restore.from]);
         self.restore_asked += u32::from(restore(&before) != restore(&self.spec));
-        self.revision_asked += 1;
-        if self.spec.upgrade.strategy == UpgradeStrategy::Stateless {
-            self.stateless.insert(self.wanted());
+        let strategy = |spec: &StreamJobSpec| spec.upgrade.strategy;
+        let is_new = wanted != self.wanted() || strategy(&before) != strategy(&self.spec);
+        if is_new && strategy(&self.spec) == UpgradeStrategy::Stateless {
+            self.revision_asked += 1;
+            self.stateless.insert(self.wanted(), self.revision_asked);
         }
     }
 

@@ -97,17 +97,22 @@ fn gone(path: &str) -> Error {
 
 /// A savepoint, or a checkpoint of another chain.
 async fn import(keeper: &Keeper, newest: Option<&Manifest>, path: &str) -> Result<Wish, Failure> {
-    let is_done = newest.and_then(|newest| newest.imported_from.as_deref()) == Some(path);
-    if keeper.unless_advanced && is_done {
-        // The chain has it already, and whatever comes until the claim is newer.
-        return Ok(Wish::NewestAt(path.to_owned()));
-    }
     keeper.note(format!("reads {path}"));
     let RestorePoint {
         manifest,
         is_committed,
         held_by,
-    } = read_restore_point(path, &keeper.storage_options).await?;
+    } = match read_restore_point(path, &keeper.storage_options).await {
+        Err(Error::Missing { .. })
+            if keeper.unless_advanced
+                && newest.and_then(|newest| newest.imported_from.as_deref()) == Some(path) =>
+        {
+            // The chain has it already, and whatever comes until the claim is newer. Only then: a
+            // job's folder stands for something else whenever that job has gone on.
+            return Ok(Wish::NewestAt(path.to_owned()));
+        }
+        read => read?,
+    };
     if let Some(claim) = held_by.filter(|_| !keeper.overrides.fork) {
         return Err(Failure::from(Error::InUse {
             path: path.to_owned(),

@@ -14,8 +14,8 @@ pub(in crate::controller) struct Slot {
     pub(super) position: u64,
     /// Records below may be written again: a person has gone back.
     pub(super) excused: u64,
-    /// What the chain was last begun from.
-    pub(super) from: Option<String>,
+    /// What the chain was last begun from: a checkpoint of another one.
+    pub(super) from: Option<Place>,
     pub(super) kind: Kind,
     /// Under which it was decided.
     pub(super) deployment: i64,
@@ -62,6 +62,13 @@ pub(in crate::controller) struct Place {
     pub(super) excused: u64,
 }
 
+impl Place {
+    /// The checkpoint whose state it is.
+    fn key(&self) -> (&str, u64) {
+        (&self.storage, self.id)
+    }
+}
+
 impl Chain {
     pub(super) fn newest(&self) -> Option<(u64, &Slot)> {
         self.slots.last_key_value().map(|(id, slot)| (*id, slot))
@@ -86,7 +93,7 @@ impl Chain {
     }
 
     /// A deployment begins somewhere.
-    pub(super) fn begin(&mut self, position: u64, excused: u64, from: Option<String>) -> u64 {
+    pub(super) fn begin(&mut self, position: u64, excused: u64, from: Option<Place>) -> u64 {
         let slot = Slot {
             position,
             excused,
@@ -98,15 +105,15 @@ impl Chain {
     }
 
     /// Whether what somebody believes to be the newest state is that.
-    pub(super) fn is_newest(&self, storage: &str, path: &str, place: &Place) -> bool {
+    pub(super) fn is_newest(&self, storage: &str, place: &Place) -> bool {
         if self.slots.is_empty() {
             true
         } else if place.storage == storage {
             self.work() == Some(place.id)
         } else {
             // Of another chain: it counts until this one has begun from it.
-            let begun = self.newest().and_then(|(_, slot)| slot.from.as_deref());
-            begun != Some(path)
+            let begun = self.newest().and_then(|(_, slot)| slot.from.as_ref());
+            begun.map(Place::key) != Some(place.key())
         }
     }
 }

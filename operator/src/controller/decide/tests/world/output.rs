@@ -26,7 +26,7 @@ impl Output {
     }
 
     /// The first record that was never written, nor any behind it.
-    pub(super) fn end(&self) -> u64 {
+    pub(in crate::controller) fn end(&self) -> u64 {
         self.written.last().map_or(0, |last| last + 1)
     }
 

@@ -21,7 +21,7 @@ pub(in crate::controller) struct Process {
     /// What it knows to be committed ends here.
     committed: u64,
     excused: u64,
-    from: Option<String>,
+    from: Option<Place>,
     pub(super) restored: Option<String>,
     /// The newest checkpoint that it has completed, or that it has found when all was over.
     pub(super) shown: Option<(u64, Timestamp)>,
@@ -78,11 +78,13 @@ impl World {
             .retain(|_, saved| matches!(saved, Saved::Done(_)));
     }
 
-    /// A person runs the job for a while with its newest state, and stops it.
+    /// A person runs what is deployed for a while with its newest state, and stops it. In a storage
+    /// that the job has moved away from it would be another job.
     pub(in crate::controller) fn run_by_hand(&mut self) {
-        let Some(storage) = self.status.storage.clone() else {
+        let Some(revision) = self.status.revision.clone() else {
             return;
         };
+        let storage = self.storage_of(&revision);
         if self.process.is_some() || self.applied.is_some() {
             return;
         }
@@ -176,12 +178,17 @@ impl World {
     fn claim(&mut self, mut process: Process) {
         let deployment = process.applied.deployment;
         let storage = process.storage.clone();
-        if self.chain_of(&storage).deployment != deployment {
+        let known = self.chain_of(&storage).deployment == deployment;
+        if !known {
             self.starts.push(process.applied.clone());
         }
         let chain = self.chain_of(&storage);
         chain.deployment = deployment;
         chain.released = None;
+        if known && self.finish_stop(&mut process) {
+            self.process = Some(process);
+            return;
+        }
         match self.begin(&process) {
             Begun::Failed => process.state = RuntimeState::Failed,
             Begun::At { id, restored } => {
@@ -199,6 +206,30 @@ impl World {
         }
         process.since = self.now;
         self.process = Some(process);
+    }
+
+    /// Finishes a stop that the process before was cut off from, if its savepoint is written.
+    fn finish_stop(&mut self, process: &mut Process) -> bool {
+        let storage = process.storage.clone();
+        let newest = self.chain_of(&storage).newest().map(|(id, _)| id);
+        let of_newest = |saved: &Saved| match saved {
+            Saved::Done(place) => place.storage == storage && Some(place.id) == newest,
+            Saved::Taking | Saved::Failed => false,
+        };
+        let saved = self.savepoints.iter().find(|(_, saved)| of_newest(saved));
+        let Some(name) = saved.filter(|_| !self.goes_on).map(|(name, _)| name) else {
+            return false;
+        };
+        process.savepoint = Some(Self::savepoint_path(&storage, name));
+        process.state = RuntimeState::Stopped;
+        process.claimed = true;
+        process.since = self.now;
+        process.shown = newest.map(|id| (id, self.now));
+        self.chain_of(&storage).released = Some(Release {
+            state: process.state,
+            savepoint: process.savepoint.clone(),
+        });
+        true
     }
 
     /// The checkpoint that the claim goes on from, which is in the chain by then.
@@ -225,10 +256,10 @@ impl World {
         match (restore.as_str(), at_newest) {
             ("latest", Some(newest)) => newest,
             (_, Some(newest)) if resumes => newest,
-            ("latest", None) => self.begin_at(storage, 0, 0, None),
+            ("latest", None) => self.begin_empty(storage, 0),
             ("fresh", _) => {
                 let excused = self.excuse(&process.applied, 0);
-                self.begin_at(storage, 0, excused, None)
+                self.begin_empty(storage, excused)
             }
             (path, newest) => {
                 let Some(place) = self.resolve(path, &process.applied) else {
@@ -236,22 +267,27 @@ impl World {
                 };
                 let chain = self.chain_of(storage);
                 match newest {
-                    Some(newest) if judges && !chain.is_newest(storage, path, &place) => newest,
+                    Some(newest) if judges && !chain.is_newest(storage, &place) => newest,
                     _ => {
                         let excused = self.excuse(&process.applied, place.position);
                         let excused = excused.max(place.excused);
-                        let from = Some(path.to_owned());
-                        self.begin_at(storage, place.position, excused, from)
+                        let position = place.position;
+                        let chain = self.chain_of(storage);
+                        Begun::At {
+                            id: chain.begin(position, excused, Some(place)),
+                            restored: Some(path.to_owned()),
+                        }
                     }
                 }
             }
         }
     }
 
-    fn begin_at(&mut self, storage: &str, at: u64, excused: u64, from: Option<String>) -> Begun {
-        let restored = from.clone();
-        let id = self.chain_of(storage).begin(at, excused, from);
-        Begun::At { id, restored }
+    fn begin_empty(&mut self, storage: &str, excused: u64) -> Begun {
+        Begun::At {
+            id: self.chain_of(storage).begin(0, excused, None),
+            restored: None,
+        }
     }
 
     /// What a path means: a savepoint, a slot of a chain, or the newest one of a chain, which must
@@ -298,15 +334,13 @@ impl World {
             "fresh" => restore.policy == RestorePolicy::Fresh,
             path => restore.policy == RestorePolicy::From && self.source.as_deref() == Ok(path),
         };
-        let stateless = applied.restore == "fresh" && self.stateless.contains(&applied.revision);
+        let stateless = self.stateless.get(&applied.revision);
+        let stateless = stateless.filter(|_| applied.restore == "fresh").copied();
         let asked = by_policy
             && self
                 .excused
                 .insert(format!("restore {}", self.restore_asked))
-            || stateless
-                && self
-                    .excused
-                    .insert(format!("stateless {}", self.revision_asked));
+            || stateless.is_some_and(|asked| self.excused.insert(format!("stateless {asked}")));
         if !asked {
             return 0;
         }
