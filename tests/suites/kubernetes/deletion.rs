@@ -179,7 +179,7 @@ fn a31_checkpoints_are_deleted_with_the_job_if_it_says_so() {
 /// Transactions of a stage's jobs that the broker holds open.
 fn open(stage: &Stage) -> Vec<String> {
     let all = stage.world.broker.open_transactions().into_iter();
-    let ids = all.map(|transaction| transaction.id);
+    let ids = all.map(|transaction| transaction.transactional_id);
     ids.filter(|id| id.contains(&stage.namespace)).collect()
 }
 

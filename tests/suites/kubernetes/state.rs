@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use millstream_tests::cluster;
+use millstream_tests::kubernetes::api::Patch;
 use millstream_tests::kubernetes::flow::Flow;
 use millstream_tests::kubernetes::manifest::Manifest;
 use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, message, reason, text};
@@ -267,6 +268,45 @@ fn a_stop_whose_release_is_lost_loses_and_doubles_nothing() {
     });
     assert!(restore(&job).contains("/savepoints/upgrade-"), "{job:#}");
     flow.wait_for_more("by the new revision");
+    stage.finish(flow, "orders");
+}
+
+/// As an operator would have given it out whose clock was hours ahead.
+#[test]
+fn a_job_whose_chain_has_seen_a_greater_number_is_deployed_beyond_it() {
+    let _shared = shared();
+    let (stage, flow, manifest) = running("number", |manifest| manifest);
+    let number = |stage: &Stage| {
+        let number = stage.job("orders")["status"]["deployment"].as_i64();
+        number.expect("a number")
+    };
+    let ahead = number(&stage) + 5 * 3_600_000;
+    let status = stage.job_path("orders") + "/status";
+    let patch = json!({"status": {"deployment": ahead}});
+    stage
+        .api()
+        .patch(&status, Patch::Merge, &patch)
+        .expect("the status is written");
+    stage.wait_for_job("orders", "it runs under that number", DEADLINE, |job| {
+        holds(job, "Ready", "True")
+            && job["status"]["selector"]
+                .as_str()
+                .is_some_and(|selector| selector.contains(&ahead.to_string()))
+    });
+    flow.wait_for_more("under that number");
+    stage
+        .kubectl()
+        .run(&["delete", "streamjob", "orders", "--timeout=120s"])
+        .expect_success();
+    wait_until("its pods are gone", DEADLINE, || {
+        stage.pod_uids("orders").is_empty()
+    });
+
+    stage.apply(&manifest);
+    let job = stage.wait_ready("orders");
+    assert!(number(&stage) > ahead, "{job:#}");
+    assert!(holds(&job, "RestoredFromState", "True"), "{job:#}");
+    flow.wait_for_more("by the job that was made again");
     stage.finish(flow, "orders");
 }
 

@@ -20,6 +20,8 @@ impl Machine<'_> {
         restore_hash: Option<String>,
     ) {
         let now = self.now();
+        // Greater than all that the status has seen, whatever the clock says. What the chain has seen
+        // beyond that, it tells.
         let number = self
             .status()
             .deployment

@@ -59,7 +59,7 @@ impl Start {
     }
 
     /// What still waits, because the deployment has never come to life.
-    fn of(deployed: &DeployedStatus) -> Self {
+    pub(super) fn of(deployed: &DeployedStatus) -> Self {
         Self {
             restore: deployed.restore.clone(),
             unless_advanced: deployed.unless_advanced,

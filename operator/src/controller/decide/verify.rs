@@ -12,6 +12,12 @@ use crate::controller::observe::pods::{Problem, ProblemKind};
 use crate::events::Notice;
 use crate::runtime_client::{RuntimeState, RuntimeStatus};
 
+/// How often a number is given out again because the chain has a greater one. The last leap is over a
+/// year.
+const LEAPS_MAX: i32 = 14;
+/// Name of the failure of a coordinator whose chain a newer deployment has claimed.
+const FENCED: &str = "Fenced";
+
 impl Machine<'_> {
     /// Deploying and verifying: the same look, the step says how far it is.
     pub(super) fn verifying(&mut self) {
@@ -42,6 +48,9 @@ impl Machine<'_> {
         }
         if self.gave_up() || self.wish().is_some_and(|wish| self.is_rejected(wish)) {
             return self.look_again(STEADY);
+        }
+        if self.is_outnumbered() && upgrade.tries < LEAPS_MAX {
+            return self.leap(upgrade);
         }
         if let Some((reason, message)) = self.failure() {
             return self.fail(upgrade, reason, message);
@@ -113,6 +122,40 @@ impl Machine<'_> {
         self.status().rolled_back_from.is_some()
             && self.status().rolled_back_from == upgrade.from
             && upgrade.from != upgrade.to
+    }
+
+    /// Whether the chain has seen a greater number than that of this deployment, which has never come
+    /// to life: one of a job that was deleted, by a clock that was ahead of ours.
+    fn is_outnumbered(&self) -> bool {
+        let runtime = self.runtime();
+        let runtime = runtime.filter(|runtime| runtime.state == RuntimeState::Failed);
+        let failure = runtime.and_then(|runtime| runtime.last_failure.as_ref());
+        !self.claimed() && failure.is_some_and(|failure| failure.code == FENCED)
+    }
+
+    /// The same under a much greater number.
+    fn leap(&mut self, upgrade: UpgradeStatus) {
+        let status = self.status();
+        let (Some(revision), Some(deployed)) = (status.revision.clone(), &status.deployed) else {
+            return;
+        };
+        let start = Start::of(deployed);
+        let tries = upgrade.tries.max(0);
+        let hours = 1_i64 << tries.min(LEAPS_MAX);
+        let before = status.deployment.unwrap_or_default();
+        let number = before.saturating_add(hours.saturating_mul(3_600_000));
+        self.tell(Notice::normal(
+            Reason::Deploying,
+            format!(
+                "deploys {revision} again: the job's chain has seen a greater number than {before}, \
+                 so our clock is behind that of an earlier operator"
+            ),
+        ));
+        self.status_mut().deployment = Some(number);
+        self.deploy(&revision, start, Some(upgrade), None);
+        if let Some(upgrade) = &mut self.status_mut().upgrade {
+            upgrade.tries = tries.saturating_add(1);
+        }
     }
 
     /// Why the deployment does not work, if that is certain.

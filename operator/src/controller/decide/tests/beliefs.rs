@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use millstream_crds::status::UpgradeStep;
 use millstream_crds::stream_job::{Approval, DesiredState, UpgradeStrategy};
 
-use super::world::World;
+use super::world::{Chain, World};
 use crate::controller::build::names::ANNOTATION_APPROVE;
 use crate::runtime_client::RuntimeState;
 
@@ -240,6 +240,50 @@ fn a_job_that_had_state_expects_it_and_one_that_had_none_does_not() {
     let state = world.state();
     assert_eq!(state, Some(RuntimeState::Failed), "it starts from nothing");
     assert!(world.is_exact());
+}
+
+/// The operator that deployed the job before it was deleted had a clock that was ahead of ours.
+#[test]
+fn a_job_whose_chain_has_seen_a_greater_number_is_deployed_beyond_it() {
+    let hour = 3_600_000;
+    for ahead in [1, hour / 60, 3 * hour, 24 * 365 * hour] {
+        let mut world = World::new();
+        let seen = world.now.as_millisecond() + ahead;
+        world
+            .chains
+            .insert("s3://bucket/jobs".to_owned(), Chain::left_by(seen, 7));
+        world.output.commit(0, 7, 0);
+        world.settle();
+        assert!(world.status.deployment > Some(seen), "{ahead} ms ahead");
+        assert_eq!(world.state(), Some(RuntimeState::Running), "{ahead}");
+        assert_eq!(world.starts.len(), 1, "{ahead}");
+        assert_eq!(world.status.rejected, None);
+        assert!(world.is_exact(), "{ahead}: {:?}", world.output);
+    }
+}
+
+/// A number never goes back, whatever the clock does.
+#[test]
+fn a_clock_that_jumps_back_gives_out_no_smaller_number() {
+    let mut world = World::running();
+    let before = world.status.deployment;
+    world.now -= SignedDuration::from_hours(48);
+    world.edit(|spec| "good-2".clone_into(&mut spec.image));
+    world.settle();
+    assert!(world.status.deployment > before);
+    assert_eq!(world.state(), Some(RuntimeState::Running));
+    assert!(world.is_exact(), "{:?}", world.output);
+}
+
+#[test]
+fn a_deployment_that_was_claimed_and_is_fenced_is_not_deployed_again() {
+    let mut world = World::running();
+    let number = world.status.deployment;
+    world.chains.get_mut("s3://bucket/jobs").unwrap().deployment += 1;
+    world.kill();
+    world.settle();
+    assert_eq!(world.status.deployment, number);
+    assert_eq!(world.state(), Some(RuntimeState::Failed));
 }
 
 /// What each test here is about is seen by the model: a coordinator that takes a belief for an

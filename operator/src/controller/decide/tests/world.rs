@@ -19,7 +19,8 @@ use millstream_crds::stream_job::{RestorePolicy, UpgradeStrategy};
 use millstream_crds::{StreamJobSpec, StreamJobStatus};
 use serde_json::json;
 
-use self::chain::{Chain, Saved};
+pub(in crate::controller) use self::chain::Chain;
+use self::chain::Saved;
 use self::output::Output;
 use self::runtime::{Excused, Process};
 use crate::controller::build::names::Names;
@@ -432,7 +433,11 @@ impl World {
             }),
             checkpoint_failures: self.checkpoint_failures.clone(),
             last_failure: (process.state == RuntimeState::Failed).then(|| RuntimeFailure {
-                code: "SqlDoesNotBind".to_owned(),
+                code: if process.fenced {
+                    "Fenced".to_owned()
+                } else {
+                    "SqlDoesNotBind".to_owned()
+                },
                 kind: self.failure_kind.to_owned(),
                 message: "there is no column amont".to_owned(),
             }),

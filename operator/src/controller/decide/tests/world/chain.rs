@@ -40,7 +40,7 @@ pub(super) struct Release {
 /// The chain in one storage.
 #[derive(Debug, Clone, Default)]
 pub(in crate::controller) struct Chain {
-    pub(super) deployment: i64,
+    pub(in crate::controller) deployment: i64,
     pub(super) released: Option<Release>,
     pub(super) slots: BTreeMap<u64, Slot>,
 }
@@ -60,6 +60,28 @@ pub(in crate::controller) struct Place {
     pub(super) id: u64,
     pub(super) position: u64,
     pub(super) excused: u64,
+}
+
+impl Chain {
+    /// What a job of the same name has left that was deployed so and has written up to there.
+    pub(in crate::controller) fn left_by(deployment: i64, position: u64) -> Self {
+        let mut chain = Self {
+            deployment,
+            released: Some(Release {
+                state: RuntimeState::Stopped,
+                savepoint: None,
+            }),
+            slots: BTreeMap::new(),
+        };
+        chain.add(Slot {
+            position,
+            excused: 0,
+            from: None,
+            kind: Kind::Work,
+            deployment,
+        });
+        chain
+    }
 }
 
 impl Place {

@@ -15,7 +15,7 @@ pub(in crate::controller) struct Output {
 impl Output {
     /// Records `from..to` are committed by a job whose state says that everything below is. What
     /// lies below `excused` may come again, because a person has gone back to before it.
-    pub(super) fn commit(&mut self, from: u64, to: u64, excused: u64) {
+    pub(in crate::controller) fn commit(&mut self, from: u64, to: u64, excused: u64) {
         for record in from..to {
             let again = !self.written.insert(record);
             self.doubled += u64::from(again && record >= excused);

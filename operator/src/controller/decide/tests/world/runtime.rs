@@ -16,6 +16,8 @@ pub(in crate::controller) struct Process {
     pub(in crate::controller) state: RuntimeState,
     pub(super) since: Timestamp,
     storage: String,
+    /// A newer deployment has the chain.
+    pub(super) fenced: bool,
     claimed: bool,
     position: u64,
     /// What it knows to be committed ends here.
@@ -145,13 +147,19 @@ impl World {
         let storage = self.storage_of(&applied.revision);
         let no_image = self.image_of(&applied.revision).starts_with("no-image");
         let now = self.now;
-        let chain = self.chain_of(&storage);
-        if applied.deployment < chain.deployment || no_image {
+        if no_image {
             return;
         }
+        let chain = self.chain_of(&storage);
+        let fenced = applied.deployment < chain.deployment;
         let mut process = Process {
-            state: RuntimeState::Restoring,
+            state: if fenced {
+                RuntimeState::Failed
+            } else {
+                RuntimeState::Restoring
+            },
             since: now,
+            fenced,
             storage,
             claimed: false,
             position: 0,
