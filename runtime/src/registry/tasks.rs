@@ -10,8 +10,8 @@ use millstream_types::ids::TaskId;
 use millstream_types::protocol::Deploy;
 use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure, JobId, Lineage, VertexId};
 use millstream_worker::{
-    ForwardEdge, JobTasks, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step, TaskPlan,
-    WatermarkPlan,
+    EdgeIndex, ForwardEdge, JobTasks, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step,
+    TaskPlan, WatermarkPlan,
 };
 
 use super::Connectors;
@@ -58,7 +58,7 @@ impl JobTasks for Tasks {
         let first_node = self.node(*first)?;
         let (root, skip) = match &first_node.kind {
             NodeKind::Source(spec) => (self.source(first_node, spec, task)?, 1),
-            NodeKind::Sql(_) | NodeKind::Sink(_) => (Root::Queue, 0),
+            NodeKind::Sql(_) | NodeKind::Sink(_) => (Root::Edges, 0),
         };
         let nodes = vertex.nodes.iter().skip(skip);
         Ok(TaskPlan {
@@ -151,15 +151,19 @@ impl Tasks {
 
     fn outputs(&self, vertex: &Vertex, skip: usize) -> Result<Vec<PlannedOutput>, Failure> {
         let readers = self.graph.vertices.iter();
-        readers
-            .filter(|reader| reader.input == Some(vertex.id))
-            .map(|reader| {
+        // As in `edges`.
+        let readers = readers.filter(|reader| reader.input.is_some());
+        (0..)
+            .map(EdgeIndex)
+            .zip(readers)
+            .filter(|(_, reader)| reader.input == Some(vertex.id))
+            .map(|(edge, reader)| {
                 let first = reader.nodes.first().ok_or_else(|| malformed(reader.id))?;
                 let input = self.node(*first)?.input;
                 let input = input.and_then(|input| port(vertex, skip, input));
                 Ok(PlannedOutput {
                     input: input.ok_or_else(|| malformed(reader.id))?,
-                    to: reader.id,
+                    edge,
                 })
             })
             .collect()
@@ -167,7 +171,7 @@ impl Tasks {
 }
 
 /// Where a node of this vertex gets its records from: another node, or the task's root. Only the
-/// first node of a vertex that is fed by a queue reads what another vertex sends.
+/// first node of a vertex that is fed by another reads what another vertex sends.
 fn port_or_root(vertex: &Vertex, skip: usize, node: NodeIndex, input: NodeInput) -> Option<Port> {
     let is_fed = vertex.input.is_some() && vertex.nodes.first() == Some(&node);
     port(vertex, skip, input).or_else(|| is_fed.then_some(Port::Root))

@@ -1,6 +1,6 @@
 //! The nodes of one task, and how elements pass through them.
 //!
-//! Every node has one input, and nodes stand in an order in which each comes after its input. A
+//! Only the first node may have several inputs; nodes stand in an order in which each comes after its input. A
 //! batch is pushed depth first: a node's output has passed through everything behind it before the
 //! node gets its next batch. A control element visits the nodes in order, so what a node emits at
 //! a watermark reaches its children before the watermark does.
@@ -14,8 +14,8 @@ use millstream_types::{
     OperatorUid,
 };
 
+use crate::inbox::{ChannelSender, Closed};
 use crate::plan::{PlannedNode, Port, Step};
-use crate::queue::{Closed, QueueSender};
 
 /// Why a task stops before its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl From<Failure> for Stop {
     }
 }
 
-/// The nodes of one task behind its root, and the queues it writes into.
+/// The nodes of one task behind its root, and the channels it writes into.
 pub struct Chain {
     nodes: Vec<Node>,
     root: Vec<usize>,
@@ -57,7 +57,7 @@ struct Node {
 enum Work {
     Operator(Box<dyn Operator>),
     Sink(Sink),
-    Output(QueueSender),
+    Output(ChannelSender),
 }
 
 struct Sink {
@@ -67,8 +67,8 @@ struct Sink {
 }
 
 impl Chain {
-    /// Puts the nodes and output queues of a task together.
-    pub fn new(nodes: Vec<PlannedNode>, outputs: Vec<(Port, QueueSender)>) -> Self {
+    /// Puts the nodes and output channels of a task together.
+    pub fn new(nodes: Vec<PlannedNode>, outputs: Vec<(Port, ChannelSender)>) -> Self {
         let mut chain = Self {
             nodes: Vec::with_capacity(nodes.len() + outputs.len()),
             root: Vec::new(),
@@ -85,8 +85,8 @@ impl Chain {
             };
             chain.attach(node.uid, node.input, work);
         }
-        for (input, queue) in outputs {
-            chain.attach(OperatorUid::from(""), input, Work::Output(queue));
+        for (input, channel) in outputs {
+            chain.attach(OperatorUid::from(""), input, Work::Output(channel));
         }
         chain
     }
@@ -117,13 +117,13 @@ impl Chain {
         }
     }
 
-    /// Records of the root.
+    /// Records of the root, for an input of what reads it: the first, unless the root is a gate.
     ///
     /// # Errors
-    /// A node failed, or a queue is closed.
-    pub fn push(&mut self, batch: &Batch) -> Result<(), Stop> {
+    /// A node failed, or a channel is closed.
+    pub fn push(&mut self, input: InputIndex, batch: &Batch) -> Result<(), Stop> {
         for position in 0..self.root.len() {
-            self.push_to(self.root[position], batch)?;
+            self.push_to(self.root[position], input, batch)?;
         }
         Ok(())
     }
@@ -134,18 +134,18 @@ impl Chain {
     /// As [`push`](Self::push).
     pub fn push_dead_letters(&mut self, batch: &Batch) -> Result<(), Stop> {
         for position in 0..self.dead_letters.len() {
-            self.push_to(self.dead_letters[position], batch)?;
+            self.push_to(self.dead_letters[position], InputIndex(0), batch)?;
         }
         Ok(())
     }
 
-    fn push_to(&mut self, index: usize, batch: &Batch) -> Result<(), Stop> {
+    fn push_to(&mut self, index: usize, input: InputIndex, batch: &Batch) -> Result<(), Stop> {
         let node = &mut self.nodes[index];
         let rows = u64::try_from(batch.rows()).unwrap_or(u64::MAX);
         node.counters.records_in += rows;
         match &mut node.work {
             Work::Operator(operator) => {
-                operator.on_batch(InputIndex(0), batch, &mut self.context)?;
+                operator.on_batch(input, batch, &mut self.context)?;
                 self.push_emitted(index)
             }
             Work::Sink(sink) => {
@@ -153,7 +153,7 @@ impl Chain {
                 node.counters.records_out += rows;
                 Ok(())
             }
-            Work::Output(queue) => Ok(queue.send(Element::Batch(batch.clone()))?),
+            Work::Output(channel) => Ok(channel.send(Element::Batch(batch.clone()))?),
         }
     }
 
@@ -162,7 +162,7 @@ impl Chain {
             let rows = u64::try_from(batch.rows()).unwrap_or(u64::MAX);
             self.nodes[index].counters.records_out += rows;
             for position in 0..self.nodes[index].children.len() {
-                self.push_to(self.nodes[index].children[position], &batch)?;
+                self.push_to(self.nodes[index].children[position], InputIndex(0), &batch)?;
             }
         }
         Ok(())
@@ -206,21 +206,21 @@ impl Chain {
                     handle(operator.as_mut(), &mut self.context)?;
                     self.push_emitted(index)?;
                 }
-                Work::Output(queue) => queue.send(element.clone())?,
+                Work::Output(channel) => channel.send(element.clone())?,
                 Work::Sink(_) => {}
             }
         }
         Ok(())
     }
 
-    /// Sends a barrier into every output queue.
+    /// Sends a barrier into every output channel.
     ///
     /// # Errors
-    /// A queue is closed.
+    /// A channel is closed.
     pub fn forward(&self, barrier: Barrier) -> Result<(), Stop> {
         for node in &self.nodes {
-            if let Work::Output(queue) = &node.work {
-                queue.send(Element::Barrier(barrier))?;
+            if let Work::Output(channel) = &node.work {
+                channel.send(Element::Barrier(barrier))?;
             }
         }
         Ok(())

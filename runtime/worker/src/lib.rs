@@ -1,26 +1,29 @@
 //! Runs tasks: the part of a job that touches records.
 //!
 //! A worker is told by its coordinator which tasks to run. Each task is one operating-system
-//! thread that pulls records from one source (or from the queue of the vertex before it) and
-//! pushes them, batch by batch and depth first, through a tree of operators into sinks and
-//! queues. tokio is used for the conversation with the coordinator only; it meets the task threads
-//! at a bounded mailbox and a bounded channel of events.
+//! thread that pulls records from one source (or from the tasks before it) and pushes them, batch
+//! by batch and depth first, through a tree of operators into sinks and other tasks. tokio is used
+//! for the conversation with the coordinator only; it meets the task threads at a bounded inbox and
+//! a bounded channel of events.
 //!
 //! Invariants:
 //! - A barrier splits a task's stream at one place: the source positions, counters and prepared
 //!   transactions of a snapshot all speak of the records before it and of none behind it.
-//! - A barrier is forwarded into every output queue before the task acknowledges it.
+//! - A barrier is forwarded into every output channel before the task acknowledges it.
+//! - A task with several channels takes its snapshot when the barrier has come over all of them;
+//!   what lies behind the barrier waits until then.
 //! - A prepared transaction is listed in every snapshot until the coordinator has said that a
 //!   checkpoint that listed it is committed.
 //! - Nothing about an attempt is done or said once a newer attempt is known.
-//! - A cancelled task is never waited for by its neighbours: closing a queue wakes both ends.
+//! - A cancelled task is never waited for by its neighbours: closing an inbox wakes all its ends.
 //! - A panic fails its task, not the process.
 //!
 //! The worker knows neither job files nor connectors: the binary gives it a [`TaskFactory`].
 //!
 //! Reading order: [`plan`] is what a task is made of, [`chain`] pushes elements through it,
-//! [`queue`] joins two tasks, [`watermark`] finds a source's watermark, [`task`] is the loop,
-//! [`service`] is the conversation with the coordinator.
+//! [`inbox`] joins tasks, [`alignment`] and [`event_time`] are the rules for several channels and
+//! [`gate`] applies them, [`watermark`] finds a source's watermark, [`task`] is the loop, [`service`]
+//! is the conversation with the coordinator.
 //!
 //! # Crash points
 //! With the feature `fail/failpoints` these names can be armed; each ends the process at once:
@@ -35,9 +38,12 @@
 //! | `worker::after-completed` | the coordinator's word that a checkpoint is committed has come |
 
 mod affinity;
+pub mod alignment;
 pub mod chain;
+pub mod event_time;
+pub mod gate;
+pub mod inbox;
 pub mod plan;
-pub mod queue;
 pub mod service;
 pub mod task;
 #[cfg(test)]
@@ -46,7 +52,7 @@ pub mod watermark;
 
 pub use affinity::Pinning;
 pub use plan::{
-    ForwardEdge, JobTasks, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step, TaskFactory,
-    TaskPlan, WatermarkPlan,
+    EdgeIndex, ForwardEdge, JobTasks, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step,
+    TaskFactory, TaskPlan, WatermarkPlan,
 };
 pub use service::{Activity, CoordinatorConnection, Departure, Ended, Options, Worker};

@@ -19,6 +19,7 @@ pub trait TaskFactory: Send + Sync {
 /// One planned job in one attempt: makes its tasks.
 pub trait JobTasks: Send + Sync {
     /// The forward edges between vertices: subtask i of one reads from subtask i of the other.
+    /// Those that lead to one vertex are the inputs of its first node, in this order.
     fn edges(&self) -> Vec<ForwardEdge>;
 
     /// Builds one task with its readers and writers. Called on a thread of the task's own, so it
@@ -29,7 +30,7 @@ pub trait JobTasks: Send + Sync {
     fn task(&self, task: TaskId) -> Result<TaskPlan>;
 }
 
-/// A queue between two vertices.
+/// An edge between two vertices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ForwardEdge {
     /// The vertex that writes.
@@ -44,7 +45,7 @@ pub struct TaskPlan {
     pub root: Root,
     /// The nodes, each after the one that it reads from.
     pub nodes: Vec<PlannedNode>,
-    /// Queues into other vertices.
+    /// Edges into other vertices.
     pub outputs: Vec<PlannedOutput>,
 }
 
@@ -52,8 +53,8 @@ pub struct TaskPlan {
 pub enum Root {
     /// A source of its own.
     Source(SourceRoot),
-    /// The same subtask of another vertex, by a [`ForwardEdge`].
-    Queue,
+    /// The same subtask of other vertices, by each [`ForwardEdge`] that leads here.
+    Edges,
 }
 
 /// A source at the root of a task.
@@ -87,14 +88,18 @@ pub struct PlannedNode {
     pub step: Step,
 }
 
-/// A queue into another vertex.
+/// An edge into another vertex.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlannedOutput {
     /// The output that is sent.
     pub input: Port,
-    /// The vertex that gets it.
-    pub to: VertexId,
+    /// Which of the job's edges it is sent over.
+    pub edge: EdgeIndex,
 }
+
+/// Position of an edge in [`JobTasks::edges`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EdgeIndex(pub usize);
 
 /// An output within a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

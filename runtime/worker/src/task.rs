@@ -1,8 +1,8 @@
-//! One task: an operating-system thread with a mailbox.
+//! One task: an operating-system thread with an inbox.
 //!
 //! The thread builds its readers and writers, then runs the loop of [`run`] until it is cancelled
-//! or fails. It is spoken to through a bounded mailbox and a flag for cancelling, which needs no
-//! room in the mailbox; it speaks through a bounded channel of [`Event`]s.
+//! or fails. It is spoken to through its [inbox](crate::inbox), and cancelled by closing that; it
+//! speaks through a bounded channel of [`Event`]s.
 
 mod root;
 mod run;
@@ -12,49 +12,20 @@ use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use millstream_types::ids::TaskId;
 use millstream_types::{
-    Barrier, CheckpointId, Clock, ErrorCode, ErrorKind, Failure, OperatorSnapshot, OperatorUid,
-    SplitState, TaskSnapshot, VertexId,
+    CheckpointId, Clock, ErrorCode, ErrorKind, Failure, OperatorSnapshot, OperatorUid, TaskSnapshot,
 };
 use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::affinity;
 use crate::chain::Stop;
-use crate::plan::JobTasks;
-use crate::queue::{QueueReceiver, QueueSender};
+use crate::inbox::{ChannelSender, Command, Inbox, InboxHandle, Unreachable};
+use crate::plan::{EdgeIndex, JobTasks};
 use run::Task;
-
-/// Commands that a task has not looked at yet. A task looks between two polls; one that lets this
-/// many pile up is stuck in a connector.
-const MAILBOX: usize = 1_024;
-
-/// What a task is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// Read these splits too.
-    AddSplits {
-        /// Which source.
-        uid: OperatorUid,
-        /// The splits.
-        splits: Vec<SplitState>,
-    },
-    /// A source: emit this barrier now.
-    Trigger(Barrier),
-    /// The checkpoint is decided.
-    Completed {
-        /// Which.
-        checkpoint: CheckpointId,
-        /// Whether everything that it lists is committed.
-        committed: bool,
-    },
-    /// The checkpoint will never be decided.
-    Aborted(CheckpointId),
-}
 
 /// What a task says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +34,8 @@ pub enum Event {
     Running,
     /// It has passed the barrier; everything that the snapshot names is durable.
     Acknowledged(CheckpointId, TaskSnapshot),
+    /// It cannot take this checkpoint, and goes on.
+    Declined(CheckpointId, Failure),
     /// Its input has ended and everything that follows from it is emitted.
     Ended,
     /// It has failed and stopped.
@@ -72,43 +45,31 @@ pub enum Event {
 /// How a task is reached from outside its thread.
 #[derive(Debug)]
 pub struct TaskHandle {
-    mailbox: SyncSender<Command>,
+    inbox: InboxHandle,
     shared: Arc<Shared>,
 }
 
-/// What task and handle share besides the mailbox.
+/// What task and handle share besides the inbox.
 #[derive(Debug, Default)]
 struct Shared {
     cancelled: AtomicBool,
     progress: Mutex<TaskSnapshot>,
 }
 
-/// A task does not take commands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unreachable {
-    /// It has stopped.
-    #[error("the task has stopped")]
-    Stopped,
-    /// It does not look at its mailbox.
-    #[error("the task is stuck: {MAILBOX} commands wait in its mailbox")]
-    Stuck,
-}
-
 impl TaskHandle {
-    /// Puts a command into the mailbox.
+    /// Puts a command into the inbox.
     ///
     /// # Errors
     /// The task has stopped or is stuck.
     pub fn send(&self, command: Command) -> Result<(), Unreachable> {
-        self.mailbox.try_send(command).map_err(|error| match error {
-            TrySendError::Full(_) => Unreachable::Stuck,
-            TrySendError::Disconnected(_) => Unreachable::Stopped,
-        })
+        self.inbox.send(command)
     }
 
-    /// Asks the task to stop. It does so after the batch at hand.
+    /// Asks the task to stop, and wakes whoever waits to send to it. It does so after the batch at
+    /// hand.
     pub fn cancel(&self) {
         self.shared.cancelled.store(true, Ordering::Release);
+        self.inbox.close();
     }
 
     /// Counters and positions, at most a fraction of a second old.
@@ -119,10 +80,6 @@ impl TaskHandle {
 }
 
 impl Shared {
-    fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
-    }
-
     fn publish(&self, snapshot: TaskSnapshot) {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
@@ -136,10 +93,14 @@ pub struct Start {
     pub job: Arc<dyn JobTasks>,
     /// What it goes on from.
     pub restore: BTreeMap<OperatorUid, OperatorSnapshot>,
-    /// The queue it reads, if its root is one.
-    pub input: Option<QueueReceiver>,
-    /// The queues it writes.
-    pub outputs: Vec<(VertexId, QueueSender)>,
+    /// What reaches it.
+    pub inbox: Inbox,
+    /// How many channels lead to its inbox.
+    pub channels: usize,
+    /// Reaches it.
+    pub handle: InboxHandle,
+    /// The channels that it writes.
+    pub outputs: Vec<(EdgeIndex, ChannelSender)>,
     /// The core to run on, if it is bound to one.
     pub core: Option<usize>,
     /// Time for idleness and progress.
@@ -155,24 +116,22 @@ pub struct Start {
 /// # Errors
 /// The operating system gives no thread.
 pub fn spawn(start: Start) -> io::Result<TaskHandle> {
-    let (mailbox, commands) = sync_channel(MAILBOX);
+    let inbox = start.handle.clone();
     let shared = Arc::new(Shared::default());
     let for_thread = Arc::clone(&shared);
     std::thread::Builder::new()
         .name(format!("task-{}", start.id))
-        .spawn(move || live(start, commands, &for_thread))?;
-    Ok(TaskHandle { mailbox, shared })
+        .spawn(move || live(start, &for_thread))?;
+    Ok(TaskHandle { inbox, shared })
 }
 
 /// The life of a task thread: build, run, report.
-fn live(start: Start, commands: Receiver<Command>, shared: &Arc<Shared>) {
+fn live(start: Start, shared: &Arc<Shared>) {
     let (id, events, core) = (start.id, start.events.clone(), start.core);
     let clock = Arc::clone(&start.clock);
     // Held until everything below is dropped, whichever way this ends.
     let _token = start.token.clone();
-    let built = catch_unwind(AssertUnwindSafe(|| {
-        Task::build(start, commands, Arc::clone(shared))
-    }));
+    let built = catch_unwind(AssertUnwindSafe(|| Task::build(start, Arc::clone(shared))));
     let stop = match built {
         Err(panic) => Stop::Failed(panicked(id, panic.as_ref(), "while it was starting")),
         Ok(Err(stop)) => stop,
@@ -185,7 +144,7 @@ fn live(start: Start, commands: Receiver<Command>, shared: &Arc<Shared>) {
         }
     };
     match stop {
-        Stop::Failed(failure) if !shared.is_cancelled() => {
+        Stop::Failed(failure) if !shared.cancelled.load(Ordering::Acquire) => {
             // Nobody listens when the attempt is over; then nobody needs to know.
             drop(events.blocking_send((id, Event::Failed(failure))));
         }

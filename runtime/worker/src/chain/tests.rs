@@ -3,7 +3,8 @@ use std::time::Duration;
 use millstream_types::{CheckpointKind, Timestamp};
 
 use super::*;
-use crate::queue::queue;
+use crate::alignment::ChannelIndex;
+use crate::inbox::{Inbox, Received, inbox};
 use crate::testing::{Memory, Shared, Watching, batch};
 
 fn sink(seen: &Shared, input: Port, uid: &str) -> PlannedNode {
@@ -26,6 +27,13 @@ fn counters(chain: &Chain, uid: &str) -> Counters {
     chain.snapshot()[&uid.into()].counters
 }
 
+fn next(inbox: &mut Inbox) -> Element {
+    match inbox.next(&[], Duration::ZERO).unwrap() {
+        Some(Received::Element(ChannelIndex(0), element)) => element,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_node_feeds_everything_behind_it() {
     let seen = Shared::default();
@@ -36,8 +44,8 @@ fn a_node_feeds_everything_behind_it() {
         sink(&seen, Port::DeadLetters, "broken"),
     ];
     let mut chain = Chain::new(nodes, Vec::new());
-    chain.push(&batch(0..9)).unwrap();
-    chain.push(&batch(9..10)).unwrap();
+    chain.push(InputIndex(0), &batch(0..9)).unwrap();
+    chain.push(InputIndex(0), &batch(9..10)).unwrap();
     chain.push_dead_letters(&batch(0..2)).unwrap();
     assert_eq!(counters(&chain, "watching").records_in, 10);
     assert_eq!(counters(&chain, "watching").records_out, 9);
@@ -49,12 +57,13 @@ fn a_node_feeds_everything_behind_it() {
 #[test]
 fn what_an_operator_holds_comes_before_the_end() {
     let seen = Shared::default();
-    let (sender, receiver, _closer) = queue(1_000_000);
+    let (mut inbox, mut senders, _handle) = inbox(1, 1_000_000);
+    let sender = senders.remove(0);
     let mut chain = Chain::new(vec![watching(&seen)], vec![(Port::Node(0), sender)]);
-    chain.push(&batch(0..1)).unwrap();
+    chain.push(InputIndex(0), &batch(0..1)).unwrap();
     chain.watermark(EventTime(7)).unwrap();
     chain.end().unwrap();
-    let next = || receiver.receive(Duration::ZERO).unwrap().unwrap();
+    let mut next = || next(&mut inbox);
     assert_eq!(next(), Element::Watermark(EventTime(7)));
     assert_eq!(next(), Element::Batch(batch(0..1)));
     assert_eq!(next(), Element::End);
@@ -62,17 +71,18 @@ fn what_an_operator_holds_comes_before_the_end() {
 
 #[test]
 fn a_barrier_stays_behind_the_records_before_it() {
-    let (sender, receiver, _closer) = queue(1_000_000);
+    let (mut inbox, mut senders, _handle) = inbox(1, 1_000_000);
+    let sender = senders.remove(0);
     let mut chain = Chain::new(Vec::new(), vec![(Port::Root, sender)]);
     let barrier = Barrier {
         checkpoint: CheckpointId(1),
         kind: CheckpointKind::Checkpoint,
         triggered_at: Timestamp(0),
     };
-    chain.push(&batch(0..1)).unwrap();
+    chain.push(InputIndex(0), &batch(0..1)).unwrap();
     chain.forward(barrier).unwrap();
-    chain.push(&batch(1..2)).unwrap();
-    let next = || receiver.receive(Duration::ZERO).unwrap().unwrap();
+    chain.push(InputIndex(0), &batch(1..2)).unwrap();
+    let mut next = || next(&mut inbox);
     assert_eq!(next(), Element::Batch(batch(0..1)));
     assert_eq!(next(), Element::Barrier(barrier));
     assert_eq!(next(), Element::Batch(batch(1..2)));
@@ -91,7 +101,7 @@ fn a_transaction_is_listed_until_a_checkpoint_that_listed_it_is_committed() {
             .collect()
     };
     for checkpoint in 1..=3 {
-        chain.push(&batch(0..5)).unwrap();
+        chain.push(InputIndex(0), &batch(0..5)).unwrap();
         chain.prepare(CheckpointId(checkpoint)).unwrap();
     }
     assert_eq!(listed(&chain), [1, 2, 3]);
@@ -104,10 +114,10 @@ fn a_transaction_is_listed_until_a_checkpoint_that_listed_it_is_committed() {
 fn totals_go_on_from_a_snapshot() {
     let seen = Shared::default();
     let mut chain = Chain::new(vec![sink(&seen, Port::Root, "sink")], Vec::new());
-    chain.push(&batch(0..5)).unwrap();
+    chain.push(InputIndex(0), &batch(0..5)).unwrap();
     let snapshot = chain.snapshot();
     let mut next = Chain::new(vec![sink(&seen, Port::Root, "sink")], Vec::new());
     next.restore(&snapshot);
-    next.push(&batch(0..5)).unwrap();
+    next.push(InputIndex(0), &batch(0..5)).unwrap();
     assert_eq!(counters(&next, "sink").records_out, 10);
 }

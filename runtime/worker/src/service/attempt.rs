@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::{Deploy, TaskDeployment};
-use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure, VertexId};
+use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::Options;
-use crate::plan::{ForwardEdge, JobTasks};
-use crate::queue::{QUEUE_BYTES, QueueCloser, QueueReceiver, QueueSender, queue};
+use crate::inbox::{CHANNEL_BYTES, ChannelSender, Inbox, InboxHandle, inbox};
+use crate::plan::{EdgeIndex, ForwardEdge, JobTasks};
 use crate::task::{Event, Start, TaskHandle, spawn};
 
 /// Events that tasks may have said and nobody has heard yet; a task that says more waits.
@@ -21,7 +21,6 @@ const EVENTS: usize = 256;
 pub(super) struct RunningAttempt {
     attempt: Attempt,
     tasks: BTreeMap<TaskId, TaskHandle>,
-    closers: Vec<QueueCloser>,
     tracker: TaskTracker,
     events: mpsc::Receiver<(TaskId, Event)>,
 }
@@ -70,17 +69,22 @@ impl RunningAttempt {
         deploy: Deploy,
         job: &Arc<dyn JobTasks>,
     ) -> Result<Self, Failure> {
-        let mut queues = Queues::join(&job.edges(), &deploy.tasks);
+        let mut ends = join(&job.edges(), &deploy.tasks);
         let (sender, events) = mpsc::channel(EVENTS);
         let tracker = TaskTracker::new();
         let mut tasks = BTreeMap::new();
         for (index, TaskDeployment { task: id, restore }) in deploy.tasks.into_iter().enumerate() {
+            let Some(end) = ends.remove(&id) else {
+                continue;
+            };
             let handle = spawn(Start {
                 id,
                 job: Arc::clone(job),
                 restore: restore.into_iter().collect(),
-                input: queues.inputs.remove(&id),
-                outputs: queues.outputs.remove(&id).unwrap_or_default(),
+                inbox: end.inbox,
+                channels: end.channels,
+                handle: end.handle,
+                outputs: end.outputs,
                 core: options.pinning.core(options.slots, index),
                 clock: Arc::clone(&options.clock),
                 events: sender.clone(),
@@ -93,7 +97,6 @@ impl RunningAttempt {
         Ok(Self {
             attempt: deploy.attempt,
             tasks,
-            closers: queues.closers,
             tracker,
             events,
         })
@@ -117,9 +120,6 @@ impl RunningAttempt {
         for handle in self.tasks.values() {
             handle.cancel();
         }
-        for closer in &self.closers {
-            closer.close();
-        }
         self.events.close();
         while self.events.try_recv().is_ok() {}
     }
@@ -131,36 +131,45 @@ impl Drop for RunningAttempt {
     }
 }
 
-/// The queues between the tasks of one worker.
-#[derive(Default)]
-struct Queues {
-    inputs: BTreeMap<TaskId, QueueReceiver>,
-    outputs: BTreeMap<TaskId, Vec<(VertexId, QueueSender)>>,
-    closers: Vec<QueueCloser>,
+/// The ends that a task has of the channels between the tasks of one worker.
+struct Ends {
+    inbox: Inbox,
+    channels: usize,
+    handle: InboxHandle,
+    outputs: Vec<(EdgeIndex, ChannelSender)>,
 }
 
-impl Queues {
-    fn join(edges: &[ForwardEdge], deployments: &[TaskDeployment]) -> Self {
-        let mut queues = Self::default();
-        for edge in edges {
-            let readers = deployments
-                .iter()
-                .map(|deployment| deployment.task)
-                .filter(|task| task.vertex == edge.to);
-            for reader in readers {
-                let writer = TaskId {
-                    vertex: edge.from,
-                    subtask: reader.subtask,
-                };
-                let (sender, receiver, closer) = queue(QUEUE_BYTES);
-                queues.inputs.insert(reader, receiver);
-                queues.closers.push(closer);
-                let ends = queues.outputs.entry(writer).or_default();
-                ends.push((edge.to, sender));
-            }
+/// Makes the inbox of every task, and gives the senders to the tasks before it.
+fn join(edges: &[ForwardEdge], deployments: &[TaskDeployment]) -> BTreeMap<TaskId, Ends> {
+    let mut outputs: BTreeMap<TaskId, Vec<(EdgeIndex, ChannelSender)>> = BTreeMap::new();
+    let mut ends = BTreeMap::new();
+    for TaskDeployment { task: reader, .. } in deployments {
+        let numbered = (0..).map(EdgeIndex).zip(edges);
+        let inputs: Vec<_> = numbered
+            .filter(|(_, edge)| edge.to == reader.vertex)
+            .collect();
+        let (inbox, senders, handle) = inbox(inputs.len(), CHANNEL_BYTES);
+        let channels = inputs.len();
+        for ((number, edge), sender) in inputs.into_iter().zip(senders) {
+            let writer = TaskId {
+                vertex: edge.from,
+                subtask: reader.subtask,
+            };
+            outputs.entry(writer).or_default().push((number, sender));
         }
-        queues
+        let outputs = Vec::new();
+        let end = Ends {
+            inbox,
+            channels,
+            handle,
+            outputs,
+        };
+        ends.insert(*reader, end);
     }
+    for (task, end) in &mut ends {
+        end.outputs = outputs.remove(task).unwrap_or_default();
+    }
+    ends
 }
 
 fn no_thread(task: TaskId, error: &std::io::Error) -> Failure {

@@ -13,7 +13,8 @@ use tokio_util::task::TaskTracker;
 
 use super::attempt::{Planned, Planning, RunningAttempt};
 use super::{Activity, Departure, Ended, Options};
-use crate::task::{Command, Event, Unreachable};
+use crate::inbox::{Command, Unreachable};
+use crate::task::Event;
 
 /// Messages that may wait to be sent before events of tasks are held back.
 const OUTBOX: usize = 256;
@@ -325,6 +326,12 @@ impl<'a> Session<'a> {
                 checkpoint,
                 task,
                 snapshot,
+            },
+            Event::Declined(checkpoint, failure) => ToCoordinator::CheckpointDeclined {
+                attempt,
+                checkpoint,
+                task,
+                failure,
             },
             Event::Ended => ToCoordinator::TaskEnded { attempt, task },
             Event::Failed(failure) => ToCoordinator::TaskFailed {

@@ -4,7 +4,7 @@ mod coordinator;
 
 use std::time::Duration;
 
-use millstream_types::{CheckpointId, CheckpointKind, ErrorCode, EventTime};
+use millstream_types::{CheckpointId, CheckpointKind, ErrorCode, EventTime, TaskSnapshot};
 
 use super::*;
 use crate::testing::{PanicAt, Shared, Stuck};
@@ -102,7 +102,7 @@ async fn a_bounded_task_ends_and_still_takes_part_in_the_final_checkpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn vertices_that_are_joined_by_a_queue_see_the_same_records_and_barriers() {
+async fn vertices_that_are_joined_by_an_edge_see_the_same_records_and_barriers() {
     let job = Job::counting_to(100_000).shaped(Shape::TwoVertices);
     let mut coordinator = Coordinator::with_running(&job, 1).await;
     coordinator.more_written(&job).await;
@@ -119,6 +119,53 @@ async fn vertices_that_are_joined_by_a_queue_see_the_same_records_and_barriers()
         snapshot.operators[&"sink".into()].counters.records_out,
         100_000
     );
+    coordinator.shut_down().await;
+}
+
+/// Whatever the two threads do, a checkpoint has of both what the sink has written of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_checkpoint_cuts_two_inputs_at_one_place() {
+    let job = Job::counting_to(100_000).shaped(Shape::Union);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    let read = |snapshot: &TaskSnapshot| {
+        let of = |uid: &str| snapshot.operators[&uid.into()].counters.records_out;
+        of("source") + of("other")
+    };
+    let mut checkpoint = 0;
+    loop {
+        checkpoint += 1;
+        coordinator
+            .trigger(checkpoint, CheckpointKind::Checkpoint)
+            .await;
+        let snapshot = coordinator.acknowledged_by_all(checkpoint, 3).await;
+        let written = snapshot.operators[&"sink".into()].counters.records_out;
+        assert_eq!(read(&snapshot), written, "checkpoint {checkpoint}");
+        if written == 200_000 {
+            break;
+        }
+    }
+    assert!(checkpoint > 3, "records flow between the checkpoints");
+    assert_eq!(job.seen().watermarks.last(), Some(&EventTime::MAX));
+    let watermarks = job.seen().watermarks.clone();
+    assert!(watermarks.is_sorted(), "time goes on: {watermarks:?}");
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn two_inputs_go_on_from_one_snapshot() {
+    let job = Job::counting_to(50_000).shaped(Shape::Union);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    coordinator.more_written(&job).await;
+    coordinator.trigger(1, CheckpointKind::Checkpoint).await;
+    let snapshot = coordinator.acknowledged_by_all(1, 3).await;
+    let before = snapshot.operators[&"sink".into()].counters.records_out;
+    coordinator.cancel(1).await;
+    job.seen().written = 0;
+    coordinator.deploy(&job, 2, Some(&snapshot)).await;
+    for _ in 0..3 {
+        coordinator.ended().await;
+    }
+    assert_eq!(job.seen().written, 100_000 - before);
     coordinator.shut_down().await;
 }
 

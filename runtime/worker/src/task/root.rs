@@ -1,11 +1,11 @@
-//! Where a task's elements come from: a source's reader, or the queue of the vertex before it.
+//! Where a task's elements come from: a source's reader, or the channels from the tasks before it.
 
 use std::time::Duration;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array, PrimitiveArray};
-use millstream_operators::{Polled, SourceOutput, SourceReader, SplitRun};
+use millstream_operators::{InputIndex, Polled, SourceOutput, SourceReader, SplitRun};
 use millstream_types::snapshot::Counters;
 use millstream_types::{
     Batch, Clock, ErrorCode, ErrorKind, EventTime, Failure, OperatorSnapshot, OperatorUid,
@@ -13,12 +13,12 @@ use millstream_types::{
 };
 
 use crate::chain::{Chain, Stop};
+use crate::gate::Gate;
 use crate::plan::SourceRoot;
-use crate::queue::QueueReceiver;
 use crate::watermark::{Progress, Watermarks};
 
-/// Longest wait for input before the mailbox is looked at again. Bounds how late a barrier starts
-/// in a stream without records.
+/// Longest wait for a source's records before its commands are looked at again. Bounds how late a
+/// barrier starts in a stream without records.
 pub(super) const WAIT: Duration = Duration::from_millis(20);
 
 /// How often to look for splits that are read to their end, or idle.
@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 pub(super) enum Root {
     Source(Source),
-    Queue(QueueReceiver),
+    Gate(Gate),
 }
 
 pub(super) struct Source {
@@ -119,7 +119,7 @@ impl Source {
         if let Some(watermark) = &mut self.watermark {
             watermark.observe(batch, &output.runs, clock.monotonic())?;
         }
-        chain.push(batch)
+        chain.push(InputIndex(0), batch)
     }
 
     fn advance(&mut self, chain: &mut Chain, clock: &dyn Clock) -> Result<(), Stop> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use millstream_types::ids::TaskId;
@@ -12,9 +11,12 @@ use millstream_types::{
 };
 use tokio::sync::mpsc;
 
-use super::root::{Root, Source, WAIT};
-use super::{Command, Event, Shared, Start};
+use super::root::{Root, Source};
+use super::{Event, Shared, Start};
+use crate::alignment::ChannelIndex;
 use crate::chain::{Chain, Stop};
+use crate::gate::{Arrival, Gate};
+use crate::inbox::{Command, Inbox, Received};
 use crate::plan::{self, TaskPlan};
 
 /// How often counters and positions are shown to the outside.
@@ -29,7 +31,7 @@ pub(super) struct Task {
     chain: Chain,
     phase: Phase,
     last_barrier: Option<CheckpointId>,
-    commands: Receiver<Command>,
+    inbox: Inbox,
     shared: Arc<Shared>,
     events: mpsc::Sender<(TaskId, Event)>,
     clock: Arc<dyn Clock>,
@@ -48,28 +50,24 @@ enum Phase {
 
 impl Task {
     /// Builds readers and writers and puts the task into the state that it goes on from.
-    pub(super) fn build(
-        start: Start,
-        commands: Receiver<Command>,
-        shared: Arc<Shared>,
-    ) -> Result<Self, Stop> {
+    pub(super) fn build(start: Start, shared: Arc<Shared>) -> Result<Self, Stop> {
         let TaskPlan {
             root,
             nodes,
             outputs,
         } = start.job.task(start.id)?;
-        let mut queues: BTreeMap<_, _> = start.outputs.into_iter().collect();
+        let mut channels: BTreeMap<_, _> = start.outputs.into_iter().collect();
         let mut ends = Vec::with_capacity(outputs.len());
         for output in outputs {
-            let queue = queues.remove(&output.to);
-            ends.push((output.input, queue.ok_or_else(|| miswired(start.id))?));
+            let channel = channels.remove(&output.edge);
+            ends.push((output.input, channel.ok_or_else(|| miswired(start.id))?));
         }
-        let root = match (root, start.input) {
-            (plan::Root::Source(source), None) => {
+        let root = match (root, start.channels) {
+            (plan::Root::Source(source), 0) => {
                 let restore = start.restore.get(&source.uid);
                 Root::Source(Source::new(source, restore)?)
             }
-            (plan::Root::Queue, Some(queue)) => Root::Queue(queue),
+            (plan::Root::Edges, channels @ 1..) => Root::Gate(Gate::new(channels)),
             _ => return Err(Stop::Failed(miswired(start.id))),
         };
         let mut chain = Chain::new(nodes, ends);
@@ -80,7 +78,7 @@ impl Task {
             chain,
             phase: Phase::Reading,
             last_barrier: None,
-            commands,
+            inbox: start.inbox,
             shared,
             events: start.events,
             clock: start.clock,
@@ -101,47 +99,61 @@ impl Task {
         }
     }
 
-    /// One turn of the loop: what the mailbox holds, then one poll.
+    /// One turn of the loop: a bounded piece of work.
     fn turn(&mut self) -> Result<(), Stop> {
-        if self.shared.is_cancelled() {
-            return Err(Stop::Cancelled);
-        }
-        while let Ok(command) = self.commands.try_recv() {
-            self.obey(command)?;
-        }
         self.publish_if_due();
-        match (&mut self.root, self.phase) {
-            (Root::Source(source), Phase::Reading) => {
-                if source.step(&mut self.chain, self.clock.as_ref())? {
-                    self.chain.watermark(EventTime::MAX)?;
-                    self.end()?;
+        let is_reading = self.phase == Phase::Reading;
+        let (held, timeout) = match &self.root {
+            Root::Gate(gate) => (gate.held(), PUBLISH),
+            // Its reader is where it waits.
+            Root::Source(_) if is_reading => (&[][..], Duration::ZERO),
+            Root::Source(_) => (&[][..], PUBLISH),
+        };
+        match self.inbox.next(held, timeout)? {
+            Some(Received::Command(command)) => self.command(command),
+            Some(Received::Element(channel, element)) => self.element(channel, element),
+            None => match &mut self.root {
+                Root::Source(source) if is_reading => {
+                    if source.step(&mut self.chain, self.clock.as_ref())? {
+                        self.chain.watermark(EventTime::MAX)?;
+                        self.end()?;
+                    }
+                    Ok(())
                 }
-                Ok(())
-            }
-            (Root::Source(_), Phase::Stopped { .. } | Phase::Ended) => self.wait(),
-            (Root::Queue(queue), _) => match queue.receive(WAIT)? {
-                Some(element) => self.handle(element),
-                None => Ok(()),
+                Root::Source(_) | Root::Gate(_) => Ok(()),
             },
         }
     }
 
-    fn wait(&mut self) -> Result<(), Stop> {
-        match self.commands.recv_timeout(WAIT) {
-            Ok(command) => self.obey(command),
-            Err(RecvTimeoutError::Timeout) => Ok(()),
-            Err(RecvTimeoutError::Disconnected) => Err(Stop::Cancelled),
+    fn element(&mut self, channel: ChannelIndex, element: Element) -> Result<(), Stop> {
+        let Root::Gate(gate) = &mut self.root else {
+            return Err(Stop::Failed(miswired(self.id)));
+        };
+        for arrival in gate.element(channel, element) {
+            match arrival {
+                Arrival::Batch(input, batch) => self.chain.push(input, &batch)?,
+                Arrival::Watermark(watermark) => self.chain.watermark(watermark)?,
+                Arrival::Idle => self.chain.idle()?,
+                Arrival::Barrier(barrier) => self.pass(barrier)?,
+                Arrival::Declined(checkpoint) => self.decline(checkpoint)?,
+                Arrival::End => self.end()?,
+            }
         }
+        Ok(())
     }
 
-    fn handle(&mut self, element: Element) -> Result<(), Stop> {
-        match element {
-            Element::Batch(batch) => self.chain.push(&batch),
-            Element::Watermark(watermark) => self.chain.watermark(watermark),
-            Element::Idle => self.chain.idle(),
-            Element::Barrier(barrier) => self.pass(barrier),
-            Element::End => self.end(),
-        }
+    /// A barrier of a newer checkpoint has come before all of this one.
+    fn decline(&self, checkpoint: CheckpointId) -> Result<(), Stop> {
+        let failure = Failure::new(
+            ErrorCode::CheckpointExpired,
+            ErrorKind::Retryable,
+            format!(
+                "task {}: an input has gone on to a newer checkpoint before every input had come to \
+                 checkpoint {checkpoint}",
+                self.id
+            ),
+        );
+        self.say(Event::Declined(checkpoint, failure))
     }
 
     fn end(&mut self) -> Result<(), Stop> {
@@ -151,11 +163,11 @@ impl Task {
         self.say(Event::Ended)
     }
 
-    fn obey(&mut self, command: Command) -> Result<(), Stop> {
+    fn command(&mut self, command: Command) -> Result<(), Stop> {
         match (command, &mut self.root) {
             (Command::Trigger(barrier), Root::Source(_)) => self.pass(barrier),
-            // The barrier comes through the queue.
-            (Command::Trigger(_), Root::Queue(_)) => Ok(()),
+            // The barrier comes over the channels.
+            (Command::Trigger(_), Root::Gate(_)) => Ok(()),
             (Command::AddSplits { uid, splits }, Root::Source(source)) if *source.uid() == uid => {
                 if self.phase == Phase::Ended && !splits.is_empty() {
                     return Err(Stop::Failed(too_late(&uid)));
@@ -227,6 +239,9 @@ impl Task {
     /// A source that stopped for a savepoint that failed goes on. If it had told everybody that
     /// time is over, only a restart helps.
     fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), Stop> {
+        if let Root::Gate(gate) = &mut self.root {
+            gate.cancelled(checkpoint);
+        }
         match self.phase {
             Phase::Stopped { at, drained: true } if at == checkpoint => {
                 Err(Stop::Failed(Failure::new(
@@ -289,7 +304,7 @@ impl Task {
     /// Which records were at hand, for a person: the last batch ends where the splits stand.
     pub(super) fn place(&mut self) -> String {
         let splits = match &mut self.root {
-            Root::Queue(_) => return String::from("in records of the vertex before it"),
+            Root::Gate(_) => return String::from("in records of the vertex before it"),
             Root::Source(source) => source.snapshot().splits,
         };
         if splits.iter().all(|split| split.finished) {

@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::plan::{
-    ForwardEdge, JobTasks, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step, TaskPlan,
-    WatermarkPlan,
+    EdgeIndex, ForwardEdge, JobTasks, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step,
+    TaskPlan, WatermarkPlan,
 };
 use crate::testing::{Counting, Memory, Seen, Watching, split};
 
@@ -25,12 +25,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) enum Shape {
     OneVertex,
     TwoVertices,
+    /// Two sources, `source` and `other`, each in a vertex, and the operator with both as inputs.
+    Union,
 }
 
 type MakeOperator = fn(&Shared) -> Box<dyn Operator>;
 type MakeSink = fn(&Shared) -> Box<dyn SinkWriter>;
 
-/// `source → operator → sink`, in one vertex or with a queue behind the source.
+/// `source → operator → sink`, in one vertex or with an edge behind the source.
 #[derive(Clone)]
 pub(super) struct Job {
     end: u64,
@@ -85,6 +87,15 @@ impl Job {
         match self.shape {
             Shape::OneVertex => 1,
             Shape::TwoVertices => 2,
+            Shape::Union => 3,
+        }
+    }
+
+    /// Every source and the vertex that it is in.
+    fn sources(&self) -> Vec<(&'static str, u32)> {
+        match self.shape {
+            Shape::OneVertex | Shape::TwoVertices => vec![("source", 0)],
+            Shape::Union => vec![("source", 0), ("other", 1)],
         }
     }
 
@@ -125,46 +136,46 @@ impl Job {
 
 impl JobTasks for Job {
     fn edges(&self) -> Vec<ForwardEdge> {
-        let edge = ForwardEdge {
-            from: VertexId(0),
-            to: VertexId(1),
+        let edge = |from, to| ForwardEdge {
+            from: VertexId(from),
+            to: VertexId(to),
         };
-        (self.shape == Shape::TwoVertices)
-            .then_some(edge)
-            .into_iter()
-            .collect()
+        match self.shape {
+            Shape::OneVertex => Vec::new(),
+            Shape::TwoVertices => vec![edge(0, 1)],
+            Shape::Union => vec![edge(0, 2), edge(1, 2)],
+        }
     }
 
     fn task(&self, task: TaskId) -> millstream_operators::Result<TaskPlan> {
-        let source = Root::Source(SourceRoot {
-            uid: "source".into(),
-            reader: Box::new(Counting::to(self.end)),
-            watermark: Some(WatermarkPlan {
-                column: 1,
-                max_out_of_orderness: Duration::ZERO,
-                idle_timeout: None,
-            }),
-        });
-        let output = PlannedOutput {
-            input: Port::Root,
-            to: VertexId(1),
+        let sources = self.sources();
+        let mut own = sources
+            .iter()
+            .filter(|(_, vertex)| *vertex == task.vertex.0);
+        let source = |uid: &str| {
+            Root::Source(SourceRoot {
+                uid: uid.into(),
+                reader: Box::new(Counting::to(self.end)),
+                watermark: Some(WatermarkPlan {
+                    column: 1,
+                    max_out_of_orderness: Duration::ZERO,
+                    idle_timeout: None,
+                }),
+            })
         };
-        Ok(match (self.shape, task.vertex.0) {
-            (Shape::OneVertex, _) => TaskPlan {
-                root: source,
-                nodes: self.nodes(),
-                outputs: Vec::new(),
-            },
-            (Shape::TwoVertices, 0) => TaskPlan {
-                root: source,
-                nodes: Vec::new(),
-                outputs: vec![output],
-            },
-            (Shape::TwoVertices, _) => TaskPlan {
-                root: Root::Queue,
-                nodes: self.nodes(),
-                outputs: Vec::new(),
-            },
+        let numbered = (0..).map(EdgeIndex).zip(self.edges());
+        let outputs = numbered.filter(|(_, edge)| edge.from == task.vertex);
+        let outputs: Vec<PlannedOutput> = outputs
+            .map(|(edge, _)| PlannedOutput {
+                input: Port::Root,
+                edge,
+            })
+            .collect();
+        let is_last = task.vertex.0 + 1 == self.vertices();
+        Ok(TaskPlan {
+            root: own.next().map_or(Root::Edges, |(uid, _)| source(uid)),
+            nodes: if is_last { self.nodes() } else { Vec::new() },
+            outputs,
         })
     }
 }
@@ -255,7 +266,7 @@ impl Coordinator {
     pub(super) async fn deploy(&mut self, job: &Job, attempt: u64, restore: Option<&TaskSnapshot>) {
         self.attempt = Attempt(attempt);
         let deploy = job.deploy(attempt, restore);
-        let first = deploy.tasks[0].task;
+        let tasks = deploy.tasks.clone();
         self.say(ToWorker::Deploy(deploy)).await;
         for _ in 0..job.vertices() {
             let running =
@@ -263,13 +274,16 @@ impl Coordinator {
             running.await;
         }
         if restore.is_none() {
-            self.say(ToWorker::AddSplits {
-                attempt: self.attempt,
-                task: first,
-                uid: "source".into(),
-                splits: vec![split("part-0")],
-            })
-            .await;
+            for (uid, vertex) in job.sources() {
+                let task = tasks.iter().find(|one| one.task.vertex.0 == vertex);
+                self.say(ToWorker::AddSplits {
+                    attempt: self.attempt,
+                    task: task.unwrap().task,
+                    uid: uid.into(),
+                    splits: vec![split("part-0")],
+                })
+                .await;
+            }
         }
     }
 

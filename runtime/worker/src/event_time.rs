@@ -1,0 +1,93 @@
+//! The watermark of a task with several channels: the least of theirs. Pure.
+//!
+//! A channel that is idle, or has ended, holds nothing back. Records of a channel that was idle make
+//! it count again, with the watermark that it last had.
+
+use millstream_types::EventTime;
+
+use crate::alignment::ChannelIndex;
+use crate::watermark::Progress;
+
+#[derive(Debug, Clone, Copy)]
+struct Channel {
+    watermark: EventTime,
+    is_idle: bool,
+    has_ended: bool,
+}
+
+/// Event time over all channels of a task.
+#[derive(Debug, Clone)]
+pub struct Channels {
+    channels: Vec<Channel>,
+    /// What was told last. It never goes back.
+    told: EventTime,
+    told_idle: bool,
+}
+
+impl Channels {
+    /// Nothing is known of any channel.
+    pub fn new(channels: usize) -> Self {
+        let channel = Channel {
+            watermark: EventTime::MIN,
+            is_idle: false,
+            has_ended: false,
+        };
+        Self {
+            channels: vec![channel; channels],
+            told: EventTime::MIN,
+            told_idle: false,
+        }
+    }
+
+    /// Records have come over a channel.
+    pub fn records(&mut self, channel: ChannelIndex) -> Option<Progress> {
+        let channel = self.channels.get_mut(channel.0)?;
+        if !std::mem::take(&mut channel.is_idle) {
+            return None;
+        }
+        self.progress()
+    }
+
+    /// A watermark has come over a channel.
+    pub fn watermark(&mut self, channel: ChannelIndex, watermark: EventTime) -> Option<Progress> {
+        let channel = self.channels.get_mut(channel.0)?;
+        channel.is_idle = false;
+        channel.watermark = channel.watermark.max(watermark);
+        self.progress()
+    }
+
+    /// A channel has no records for now.
+    pub fn idle(&mut self, channel: ChannelIndex) -> Option<Progress> {
+        self.channels.get_mut(channel.0)?.is_idle = true;
+        self.progress()
+    }
+
+    /// No records follow over a channel.
+    pub fn ended(&mut self, channel: ChannelIndex) -> Option<Progress> {
+        self.channels.get_mut(channel.0)?.has_ended = true;
+        self.progress()
+    }
+
+    /// Whether no records follow over any channel.
+    pub fn have_ended(&self) -> bool {
+        self.channels.iter().all(|channel| channel.has_ended)
+    }
+
+    fn progress(&mut self) -> Option<Progress> {
+        let counts = |channel: &&Channel| !channel.is_idle && !channel.has_ended;
+        let counted = self.channels.iter().filter(counts);
+        let Some(least) = counted.map(|channel| channel.watermark).min() else {
+            // What was told holds on: those that are left are idle.
+            let is_news = !self.told_idle && !self.have_ended();
+            self.told_idle = true;
+            return is_news.then_some(Progress::Idle);
+        };
+        let is_news = self.told_idle || least > self.told;
+        self.told_idle = false;
+        self.told = self.told.max(least);
+        is_news.then_some(Progress::Watermark(self.told))
+    }
+}
+
+#[cfg(test)]
+mod tests;

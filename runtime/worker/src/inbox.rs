@@ -1,0 +1,321 @@
+//! What reaches a task: commands, and elements over channels from the tasks before it.
+//!
+//! There is one place to wait: whatever comes first wakes the task. Each channel has one sender and
+//! is bounded in bytes by itself, so that one that is held never keeps another from being read.
+//! Records wait for room; control elements never wait, so that a barrier is in the channel before
+//! its task acknowledges. They keep their place among the records.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use millstream_types::{Barrier, CheckpointId, Element, OperatorUid, SplitState};
+
+use crate::alignment::ChannelIndex;
+
+/// Bytes of records that a channel holds: two of the largest batches a source makes, with room for
+/// their decoded form. More only delays barriers.
+pub const CHANNEL_BYTES: usize = 2 * 1_024 * 1_024;
+
+/// Commands that a task has not looked at yet. A task looks between two polls; one that lets this
+/// many pile up is stuck in a connector.
+pub const COMMANDS_MAX: usize = 1_024;
+
+/// What a task is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Read these splits too.
+    AddSplits {
+        /// Which source.
+        uid: OperatorUid,
+        /// The splits.
+        splits: Vec<SplitState>,
+    },
+    /// A source: emit this barrier now.
+    Trigger(Barrier),
+    /// The checkpoint is decided.
+    Completed {
+        /// Which.
+        checkpoint: CheckpointId,
+        /// Whether everything that it lists is committed.
+        committed: bool,
+    },
+    /// The checkpoint will never be decided.
+    Aborted(CheckpointId),
+}
+
+/// The other end is gone, or the inbox was closed because its attempt is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the other end is gone")]
+pub struct Closed;
+
+/// A task does not take commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    /// It has stopped.
+    #[error("the task has stopped")]
+    Stopped,
+    /// It does not look at its commands.
+    #[error("the task is stuck: {COMMANDS_MAX} commands wait for it")]
+    Stuck,
+}
+
+/// What a task finds in its inbox.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Received {
+    /// A command.
+    Command(Command),
+    /// The next element of a channel.
+    Element(ChannelIndex, Element),
+}
+
+/// The reading end, which belongs to the task.
+#[derive(Debug)]
+pub struct Inbox {
+    shared: Arc<Shared>,
+    /// The channel that comes first next time.
+    turn: usize,
+}
+
+/// The writing end of one channel, which belongs to the task before.
+#[derive(Debug)]
+pub struct ChannelSender {
+    shared: Arc<Shared>,
+    channel: usize,
+}
+
+/// Reaches the task from outside, and closes its inbox.
+#[derive(Debug, Clone)]
+pub struct InboxHandle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    bound: usize,
+    state: Mutex<State>,
+    /// Something came, or nothing will.
+    readable: Condvar,
+    /// There is room in a channel, or nobody reads any more.
+    writable: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    commands: VecDeque<Command>,
+    channels: Vec<Channel>,
+    /// What is in the inbox reaches nobody.
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Channel {
+    elements: VecDeque<Element>,
+    bytes: usize,
+    /// No element follows those in the channel.
+    sender_gone: bool,
+}
+
+/// Makes the inbox of a task with so many channels, each of which holds records of up to `bound`
+/// bytes; a larger batch passes alone.
+pub fn inbox(channels: usize, bound: usize) -> (Inbox, Vec<ChannelSender>, InboxHandle) {
+    let shared = Arc::new(Shared {
+        bound,
+        state: Mutex::new(State {
+            channels: (0..channels).map(|_| Channel::default()).collect(),
+            ..State::default()
+        }),
+        readable: Condvar::new(),
+        writable: Condvar::new(),
+    });
+    let sender = |channel| ChannelSender {
+        shared: Arc::clone(&shared),
+        channel,
+    };
+    let senders = (0..channels).map(sender).collect();
+    let inbox = Inbox {
+        shared: Arc::clone(&shared),
+        turn: 0,
+    };
+    (inbox, senders, InboxHandle { shared })
+}
+
+fn bytes_of(element: &Element) -> usize {
+    match element {
+        Element::Batch(batch) => batch.bytes(),
+        Element::Watermark(_) | Element::Idle | Element::Barrier(_) | Element::End => 0,
+    }
+}
+
+impl Channel {
+    /// Appends an element. A watermark replaces one that nobody has read yet, so that a stream
+    /// without records cannot fill the channel with them.
+    fn push(&mut self, element: Element, bytes: usize) {
+        if let (Some(last @ Element::Watermark(_)), Element::Watermark(_)) =
+            (self.elements.back_mut(), &element)
+        {
+            *last = element;
+            return;
+        }
+        self.bytes += bytes;
+        self.elements.push_back(element);
+    }
+
+    fn pop(&mut self) -> Option<Element> {
+        let element = self.elements.pop_front()?;
+        self.bytes -= bytes_of(&element);
+        Some(element)
+    }
+
+    const fn has_room(&self, bytes: usize, bound: usize) -> bool {
+        bytes == 0 || self.bytes == 0 || self.bytes + bytes <= bound
+    }
+
+    fn is_done(&self) -> bool {
+        self.sender_gone && self.elements.is_empty()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.commands.clear();
+        for channel in &mut state.channels {
+            channel.elements.clear();
+            channel.bytes = 0;
+        }
+        drop(state);
+        self.readable.notify_all();
+        self.writable.notify_all();
+    }
+}
+
+impl ChannelSender {
+    /// Appends an element; records wait until there is room.
+    ///
+    /// # Errors
+    /// Nobody will read it.
+    pub fn send(&self, element: Element) -> Result<(), Closed> {
+        let (shared, bytes) = (&self.shared, bytes_of(&element));
+        let is_full = |state: &State| {
+            let channel = state.channels.get(self.channel);
+            !state.closed && channel.is_some_and(|it| !it.has_room(bytes, shared.bound))
+        };
+        let mut state = shared.lock();
+        while is_full(&state) {
+            let waited = shared.writable.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.closed {
+            return Err(Closed);
+        }
+        if let Some(channel) = state.channels.get_mut(self.channel) {
+            channel.push(element, bytes);
+        }
+        drop(state);
+        shared.readable.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for ChannelSender {
+    fn drop(&mut self) {
+        if let Some(channel) = self.shared.lock().channels.get_mut(self.channel) {
+            channel.sender_gone = true;
+        }
+        self.shared.readable.notify_one();
+    }
+}
+
+impl Inbox {
+    /// Takes what comes next, waiting at most `timeout` for it; `None` if there is nothing by then.
+    /// Commands come first, then the channels in turn, without those that are `held`.
+    ///
+    /// # Errors
+    /// The attempt is over, or a channel that is not held has lost its sender.
+    pub fn next(&mut self, held: &[bool], timeout: Duration) -> Result<Option<Received>, Closed> {
+        let deadline = Instant::now() + timeout;
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
+        loop {
+            if state.closed {
+                return Err(Closed);
+            }
+            if let Some(command) = state.commands.pop_front() {
+                return Ok(Some(Received::Command(command)));
+            }
+            if let Some((channel, element)) = self.element(&mut state, held)? {
+                drop(state);
+                shared.writable.notify_all();
+                return Ok(Some(Received::Element(channel, element)));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let waited = shared.readable.wait_timeout(state, left);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn element(
+        &mut self,
+        state: &mut State,
+        held: &[bool],
+    ) -> Result<Option<(ChannelIndex, Element)>, Closed> {
+        let count = state.channels.len();
+        for number in (0..count).map(|offset| (self.turn + offset) % count) {
+            let is_held = held.get(number).copied().unwrap_or_default();
+            let Some(channel) = state.channels.get_mut(number).filter(|_| !is_held) else {
+                continue;
+            };
+            if let Some(element) = channel.pop() {
+                self.turn = (number + 1) % count;
+                return Ok(Some((ChannelIndex(number), element)));
+            }
+            if channel.is_done() {
+                return Err(Closed);
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl InboxHandle {
+    /// Puts in a command.
+    ///
+    /// # Errors
+    /// The task has stopped or is stuck.
+    pub fn send(&self, command: Command) -> Result<(), Unreachable> {
+        let mut state = self.shared.lock();
+        if state.closed {
+            return Err(Unreachable::Stopped);
+        }
+        if state.commands.len() >= COMMANDS_MAX {
+            return Err(Unreachable::Stuck);
+        }
+        state.commands.push_back(command);
+        drop(state);
+        self.shared.readable.notify_one();
+        Ok(())
+    }
+
+    /// Wakes all ends with [`Closed`] and drops what is in the inbox.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+}
+
+#[cfg(test)]
+mod tests;

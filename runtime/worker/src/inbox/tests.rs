@@ -1,0 +1,213 @@
+use std::sync::Arc;
+use std::thread;
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch};
+use millstream_types::{Barrier, Batch, CheckpointId, CheckpointKind, EventTime, Timestamp};
+use proptest::prelude::*;
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(20);
+const NONE_HELD: &[bool] = &[];
+
+fn batch(values: Vec<i64>) -> Element {
+    let column: ArrayRef = Arc::new(Int64Array::from(values));
+    Element::Batch(Batch::new(
+        RecordBatch::try_from_iter([("value", column)]).unwrap(),
+    ))
+}
+
+fn barrier(number: u64) -> Element {
+    Element::Barrier(Barrier {
+        checkpoint: CheckpointId(number),
+        kind: CheckpointKind::Checkpoint,
+        triggered_at: Timestamp(0),
+    })
+}
+
+/// An inbox with one channel.
+fn one(bound: usize) -> (Inbox, ChannelSender, InboxHandle) {
+    let (inbox, mut senders, handle) = inbox(1, bound);
+    (inbox, senders.remove(0), handle)
+}
+
+fn next(inbox: &mut Inbox) -> Element {
+    match inbox.next(NONE_HELD, SOON).unwrap() {
+        Some(Received::Element(_, element)) => element,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_batch_larger_than_the_bound_passes_alone() {
+    let (mut inbox, sender, _handle) = one(1);
+    sender.send(batch(vec![1; 100])).unwrap();
+    assert_eq!(next(&mut inbox), batch(vec![1; 100]));
+}
+
+#[test]
+fn a_full_channel_lets_a_barrier_in_behind_its_records() {
+    let (mut inbox, sender, _handle) = one(1);
+    sender.send(batch(vec![1])).unwrap();
+    sender.send(barrier(7)).unwrap();
+    assert_eq!(next(&mut inbox), batch(vec![1]));
+    assert_eq!(next(&mut inbox), barrier(7));
+}
+
+#[test]
+fn unread_watermarks_become_one() {
+    let (mut inbox, sender, _handle) = one(1);
+    for time in 0..1_000 {
+        sender.send(Element::Watermark(EventTime(time))).unwrap();
+    }
+    assert_eq!(next(&mut inbox), Element::Watermark(EventTime(999)));
+    assert_eq!(inbox.next(NONE_HELD, Duration::ZERO), Ok(None));
+}
+
+#[test]
+fn a_command_comes_before_the_elements_and_wakes_the_task() {
+    let (mut inbox, sender, handle) = one(1_024);
+    sender.send(batch(vec![1])).unwrap();
+    let command = Command::Aborted(CheckpointId(3));
+    handle.send(command.clone()).unwrap();
+    let received = inbox.next(NONE_HELD, SOON);
+    assert_eq!(received, Ok(Some(Received::Command(command.clone()))));
+    assert_eq!(next(&mut inbox), batch(vec![1]));
+    let waiting = thread::spawn(move || inbox.next(NONE_HELD, Duration::from_hours(1)));
+    handle.send(command.clone()).unwrap();
+    assert_eq!(
+        waiting.join().unwrap(),
+        Ok(Some(Received::Command(command)))
+    );
+}
+
+#[test]
+fn commands_that_nobody_looks_at_are_no_longer_taken() {
+    let (inbox, _sender, handle) = one(1);
+    let command = Command::Aborted(CheckpointId(3));
+    for _ in 0..COMMANDS_MAX {
+        handle.send(command.clone()).unwrap();
+    }
+    assert_eq!(handle.send(command.clone()), Err(Unreachable::Stuck));
+    drop(inbox);
+    assert_eq!(handle.send(command), Err(Unreachable::Stopped));
+}
+
+#[test]
+fn a_held_channel_waits_and_fills_without_keeping_the_other_from_being_read() {
+    let (mut inbox, senders, _handle) = inbox(2, 1);
+    senders[0].send(batch(vec![1])).unwrap();
+    let held = [true, false];
+    assert_eq!(inbox.next(&held, Duration::ZERO), Ok(None));
+    for number in 0..100 {
+        senders[1].send(batch(vec![number])).unwrap();
+        let received = inbox.next(&held, SOON).unwrap();
+        let expected = Received::Element(ChannelIndex(1), batch(vec![number]));
+        assert_eq!(received, Some(expected));
+    }
+    assert_eq!(next(&mut inbox), batch(vec![1]));
+}
+
+#[test]
+fn channels_take_turns() {
+    let (mut inbox, senders, _handle) = inbox(3, 1_000_000);
+    for sender in &senders {
+        for number in 0..2 {
+            sender.send(batch(vec![number])).unwrap();
+        }
+    }
+    let order: Vec<usize> = (0..6)
+        .map(|_| match inbox.next(NONE_HELD, SOON).unwrap() {
+            Some(Received::Element(channel, _)) => channel.0,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(order, [0, 1, 2, 0, 1, 2]);
+}
+
+#[test]
+fn closing_wakes_a_sender_that_waits_for_room() {
+    let (_inbox, sender, handle) = one(1);
+    sender.send(batch(vec![1])).unwrap();
+    let waiting = thread::spawn(move || sender.send(batch(vec![2])));
+    handle.close();
+    assert_eq!(waiting.join().unwrap(), Err(Closed));
+}
+
+#[test]
+fn closing_wakes_a_task_that_waits() {
+    let (mut inbox, _sender, handle) = one(1);
+    let waiting = thread::spawn(move || inbox.next(NONE_HELD, Duration::from_hours(1)));
+    handle.close();
+    assert_eq!(waiting.join().unwrap(), Err(Closed));
+}
+
+#[test]
+fn what_was_sent_before_the_sender_went_is_still_received() {
+    let (mut inbox, sender, _handle) = one(1_024);
+    sender.send(batch(vec![1])).unwrap();
+    drop(sender);
+    assert_eq!(next(&mut inbox), batch(vec![1]));
+    assert_eq!(inbox.next(NONE_HELD, SOON), Err(Closed));
+}
+
+#[test]
+fn a_sender_that_went_wakes_a_task_that_waits() {
+    let (mut inbox, sender, _handle) = one(1_024);
+    let waiting = thread::spawn(move || inbox.next(NONE_HELD, Duration::from_hours(1)));
+    drop(sender);
+    assert_eq!(waiting.join().unwrap(), Err(Closed));
+}
+
+#[test]
+fn a_sender_is_told_that_the_task_went() {
+    let (inbox, sender, _handle) = one(1_024);
+    drop(inbox);
+    assert_eq!(sender.send(Element::End), Err(Closed));
+}
+
+fn any_element() -> impl Strategy<Value = Element> {
+    prop_oneof![
+        4 => proptest::collection::vec(any::<i64>(), 1..50).prop_map(batch),
+        1 => (0_u64..9).prop_map(barrier),
+        1 => Just(Element::Idle),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn elements_arrive_all_and_in_order_of_their_channel_for_every_bound(
+        channels in proptest::collection::vec(
+            proptest::collection::vec(any_element(), 0..40), 1..4),
+        bound in 0_usize..3_000,
+    ) {
+        let (mut inbox, senders, _handle) = inbox(channels.len(), bound);
+        let sending: Vec<_> = channels
+            .iter()
+            .cloned()
+            .zip(senders)
+            .map(|(elements, sender)| {
+                thread::spawn(move || {
+                    for element in elements {
+                        sender.send(element).unwrap();
+                    }
+                    sender
+                })
+            })
+            .collect();
+        let count: usize = channels.iter().map(Vec::len).sum();
+        let mut received = vec![Vec::new(); channels.len()];
+        for _ in 0..count {
+            match inbox.next(NONE_HELD, SOON) {
+                Ok(Some(Received::Element(channel, element))) => received[channel.0].push(element),
+                other => panic!("{other:?}"),
+            }
+        }
+        let senders: Vec<_> = sending.into_iter().map(|one| one.join().unwrap()).collect();
+        prop_assert_eq!(inbox.next(NONE_HELD, Duration::ZERO), Ok(None));
+        prop_assert_eq!(received, channels);
+        drop(senders);
+    }
+}
