@@ -51,10 +51,10 @@ const VERY_SOON: Duration = Duration::from_millis(100);
 const STEADY: Duration = Duration::from_secs(5);
 /// How long after its end was due a pod is removed by force.
 const OVERDUE: Duration = Duration::from_secs(15);
-/// What has been awaited for so many times the pause is looked at after the pause: what takes long is
-/// seen a little later, and does not keep the API server busy. Watches report pods and Kubernetes jobs
-/// at once.
-const PATIENCE: u32 = 16;
+/// The pause before the next look is this part of the time that something has been awaited for: what
+/// takes long is seen a little later, and does not keep the API server busy. Watches report pods and
+/// Kubernetes jobs at once.
+const PART_OF_WAIT: u32 = 16;
 /// A look at something that only a person changes, and that a watch reports.
 const SELDOM: Duration = Duration::from_mins(10);
 
@@ -299,7 +299,7 @@ impl<'a> Machine<'a> {
 
     /// A look at something that has been awaited since then: soon at first.
     fn look_for(&mut self, since: &str, soonest: Duration) {
-        let pause = self.elapsed(since) / PATIENCE;
+        let pause = self.elapsed(since) / PART_OF_WAIT;
         self.look_again(pause.clamp(soonest, STEADY));
     }
 

@@ -165,14 +165,18 @@ pub struct Unreachable {
 }
 
 impl Unreachable {
-    /// Everything that this machine's own processes send to this address vanishes. Kubelets have
-    /// groups of their own.
+    /// What this machine's own processes ask at the REST interface of this address vanishes. Kubelets
+    /// have groups of their own.
     #[track_caller]
     pub fn address(ip: &str) -> Self {
         let rule = [
             "OUTPUT",
             "-d",
             ip,
+            "-p",
+            "tcp",
+            "--dport",
+            "8081",
             "-m",
             "owner",
             "--gid-owner",

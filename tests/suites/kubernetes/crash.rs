@@ -448,7 +448,7 @@ fn a16_a_rollback_converges_wherever_the_operator_dies() {
     let (mut theatre, flow) = with_a_job("a16-rollback");
     let good = quick(&theatre.stage);
     // Time for the check; the pods never get a node.
-    let upgrade = json!({"progressDeadline": "15s", "rollback": {"enabled": true}});
+    let upgrade = json!({"progressDeadline": "20s", "rollback": {"enabled": true}});
     let bad = unschedulable(good.clone()).set("/spec/upgrade", upgrade);
     let fail = |stage: &Stage| stage.apply(&bad);
     let is_rolled_back = |stage: &Stage| {

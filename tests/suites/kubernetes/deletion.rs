@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use millstream_tests::feed::Feed;
 use millstream_tests::kubernetes::flow::{Flow, checkpoints_text};
 use millstream_tests::kubernetes::operator::Operator;
 use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds, make_namespace, reason, text};
@@ -188,11 +189,10 @@ fn open(stage: &Stage) -> Vec<String> {
 fn a31_a_job_that_has_died_and_is_deleted_with_its_checkpoints_leaves_nothing_open() {
     let _shared = shared();
     let stage = Stage::new("a31-open");
-    let flow = Flow::start(&stage);
-    let deletion = json!({"policy": "DeleteCheckpoints"});
-    stage.apply(&stage.orders().set("/spec/deletion", deletion));
+    let feed = Feed::start(&stage.world.broker, &stage.topic("orders"));
+    let retention = json!("DeleteOnCancellation");
+    stage.apply(&stage.orders().set("/spec/checkpoint/retention", retention));
     stage.wait_ready("orders");
-    flow.wait_for_more("by the job");
     stage.apply_quota(&json!({"apiVersion": "v1", "kind": "ResourceQuota",
         "metadata": {"name": "no-pods"}, "spec": {"hard": {"pods": "0"}}}));
     wait_until("it has written something", DEADLINE, || {
@@ -218,6 +218,7 @@ fn a31_a_job_that_has_died_and_is_deleted_with_its_checkpoints_leaves_nothing_op
     wait_until("the job is gone", DEADLINE, || is_gone(&stage, "orders"));
     assert_eq!(slots(&stage, "orders", "checkpoint"), 0);
     assert_eq!(open(&stage), [""; 0]);
+    feed.end();
 }
 
 /// Slots of a job's chain that say this, such as `checkpoint` or `claim`.

@@ -201,8 +201,8 @@ fn a48_a_quota_that_allows_no_pods_is_told_and_waited_out_without_a_loop() {
         reads.len(),
         writes.len()
     );
-    // A job that is not ready yet is looked at twice a second, with five reads.
-    assert!(reads.len() <= 420, "{} reads: {reads:#?}", reads.len());
+    // A job that is not ready yet is looked at less and less often, with five reads.
+    assert!(reads.len() <= 240, "{} reads: {reads:#?}", reads.len());
     assert!(writes.len() <= 8, "{} writes: {writes:#?}", writes.len());
     let events = stage.event_reasons("poor");
     assert!(events.len() <= 8, "{events:?}");

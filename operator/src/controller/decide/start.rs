@@ -137,8 +137,11 @@ impl Machine<'_> {
         let meant = self.status().revision.as_deref().unwrap_or(to);
         if !self.share_storage(meant, to) {
             let nothing = match &self.inputs.observed.runtime {
-                // Pods that cannot start. Otherwise they may have run while nobody looked.
-                Runtime::NoPod => self.inputs.observed.coordinator.problem.is_some(),
+                // Otherwise pods may have run while nobody looked.
+                Runtime::NoPod => {
+                    let problem = self.inputs.observed.coordinator.problem.as_ref();
+                    problem.is_some_and(|problem| problem.kind.is_before_start())
+                }
                 Runtime::Silent(_) | Runtime::Outdated(_) => false,
                 Runtime::Answers(runtime) => self.status().storage.is_none() && never_ran(runtime),
             };

@@ -15,8 +15,6 @@ use crate::runtime_client::{RuntimeState, RuntimeStatus};
 /// How often a number is given out again because the chain has a greater one. The last leap is over a
 /// year.
 const LEAPS_MAX: i32 = 14;
-/// Name of the failure of a coordinator whose chain a newer deployment has claimed.
-const FENCED: &str = "Fenced";
 
 impl Machine<'_> {
     /// Deploying and verifying: the same look, the step says how far it is.
@@ -127,10 +125,10 @@ impl Machine<'_> {
     /// Whether the chain has seen a greater number than that of this deployment, which has never come
     /// to life: one of a job that was deleted, by a clock that was ahead of ours.
     fn is_outnumbered(&self) -> bool {
-        let runtime = self.runtime();
-        let runtime = runtime.filter(|runtime| runtime.state == RuntimeState::Failed);
-        let failure = runtime.and_then(|runtime| runtime.last_failure.as_ref());
-        !self.claimed() && failure.is_some_and(|failure| failure.code == FENCED)
+        let problem = self.inputs.observed.coordinator.problem.as_ref();
+        !self.claimed()
+            && self.runtime().is_none()
+            && problem.is_some_and(|problem| problem.kind == ProblemKind::Fenced)
     }
 
     /// The same under a much greater number.

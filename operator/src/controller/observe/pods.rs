@@ -14,6 +14,8 @@ use crate::controller::dereference::Dereferenced;
 
 /// Exit code of the runtime for faults of the job file.
 const EXIT_INVALID: i32 = 2;
+/// Exit code of the runtime where a newer deployment or attempt has the chain.
+const EXIT_FENCED: i32 = 3;
 
 /// A process that has worked for this long is able to start.
 const WORKED: Duration = Duration::from_secs(10);
@@ -62,6 +64,8 @@ pub enum ProblemKind {
     ImagePull,
     /// The container ended with faults of the job file: exit code 2.
     InvalidJob,
+    /// The container ended because a newer deployment has the job's chain: exit code 3.
+    Fenced,
     /// The container ends again and again.
     Crash,
     /// The container cannot be made: a secret or config map is missing, a path cannot be mounted.
@@ -76,6 +80,18 @@ impl ProblemKind {
     /// Whether waiting cannot help.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::ImageUnusable | Self::InvalidJob)
+    }
+
+    /// Whether the container has not even started.
+    pub const fn is_before_start(self) -> bool {
+        match self {
+            Self::ImageUnusable
+            | Self::ImagePull
+            | Self::Container
+            | Self::NotCreated
+            | Self::NotScheduled => true,
+            Self::InvalidJob | Self::Fenced | Self::Crash => false,
+        }
     }
 }
 
@@ -266,10 +282,10 @@ fn problem_of_container(container: &ContainerStatus) -> Option<(ProblemKind, Str
 
 /// What a container said at its end.
 fn last_words(ended: &ContainerStateTerminated) -> (ProblemKind, String) {
-    let kind = if ended.exit_code == EXIT_INVALID {
-        ProblemKind::InvalidJob
-    } else {
-        ProblemKind::Crash
+    let kind = match ended.exit_code {
+        EXIT_INVALID => ProblemKind::InvalidJob,
+        EXIT_FENCED => ProblemKind::Fenced,
+        _ => ProblemKind::Crash,
     };
     let reason = ended.reason.as_deref().unwrap_or("ended");
     let words = ended.message.as_deref().unwrap_or_default().trim();

@@ -177,6 +177,7 @@ fn about(problem: &Problem) -> String {
         ProblemKind::NotCreated => {
             ". Raise the quota, or make what is missing, and the pods are created"
         }
+        ProblemKind::Fenced => ". A newer deployment has the job's checkpoints",
         ProblemKind::NotScheduled => ". Add nodes, or ask for less",
     };
     format!("{}{help}", problem.message.trim_end_matches('.'))

@@ -392,15 +392,24 @@ impl World {
     fn pods(&self) -> Pods {
         let image = self.applied.as_ref().map(|it| self.image_of(&it.revision));
         let unusable = image.is_some_and(|image| image.starts_with("no-image"));
+        let fenced = self.applied.as_ref().is_some_and(|applied| {
+            let chain = self.chains.get(&self.storage_of(&applied.revision));
+            chain.is_some_and(|chain| applied.deployment < chain.deployment)
+        });
+        let problem = |kind, message: &str| Problem {
+            kind,
+            message: format!("pod orders: {message}"),
+        };
         Pods {
             present: self.applied.is_some(),
             count: i32::from(self.process.is_some()),
             ready: i32::from(self.process.is_some()),
             put_off: self.put_off.clone(),
-            problem: unusable.then(|| Problem {
-                kind: ProblemKind::ImagePull,
-                message: "pod orders: ImagePullBackOff".to_owned(),
-            }),
+            problem: if unusable {
+                Some(problem(ProblemKind::ImagePull, "ImagePullBackOff"))
+            } else {
+                fenced.then(|| problem(ProblemKind::Fenced, "Error with exit code 3"))
+            },
         }
     }
 
@@ -433,11 +442,7 @@ impl World {
             }),
             checkpoint_failures: self.checkpoint_failures.clone(),
             last_failure: (process.state == RuntimeState::Failed).then(|| RuntimeFailure {
-                code: if process.fenced {
-                    "Fenced".to_owned()
-                } else {
-                    "SqlDoesNotBind".to_owned()
-                },
+                code: "SqlDoesNotBind".to_owned(),
                 kind: self.failure_kind.to_owned(),
                 message: "there is no column amont".to_owned(),
             }),

@@ -80,6 +80,19 @@ fn exit_code_2_means_faults_of_the_job_file_with_the_containers_last_words() {
 }
 
 #[test]
+fn exit_code_3_means_that_a_newer_deployment_has_the_chain() {
+    let ended = json!({"terminated": {
+        "exitCode": 3, "reason": "Error", "message": "deployment 7 is fenced"}});
+    let back_off = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+    for pod in [container(&ended, &json!({})), container(&back_off, &ended)] {
+        let problem = problem_of(&pod, None).unwrap();
+        assert_eq!(problem.kind, ProblemKind::Fenced);
+        assert!(!problem.kind.is_final() && !problem.kind.is_before_start());
+        assert!(problem.message.contains("is fenced"), "{problem:?}");
+    }
+}
+
+#[test]
 fn any_other_exit_code_is_a_crash() {
     let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
     assert_eq!(

@@ -16,8 +16,6 @@ pub(in crate::controller) struct Process {
     pub(in crate::controller) state: RuntimeState,
     pub(super) since: Timestamp,
     storage: String,
-    /// A newer deployment has the chain.
-    pub(super) fenced: bool,
     claimed: bool,
     position: u64,
     /// What it knows to be committed ends here.
@@ -151,15 +149,12 @@ impl World {
             return;
         }
         let chain = self.chain_of(&storage);
-        let fenced = applied.deployment < chain.deployment;
+        if applied.deployment < chain.deployment {
+            return;
+        }
         let mut process = Process {
-            state: if fenced {
-                RuntimeState::Failed
-            } else {
-                RuntimeState::Restoring
-            },
+            state: RuntimeState::Restoring,
             since: now,
-            fenced,
             storage,
             claimed: false,
             position: 0,
