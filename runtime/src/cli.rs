@@ -190,6 +190,10 @@ pub struct CoordinatorOptions {
     /// process goes on answering after the job's end, until SIGTERM.
     #[arg(long, value_parser = deployment, value_name = "NUMBER")]
     pub deployment: Option<Deployment>,
+    /// A deployment that is known to have had a checkpoint. If it is this one, a chain without a
+    /// checkpoint is an error, whatever `--restore` says.
+    #[arg(long, env = "MILLSTREAM_RAN", value_parser = deployment, value_name = "NUMBER")]
+    pub ran: Option<Deployment>,
     /// How often workers say that they are alive.
     #[arg(long, default_value = "1s", value_parser = duration, value_name = "DURATION")]
     pub heartbeat_interval: Duration,

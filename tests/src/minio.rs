@@ -112,6 +112,14 @@ impl Minio {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Removes everything of [`BUCKET`](Self::BUCKET) below a prefix, as somebody does who empties a
+    /// bucket.
+    #[track_caller]
+    pub fn remove(&self, prefix: &str) {
+        let bucket = self.scratch.join("data").join(Self::BUCKET);
+        std::fs::remove_dir_all(bucket.join(prefix)).expect("there is something");
+    }
+
     /// Keys of all objects of [`BUCKET`](Self::BUCKET) below `prefix`, as they lie on the drive.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
         let bucket = self.scratch.join("data").join(Self::BUCKET);

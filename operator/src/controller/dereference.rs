@@ -247,6 +247,7 @@ fn is_pod_of(pod: &Pod, names: &Names) -> bool {
 fn revisions(job: &str, maps: &[ConfigMap]) -> Vec<Revision> {
     let names = Names::of_name(job);
     maps.iter()
+        .filter(|map| map.name_any() != names.ran())
         .filter_map(|map| match Revision::read(&names, map) {
             Ok(revision) => Some(revision),
             Err(error) => {

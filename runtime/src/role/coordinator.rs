@@ -3,16 +3,16 @@
 use std::io::Write;
 use std::path::Path;
 
-use millstream_coordinator::{CONNECTIONS_CAPACITY, Coordinator};
+use millstream_coordinator::{CONNECTIONS_CAPACITY, Coordinator, Restore};
 use millstream_types::protocol::Heartbeat;
-use millstream_types::{ErrorCode, ErrorKind, Failure};
+use millstream_types::{Deployment, ErrorCode, ErrorKind, Failure};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{bind, clock, coordinator_options, runtime, serve_rest, system};
-use crate::cli::{CoordinatorOptions, Logging};
+use crate::cli::{CoordinatorOptions, Logging, StartOptions};
 use crate::exit::Exit;
 use crate::job::LoadedJob;
 use crate::rpc;
@@ -53,6 +53,24 @@ fn heartbeat(options: &CoordinatorOptions) -> Result<Heartbeat, Failure> {
     })
 }
 
+/// What a start means of a deployment that has had a checkpoint: it goes on from there, whatever it
+/// was to start from at first. That its chain has lost all of them would not tell.
+fn resumed(
+    start: StartOptions,
+    deployment: Option<Deployment>,
+    ran: Option<Deployment>,
+) -> StartOptions {
+    if ran.is_none() || ran != deployment {
+        return start;
+    }
+    StartOptions {
+        restore: Restore::Latest,
+        unless_advanced: false,
+        expect_state: true,
+        ..start
+    }
+}
+
 async fn run(
     options: CoordinatorOptions,
     loaded: LoadedJob,
@@ -65,7 +83,8 @@ async fn run(
         None => None,
     };
     let (connections, workers) = mpsc::channel(CONNECTIONS_CAPACITY);
-    let (start, deployment) = (options.start, options.deployment);
+    let deployment = options.deployment;
+    let start = resumed(options.start, deployment, options.ran);
     let coordinator = coordinator_options(loaded, start, deployment, heartbeat, clock())?;
     let (coordinator, handle) = Coordinator::new(coordinator, workers);
     announce(&grpc, rest.as_ref(), options.ready_file.as_deref())?;
@@ -127,4 +146,35 @@ fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
     partial.push(".partial");
     std::fs::write(&partial, text)?;
     std::fs::rename(&partial, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Arguments, Command};
+
+    fn start(ran: &str) -> StartOptions {
+        let arguments = "millstream coordinator --job j --listen 127.0.0.1:0 --deployment 7 \
+                         --restore s3://b/savepoint --unless-advanced";
+        let arguments = arguments.split_whitespace().chain(ran.split_whitespace());
+        let Command::Coordinator(options) = Arguments::try_parse_from(arguments).unwrap().command
+        else {
+            panic!("another command");
+        };
+        resumed(options.start, options.deployment, options.ran)
+    }
+
+    #[test]
+    fn a_deployment_that_has_had_a_checkpoint_expects_one_and_no_other_deployment_does() {
+        let again = start("--ran 7");
+        assert_eq!(again.restore, Restore::Latest);
+        assert!(again.expect_state && !again.unless_advanced);
+        for ran in ["", "--ran 6"] {
+            let first = start(ran);
+            assert_eq!(first.restore, Restore::Path("s3://b/savepoint".to_owned()));
+            assert!(!first.expect_state && first.unless_advanced, "{ran}");
+        }
+    }
 }

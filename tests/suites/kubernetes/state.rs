@@ -310,6 +310,49 @@ fn a_job_whose_chain_has_seen_a_greater_number_is_deployed_beyond_it() {
     stage.finish(flow, "orders");
 }
 
+/// What its pods are told was written when it had none.
+#[test]
+fn a_first_deployment_whose_store_is_emptied_does_not_begin_again() {
+    let _shared = shared();
+    let (stage, flow, _) = running("emptied", |manifest| manifest);
+    let number = stage.job("orders")["status"]["deployment"].clone();
+    let map = stage.path("api/v1", "configmaps/orders-ran");
+    wait_until("it is known that it has run", DEADLINE, || {
+        let map = stage.api().get(&map);
+        map.is_some_and(|map| text(&map["data"]["deployment"]) == number.to_string())
+    });
+    // Nobody looks, and nobody runs, while the store is emptied.
+    stage.operator.kill();
+    let deployment = format!("deployment/orders-coordinator-{number}");
+    let scale = |replicas: &str| {
+        stage
+            .kubectl()
+            .run(&["scale", &deployment, replicas])
+            .expect_success();
+    };
+    scale("--replicas=0");
+    wait_until("its coordinator is gone", DEADLINE, || {
+        let pods = stage.all_pods("orders");
+        let mut roles = pods
+            .iter()
+            .map(|pod| &pod["metadata"]["labels"]["millstream.dev/role"]);
+        roles.all(|role| role == "worker")
+    });
+    let bucket = format!("s3://{}/", Minio::BUCKET);
+    let chain = stage.chain("orders");
+    let folder = chain.strip_prefix(&bucket).expect("it lies in the bucket");
+    stage.world.minio.remove(folder);
+    let before = flow.seen();
+    scale("--replicas=1");
+    stage.operator.run();
+    let job = stage.wait_for_job("orders", "it says what is missing", DEADLINE, |job| {
+        holds(job, "Stalled", "True")
+    });
+    assert!(message(&job, "Stalled").contains("MS0309"), "{job:#}");
+    assert_eq!(flow.seen(), before, "it began again");
+    assert_eq!(job["status"]["deployment"], number, "{job:#}");
+}
+
 /// A person's run of a job with the file that its pods read.
 fn by_hand(stage: &Stage) -> Server {
     let revision = text(&stage.job("orders")["status"]["revision"]);

@@ -90,6 +90,9 @@ impl Applier<'_> {
             accept_lost_output: deployed.accept_lost_output,
             deployment: deployment.unwrap_or_default(),
         };
+        if deployed.claimed {
+            self.put(coordinator::ran(&blueprint), None).await?;
+        }
         self.put(coordinator::service_of_workers(&blueprint), None)
             .await?;
         self.put(coordinator::service_of_clients(&blueprint), None)

@@ -5,14 +5,19 @@
 //! is for: the older one finds a newer number in it and stops.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
-use k8s_openapi::api::core::v1::{ContainerPort, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ConfigMapKeySelector, ContainerPort, EnvVar, EnvVarSource, Service, ServicePort,
+    ServiceSpec,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 
-use super::names::{LABEL_REVISION, Role};
+use super::names::{LABEL_REVISION, Names, Role};
 use super::{Blueprint, PORT_GRPC, PORT_REST, pod};
 
+/// Key of the config map that says which deployment has had a checkpoint.
+const RAN: &str = "deployment";
 /// Path that answers with success while all tasks run.
 pub const READY: &str = "/readyz";
 
@@ -26,6 +31,10 @@ pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
     // Ready while all tasks of the job run. The kubelet asks past every network policy and mesh:
     // what it finds is a second opinion where the operator cannot reach the pod.
     pod::probe(&mut container, READY);
+    let had_state = had_state(&names);
+    let env = container.env.get_or_insert_default();
+    env.retain(|one| one.name != had_state.name);
+    env.push(had_state);
     let mut metadata = blueprint.metadata_of(
         names.coordinator_of(blueprint.deployment),
         Role::Coordinator,
@@ -48,6 +57,33 @@ pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
             ..DeploymentSpec::default()
         }),
         status: None,
+    }
+}
+
+/// What a coordinator cannot learn from its arguments, which were written before: that this very
+/// deployment has had a checkpoint. Read whenever the container starts.
+fn had_state(names: &Names) -> EnvVar {
+    EnvVar {
+        name: "MILLSTREAM_RAN".to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            config_map_key_ref: Some(ConfigMapKeySelector {
+                name: names.ran(),
+                key: RAN.to_owned(),
+                optional: Some(true),
+            }),
+            ..EnvVarSource::default()
+        }),
+    }
+}
+
+/// The config map that says so.
+pub fn ran(blueprint: &Blueprint<'_>) -> ConfigMap {
+    let data = [(RAN.to_owned(), blueprint.deployment.to_string())];
+    ConfigMap {
+        metadata: blueprint.metadata(blueprint.names().ran(), Role::Coordinator),
+        data: Some(data.into()),
+        ..ConfigMap::default()
     }
 }
 

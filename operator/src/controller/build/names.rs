@@ -102,6 +102,11 @@ impl Names {
         bounded(&self.job, &format!("preflight-{hash}"))
     }
 
+    /// Name of the config map that says which deployment has had a checkpoint.
+    pub fn ran(&self) -> String {
+        bounded(&self.job, "ran")
+    }
+
     /// Job that deletes the checkpoints of the job.
     pub fn disposal(&self) -> String {
         bounded(&self.job, "disposal")

@@ -183,8 +183,14 @@ fn secrets_are_files_and_never_in_the_environment() {
         let container = &spec.containers[0];
         assert!(container.env_from.is_none(), "{role:?}");
         for variable in container.env.iter().flatten() {
-            assert!(variable.value_from.is_none(), "{role:?}");
-            assert_eq!(variable.value.as_deref(), Some("eu-central-1"), "{role:?}");
+            let source = variable.value_from.as_ref();
+            let of_map = source.and_then(|source| source.config_map_key_ref.as_ref());
+            assert!(
+                source.is_none_or(|source| source.secret_key_ref.is_none()),
+                "{role:?}"
+            );
+            let given = variable.value.as_deref() == Some("eu-central-1");
+            assert!(given || of_map.is_some(), "{role:?}: {variable:?}");
         }
         let mounts = container.volume_mounts.clone().unwrap();
         for path in ["/etc/millstream/secrets/s3", "/etc/ssl/kafka"] {
@@ -464,6 +470,23 @@ fn a_disposal_without_the_job_file_still_deletes_the_checkpoints() {
     assert!(!arguments.contains("--job-file"), "{arguments}");
     let volumes = pod.volumes.unwrap();
     assert!(volumes.iter().all(|one| one.config_map.is_none()));
+}
+
+/// The config map is not there before a deployment has run; its pods start all the same.
+#[test]
+fn a_coordinator_learns_whether_its_deployment_has_had_a_checkpoint() {
+    let job = job(&json!({}));
+    let blueprint = blueprint(&job);
+    let map = coordinator::ran(&blueprint);
+    let template = coordinator::deployment(&blueprint).spec.unwrap().template;
+    let container = &template.spec.unwrap().containers[0];
+    let env = container.env.as_ref().unwrap();
+    let told = env.iter().find(|one| one.name == "MILLSTREAM_RAN").unwrap();
+    let source = told.value_from.as_ref().unwrap();
+    let source = source.config_map_key_ref.as_ref().unwrap();
+    assert_eq!(Some(&source.name), map.metadata.name.as_ref());
+    assert_eq!(source.optional, Some(true));
+    assert_eq!(map.data.unwrap()[&source.key], "1780000000000");
 }
 
 #[test]

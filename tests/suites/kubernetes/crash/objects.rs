@@ -15,8 +15,9 @@ const KINDS: [(&str, &str); 7] = [
     ("apis/millstream.dev/v1alpha1", "streamsavepoints"),
 ];
 
-/// Annotations that are another one after every deployment.
-const OF_A_RUN: [&str; 4] = [
+/// Annotations, and a key of a config map, that are another one after every deployment.
+const OF_A_RUN: [&str; 5] = [
+    "deployment",
     "deployment.kubernetes.io/revision",
     "millstream.dev/deployment",
     "millstream.dev/rendered",
