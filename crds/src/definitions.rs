@@ -109,6 +109,25 @@ pub fn yaml(definition: &CustomResourceDefinition) -> Result<String, serde_yaml:
 mod tests {
     use super::*;
 
+    /// `UPDATE_EXPECT=1` writes them, as `tools/crds.sh` does.
+    #[test]
+    fn the_committed_definitions_are_the_generated_ones() {
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        for (name, definition) in all() {
+            let generated = yaml(&definition).unwrap();
+            let path = directory.join(name);
+            if std::env::var_os("UPDATE_EXPECT").is_some() {
+                std::fs::write(&path, &generated).unwrap();
+            }
+            let committed = std::fs::read_to_string(&path).unwrap();
+            assert!(
+                committed == generated,
+                "{} is not current: run tools/crds.sh",
+                path.display()
+            );
+        }
+    }
+
     #[test]
     fn keys_of_later_versions_are_refused_with_their_version() {
         let text = yaml(&stream_job()).unwrap();

@@ -4,8 +4,9 @@
 //! the same everywhere.
 
 mod dead_letters;
+mod metadata;
 
-use arrow_schema::SchemaRef;
+use arrow_schema::{ArrowError, SchemaRef};
 use millstream_formats::{DecodeError, Decoder, JsonDecoder, RawDecoder};
 use millstream_operators::{Result, SourceOutput, SplitRun};
 use millstream_spec::valid::SourceConnector;
@@ -15,6 +16,8 @@ use millstream_types::snapshot::Counters;
 use millstream_types::{Batch, ErrorCode, ErrorKind, Failure};
 
 use dead_letters::DeadLetters;
+pub use metadata::{Beside, Wanted};
+use metadata::{MetadataColumns, Unfit};
 
 /// Most bytes of a payload that a message repeats.
 const EXCERPT_BYTES: usize = 100;
@@ -39,6 +42,7 @@ pub struct RecordDecoder {
     /// Whether records are lines of files.
     reads_files: bool,
     decoder: Decoder,
+    metadata: Option<MetadataColumns>,
     on_error: OnError,
     runs: Vec<SplitRun>,
     dead_letters: DeadLetters,
@@ -46,14 +50,19 @@ pub struct RecordDecoder {
 }
 
 impl RecordDecoder {
-    /// A decoder of the source's format into these columns, a projection of the declared ones.
+    /// A decoder of the source's format into these columns, a projection of the declared ones and
+    /// those of its metadata.
     ///
     /// # Errors
     /// The format cannot hold a column.
     pub fn new(spec: &ValidSource, schema: &SchemaRef) -> Result<Self> {
+        let (metadata, of_value) = match MetadataColumns::new(spec, schema) {
+            None => (None, SchemaRef::clone(schema)),
+            Some((metadata, of_value)) => (Some(metadata), of_value),
+        };
         let decoder = match &spec.format {
-            Format::Json(_) => JsonDecoder::new(schema).map(Decoder::from),
-            Format::Raw(_) => RawDecoder::new(schema).map(Decoder::from),
+            Format::Json(_) => JsonDecoder::new(&of_value).map(Decoder::from),
+            Format::Raw(_) => RawDecoder::new(&of_value).map(Decoder::from),
         };
         let decoder = decoder.map_err(|error| {
             let message = format!("source `{}`: {error}", spec.name);
@@ -63,6 +72,7 @@ impl RecordDecoder {
             source: spec.name.clone(),
             reads_files: matches!(spec.connector, SourceConnector::Files(_)),
             decoder,
+            metadata,
             on_error: spec.on_error,
             runs: Vec::new(),
             dead_letters: DeadLetters::default(),
@@ -70,36 +80,67 @@ impl RecordDecoder {
         })
     }
 
-    /// Decodes one record. `None` is a record without a value (a Kafka tombstone), which no format
-    /// can decode.
+    /// What anybody reads of what Kafka keeps beside a record.
+    pub fn wanted(&self) -> Wanted {
+        let metadata = self.metadata.as_ref();
+        metadata.map_or_else(Wanted::default, MetadataColumns::wanted)
+    }
+
+    /// Decodes one record. `None` is a record without a value (a Kafka tombstone): raw reads it as
+    /// null, and no other format can decode it.
     ///
     /// # Errors
     /// The record cannot be decoded and the source says `onError: Fail`.
-    pub fn push(&mut self, payload: Option<&[u8]>, place: Place<'_>) -> Result<()> {
-        let bytes = payload.unwrap_or_default();
+    pub fn push(
+        &mut self,
+        payload: Option<&[u8]>,
+        place: Place<'_>,
+        beside: Beside<'_>,
+    ) -> Result<()> {
+        let bytes = payload.map_or(0, <[u8]>::len);
         self.counters.records_in += 1;
-        self.counters.bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let reason = match payload.map(|payload| self.decoder.decode(payload)) {
-            Some(Ok(())) => {
+        self.counters.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+        let reason = match self.decode(payload, place, beside) {
+            Ok(()) => {
                 self.counters.records_out += 1;
                 self.note_row(place.split);
                 return Ok(());
             }
-            Some(Err(error)) => Reason::Undecodable(error),
-            None => Reason::NoValue,
+            Err(reason) => reason,
         };
         match self.on_error {
-            OnError::Fail => Err(self.corrupt(bytes, place, &reason)),
+            OnError::Fail => Err(self.corrupt(payload, place, &reason)),
             OnError::Skip => {
                 self.counters.skipped += 1;
                 Ok(())
             }
             OnError::DeadLetter => {
                 self.counters.dead_letters += 1;
-                self.dead_letters.push(bytes, place, &reason.to_string());
+                self.dead_letters.push(payload, place, &reason.to_string());
                 Ok(())
             }
         }
+    }
+
+    /// Appends one row, or nothing.
+    fn decode(
+        &mut self,
+        payload: Option<&[u8]>,
+        place: Place<'_>,
+        beside: Beside<'_>,
+    ) -> std::result::Result<(), Reason> {
+        if let Some(metadata) = &self.metadata {
+            metadata.check(beside)?;
+        }
+        match payload {
+            Some(payload) => self.decoder.decode(payload)?,
+            None if self.decoder.decode_absent() => {}
+            None => return Err(Reason::NoValue),
+        }
+        if let Some(metadata) = &mut self.metadata {
+            metadata.push(place, beside);
+        }
+        Ok(())
     }
 
     fn note_row(&mut self, split: usize) {
@@ -110,7 +151,7 @@ impl RecordDecoder {
     }
 
     #[cold]
-    fn corrupt(&self, payload: &[u8], place: Place<'_>, reason: &Reason) -> Failure {
+    fn corrupt(&self, payload: Option<&[u8]>, place: Place<'_>, reason: &Reason) -> Failure {
         let Place {
             topic,
             partition,
@@ -122,11 +163,13 @@ impl RecordDecoder {
         } else {
             format!("{topic}/{partition} offset {offset}")
         };
+        let begins = payload.map_or_else(String::new, |payload| {
+            format!("; it begins with {}", excerpt(payload))
+        });
         let message = format!(
-            "source `{}`: the record at {at} cannot be decoded: {reason}; it begins with {}; correct the producer or the source's schema, or set \
-             `onError` to Skip or DeadLetter",
+            "source `{}`: the record at {at} cannot be decoded: {reason}{begins}; correct the \
+             producer or the source's schema, or set `onError` to Skip or DeadLetter",
             self.source,
-            excerpt(payload),
         );
         Failure::new(ErrorCode::CorruptRecord, ErrorKind::CorruptData, message)
     }
@@ -134,7 +177,8 @@ impl RecordDecoder {
     /// Whether enough was pushed for one batch: [`take`](Self::take) it before pushing more.
     pub fn is_full(&self) -> bool {
         let rows = self.decoder.rows() + self.dead_letters.rows();
-        let bytes = self.decoder.bytes() + self.dead_letters.bytes();
+        let metadata = self.metadata.as_ref().map_or(0, MetadataColumns::bytes);
+        let bytes = self.decoder.bytes() + self.dead_letters.bytes() + metadata;
         rows >= MAX_BATCH_ROWS || bytes >= MAX_BATCH_BYTES
     }
 
@@ -145,9 +189,7 @@ impl RecordDecoder {
     pub fn take(&mut self) -> Result<Option<SourceOutput>> {
         let batch = match self.decoder.rows() {
             0 => None,
-            _ => Some(Batch::new(
-                self.decoder.finish().map_err(|error| internal(&error))?,
-            )),
+            _ => Some(self.finish().map_err(|error| internal(&error))?),
         };
         let dead_letters = self
             .dead_letters
@@ -161,6 +203,15 @@ impl RecordDecoder {
             runs: std::mem::take(&mut self.runs),
             dead_letters,
         }))
+    }
+
+    fn finish(&mut self) -> std::result::Result<Batch, ArrowError> {
+        let value = self.decoder.finish()?;
+        let records = match &mut self.metadata {
+            None => value,
+            Some(metadata) => metadata.finish(&value)?,
+        };
+        Ok(Batch::new(records))
     }
 
     /// Totals since the decoder was made.
@@ -178,8 +229,10 @@ impl RecordDecoder {
 #[derive(Debug, thiserror::Error)]
 enum Reason {
     #[error(transparent)]
-    Undecodable(DecodeError),
-    #[error("the record has no value")]
+    Undecodable(#[from] DecodeError),
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    #[error("the record has no value (a tombstone), which only format raw reads, as null")]
     NoValue,
 }
 
@@ -195,7 +248,7 @@ fn excerpt(payload: &[u8]) -> String {
 }
 
 #[cold]
-fn internal(error: &arrow_schema::ArrowError) -> Failure {
+fn internal(error: &ArrowError) -> Failure {
     let message = format!("decoded columns do not fit their schema: {error}");
     Failure::new(ErrorCode::CorruptRecord, ErrorKind::Internal, message)
 }

@@ -17,6 +17,7 @@ mod client;
 mod committer;
 mod failure;
 mod ffi;
+mod headers;
 mod sink;
 mod source;
 mod transaction;

@@ -110,6 +110,7 @@ mod tests {
             connector: SourceOptions::Kafka(serde_json::from_str(options).unwrap()),
             format: millstream_spec::Format::Raw(millstream_spec::dataflow::RawFormat {}),
             schema: Vec::new(),
+            metadata: Vec::new(),
             watermark: None,
             on_error: OnError::Fail,
         };

@@ -41,6 +41,14 @@ impl Decoder {
         }
     }
 
+    /// Appends a row for a record without a value (a Kafka tombstone), if the format has one for it.
+    pub fn decode_absent(&mut self) -> bool {
+        match self {
+            Self::Json(_) => false,
+            Self::Raw(decoder) => decoder.decode_absent(),
+        }
+    }
+
     /// Rows since the last [`finish`](Self::finish).
     pub const fn rows(&self) -> usize {
         match self {
@@ -99,6 +107,16 @@ impl From<RawEncoder> for Encoder {
 }
 
 impl Encoder {
+    /// The same, for where a record may be without a value: what the format writes as one is
+    /// [absent](EncodedRows::is_absent), instead of an error.
+    #[must_use]
+    pub fn with_nulls(self) -> Self {
+        match self {
+            Self::Json(_) => self,
+            Self::Raw(encoder) => Self::Raw(encoder.with_nulls()),
+        }
+    }
+
     /// Encodes every row of a batch. What is returned is valid until the next call.
     ///
     /// # Errors

@@ -11,6 +11,8 @@ pub struct EncodedRows {
     bytes: Vec<u8>,
     /// Where each row ends in `bytes`.
     ends: Vec<usize>,
+    /// Rows without any bytes at all, not even none of them; in order.
+    absent: Vec<usize>,
 }
 
 impl EncodedRows {
@@ -43,7 +45,12 @@ impl EncodedRows {
         &self.bytes[start..self.ends[row]]
     }
 
-    /// The rows in order.
+    /// Whether a row is null, which only [`RawEncoder`](crate::RawEncoder) makes, if it may.
+    pub fn is_absent(&self, row: usize) -> bool {
+        !self.absent.is_empty() && self.absent.binary_search(&row).is_ok()
+    }
+
+    /// The rows in order; an absent one is empty.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
         (0..self.ends.len()).map(|row| self.row(row))
     }
@@ -51,6 +58,7 @@ impl EncodedRows {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
+        self.absent.clear();
     }
 
     /// Where a row is written to; [`end_row`](Self::end_row) follows.
@@ -60,6 +68,12 @@ impl EncodedRows {
 
     pub(crate) fn end_row(&mut self) {
         self.ends.push(self.bytes.len());
+    }
+
+    /// The next row is null.
+    pub(crate) fn push_absent(&mut self) {
+        self.absent.push(self.ends.len());
+        self.end_row();
     }
 }
 

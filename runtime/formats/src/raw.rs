@@ -56,6 +56,16 @@ impl RawDecoder {
         })
     }
 
+    /// Appends a row for a record without a value: null. False, and nothing is appended, if the
+    /// column may have none.
+    pub fn decode_absent(&mut self) -> bool {
+        let append = |columns: &mut [Column]| {
+            let is_null = columns.iter_mut().all(Column::push_null);
+            if is_null { Ok(()) } else { Err(()) }
+        };
+        self.columns.attempt(0, append).is_ok()
+    }
+
     /// Rows since the last [`finish`](Self::finish).
     pub const fn rows(&self) -> usize {
         self.columns.rows()
@@ -95,6 +105,7 @@ fn push(column: &mut Column, record: &[u8]) -> Result<(), Fault> {
 pub struct RawEncoder {
     schema: SchemaRef,
     rows: EncodedRows,
+    takes_nulls: bool,
 }
 
 impl RawEncoder {
@@ -120,7 +131,17 @@ impl RawEncoder {
         Ok(Self {
             schema: Arc::clone(schema),
             rows: EncodedRows::default(),
+            takes_nulls: false,
         })
+    }
+
+    /// The same, for where a record may be without a value: a null becomes an
+    /// [absent](EncodedRows::is_absent) row.
+    pub fn with_nulls(self) -> Self {
+        Self {
+            takes_nulls: true,
+            ..self
+        }
     }
 
     /// The columns that the encoder was made for.
@@ -131,12 +152,15 @@ impl RawEncoder {
     /// Encodes every row of a batch. What is returned is valid until the next call.
     ///
     /// # Errors
-    /// The batch has other columns than the encoder was made for, or a null.
+    /// The batch has other columns than the encoder was made for, or a null that it does not take.
     pub fn encode(&mut self, batch: &RecordBatch) -> Result<&EncodedRows, EncodeError> {
         self.rows.clear();
         encoded::check_types(&self.schema, batch)?;
         let column: &dyn Array = batch.column(0);
-        if let Some(row) = (0..column.len()).find(|row| column.is_null(*row)) {
+        let mut rows = 0..column.len();
+        if !self.takes_nulls
+            && let Some(row) = rows.find(|row| column.is_null(*row))
+        {
             return Err(EncodeError::Value {
                 row,
                 column: batch.schema_ref().field(0).name().clone(),
@@ -158,9 +182,13 @@ impl RawEncoder {
         &mut self,
         values: impl Iterator<Item = Option<&'a V>>,
     ) {
-        for value in values.flatten() {
-            self.rows.out().extend_from_slice(value.as_ref());
-            self.rows.end_row();
+        for value in values {
+            if let Some(value) = value {
+                self.rows.out().extend_from_slice(value.as_ref());
+                self.rows.end_row();
+            } else {
+                self.rows.push_absent();
+            }
         }
     }
 }
@@ -244,6 +272,34 @@ mod tests {
             let rows: Vec<_> = rows.iter().collect();
             assert_eq!(rows, ["a\"b".as_bytes(), b"", "ü".as_bytes()]);
         }
+    }
+
+    #[test]
+    fn a_record_without_a_value_is_null_both_ways() {
+        let nullable = |nullable| {
+            let field = Field::new(VALUE, DataType::Utf8, nullable);
+            Arc::new(Schema::new(vec![field]))
+        };
+        let mut decoder = RawDecoder::new(&nullable(true)).unwrap();
+        decoder.decode(b"").unwrap();
+        assert!(decoder.decode_absent());
+        decoder.decode(b"one").unwrap();
+        let batch = decoder.finish().unwrap();
+        let values: Vec<_> = batch.column(0).as_string::<i32>().iter().collect();
+        assert_eq!(values, [Some(""), None, Some("one")]);
+
+        let encoder = RawEncoder::new(&batch.schema()).unwrap();
+        let mut encoder = encoder.with_nulls();
+        let rows = encoder.encode(&batch).unwrap();
+        let absent: Vec<bool> = (0..rows.len()).map(|row| rows.is_absent(row)).collect();
+        assert_eq!(absent, [false, true, false]);
+        let rows: Vec<_> = rows.iter().collect();
+        assert_eq!(rows, [b"".as_slice(), b"", b"one"]);
+
+        let mut strict = RawDecoder::new(&nullable(false)).unwrap();
+        strict.decode(b"one").unwrap();
+        assert!(!strict.decode_absent());
+        assert_eq!(strict.finish().unwrap().num_rows(), 1);
     }
 
     #[test]

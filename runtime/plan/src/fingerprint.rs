@@ -42,6 +42,8 @@ fn canonical(job: &ValidJob, nodes: &[Node], vertices: &[Vertex]) -> Vec<String>
             // Not its copy of the checkpoint settings, which change no record.
             NodeKind::Sink(sink) => {
                 lines.push(format!("sink {:?} {:?}", sink.connector, sink.format));
+                let metadata = sink.metadata.iter();
+                lines.extend(metadata.map(|column| format!("metadata {column:?}")));
             }
         }
         lines.extend(node.schema.fields().iter().map(|field| {

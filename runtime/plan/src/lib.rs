@@ -10,7 +10,7 @@
 //! - What is planned has types: only values can make an expression fail at run time.
 //!
 //! Reading order: [`graph`] is what comes out; `planning` is how; `sql` binds one transform and
-//! `functions` is what it may call; `chaining` and `fingerprint` finish the graph; [`explain`] shows
+//! `functions` is what it may call; `sink` checks what a sink is given; `chaining` and `fingerprint` finish the graph; [`explain`] shows
 //! it and [`mod@compatibility`] compares it with a checkpoint; [`error`] is what is wrong with a job.
 
 mod chaining;
@@ -21,6 +21,7 @@ mod fingerprint;
 mod functions;
 pub mod graph;
 mod planning;
+mod sink;
 mod sql;
 
 pub use compatibility::{Incompatibility, OperatorState, compatibility};

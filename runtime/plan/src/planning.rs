@@ -3,18 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Schema, SchemaRef};
+use arrow_schema::{Schema, SchemaRef};
 use datafusion_common::DFSchema;
 use millstream_spec::ValidJob;
-use millstream_spec::valid::{Input, SinkConnector};
+use millstream_spec::valid::Input;
 use millstream_types::schema::{arrow_schema, dead_letter_schema};
 use millstream_types::{ErrorCode, OperatorUid};
 
-use crate::error::{Fault, PlanError, nearest};
+use crate::error::{Fault, PlanError};
 use crate::functions::Functions;
 use crate::graph::{JobGraph, Node, NodeIndex, NodeInput, NodeKind, SqlTransform};
-use crate::sql::{BoundTransform, bind_transform, lower, types};
-use crate::{chaining, fingerprint};
+use crate::sql::{BoundTransform, bind_transform, lower};
+use crate::{chaining, fingerprint, sink};
 
 /// Stack for planning. Expressions are walked recursively, with several frames of several KiB per
 /// level in a debug build; the deepest that [`nesting`](crate::sql::nesting) lets through needs a
@@ -95,51 +95,14 @@ fn output_of(input: &Input, outputs: &Outputs) -> Option<SchemaRef> {
     }
 }
 
-/// Sinks whose options do not fit the columns that they are given.
+/// Sinks that cannot write the columns that they are given.
 fn sink_faults(job: &ValidJob, outputs: &Outputs) -> Vec<Fault> {
     let sinks = job.sinks.iter().enumerate();
-    sinks
-        .filter_map(|(index, sink)| {
-            let SinkConnector::Kafka(kafka) = &sink.connector else {
-                return None;
-            };
-            let schema = output_of(&sink.input, outputs)?;
-            let (message, help) = key_fault(kafka.key.as_ref()?, &schema)?;
-            Some(Fault {
-                code: ErrorCode::InvalidJob,
-                subject: format!("spec.dataflow.sinks[{index}].kafka.key"),
-                place: None,
-                message,
-                help: Some(help),
-            })
-        })
-        .collect()
-}
-
-fn key_fault(key: &str, schema: &Schema) -> Option<(String, String)> {
-    let names = || schema.fields().iter().map(|field| field.name().as_str());
-    match schema.field_with_name(key) {
-        Ok(field) if *field.data_type() == DataType::Utf8 => None,
-        Ok(field) => Some((
-            format!(
-                "a key is a string, but the column `{key}` is of type {}",
-                types::type_name(field.data_type())
-            ),
-            format!("convert it in a transform: CAST({key} AS string)"),
-        )),
-        Err(_) => Some((
-            format!("the sink's input has no column `{key}`"),
-            nearest(key, names()).map_or_else(
-                || {
-                    format!(
-                        "it has the columns {}",
-                        names().collect::<Vec<_>>().join(", ")
-                    )
-                },
-                |name| format!("did you mean `{name}`?"),
-            ),
-        )),
-    }
+    let faults = sinks.filter_map(|(index, one)| {
+        let schema = output_of(&one.input, outputs)?;
+        Some(sink::faults(index, one, &schema))
+    });
+    faults.flatten().collect()
 }
 
 /// Finds which columns of each source anybody uses, from the sinks upwards, and drops unused

@@ -8,6 +8,7 @@ mod build;
 mod checkpoint;
 mod graph;
 mod kafka;
+mod metadata;
 mod properties;
 mod restart;
 mod sink;

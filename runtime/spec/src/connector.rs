@@ -11,7 +11,7 @@ pub use files::{FilesSink, FilesSource};
 pub use generator::GeneratorSource;
 pub use kafka::{
     DeliveryGuarantee, KafkaPartitioner, KafkaSink, KafkaSource, OffsetFallback, Sasl,
-    SaslMechanism, StartingOffsets, Tls,
+    SaslMechanism, StartingOffsets, Tls, ValueFields,
 };
 
 /// Options of the `print` sink.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::connector::{
     BlackholeSink, FilesSink, FilesSource, GeneratorSource, KafkaSink, KafkaSource, PrintSink,
 };
+use crate::metadata::{SinkMetadata, SourceMetadata};
 
 /// Sources, transforms and sinks. A node's name is its operator uid: state is found by it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +50,11 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     pub schema: Vec<Column>,
+    /// Columns of what Kafka keeps beside a record's value: its key, headers, timestamp and place.
+    /// They follow those of the schema. For `kafka` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub metadata: Vec<SourceMetadata>,
     /// Which column is the event time, and how late records may be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watermark: Option<Watermark>,
@@ -152,4 +158,9 @@ pub struct Sink {
     /// How columns become bytes. Default: `json: {}`. Not for `blackhole`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
+    /// Columns that become a record's headers and timestamp. They are left out of its value. For
+    /// `kafka` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub metadata: Vec<SinkMetadata>,
 }

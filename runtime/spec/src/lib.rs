@@ -9,7 +9,7 @@
 //! - It reports everything that is wrong, each with its path, its line, and what to do.
 //! - No text makes it panic, or take more than a bounded amount of time and memory.
 //!
-//! Reading order: [`job`] is the whole of `spec`; [`dataflow`], [`connector`], [`checkpoint`] and
+//! Reading order: [`job`] is the whole of `spec`; [`dataflow`], [`metadata`], [`connector`], [`checkpoint`] and
 //! [`restart`] are its parts; [`schema`] makes the JSON Schema of them. [`mod@read`] goes from
 //! text to job: `read::yaml`, `read::walk` (the schema), `check` (all other rules), [`valid`].
 //! [`fault`] is what is said when something is wrong, [`later`] what a later version will take.
@@ -23,6 +23,7 @@ pub mod dataflow;
 pub mod fault;
 pub mod job;
 pub mod later;
+pub mod metadata;
 mod path;
 pub mod read;
 pub mod restart;
@@ -35,6 +36,7 @@ pub use checkpoint::{CheckpointMode, CheckpointSpec, Retention};
 pub use dataflow::{Dataflow, Format, OnError, Sink, Source, Transform, Watermark};
 pub use fault::{Fault, JobFileError, Place};
 pub use job::JobSpec;
+pub use metadata::{Metadata, SinkMetadata, SourceMetadata, WritableMetadata};
 pub use read::{read, read_bytes};
 pub use restart::RestartStrategy;
 pub use schema::json_schema;

@@ -8,7 +8,9 @@ use millstream_types::schema::Column;
 use crate::connector::{
     BlackholeSink, FilesSink, FilesSource, GeneratorSource, KafkaSink, KafkaSource, PrintSink,
 };
-use crate::{CheckpointSpec, Format, OnError, RestartStrategy, Watermark};
+use crate::{
+    CheckpointSpec, Format, OnError, RestartStrategy, SinkMetadata, SourceMetadata, Watermark,
+};
 
 /// A job file that has passed every check. Only [`read`](crate::read()) makes one.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,8 +46,11 @@ pub struct ValidSource {
     pub connector: SourceConnector,
     /// How bytes become columns; [`Format::Json`] and unused for the generator.
     pub format: Format,
-    /// The declared columns; the connector's or format's own where the user declares none.
+    /// The declared columns, the connector's or format's own where the user declares none; then
+    /// those of `metadata`.
     pub schema: Vec<Column>,
+    /// Which columns of the schema hold what Kafka keeps beside a record's value.
+    pub metadata: Vec<SourceMetadata>,
     /// Event time.
     pub watermark: Option<Watermark>,
     /// What happens to a record that cannot be decoded.
@@ -98,8 +103,19 @@ pub struct ValidSink {
     pub connector: SinkConnector,
     /// How columns become bytes; unused for the blackhole.
     pub format: Format,
+    /// Columns that are written beside a record's value.
+    pub metadata: Vec<SinkMetadata>,
+    /// Columns of the input that are not in a record's value.
+    pub left_out: Vec<String>,
     /// The job's checkpoint settings, for checks that need both.
     pub checkpoint: CheckpointSpec,
+}
+
+impl ValidSink {
+    /// Whether a column of the input is part of a record's value.
+    pub fn is_in_value(&self, column: &str) -> bool {
+        !self.left_out.iter().any(|one| one == column)
+    }
 }
 
 /// A sink's connector.

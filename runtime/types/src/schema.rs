@@ -181,7 +181,7 @@ pub fn arrow_schema(columns: &[Column]) -> SchemaRef {
 }
 
 /// Columns of a source's dead-letter output (`<source>.deadLetters`): the record as it came, where
-/// it came from, and why it could not be decoded.
+/// it came from, and why it could not be decoded. The payload is null for a record without a value.
 pub fn dead_letter_schema() -> SchemaRef {
     let column = |name: &str, column_type, nullable| Column {
         name: name.to_owned(),
@@ -189,7 +189,7 @@ pub fn dead_letter_schema() -> SchemaRef {
         nullable,
     };
     arrow_schema(&[
-        column("payload", ColumnType::Bytes, false),
+        column("payload", ColumnType::Bytes, true),
         column("topic", ColumnType::String, false),
         column("partition", ColumnType::Int32, false),
         column("offset", ColumnType::Int64, false),

@@ -7,6 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
@@ -46,6 +47,19 @@ pub struct Record {
     pub key: Vec<u8>,
     /// Its value, empty if it has none.
     pub value: Vec<u8>,
+}
+
+/// One record with all that Kafka keeps of it but its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WholeRecord {
+    /// Its key, if it has one.
+    pub key: Option<Vec<u8>>,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// Its headers in order.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Its timestamp, milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
 }
 
 impl Broker {
@@ -116,6 +130,47 @@ impl Broker {
         produce(&self.client(), topic, records)
     }
 
+    /// Writes records one after the other to a partition.
+    #[track_caller]
+    pub fn produce_whole(&self, topic: &str, partition: i32, records: &[WholeRecord]) {
+        let producer: ThreadedProducer<DefaultProducerContext> = self
+            .client()
+            .set("enable.idempotence", "true")
+            .create()
+            .expect("the producer settings are valid");
+        for whole in records {
+            let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition);
+            record.key = whole.key.as_deref();
+            record.payload = whole.value.as_deref();
+            record.timestamp = whole.timestamp_ms;
+            if !whole.headers.is_empty() {
+                let headers = OwnedHeaders::new_with_capacity(whole.headers.len());
+                let headers = whole.headers.iter().fold(headers, |headers, (key, value)| {
+                    headers.insert(Header {
+                        key,
+                        value: value.as_deref(),
+                    })
+                });
+                record = record.headers(headers);
+            }
+            let sent = producer.send(record).map_err(|(error, _)| error);
+            sent.unwrap_or_else(|error| panic!("cannot produce to {topic}: {error}"));
+        }
+        producer
+            .flush(STALLED)
+            .unwrap_or_else(|error| panic!("records for {topic} are not acknowledged: {error}"));
+    }
+
+    /// As [`read_to_end`](Self::read_to_end), with everything that a record has.
+    #[track_caller]
+    pub fn read_whole(&self, topic: &str, isolation: Isolation) -> Vec<WholeRecord> {
+        let mut records = Vec::new();
+        self.for_each_message(topic, isolation, |message| {
+            records.push(WholeRecord::from_message(message));
+        });
+        records
+    }
+
     /// Reads a topic from its beginning to its end as it is now: the last stable offset or the
     /// high watermark, as the isolation says. In order within each partition.
     #[track_caller]
@@ -133,6 +188,18 @@ impl Broker {
         isolation: Isolation,
         mut visit: impl FnMut(Record),
     ) {
+        self.for_each_message(topic, isolation, |message| {
+            visit(Record::from_message(message));
+        });
+    }
+
+    #[track_caller]
+    fn for_each_message(
+        &self,
+        topic: &str,
+        isolation: Isolation,
+        mut visit: impl FnMut(&BorrowedMessage<'_>),
+    ) {
         let ends = self.ends(topic, isolation);
         let consumer = self.consumer(isolation);
         assign(&consumer, topic, ends.len());
@@ -147,7 +214,7 @@ impl Broker {
                 Some(Ok(message)) => {
                     let partition = usize::try_from(message.partition()).expect("not negative");
                     if message.offset() < ends[partition] {
-                        visit(Record::from_message(&message));
+                        visit(&message);
                     }
                     if message.offset() + 1 >= ends[partition] {
                         unread.remove(&message.partition());
@@ -225,6 +292,22 @@ impl Broker {
             .expect("a runtime starts")
             .block_on(work(admin, options))
             .unwrap_or_else(|error| panic!("the broker refused: {error}"))
+    }
+}
+
+impl WholeRecord {
+    fn from_message(message: &impl Message) -> Self {
+        let headers = message.headers().map(|headers| {
+            let each = headers.iter();
+            each.map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+                .collect()
+        });
+        Self {
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers: headers.unwrap_or_default(),
+            timestamp_ms: message.timestamp().to_millis(),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ const DEFINING: [&str; 2] = ["runtime/spec/src/", "crds/src/"];
 /// Where the runtime's reader turns keys into the job that is run.
 const RESOLVING: &str = "runtime/spec/src/check/build.rs";
 /// Keys that the code knows by another name.
-const OTHER_NAMES: [(&str, &str); 9] = [
+const OTHER_NAMES: [(&str, &str); 10] = [
     ("PLAIN", "Plain"),
     ("SCRAM-SHA-256", "ScramSha256"),
     ("SCRAM-SHA-512", "ScramSha512"),
@@ -27,6 +27,7 @@ const OTHER_NAMES: [(&str, &str); 9] = [
     // A revision is everything but what is listed there, so that another time is another revision.
     ("restartAt", "NOT_IN_REVISION"),
     ("spec.dataflow.sources[].schema[].type", "column_type"),
+    ("spec.dataflow.sources[].metadata[].type", "column_type"),
     // What is not suspended runs.
     ("spec.state=Running", "Suspended"),
 ];

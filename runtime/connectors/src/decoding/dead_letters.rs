@@ -23,14 +23,14 @@ pub(super) struct DeadLetters {
 }
 
 impl DeadLetters {
-    pub(super) fn push(&mut self, payload: &[u8], place: Place<'_>, reason: &str) {
-        self.payloads.append_value(payload);
+    pub(super) fn push(&mut self, payload: Option<&[u8]>, place: Place<'_>, reason: &str) {
+        self.payloads.append_option(payload);
         self.topics.append_value(place.topic);
         self.partitions.append_value(place.partition);
         self.offsets.append_value(place.offset);
         self.reasons.append_value(reason);
         self.rows += 1;
-        self.bytes += payload.len();
+        self.bytes += payload.map_or(0, <[u8]>::len);
     }
 
     pub(super) const fn rows(&self) -> usize {

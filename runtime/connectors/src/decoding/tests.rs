@@ -24,6 +24,7 @@ fn decoder(on_error: OnError) -> RecordDecoder {
         connector: SourceConnector::Generator(GeneratorSource::default()),
         format: Format::Json(JsonFormat {}),
         schema: schema.clone(),
+        metadata: Vec::new(),
         watermark: None,
         on_error,
     };
@@ -54,7 +55,11 @@ fn rows_are_told_apart_by_the_split_they_came_from() {
     {
         let offset = i64::try_from(offset).unwrap();
         decoder
-            .push(Some(payload.as_bytes()), place(split, offset))
+            .push(
+                Some(payload.as_bytes()),
+                place(split, offset),
+                Beside::default(),
+            )
             .unwrap();
     }
     let output = decoder.take().unwrap().unwrap();
@@ -68,7 +73,9 @@ fn rows_are_told_apart_by_the_split_they_came_from() {
 
 #[test]
 fn a_record_without_a_value_is_corrupt() {
-    let failure = decoder(OnError::Fail).push(None, place(0, 7)).unwrap_err();
+    let failure = decoder(OnError::Fail)
+        .push(None, place(0, 7), Beside::default())
+        .unwrap_err();
     assert_eq!(
         (failure.code, failure.kind),
         (ErrorCode::CorruptRecord, ErrorKind::CorruptData)
@@ -76,12 +83,12 @@ fn a_record_without_a_value_is_corrupt() {
     for part in [
         "source `orders`",
         "orders/3 offset 7",
-        "the record has no value",
+        "the record has no value (a tombstone)",
     ] {
         assert!(failure.message.contains(part), "{failure}");
     }
     let mut decoder = decoder(OnError::DeadLetter);
-    decoder.push(None, place(0, 7)).unwrap();
+    decoder.push(None, place(0, 7), Beside::default()).unwrap();
     let output = decoder.take().unwrap().unwrap();
     assert_eq!(output.batch, None);
     assert_eq!(output.dead_letters.unwrap().rows(), 1);
@@ -92,7 +99,7 @@ fn a_record_without_a_value_is_corrupt() {
 fn a_message_repeats_only_the_beginning_of_a_payload_and_nothing_unprintable() {
     let payload = [b"\x00\xff\n\"".as_slice(), &[b'x'; 200]].concat();
     let failure = decoder(OnError::Fail)
-        .push(Some(&payload), place(0, 0))
+        .push(Some(&payload), place(0, 0), Beside::default())
         .unwrap_err();
     let start = r#"it begins with "\x00\xff\n\"xxx"#;
     assert!(failure.message.contains(start), "{failure}");
@@ -107,13 +114,19 @@ fn a_batch_is_full_by_rows_or_bytes_of_whatever_was_pushed() {
     let mut pushed = 0;
     while !small.is_full() {
         let payload: &[u8] = if pushed % 2 == 0 { b"{\"id\":1}" } else { b"x" };
-        small.push(Some(payload), place(0, 0)).unwrap();
+        small
+            .push(Some(payload), place(0, 0), Beside::default())
+            .unwrap();
         pushed += 1;
     }
     assert_eq!(pushed, MAX_BATCH_ROWS);
     let mut large = decoder(OnError::DeadLetter);
     large
-        .push(Some(&vec![b'x'; MAX_BATCH_BYTES]), place(0, 0))
+        .push(
+            Some(&vec![b'x'; MAX_BATCH_BYTES]),
+            place(0, 0),
+            Beside::default(),
+        )
         .unwrap();
     assert!(large.is_full());
     large.take().unwrap();
@@ -128,12 +141,17 @@ fn raw_records_are_text() {
         connector: SourceConnector::Generator(GeneratorSource::default()),
         format: Format::Raw(RawFormat {}),
         schema: schema.clone(),
+        metadata: Vec::new(),
         watermark: None,
         on_error: OnError::Skip,
     };
     let mut decoder = RecordDecoder::new(&spec, &arrow_schema(&schema)).unwrap();
-    decoder.push(Some(b"one"), place(0, 0)).unwrap();
-    decoder.push(Some(b"\xff"), place(0, 1)).unwrap();
+    decoder
+        .push(Some(b"one"), place(0, 0), Beside::default())
+        .unwrap();
+    decoder
+        .push(Some(b"\xff"), place(0, 1), Beside::default())
+        .unwrap();
     assert_eq!(decoder.take().unwrap().unwrap().batch.unwrap().rows(), 1);
     let counters = decoder.counters();
     assert_eq!(

@@ -16,7 +16,7 @@ use super::failure::{access, unusable};
 use super::identity::Identity;
 use super::lines::{Line, Lines, MAX_LINE_BYTES};
 use super::listing::{Position, file_of};
-use crate::decoding::{Place, RecordDecoder};
+use crate::decoding::{Beside, Place, RecordDecoder};
 
 /// What files begin with that have no lines, and what they are.
 const MAGIC: [(&[u8], &str); 4] = [
@@ -137,7 +137,9 @@ impl Reader {
                     partition: 0,
                     offset: i64::try_from(offset).unwrap_or(i64::MAX),
                 };
-                self.decoder.push(Some(without_mark(text, offset)), place)?;
+                let text_of_line = without_mark(text, offset);
+                self.decoder
+                    .push(Some(text_of_line), place, Beside::default())?;
                 let length = text.len();
                 split.position.offset = lines.offset();
                 split.records += 1;

@@ -108,6 +108,8 @@ fn connector(path: &Path, format: Format) -> Arc<dyn SinkConnector> {
         input: Input::Main("valid".to_owned()),
         connector: SinkOptions::Files(options),
         format,
+        metadata: Vec::new(),
+        left_out: Vec::new(),
         checkpoint,
     }))
     .unwrap()

@@ -34,6 +34,7 @@ fn connector(path: &Path, on_error: OnError) -> Arc<dyn SourceConnector> {
         connector: SourceOptions::Files(options),
         format: Format::Json(millstream_spec::dataflow::JsonFormat {}),
         schema: columns(),
+        metadata: Vec::new(),
         watermark: None,
         on_error,
     }))

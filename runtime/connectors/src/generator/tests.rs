@@ -17,6 +17,7 @@ fn connector(options: &GeneratorSource) -> Arc<dyn SourceConnector> {
         connector: SourceOptions::Generator(options.clone()),
         format: Format::Json(millstream_spec::dataflow::JsonFormat {}),
         schema: GeneratorSource::columns(),
+        metadata: Vec::new(),
         watermark: None,
         on_error: OnError::Fail,
     });

@@ -30,7 +30,7 @@ use rdkafka_sys as sys;
 
 pub(super) use consumer::{Consumer, Content, Message, Messages, Place};
 pub(super) use events::{Events, Problem};
-pub(super) use producer::{Enqueue, Producer, Record};
+pub(super) use producer::{Enqueue, FullRecord, Producer, Record};
 pub(super) use rdkafka::types::RDKafkaErrorCode as ErrorCode;
 
 /// Bytes for an error text of librdkafka.

@@ -14,8 +14,9 @@
 //!   and has no committable.
 //!
 //! Reading order: [`slots`] chooses ids, [`maker`] makes producers, [`delivery`] waits for brokers,
-//! [`keys`] and [`options`] are details.
+//! [`keys`] and [`beside`] find what is written beside a value, [`options`] are details.
 
+mod beside;
 mod delivery;
 mod keys;
 mod maker;
@@ -26,6 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_schema::Schema;
 use millstream_formats::Encoder;
 use millstream_operators::{Result, SinkCommitter, SinkConnector, SinkWriter, WriterContext};
 use millstream_spec::ValidSink;
@@ -38,11 +40,12 @@ use millstream_types::{
 use super::access::Access;
 use super::committer::KafkaCommitter;
 use super::failure::{self, Sizes};
-use super::ffi::{Enqueue, Record};
+use super::ffi::{Enqueue, FullRecord, Producer, Record};
 use super::transaction::{Prepared, SLOTS, TransactionNames};
 use crate::encoding;
+use beside::{Beside, BesideColumns};
 use delivery::{Destination, Wait};
-use keys::KeyColumn;
+use keys::Key;
 use maker::{Made, Maker, SlotName};
 use slots::Slots;
 
@@ -74,7 +77,10 @@ struct KafkaWriter {
     sink: String,
     destination: Destination,
     encoder: Encoder,
-    key: Option<KeyColumn>,
+    /// The columns of the value; `None` if they are all in it.
+    value: Option<Vec<usize>>,
+    key: Option<Key>,
+    beside: Option<BesideColumns>,
     partitioning: Partitioning,
     maker: Maker,
     is_ordered: bool,
@@ -120,11 +126,15 @@ impl KafkaWriter {
     fn new(connector: &KafkaSinkConnector, cx: &WriterContext) -> Result<Self> {
         let options = &connector.options;
         let sink = &connector.spec.name;
-        let key = options
-            .key
-            .as_ref()
-            .map(|column| KeyColumn::new(sink, column, &cx.schema))
-            .transpose()?;
+        let key = Key::new(sink, options, &cx.schema)?;
+        let value = value_columns(&connector.spec, &cx.schema);
+        let of_value = match &value {
+            None => Arc::clone(&cx.schema),
+            Some(columns) => {
+                let projected = cx.schema.project(columns);
+                Arc::new(projected.map_err(|error| failure::broker(error.to_string()))?)
+            }
+        };
         let owner = format!("sink `{sink}` subtask {}", cx.subtask);
         let is_exactly_once = options.guarantee() == DeliveryGuarantee::ExactlyOnce;
         let transactions = is_exactly_once.then(|| Transactions::new(options, cx));
@@ -137,9 +147,11 @@ impl KafkaWriter {
                 patience: access.connect_timeout,
                 sizes: Sizes::default(),
             },
-            encoder: encoding::encoder(&connector.spec, &cx.schema)?,
+            encoder: encoding::encoder(&connector.spec, &of_value)?.with_nulls(),
+            value,
+            beside: BesideColumns::new(sink, &connector.spec.metadata, &cx.schema)?,
             partitioning: Partitioning {
-                is_per_record: key.is_some() || options.partitioner == KafkaPartitioner::Random,
+                is_per_record: options.has_key() || options.partitioner == KafkaPartitioner::Random,
                 turn: usize::try_from(cx.subtask.0).unwrap_or(0),
                 refreshed_at: Duration::ZERO,
             },
@@ -218,35 +230,52 @@ impl KafkaWriter {
             return Err(failure::broker("there is no producer"));
         };
         let written = begin(made, written, &self.clock)?;
-        let rows = self
-            .encoder
-            .encode(batch.records())
-            .map_err(|error| encoding::failed(&self.sink, &error))?;
-        let keys = self.key.map(|key| key.of(batch.records()));
+        let records = batch.records();
+        let value = match &self.value {
+            None => records.clone(),
+            Some(columns) => records
+                .project(columns)
+                .map_err(|error| failure::broker(error.to_string()))?,
+        };
+        let unfit = |error| encoding::failed(&self.sink, &error);
+        let rows = self.encoder.encode(&value).map_err(unfit)?;
+        let keys = self.key.as_mut().map(|key| key.of(records));
+        let keys = keys.transpose().map_err(unfit)?;
+        let beside = self.beside.as_ref().map(|columns| columns.of(records));
+        let beside = beside.transpose()?;
         let records = rows.iter().enumerate().map(|(row, value)| Record {
             key: keys.as_ref().and_then(|keys| keys.get(row)),
-            value,
+            value: (!rows.is_absent(row)).then_some(value),
         });
-        let sizes = &mut self.destination.sizes;
-        sizes.largest = records
-            .clone()
-            .map(Record::bytes)
-            .fold(sizes.largest, u64::max);
+        let headers = beside.iter().flatten().map(Beside::bytes).max();
+        let largest = records.clone().map(Record::bytes).max();
+        self.destination
+            .note_written(largest.unwrap_or(0) + headers.unwrap_or(0));
         let partition = self.partitioning.next(&made.partitions);
         let mut wait = Wait::new(&self.destination);
         let producer = &mut made.producer;
-        producer
-            .produce(partition, records, |producer| wait.for_room(producer))
-            .map_err(|error| match error {
-                Enqueue::GaveUp(failure) => failure,
-                Enqueue::Refused(error) => {
-                    // Why an instance takes no records is in its news.
-                    let reason = self.destination.check(producer);
-                    reason
-                        .err()
-                        .unwrap_or_else(|| self.destination.refused(error.code, &error.text))
-                }
-            })?;
+        let wait_for_room = |producer: &Producer| wait.for_room(producer);
+        let produced = match &beside {
+            None => producer.produce(partition, records, wait_for_room),
+            Some(beside) => {
+                let full = records.zip(beside).map(|(record, beside)| FullRecord {
+                    record,
+                    headers: &beside.headers,
+                    timestamp_ms: beside.timestamp_ms,
+                });
+                producer.produce_each(partition, full, wait_for_room)
+            }
+        };
+        produced.map_err(|error| match error {
+            Enqueue::GaveUp(failure) => failure,
+            Enqueue::Refused(error) => {
+                // Why an instance takes no records is in its news.
+                let reason = self.destination.check(producer);
+                reason
+                    .err()
+                    .unwrap_or_else(|| self.destination.refused(error.code, &error.text))
+            }
+        })?;
         written.records += u64::try_from(rows.len()).unwrap_or(0);
         self.bytes += u64::try_from(rows.bytes().len()).unwrap_or(0);
         producer.poll(Duration::ZERO);
@@ -345,6 +374,16 @@ impl SinkWriter for KafkaWriter {
     fn bytes(&self) -> u64 {
         self.bytes
     }
+}
+
+/// The columns of the records' values; `None` if they are all of them.
+fn value_columns(spec: &ValidSink, schema: &Schema) -> Option<Vec<usize>> {
+    let columns = schema.fields().iter().enumerate();
+    let of_value: Vec<usize> = columns
+        .filter(|(_, field)| spec.is_in_value(field.name()))
+        .map(|(index, _)| index)
+        .collect();
+    (of_value.len() < schema.fields().len()).then_some(of_value)
 }
 
 /// Begins a transaction, if that is how it writes and none is open.

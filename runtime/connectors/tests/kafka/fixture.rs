@@ -199,6 +199,7 @@ fn checkpoint() -> CheckpointSpec {
 /// A sink under test.
 pub(crate) struct TestSink {
     pub(crate) connector: Arc<dyn SinkConnector>,
+    schema: SchemaRef,
 }
 
 impl TestSink {
@@ -212,10 +213,18 @@ impl TestSink {
             input: Input::Main("in".into()),
             connector: valid::SinkConnector::Kafka(serde_json::from_value(options).unwrap()),
             format: Format::Json(millstream_spec::dataflow::JsonFormat {}),
+            metadata: Vec::new(),
+            left_out: Vec::new(),
             checkpoint,
         };
+        Self::of(spec, schema())
+    }
+
+    /// A sink of batches with these columns.
+    pub(crate) fn of(spec: ValidSink, schema: SchemaRef) -> Self {
         Self {
             connector: millstream_connectors::sink(&Arc::new(spec)).unwrap(),
+            schema,
         }
     }
 
@@ -237,7 +246,7 @@ impl TestSink {
             lineage: chain.map(Lineage::from),
             subtask: SubtaskIndex(subtask),
             parallelism: 2,
-            schema: schema(),
+            schema: SchemaRef::clone(&self.schema),
         };
         self.connector.writer(cx).unwrap()
     }
@@ -251,6 +260,7 @@ impl TestSink {
 /// A source under test.
 pub(crate) struct TestSource {
     pub(crate) connector: Arc<dyn SourceConnector>,
+    schema: SchemaRef,
 }
 
 impl TestSource {
@@ -260,11 +270,18 @@ impl TestSource {
             connector: valid::SourceConnector::Kafka(serde_json::from_value(options).unwrap()),
             format: Format::Json(millstream_spec::dataflow::JsonFormat {}),
             schema: columns(),
+            metadata: Vec::new(),
             watermark: None,
             on_error,
         };
+        Self::of(spec, schema())
+    }
+
+    /// A source of which these columns are read.
+    pub(crate) fn of(spec: ValidSource, schema: SchemaRef) -> Self {
         Self {
             connector: millstream_connectors::source(&Arc::new(spec)).unwrap(),
+            schema,
         }
     }
 
@@ -278,7 +295,7 @@ impl TestSource {
             uid: OperatorUid::from("in"),
             subtask: SubtaskIndex(0),
             parallelism: 1,
-            schema: schema(),
+            schema: SchemaRef::clone(&self.schema),
         };
         self.connector.reader(cx).unwrap()
     }

@@ -6,7 +6,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use millstream_spec::connector::DeliveryGuarantee;
 use millstream_spec::valid::{SinkConnector, SourceConnector};
-use millstream_spec::{Format, OnError, ValidSink, ValidSource};
+use millstream_spec::{Format, OnError, ValidSink, ValidSource, WritableMetadata};
 use millstream_types::schema::in_column_types;
 
 use crate::graph::{Node, NodeKind, SqlTransform};
@@ -61,6 +61,15 @@ fn of_sink(sink: &ValidSink) -> Vec<String> {
                 DeliveryGuarantee::AtLeastOnce => "at least once",
             };
             let key = kafka.key.iter().map(|key| format!("key {key}"));
+            let fields = kafka.key_fields.join(", ");
+            let fields = (!fields.is_empty()).then(|| format!("key {{{fields}}}"));
+            let metadata = sink.metadata.iter().map(|column| {
+                let to = match column.to {
+                    WritableMetadata::Headers => "headers",
+                    WritableMetadata::Timestamp => "timestamp",
+                };
+                format!("{to} {}", column.name)
+            });
             [
                 format!("kafka sink {}", kafka.topic),
                 format!("at {}", kafka.bootstrap_servers),
@@ -69,6 +78,8 @@ fn of_sink(sink: &ValidSink) -> Vec<String> {
             ]
             .into_iter()
             .chain(key)
+            .chain(fields)
+            .chain(metadata)
             .collect()
         }
         SinkConnector::Files(files) => {

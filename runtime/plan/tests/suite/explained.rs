@@ -21,7 +21,7 @@ fn orders() -> Job {
             "valid",
             "SELECT *, quantity * price AS total, upper(customer_id) AS customer FROM valid",
         )
-        .kafka_sink("processed-orders", "enriched", "customer_id")
+        .kafka_sink("processed-orders", "enriched", "key: customer_id", "")
         .sink("audit", "valid")
         .sink("rejected", "orders.deadLetters")
 }

@@ -113,7 +113,7 @@ fn all_faulty_transforms_are_reported_and_those_behind_them_are_not() {
         .transform("second", "orders", "SELECT a FROM orders WHERE a")
         .transform("behind", "first", "SELECT nothing FROM first")
         .sink("one", "second")
-        .kafka_sink("two", "behind", "nothing")
+        .kafka_sink("two", "behind", "key: nothing", "")
         .plan()
         .unwrap_err();
     let subjects: Vec<&str> = error.faults().iter().map(|f| f.subject.as_str()).collect();
@@ -175,22 +175,71 @@ fn dead_letters_are_read_by_their_name_in_either_spelling() {
 }
 
 #[test]
-fn a_kafka_key_is_a_string_column_of_the_input() {
+fn a_kafka_key_is_a_column_of_the_input_with_a_text() {
     let with_key = |key: &str| {
-        let job = job().source("orders", "id string, customer_id int64");
-        job.kafka_sink("out", "orders", key)
+        let job = job().source("orders", "id string, customer_id int64, price float64");
+        job.kafka_sink("out", "orders", &format!("key: {key}"), "")
             .plan()
             .map_err(|error| error.to_string())
     };
     assert!(with_key("id").is_ok());
+    assert!(with_key("customer_id").is_ok());
     assert_eq!(
-        with_key("customer_id").unwrap_err(),
-        "spec.dataflow.sinks[0].kafka.key: a key is a string, but the column `customer_id` is of \
-         type int64\n  = convert it in a transform: CAST(customer_id AS string)"
+        with_key("price").unwrap_err(),
+        "spec.dataflow.sinks[0].kafka.key: a key is of type string, bytes, int32 or int64, but the \
+         column `price` is of type float64\n  = convert it in a transform: CAST(price AS string)"
     );
     assert_eq!(
         with_key("custmer_id").unwrap_err(),
         "spec.dataflow.sinks[0].kafka.key: the sink's input has no column `custmer_id`\n  \
          = did you mean `customer_id`?"
     );
+}
+
+#[test]
+fn what_a_sink_writes_beside_the_value_is_checked_with_its_input() {
+    let refusal = |kafka: &str, more: &str| {
+        let job = job().source("orders", "id string, num int64, at timestamp");
+        job.kafka_sink("out", "orders", kafka, more).refusal()
+    };
+    for (kafka, more, says) in [
+        (
+            "keyFields: [id, x]",
+            "",
+            "sinks[0].kafka.keyFields[1]: the sink's input has no column `x`",
+        ),
+        (
+            "",
+            "metadata: [{name: num, to: headers}]",
+            "sinks[0].metadata[0].name: headers is of type string, but the column `num` is of type int64",
+        ),
+        (
+            "",
+            "metadata: [{name: id, to: timestamp}]",
+            "the timestamp is of type timestamp, but the column `id` is of type string",
+        ),
+        (
+            "",
+            "metadata: [{name: ts, to: timestamp}]",
+            "the sink's input has no column `ts`",
+        ),
+        (
+            "keyFields: [id, num, at], valueFieldsInclude: ExceptKey",
+            "",
+            "sinks[0].format: no column is left for the record's value",
+        ),
+        (
+            "",
+            "format: {raw: {}}",
+            "sinks[0].format: format raw writes exactly one column, and the sink is given 3: id, num, at",
+        ),
+        (
+            "key: id, valueFieldsInclude: ExceptKey",
+            "format: {raw: {}}, metadata: [{name: at, to: timestamp}]",
+            "format raw writes a column of type string or bytes, but `num` is of type int64",
+        ),
+    ] {
+        let message = refusal(kafka, more);
+        assert!(message.contains(says), "{kafka} {more}: {message}");
+    }
 }

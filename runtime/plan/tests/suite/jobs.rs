@@ -98,9 +98,18 @@ impl Job {
         self
     }
 
-    pub(crate) fn kafka_sink(mut self, name: &str, from: &str, key: &str) -> Self {
+    /// A sink with more options of Kafka, and more keys of its own.
+    pub(crate) fn kafka_sink(mut self, name: &str, from: &str, kafka: &str, more: &str) -> Self {
+        let joined = |more: &str| {
+            if more.is_empty() {
+                String::new()
+            } else {
+                format!(", {more}")
+            }
+        };
+        let (kafka, more) = (joined(kafka), joined(more));
         self.sinks.push(format!(
-            "    - {{name: {name}, input: {from}, kafka: {{bootstrapServers: \"kafka:9092\", topic: out, key: {key}}}}}"
+            "    - {{name: {name}, input: {from}, kafka: {{bootstrapServers: \"kafka:9092\", topic: out{kafka}}}{more}}}"
         ));
         self
     }

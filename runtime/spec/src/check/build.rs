@@ -8,11 +8,14 @@ use millstream_types::schema::{Column, ColumnType};
 use serde_json::Value as Json;
 
 use super::graph::input;
-use crate::connector::{DeliveryGuarantee, GeneratorSource, KafkaSink};
+use crate::connector::{DeliveryGuarantee, GeneratorSource, KafkaSink, ValueFields};
 use crate::read::tree::Node;
 use crate::schema::OPERATOR_KEYS;
 use crate::valid::{Input, SinkConnector, SourceConnector, ValidSink, ValidSource, ValidTransform};
-use crate::{CheckpointMode, CheckpointSpec, Format, JobSpec, Sink, Source, Transform, ValidJob};
+use crate::{
+    CheckpointMode, CheckpointSpec, Format, JobSpec, Sink, SinkMetadata, Source, SourceMetadata,
+    Transform, ValidJob,
+};
 
 /// A fault that the checks have not found: a path and a message.
 type Missed = (String, String);
@@ -65,16 +68,18 @@ fn source(source: Source) -> Result<Arc<ValidSource>, Missed> {
         _ => return Err(missed("spec.dataflow.sources")),
     };
     let format = source.format.unwrap_or_default();
-    let schema = match (&connector, &format) {
+    let mut schema = match (&connector, &format) {
         (SourceConnector::Generator(_), _) => GeneratorSource::columns(),
         (_, Format::Raw(_)) => vec![raw_column()],
         (_, Format::Json(_)) => source.schema,
     };
+    schema.extend(source.metadata.iter().map(SourceMetadata::column));
     Ok(Arc::new(ValidSource {
         name: source.name,
         connector,
         format,
         schema,
+        metadata: source.metadata,
         watermark: source.watermark,
         on_error: source.on_error,
     }))
@@ -90,6 +95,7 @@ pub(super) fn raw_column() -> Column {
 }
 
 fn sink(sink: Sink, checkpoint: &CheckpointSpec) -> Result<Arc<ValidSink>, Missed> {
+    let left_out = left_out(sink.kafka.as_ref(), &sink.metadata);
     let connector = match (sink.kafka, sink.files, sink.print, sink.blackhole) {
         (Some(kafka), None, None, None) => SinkConnector::Kafka(KafkaSink {
             delivery_guarantee: Some(guarantee(&kafka, checkpoint)),
@@ -105,8 +111,24 @@ fn sink(sink: Sink, checkpoint: &CheckpointSpec) -> Result<Arc<ValidSink>, Misse
         input: input(&sink.input),
         connector,
         format: sink.format.unwrap_or_default(),
+        metadata: sink.metadata,
+        left_out,
         checkpoint: checkpoint.clone(),
     }))
+}
+
+/// Columns that are not in the value of a sink's records.
+fn left_out(kafka: Option<&KafkaSink>, metadata: &[SinkMetadata]) -> Vec<String> {
+    let mut columns: Vec<String> = metadata.iter().map(|column| column.name.clone()).collect();
+    if let Some(kafka) = kafka {
+        match kafka.value_fields_include {
+            ValueFields::All => {}
+            ValueFields::ExceptKey => {
+                columns.extend(kafka.key.iter().chain(&kafka.key_fields).cloned());
+            }
+        }
+    }
+    columns
 }
 
 /// A sink that does not say what it guarantees does what the job's checkpoints are meant for.

@@ -8,7 +8,9 @@ use super::checkpoint::between;
 use super::properties::{self, Client};
 use super::{Report, Settings};
 use crate::budget::TransactionBudget;
-use crate::connector::{DeliveryGuarantee, KafkaSink, KafkaSource, StartingOffsets, Tls};
+use crate::connector::{
+    DeliveryGuarantee, KafkaSink, KafkaSource, StartingOffsets, Tls, ValueFields,
+};
 use crate::path::{item, key};
 use crate::wording::shown;
 use crate::{CheckpointMode, CheckpointSpec};
@@ -77,6 +79,7 @@ pub(super) fn sink(options: &KafkaSink, path: &str, settings: &Settings, report:
         report,
     );
     properties::check(&options.properties, Client::Producer, path, report);
+    key_columns(options, path, report);
     if let Some(checkpoint) = &settings.checkpoint {
         match (options.delivery_guarantee, checkpoint.mode) {
             (Some(DeliveryGuarantee::AtLeastOnce), _) | (None, CheckpointMode::AtLeastOnce) => {}
@@ -91,6 +94,25 @@ pub(super) fn sink(options: &KafkaSink, path: &str, settings: &Settings, report:
                 transaction_timeout(options, path, checkpoint, settings, report);
             }
         }
+    }
+}
+
+fn key_columns(options: &KafkaSink, path: &str, report: &mut Report<'_>) {
+    let fields = key(path, "keyFields");
+    if options.key.is_some() && !options.key_fields.is_empty() {
+        let message = "does not go with `key`, which is one column as it is. Remove one of them";
+        report.add(&fields, message);
+    }
+    let mut seen = BTreeSet::new();
+    for (index, name) in options.key_fields.iter().enumerate() {
+        if !seen.insert(name) {
+            let message = format!("`{}` is listed twice. Remove one", shown(name));
+            report.add(&item(&fields, index), message);
+        }
+    }
+    if options.value_fields_include == ValueFields::ExceptKey && !options.has_key() {
+        let message = "is ExceptKey, and there is no key. Give `key` or `keyFields`, or remove it";
+        report.add(&key(path, "valueFieldsInclude"), message);
     }
 }
 

@@ -7,7 +7,7 @@ use millstream_types::schema::ColumnType;
 
 use super::build::raw_column;
 use super::checkpoint::between;
-use super::{Report, kafka, sink};
+use super::{Report, kafka, metadata, sink};
 use crate::connector::{GeneratorSource, KafkaSource};
 use crate::path::{item, key};
 use crate::read::tree::Node;
@@ -31,6 +31,7 @@ pub(super) fn check(source: &Node, path: &str, report: &mut Report<'_>) {
     } else {
         check_columns(source, path, report);
     }
+    metadata::source(source, path, report);
     let at = key(path, "watermark");
     if let Some(watermark) = report.read::<Watermark>(source.get("watermark"), &at) {
         check_watermark(&watermark, &columns(source), &at, report);
@@ -38,7 +39,15 @@ pub(super) fn check(source: &Node, path: &str, report: &mut Report<'_>) {
 }
 
 /// Keys of sources and sinks that are no connectors.
-const OTHER_KEYS: [&str; 6] = ["name", "input", "format", "schema", "watermark", "onError"];
+const OTHER_KEYS: [&str; 7] = [
+    "name",
+    "input",
+    "format",
+    "schema",
+    "metadata",
+    "watermark",
+    "onError",
+];
 
 /// Reports a node without a connector, or with several.
 pub(super) fn one_connector(node: &Node, connectors: &[&str], path: &str, report: &mut Report<'_>) {
@@ -125,10 +134,17 @@ fn is_raw(source: &Node) -> bool {
 }
 
 /// A column's name, and its type if that can be read.
-type Column = (String, Option<ColumnType>);
+pub(super) type Column = (String, Option<ColumnType>);
 
 /// The columns that a source has.
 fn columns(source: &Node) -> Vec<Column> {
+    let mut columns = own_columns(source);
+    columns.extend(metadata::columns(source));
+    columns
+}
+
+/// The columns of a record's value.
+pub(super) fn own_columns(source: &Node) -> Vec<Column> {
     let declared = source.get("schema").map(Node::items).unwrap_or_default();
     let own = if source.get("generator").is_some() {
         GeneratorSource::columns()

@@ -138,10 +138,18 @@ pub struct KafkaSink {
     /// (docs/job-file.md), and at most the broker's `transaction.max.timeout.ms`. Default: 15m.
     #[serde(default = "transaction_timeout")]
     pub transaction_timeout: KubeDuration,
-    /// Column whose text is the record's key; it stays in the value too. No key if not given.
+    /// Column that is the record's key, as it is: a `string`, `bytes`, or the digits of an `int32`
+    /// or `int64`. No key where it is null, or if neither this nor `keyFields` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub key: Option<String>,
+    /// Columns that are the record's key together, as a JSON object. Not beside `key`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 128)))]
+    pub key_fields: Vec<String>,
+    /// Whether the columns of the key are in the record's value too. Default: `All`.
+    #[serde(default)]
+    pub value_fields_include: ValueFields,
     /// How a record's partition is chosen. Default: `Murmur2`, as the Java client does.
     #[serde(default)]
     pub partitioner: KafkaPartitioner,
@@ -166,6 +174,21 @@ impl KafkaSink {
     pub fn guarantee(&self) -> DeliveryGuarantee {
         self.delivery_guarantee.unwrap_or_default()
     }
+
+    /// Whether records have a key.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some() || !self.key_fields.is_empty()
+    }
+}
+
+/// Which columns are in a record's value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ValueFields {
+    /// Those of the key too.
+    #[default]
+    All,
+    /// All but those of the key.
+    ExceptKey,
 }
 
 /// What a `read_committed` reader of the topic sees after failures.

@@ -1,6 +1,6 @@
 //! Reading records in batches.
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -10,6 +10,9 @@ use rdkafka_sys as sys;
 
 use super::events::{Events, events_of};
 use super::{ErrorCode, Handle, NativeError, Role, c_string, millis, text_of};
+
+/// What librdkafka gives where there is no timestamp.
+const NO_TIMESTAMP: i64 = -1;
 
 /// A partition and an offset in it.
 #[derive(Debug, Clone, Copy)]
@@ -273,6 +276,38 @@ impl Message<'_> {
         self.native().offset
     }
 
+    /// The record's key, if it has one.
+    pub(in crate::kafka) const fn key(&self) -> Option<&[u8]> {
+        let message = self.native();
+        if message.key.is_null() {
+            return None;
+        }
+        // SAFETY: librdkafka gives a pointer to `key_len` bytes that live as long as the message.
+        Some(unsafe { std::slice::from_raw_parts(message.key.cast::<u8>(), message.key_len) })
+    }
+
+    /// The record's timestamp, milliseconds since 1970, if it has one.
+    pub(in crate::kafka) fn timestamp_ms(&self) -> Option<i64> {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is valid, and the kind is written during the call.
+        let millis = unsafe { sys::rd_kafka_message_timestamp(self.native(), &raw mut kind) };
+        let has_one = kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        (has_one && millis != NO_TIMESTAMP).then_some(millis)
+    }
+
+    /// The record's headers in order, each with its name and, if it has one, its value.
+    pub(in crate::kafka) fn headers(&self) -> Headers<'_> {
+        let mut native = ptr::null_mut();
+        // SAFETY: the message is valid; what is returned belongs to it.
+        let code = unsafe { sys::rd_kafka_message_headers(self.native(), &raw mut native) };
+        // Without headers, it says that there is no such entry.
+        Headers {
+            native: NonNull::new(native).filter(|_| NativeError::check(code).is_ok()),
+            next: 0,
+            owner: PhantomData,
+        }
+    }
+
     /// What it is.
     pub(in crate::kafka) fn content(&self) -> Content<'_> {
         let message = self.native();
@@ -292,6 +327,43 @@ impl Message<'_> {
                 let text = unsafe { text_of(sys::rd_kafka_message_errstr(message)) };
                 Content::Error(NativeError { text, ..error })
             }
+        }
+    }
+}
+
+/// Headers of a message.
+pub(in crate::kafka) struct Headers<'a> {
+    native: Option<NonNull<sys::rd_kafka_headers_t>>,
+    next: usize,
+    owner: PhantomData<&'a ()>,
+}
+
+impl<'a> Iterator for Headers<'a> {
+    type Item = (&'a [u8], Option<&'a [u8]>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let native = self.native?;
+        let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: the list belongs to the message, which outlives `'a`; the pointers are written
+        // during the call.
+        let code = unsafe {
+            sys::rd_kafka_header_get_all(
+                native.as_ptr(),
+                self.next,
+                &raw mut name,
+                &raw mut value,
+                &raw mut size,
+            )
+        };
+        NativeError::check(code).ok()?;
+        self.next += 1;
+        // SAFETY: name and value belong to the message too: a string that ends with 0, and null or
+        // a pointer to `size` bytes.
+        unsafe {
+            let name = CStr::from_ptr(name).to_bytes();
+            let value =
+                (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), size));
+            Some((name, value))
         }
     }
 }

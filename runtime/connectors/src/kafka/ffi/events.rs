@@ -12,8 +12,12 @@ use crate::kafka::failure;
 
 use super::{ERROR_TEXT_BYTES, ErrorCode, NativeError, text_of};
 
-/// The error of a record or batch that is too large, in librdkafka's log lines.
-const TOO_LARGE: &str = "(MSG_SIZE_TOO_LARGE)";
+/// Errors of a record itself, as librdkafka's log lines name them.
+const OF_A_RECORD: [(&str, ErrorCode); 3] = [
+    ("(MSG_SIZE_TOO_LARGE)", ErrorCode::MessageSizeTooLarge),
+    ("(INVALID_TIMESTAMP)", ErrorCode::InvalidTimestamp),
+    ("(INVALID_RECORD)", ErrorCode::InvalidRecord),
+];
 
 /// What ends an instance's work for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,17 +179,18 @@ unsafe extern "C" fn on_error(
     }
 }
 
-/// What has ended a transaction. The line ends with the name of the error; what the broker says of
-/// a size is a fault of a record, and the line comes before the record's own report.
+/// What has ended a transaction. The line ends with the name of the error; what is the fault of a
+/// record is told here first, and only then in the record's own report.
 fn transaction_error(line: &str) -> Problem {
-    if line.contains(TOO_LARGE) {
-        return Problem::Delivery(NativeError {
-            code: ErrorCode::MessageSizeTooLarge,
+    let of_a_record = OF_A_RECORD.iter().find(|(name, _)| line.contains(name));
+    match of_a_record {
+        Some((_, code)) => Problem::Delivery(NativeError {
+            code: *code,
             text: line.to_owned(),
             is_retriable: false,
-        });
+        }),
+        None => Problem::Transaction(line.to_owned()),
     }
-    Problem::Transaction(line.to_owned())
 }
 
 unsafe extern "C" fn on_log(

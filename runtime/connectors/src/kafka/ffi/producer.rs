@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka_sys as sys;
+use sys::rd_kafka_vtype_t as Vtype;
+use sys::rd_kafka_vu_s__bindgen_ty_1 as Value;
 
 use super::events::{Events, Problem, events_of};
-use super::{Handle, NativeError, Role, c_string, millis};
+use super::{ErrorCode, Handle, NativeError, Role, c_string, millis};
+use crate::kafka::headers::Header;
 
 /// librdkafka chooses the partition.
 const ANY_PARTITION: i32 = -1;
@@ -18,15 +21,24 @@ const ANY_PARTITION: i32 = -1;
 pub(in crate::kafka) struct Record<'a> {
     /// Its key; `None` is no key.
     pub(in crate::kafka) key: Option<&'a [u8]>,
-    /// Its value.
-    pub(in crate::kafka) value: &'a [u8],
+    /// Its value; `None` is a tombstone.
+    pub(in crate::kafka) value: Option<&'a [u8]>,
+}
+
+/// A record with what only [`Producer::produce_each`] can write.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::kafka) struct FullRecord<'a> {
+    pub(in crate::kafka) record: Record<'a>,
+    /// Its headers.
+    pub(in crate::kafka) headers: &'a [Header],
+    /// Milliseconds since 1970; `None` is now.
+    pub(in crate::kafka) timestamp_ms: Option<i64>,
 }
 
 impl Record<'_> {
     /// Bytes of key and value.
-    pub(in crate::kafka) fn bytes(self) -> u64 {
-        let bytes = self.value.len() + self.key.map_or(0, <[u8]>::len);
-        u64::try_from(bytes).unwrap_or(u64::MAX)
+    pub(in crate::kafka) fn bytes(self) -> usize {
+        self.value.map_or(0, <[u8]>::len) + self.key.map_or(0, <[u8]>::len)
     }
 }
 
@@ -145,6 +157,68 @@ impl Producer {
         outcome
     }
 
+    /// As [`produce`](Self::produce), record by record, with headers and timestamps.
+    ///
+    /// # Errors
+    /// As [`produce`](Self::produce).
+    pub(in crate::kafka) fn produce_each<'a, E>(
+        &mut self,
+        partition: Option<i32>,
+        records: impl Iterator<Item = FullRecord<'a>>,
+        mut when_full: impl FnMut(&Self) -> Result<(), E>,
+    ) -> Result<(), Enqueue<E>> {
+        for record in records {
+            while let Err(error) = self.enqueue_one(partition.unwrap_or(ANY_PARTITION), &record) {
+                if error.code != ErrorCode::QueueFull {
+                    return Err(Enqueue::Refused(error));
+                }
+                when_full(self).map_err(Enqueue::GaveUp)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn enqueue_one(&self, partition: i32, record: &FullRecord<'_>) -> Result<(), NativeError> {
+        let headers = HeaderList::new(record.headers)?;
+        let Record { key, value } = record.record;
+        let mut units = vec![
+            unit(
+                Vtype::RD_KAFKA_VTYPE_RKT,
+                Value {
+                    rkt: self.topic.as_ptr(),
+                },
+            ),
+            unit(Vtype::RD_KAFKA_VTYPE_PARTITION, Value { i32_: partition }),
+            unit(
+                Vtype::RD_KAFKA_VTYPE_MSGFLAGS,
+                Value {
+                    i: sys::RD_KAFKA_MSG_F_COPY,
+                },
+            ),
+            unit(Vtype::RD_KAFKA_VTYPE_VALUE, memory(value)),
+            unit(Vtype::RD_KAFKA_VTYPE_KEY, memory(key)),
+        ];
+        if let Some(millis) = record.timestamp_ms {
+            units.push(unit(
+                Vtype::RD_KAFKA_VTYPE_TIMESTAMP,
+                Value { i64_: millis },
+            ));
+        }
+        if let Some(list) = &headers {
+            let headers = Value {
+                headers: list.0.as_ptr(),
+            };
+            units.push(unit(Vtype::RD_KAFKA_VTYPE_HEADERS, headers));
+        }
+        // SAFETY: the topic is valid. Key and value are borrowed by the caller of `produce_each` and
+        // are copied here (MSG_F_COPY). The headers belong to librdkafka from its success on.
+        NativeError::check_object(unsafe {
+            sys::rd_kafka_produceva(self.handle.ptr(), units.as_ptr(), units.len())
+        })?;
+        std::mem::forget(headers);
+        Ok(())
+    }
+
     /// Returns how many were taken.
     fn enqueue(&self, partition: i32, records: &mut [sys::rd_kafka_message_t]) -> usize {
         let count = c_int::try_from(records.len()).unwrap_or(c_int::MAX);
@@ -199,20 +273,77 @@ impl Drop for Producer {
 }
 
 const fn message(record: Record<'_>) -> sys::rd_kafka_message_t {
-    let (key, key_len) = match record.key {
-        Some(key) => (key.as_ptr().cast_mut().cast(), key.len()),
-        None => (ptr::null_mut(), 0),
-    };
+    let (key, key_len) = parts(record.key);
+    let (payload, len) = parts(record.value);
     sys::rd_kafka_message_t {
         err: sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
         rkt: ptr::null_mut(),
         partition: 0,
-        payload: record.value.as_ptr().cast_mut().cast(),
-        len: record.value.len(),
+        payload,
+        len,
         key,
         key_len,
         offset: 0,
         _private: ptr::null_mut(),
+    }
+}
+
+/// Bytes as librdkafka takes them, which only reads them; null is none at all.
+const fn parts(bytes: Option<&[u8]>) -> (*mut c_void, usize) {
+    match bytes {
+        Some(bytes) => (bytes.as_ptr().cast_mut().cast(), bytes.len()),
+        None => (ptr::null_mut(), 0),
+    }
+}
+
+const fn unit(vtype: Vtype, u: Value) -> sys::rd_kafka_vu_t {
+    sys::rd_kafka_vu_t { vtype, u }
+}
+
+const fn memory(bytes: Option<&[u8]>) -> Value {
+    let (ptr, size) = parts(bytes);
+    Value {
+        mem: sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr, size },
+    }
+}
+
+/// librdkafka's list of headers.
+struct HeaderList(NonNull<sys::rd_kafka_headers_t>);
+
+impl HeaderList {
+    /// A copy; `None` if there are none.
+    fn new(headers: &[Header]) -> Result<Option<Self>, NativeError> {
+        if headers.is_empty() {
+            return Ok(None);
+        }
+        // SAFETY: librdkafka aborts when memory is out, so the list is never null.
+        let list =
+            Self(unsafe { NonNull::new_unchecked(sys::rd_kafka_headers_new(headers.len())) });
+        for header in headers {
+            let (value, size) = parts(header.value.as_deref());
+            let sizes = (isize::try_from(header.name.len()), isize::try_from(size));
+            let (Ok(name_size), Ok(size)) = sizes else {
+                unreachable!("no slice is longer than isize::MAX")
+            };
+            // SAFETY: the list is ours; name and value are copied during the call.
+            NativeError::check(unsafe {
+                sys::rd_kafka_header_add(
+                    list.0.as_ptr(),
+                    header.name.as_ptr().cast(),
+                    name_size,
+                    value,
+                    size,
+                )
+            })?;
+        }
+        Ok(Some(list))
+    }
+}
+
+impl Drop for HeaderList {
+    fn drop(&mut self) {
+        // SAFETY: it is ours and destroyed once.
+        unsafe { sys::rd_kafka_headers_destroy(self.0.as_ptr()) }
     }
 }
 

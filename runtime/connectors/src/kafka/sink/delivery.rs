@@ -89,6 +89,12 @@ impl<'a> Wait<'a> {
 }
 
 impl Destination {
+    /// Takes note of the largest record of what is written next: key, value and headers.
+    pub(super) fn note_written(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.sizes.largest = self.sizes.largest.max(bytes);
+    }
+
     /// Whether everything has gone well so far.
     ///
     /// # Errors
@@ -103,7 +109,9 @@ impl Destination {
     fn failure(&self, problem: &Problem, producer: &Producer) -> Failure {
         match problem {
             Problem::Delivery(error) | Problem::Fatal(error) => match error.code {
-                ErrorCode::MessageSizeTooLarge => self.refused(error.code, &error.text),
+                ErrorCode::MessageSizeTooLarge
+                | ErrorCode::InvalidTimestamp
+                | ErrorCode::InvalidRecord => self.refused(error.code, &error.text),
                 ErrorCode::MessageTimedOut if !producer.reaches_a_broker(PROBE) => {
                     producer.events().unreachable(&self.servers, self.patience)
                 }
@@ -120,6 +128,21 @@ impl Destination {
     pub(super) fn refused(&self, code: ErrorCode, text: &str) -> Failure {
         match code {
             ErrorCode::MessageSizeTooLarge => failure::too_large(&self.topic, self.sizes),
+            ErrorCode::InvalidTimestamp => failure::undeliverable(
+                &self.topic,
+                &format!(
+                    "its timestamp is too far from now for the topic: {text}. Correct it in SQL, or \
+                     change the topic's `message.timestamp.before.max.ms` and \
+                     `message.timestamp.after.max.ms`"
+                ),
+            ),
+            ErrorCode::InvalidRecord => failure::undeliverable(
+                &self.topic,
+                &format!(
+                    "the broker finds it invalid: {text}. A compacted topic takes no record without \
+                     a key: give the sink `key` or `keyFields`, and leave out rows whose key is null"
+                ),
+            ),
             ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopic => {
                 failure::topic_gone(&self.topic, &self.servers, text)
             }

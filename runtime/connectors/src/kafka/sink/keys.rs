@@ -1,4 +1,4 @@
-//! The column that is a record's key.
+//! The columns that are a record's key.
 
 use std::sync::Arc;
 
@@ -6,20 +6,95 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, SchemaRef};
+use millstream_formats::{EncodeError, EncodedRows, JsonEncoder};
 use millstream_operators::Result;
+use millstream_spec::connector::KafkaSink;
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 
 /// Where keys come from.
+#[derive(Debug)]
+pub(super) enum Key {
+    /// One column as it is.
+    Column(KeyColumn),
+    /// Several columns as a JSON object.
+    Fields {
+        columns: Vec<usize>,
+        encoder: Box<JsonEncoder>,
+    },
+}
+
+/// A column that is the key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KeyColumn {
     index: usize,
 }
 
 /// The keys of one batch.
-pub(super) enum Keys {
+pub(super) enum Keys<'a> {
     Text(ArrayRef),
     Bytes(ArrayRef),
     Numbers(Vec<Option<String>>),
+    Objects(&'a EncodedRows),
+}
+
+impl Key {
+    /// Finds the columns of the key of the sink `sink`; `None` if its records have none.
+    ///
+    /// # Errors
+    /// There is no such column, or its type has no text that is a key.
+    pub(super) fn new(sink: &str, options: &KafkaSink, schema: &SchemaRef) -> Result<Option<Self>> {
+        if let Some(column) = &options.key {
+            return Ok(Some(Self::Column(KeyColumn::new(sink, column, schema)?)));
+        }
+        if options.key_fields.is_empty() {
+            return Ok(None);
+        }
+        let fields = options.key_fields.iter();
+        let columns = fields
+            .map(|column| index_of(sink, column, schema))
+            .collect::<Result<Vec<usize>>>()?;
+        let invalid = |message| Failure::new(ErrorCode::InvalidJob, ErrorKind::InvalidJob, message);
+        let key = schema
+            .project(&columns)
+            .map_err(|error| invalid(format!("sink `{sink}`: {error}")))?;
+        let encoder = JsonEncoder::new(&Arc::new(key))
+            .map_err(|error| invalid(format!("sink `{sink}`: keyFields: {error}")))?;
+        Ok(Some(Self::Fields {
+            columns,
+            encoder: Box::new(encoder),
+        }))
+    }
+
+    /// The keys of a batch.
+    ///
+    /// # Errors
+    /// A value has no representation in JSON.
+    pub(super) fn of(&mut self, batch: &RecordBatch) -> std::result::Result<Keys<'_>, EncodeError> {
+        match self {
+            Self::Column(column) => Ok(column.of(batch)),
+            Self::Fields { columns, encoder } => {
+                let key = batch
+                    .project(columns)
+                    .map_err(|error| EncodeError::OtherSchema(error.to_string()))?;
+                encoder.encode(&key).map(Keys::Objects)
+            }
+        }
+    }
+}
+
+fn index_of(sink: &str, column: &str, schema: &SchemaRef) -> Result<usize> {
+    schema.index_of(column).map_err(|_| {
+        let names: Vec<&str> = schema
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
+            .collect();
+        let message = format!(
+            "sink `{sink}`: key column `{column}` is not among the columns it is given: {}",
+            names.join(", ")
+        );
+        Failure::new(ErrorCode::InvalidJob, ErrorKind::InvalidJob, message)
+    })
 }
 
 impl KeyColumn {
@@ -27,19 +102,9 @@ impl KeyColumn {
     ///
     /// # Errors
     /// There is no such column, or its type has no text that is a key.
-    pub(super) fn new(sink: &str, column: &str, schema: &SchemaRef) -> Result<Self> {
+    fn new(sink: &str, column: &str, schema: &SchemaRef) -> Result<Self> {
         let invalid = |message| Failure::new(ErrorCode::InvalidJob, ErrorKind::InvalidJob, message);
-        let index = schema.index_of(column).map_err(|_| {
-            let names: Vec<&str> = schema
-                .fields()
-                .iter()
-                .map(|field| field.name().as_str())
-                .collect();
-            invalid(format!(
-                "sink `{sink}`: key column `{column}` is not among the columns it is given: {}",
-                names.join(", ")
-            ))
-        })?;
+        let index = index_of(sink, column, schema)?;
         match schema.field(index).data_type() {
             DataType::Utf8 | DataType::Binary | DataType::Int32 | DataType::Int64 => {
                 Ok(Self { index })
@@ -52,7 +117,7 @@ impl KeyColumn {
     }
 
     /// The keys of a batch.
-    pub(super) fn of(self, batch: &RecordBatch) -> Keys {
+    fn of(self, batch: &RecordBatch) -> Keys<'static> {
         let column = batch.column(self.index);
         match column.data_type() {
             DataType::Utf8 => Keys::Text(Arc::clone(column)),
@@ -75,7 +140,7 @@ impl KeyColumn {
     }
 }
 
-impl Keys {
+impl Keys<'_> {
     /// The key of one row; `None` where the column is null.
     pub(super) fn get(&self, row: usize) -> Option<&[u8]> {
         match self {
@@ -86,6 +151,7 @@ impl Keys {
                 .is_valid(row)
                 .then(|| column.as_binary::<i32>().value(row)),
             Self::Numbers(keys) => keys[row].as_deref().map(str::as_bytes),
+            Self::Objects(rows) => Some(rows.row(row)),
         }
     }
 }
@@ -137,6 +203,22 @@ mod tests {
             keys_of(Arc::new(Int64Array::from(vec![Some(12), None]))),
             expected
         );
+    }
+
+    #[test]
+    fn several_columns_are_a_json_object_in_their_order() {
+        let columns: [(&str, ArrayRef); 2] = [
+            ("id", Arc::new(Int32Array::from(vec![12, 13]))),
+            ("shop", Arc::new(StringArray::from(vec![Some("a"), None]))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let options = r#"{"bootstrapServers":"kafka","topic":"t","keyFields":["shop","id"]}"#;
+        let options: KafkaSink = serde_json::from_str(options).unwrap();
+        let key = Key::new("out", &options, &batch.schema()).unwrap();
+        let mut key = key.unwrap();
+        let keys = key.of(&batch).unwrap();
+        assert_eq!(keys.get(0), Some(br#"{"shop":"a","id":12}"#.as_slice()));
+        assert_eq!(keys.get(1), Some(br#"{"shop":null,"id":13}"#.as_slice()));
     }
 
     #[test]

@@ -15,12 +15,13 @@ use millstream_types::{CheckpointId, ErrorKind, Failure, SplitState};
 
 use super::options::consumer_options;
 use super::position::Split;
-use crate::decoding::{Place, RecordDecoder};
+use crate::decoding::{Beside, Place, RecordDecoder, Wanted};
 use crate::kafka::access::Access;
 use crate::kafka::failure;
 use crate::kafka::ffi::{
     self, Consumer, Content, ErrorCode, Events, Message, Messages, NativeError, Problem,
 };
+use crate::kafka::headers;
 
 /// How long the last question before giving up may take.
 const PROBE: Duration = Duration::from_secs(1);
@@ -34,6 +35,9 @@ pub(super) struct KafkaReader {
     messages: Messages,
     consumer: Consumer,
     decoder: RecordDecoder,
+    wanted: Wanted,
+    /// Text of the last record's headers, kept for its memory.
+    headers: String,
     splits: Vec<Split>,
     index: BTreeMap<String, BTreeMap<i32, usize>>,
     /// Split of the last message: messages of one partition come in runs.
@@ -76,11 +80,14 @@ impl KafkaReader {
                 spec.name
             ))
         })?;
+        let decoder = RecordDecoder::new(spec, &cx.schema)?;
         Ok(Self {
             source: spec.name.clone(),
             messages: Messages::with_capacity(MAX_BATCH_ROWS),
             consumer,
-            decoder: RecordDecoder::new(spec, &cx.schema)?,
+            wanted: decoder.wanted(),
+            headers: String::new(),
+            decoder,
             splits: Vec::new(),
             index: BTreeMap::new(),
             last: None,
@@ -184,7 +191,8 @@ impl KafkaReader {
                         partition: state.partition.partition,
                         offset,
                     };
-                    self.decoder.push(payload, place)?;
+                    let beside = beside(self.wanted, &message, &mut self.headers);
+                    self.decoder.push(payload, place, beside)?;
                     state.records += 1;
                     state.position.offset = offset + 1;
                     if state.position.is_finished() {
@@ -378,6 +386,21 @@ impl SourceReader for KafkaReader {
         if !places.is_empty() {
             self.consumer.commit(places.into_iter());
         }
+    }
+}
+
+/// What is wanted of what stands beside a record's value; `text` is where its headers are written.
+fn beside<'a>(wanted: Wanted, message: &'a Message<'_>, text: &'a mut String) -> Beside<'a> {
+    if !wanted.anything {
+        return Beside::default();
+    }
+    if wanted.headers {
+        headers::write(message.headers(), text);
+    }
+    Beside {
+        key: message.key(),
+        headers: text,
+        timestamp_ms: message.timestamp_ms(),
     }
 }
 
