@@ -208,6 +208,13 @@ impl Job {
                 uid,
                 discovery,
             } => self.discovered(attempt, &uid, discovery),
+            Event::Measured { attempt, uid, lags } => {
+                if let Phase::Executing(execution) = &mut self.phase
+                    && execution.attempt == attempt
+                {
+                    execution.measured(uid, lags);
+                }
+            }
             Event::DiscoveryFailed { attempt, failure } => {
                 if self
                     .execution()

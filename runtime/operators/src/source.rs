@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow_schema::SchemaRef;
 use futures::future::BoxFuture;
+use millstream_types::api::SplitLag;
 use millstream_types::snapshot::Counters;
 use millstream_types::{Batch, CheckpointId, JobId, Opaque, OperatorUid, SplitState, SubtaskIndex};
 
@@ -68,6 +69,19 @@ pub trait SplitEnumerator: Send {
     /// A position cannot be understood, or the source cannot be reached.
     fn fit(&mut self, splits: Vec<SplitState>) -> BoxFuture<'_, Result<Vec<SplitState>>> {
         Box::pin(async move { Ok(splits) })
+    }
+
+    /// How far splits are from being read to their end; `None` if the source has no such measure.
+    /// For people and metrics only.
+    ///
+    /// # Errors
+    /// The source cannot be reached, or a position cannot be understood.
+    fn lags<'a>(
+        &'a mut self,
+        splits: &'a [SplitState],
+    ) -> BoxFuture<'a, Result<Option<Vec<SplitLag>>>> {
+        let _ = splits;
+        Box::pin(async { Ok(None) })
     }
 
     /// How often to look for new splits; `None` if there can be none.

@@ -79,10 +79,43 @@ pub struct JobStatus {
     pub checkpoint_failures: Option<CheckpointFailures>,
     /// Totals per operator over all subtasks, as last reported.
     pub operators: BTreeMap<OperatorUid, Counters>,
+    /// How far each source is behind, where it can say so: those of Kafka, every few seconds while
+    /// the job runs.
+    #[serde(default)]
+    pub lags: BTreeMap<OperatorUid, Vec<SplitLag>>,
     /// Why the last attempt failed.
     pub last_failure: Option<Failure>,
     /// What is waited for, since when, and what a person can do. Empty when all is well.
     pub message: String,
+}
+
+/// How far a split is from being read to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SplitLag {
+    /// Its name: `<topic>/<partition>`.
+    pub split: String,
+    /// Offsets that can be read now and are not yet: records, and what stands between them in a
+    /// topic with transactions.
+    pub pending_records: u64,
+    /// What cannot be read yet.
+    #[serde(default)]
+    pub held_back: Option<HeldBack>,
+}
+
+/// The end of a partition that nobody sees who reads committed records only, because a transaction is
+/// open before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldBack {
+    /// Offsets from the first record of the open transaction on.
+    pub records: u64,
+    /// `transactional.id` of the transaction, where it may be seen.
+    #[serde(default)]
+    pub transactional_id: Option<String>,
+    /// Id of its producer, where that may be seen.
+    #[serde(default)]
+    pub producer_id: Option<i64>,
 }
 
 /// A checkpoint that the job has gone back from: all of its output was aborted before it could be

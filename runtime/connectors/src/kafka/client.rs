@@ -9,7 +9,7 @@
 //! [`ClientError::is_transient`] tells them apart.
 //!
 //! Reading order: [`api`] lists the requests, [`connection`] moves frames, [`tls`], [`sasl`] and [`scram`] log in,
-//! [`transactions`], [`cluster`] and [`offsets`] are what is asked.
+//! [`transactions`], [`cluster`], [`offsets`] and [`producers`] are what is asked.
 
 mod api;
 mod backoff;
@@ -17,6 +17,7 @@ mod cluster;
 mod connection;
 mod error;
 mod offsets;
+mod producers;
 mod sasl;
 mod scram;
 mod tls;

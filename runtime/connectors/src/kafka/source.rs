@@ -7,9 +7,11 @@
 //! - A bounded split ends when its position reaches its stop, not when a record with some offset
 //!   arrives: the last offsets of a partition may be aborted records or markers.
 //!
-//! Reading order: [`position`], [`enumerator`] (in the coordinator), [`reader`] (in a task).
+//! Reading order: [`position`], [`enumerator`] and [`lag`] (in the coordinator), [`reader`]
+//! (in a task).
 
 mod enumerator;
+mod lag;
 mod options;
 mod position;
 mod reader;

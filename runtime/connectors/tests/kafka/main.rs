@@ -3,8 +3,10 @@
 #![cfg(test)]
 
 mod bad_input;
+mod beside;
 mod brokers;
 mod fixture;
+mod lag;
 mod outage;
 mod security;
 mod sink;

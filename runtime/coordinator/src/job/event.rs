@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millstream_checkpoint::{CheckpointEntry, Manifest, Release};
 use millstream_operators::Discovery;
-use millstream_types::api::GivenUp;
+use millstream_types::api::{GivenUp, SplitLag};
 use millstream_types::protocol::ToCoordinator;
 use millstream_types::{
     Attempt, CheckpointId, Failure, OperatorUid, SplitState, Timestamp, WorkerId,
@@ -87,6 +87,15 @@ pub enum Event {
         uid: OperatorUid,
         /// What was found.
         discovery: Discovery,
+    },
+    /// How far a source is behind; nothing if that is not known.
+    Measured {
+        /// The attempt it belongs to.
+        attempt: Attempt,
+        /// Which source.
+        uid: OperatorUid,
+        /// By split.
+        lags: Vec<SplitLag>,
     },
     /// Looking for more splits failed for good.
     DiscoveryFailed {

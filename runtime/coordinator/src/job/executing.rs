@@ -403,6 +403,7 @@ impl Deployment {
             leave_after: None,
             late_failure: None,
             progress,
+            lags: BTreeMap::new(),
         }
     }
 }

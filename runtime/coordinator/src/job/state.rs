@@ -1,14 +1,16 @@
 //! The states of a job and what belongs to each.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millstream_checkpoint::{Manifest, ReleaseReason};
 use millstream_operators::Discovery;
+use millstream_types::api::SplitLag;
 use millstream_types::ids::TaskId;
 use millstream_types::snapshot::Counters;
 use millstream_types::{
-    Attempt, CheckpointId, Failure, Opaque, OperatorUid, TaskSnapshot, WorkerId,
+    Attempt, CheckpointId, Failure, Opaque, OperatorUid, SplitState, TaskSnapshot, WorkerId,
 };
 
 use crate::Outcome;
@@ -41,6 +43,10 @@ pub(crate) enum Phase {
     /// The run is over.
     Ended(Outcome),
 }
+
+/// Most splits of a source of which is told how far they are behind: the answers of the REST interface
+/// have a bounded length.
+const LAGS_MAX: usize = 1_000;
 
 /// An attempt with deployed tasks.
 #[derive(Debug)]
@@ -75,6 +81,8 @@ pub(crate) struct Execution {
     pub(crate) late_failure: Option<Failure>,
     /// What every task has reported last; at first what it was restored from.
     pub(crate) progress: BTreeMap<TaskId, TaskSnapshot>,
+    /// How far each source is behind, where that is known.
+    pub(crate) lags: BTreeMap<OperatorUid, Vec<SplitLag>>,
 }
 
 /// A checkpoint that every task has acknowledged and that is being decided and committed.
@@ -149,5 +157,30 @@ impl Execution {
             }
         }
         totals
+    }
+
+    /// Takes note of how far a source is behind: of many splits, only of those that are most.
+    pub(crate) fn measured(&mut self, uid: OperatorUid, mut lags: Vec<SplitLag>) {
+        if lags.len() > LAGS_MAX {
+            lags.sort_by_key(|lag| {
+                let held_back = lag.held_back.as_ref().map_or(0, |held| held.records);
+                Reverse(lag.pending_records.saturating_add(held_back))
+            });
+            lags.truncate(LAGS_MAX);
+        }
+        self.lags.insert(uid, lags);
+    }
+
+    /// Where the splits of each source stand, as last reported.
+    pub(crate) fn positions(&self) -> BTreeMap<OperatorUid, Vec<SplitState>> {
+        let mut positions: BTreeMap<OperatorUid, Vec<SplitState>> = BTreeMap::new();
+        for snapshot in self.progress.values() {
+            let sources = snapshot.operators.iter();
+            for (uid, operator) in sources.filter(|(_, operator)| !operator.splits.is_empty()) {
+                let splits = positions.entry(uid.clone()).or_default();
+                splits.extend(operator.splits.iter().cloned());
+            }
+        }
+        positions
     }
 }

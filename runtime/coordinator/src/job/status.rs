@@ -1,13 +1,15 @@
 //! What the job looks like from outside.
 
+use std::collections::BTreeMap;
+
 use millstream_checkpoint::ReleaseReason;
-use millstream_types::ErrorCode;
 use millstream_types::api::{CheckpointFailures, JobState, JobStatus, WorkerStatus};
+use millstream_types::{ErrorCode, OperatorUid, SplitState};
 
 use crate::job::Job;
 use crate::job::command::Command;
 use crate::job::event::Now;
-use crate::job::state::Phase;
+use crate::job::state::{Execution, Phase};
 use crate::placement::place;
 use crate::{Outcome, Progress, Snapshot};
 
@@ -83,6 +85,10 @@ impl Job {
                 last_checkpoint: self.records.last_completed.clone(),
                 checkpoint_failures: self.checkpoint_failures(),
                 operators,
+                lags: self
+                    .execution()
+                    .map(|execution| execution.lags.clone())
+                    .unwrap_or_default(),
                 last_failure: self.last_failure.clone(),
                 message: self.note(),
             },
@@ -91,6 +97,12 @@ impl Job {
             savepoints: self.records.savepoints.clone(),
             audit: self.audit.clone(),
         }
+    }
+
+    /// Where the splits of each source stand.
+    pub fn positions(&self) -> BTreeMap<OperatorUid, Vec<SplitState>> {
+        let execution = self.execution();
+        execution.map(Execution::positions).unwrap_or_default()
     }
 
     /// What has failed since a checkpoint of this attempt completed.

@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_types::Clock;
-use millstream_types::api::{CheckpointState, CheckpointSummary, JobState};
+use millstream_types::api::{CheckpointState, CheckpointSummary, JobState, SplitLag};
 use millstream_types::snapshot::Counters;
+use millstream_types::{Clock, OperatorUid};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -55,6 +55,7 @@ impl Collector for SnapshotCollector {
             encode_last(&mut out, last)?;
             self.encode_transaction_ages(&mut out, last)?;
         }
+        encode_lags(&mut out, &snapshot.job.lags)?;
         encode_operators(&mut out, &self.largest.raise(&snapshot.job.operators))
     }
 }
@@ -166,9 +167,52 @@ fn encode_last(out: &mut Out<'_>, last: &CheckpointSummary) -> fmt::Result {
     )
 }
 
+/// How far sources are behind. What is not known has no value.
+fn encode_lags(out: &mut Out<'_>, lags: &BTreeMap<OperatorUid, Vec<SplitLag>>) -> fmt::Result {
+    let splits = || {
+        let sources = lags.iter();
+        sources.flat_map(|(uid, splits)| splits.iter().map(move |split| (uid, split)))
+    };
+    let of = |uid: &OperatorUid, split: &SplitLag| {
+        [
+            ("operator", uid.to_string()),
+            ("split", split.split.clone()),
+        ]
+    };
+    out.labelled(
+        "source_pending_records",
+        "Offsets of a split that can be read and are not yet",
+        splits().map(|(uid, split)| (of(uid, split), split.pending_records as f64)),
+    )?;
+    let held = splits().filter_map(|(uid, split)| Some((uid, split, split.held_back.as_ref()?)));
+    out.labelled(
+        "source_held_back_records",
+        "Offsets of a split that nobody sees yet, because a transaction is open before them",
+        held.map(|(uid, split, held)| {
+            let [operator, name] = of(uid, split);
+            let id = held.transactional_id.clone().unwrap_or_default();
+            let labels = [operator, name, ("transactional_id", id)];
+            (labels, held.records as f64)
+        }),
+    )?;
+    let known = lags.iter().filter(|(_, splits)| !splits.is_empty());
+    out.labelled(
+        "source_records_lag_max",
+        "The most that a split of a source is behind the end of its partition",
+        known.map(|(uid, splits)| {
+            let behind = |split: &SplitLag| {
+                let held = split.held_back.as_ref().map_or(0, |held| held.records);
+                split.pending_records.saturating_add(held)
+            };
+            let most = splits.iter().map(behind).max().unwrap_or(0);
+            ([("operator", uid.to_string())], most as f64)
+        }),
+    )
+}
+
 fn encode_operators<'a>(
     out: &mut Out<'_>,
-    totals: &'a BTreeMap<millstream_types::OperatorUid, Counters>,
+    totals: &'a BTreeMap<OperatorUid, Counters>,
 ) -> fmt::Result {
     let of = |count: fn(&Counters) -> u64| {
         totals
@@ -233,6 +277,21 @@ impl Out<'_> {
             .encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (label, value) in values {
             ConstGauge::new(value).encode(metric.encode_family(&[label])?)?;
+        }
+        Ok(())
+    }
+
+    fn labelled<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = ([(&'static str, String); N], f64)>,
+    ) -> fmt::Result {
+        let mut metric = self
+            .encoder
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in values {
+            ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::handle::Request;
 use crate::job::{Command, Event, Job, Now};
 use crate::metrics::Metrics;
 use crate::random::Random;
+use crate::service::discovery::Positions;
 use crate::service::fleet::{ConnectionKey, Fleet};
 use crate::service::keeper::{Keeper, Operation};
 use crate::service::recovery::{self, Enumerators};
@@ -27,6 +28,8 @@ use crate::{Outcome, Progress, RequestError, Snapshot, WorkerConnection};
 const HEARD_CAPACITY: usize = 1_024;
 /// Notes and discoveries that wait for the loop.
 const EVENTS_CAPACITY: usize = 64;
+/// How often those who look at sources are told where these stand, at most.
+const POSITIONS_INTERVAL: Duration = Duration::from_secs(1);
 /// Looks into the store for savepoints that may be under way at once.
 const LOOKUPS_MAX: usize = 16;
 
@@ -54,6 +57,8 @@ pub(super) struct Shell {
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     enumerators: Enumerators,
     discovery: JoinSet<()>,
+    /// Where sources stand, and when that was told last, monotonic.
+    positions: (watch::Sender<Positions>, Duration),
     snapshot: watch::Sender<Arc<Snapshot>>,
     progress: broadcast::Sender<Progress>,
     metrics: Arc<Metrics>,
@@ -117,6 +122,7 @@ impl Shell {
             events: mpsc::channel(EVENTS_CAPACITY),
             enumerators: Enumerators::new(),
             discovery: JoinSet::new(),
+            positions: (watch::Sender::default(), Duration::ZERO),
             snapshot,
             progress,
             metrics,
@@ -190,11 +196,15 @@ impl Shell {
             Woken::Connection(connection) => self.connected(connection, now),
             Woken::Heard(key, Some(message)) => {
                 let is_ack = matches!(message, ToCoordinator::CheckpointAcknowledged { .. });
+                let is_heartbeat = matches!(message, ToCoordinator::Heartbeat { .. });
                 if is_ack {
                     fail::fail_point!("coordinator::before-ack", |_| std::process::abort());
                 }
                 let events = self.fleet.heard(key, message, now.monotonic);
                 self.handle(events, now);
+                if is_heartbeat {
+                    self.tell_positions(now.monotonic);
+                }
                 if is_ack {
                     fail::fail_point!("coordinator::after-ack", |_| std::process::abort());
                 }
@@ -212,6 +222,15 @@ impl Shell {
                 self.handle(events, now);
                 self.job.handle(Event::Tick, now);
             }
+        }
+    }
+
+    /// Tells those who look at sources where these stand, now and then.
+    fn tell_positions(&mut self, now: Duration) {
+        let (positions, told_at) = &mut self.positions;
+        if now.saturating_sub(*told_at) >= POSITIONS_INTERVAL {
+            *told_at = now;
+            positions.send_replace(Arc::new(self.job.positions()));
         }
     }
 
@@ -276,7 +295,9 @@ impl Shell {
                     }
                     Command::StartDiscovery { attempt } => {
                         let enumerators = std::mem::take(&mut self.enumerators);
-                        self.discovery = discovery::start(attempt, enumerators, &self.events.0);
+                        let positions = self.positions.0.subscribe();
+                        let events = &self.events.0;
+                        self.discovery = discovery::start(attempt, enumerators, &positions, events);
                     }
                     Command::StopDiscovery => self.discovery = JoinSet::new(),
                     Command::News(news) => self.tell(news),

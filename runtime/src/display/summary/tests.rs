@@ -51,6 +51,7 @@ fn snapshot(checkpoint: Option<u64>, written: u64, gaps: Vec<String>) -> Snapsho
                 ("valid".into(), counters(1_000, 900)),
                 ("gone".into(), counters(written, written)),
             ]),
+            lags: BTreeMap::new(),
             last_failure: None,
             message: String::new(),
         },

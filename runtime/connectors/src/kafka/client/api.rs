@@ -2,9 +2,10 @@
 
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, DescribeConfigsRequest,
-    DescribeConfigsResponse, DescribeTransactionsRequest, DescribeTransactionsResponse,
-    EndTxnRequest, EndTxnResponse, FindCoordinatorRequest, FindCoordinatorResponse,
-    InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse,
+    DescribeConfigsResponse, DescribeProducersRequest, DescribeProducersResponse,
+    DescribeTransactionsRequest, DescribeTransactionsResponse, EndTxnRequest, EndTxnResponse,
+    FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse,
+    ListOffsetsRequest, ListOffsetsResponse, ListTransactionsRequest, ListTransactionsResponse,
     MetadataRequest, MetadataResponse, OffsetFetchRequest, OffsetFetchResponse,
     SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
@@ -33,11 +34,13 @@ macro_rules! calls {
 calls! {
     ApiVersions: ApiVersionsRequest => ApiVersionsResponse,
     DescribeConfigs: DescribeConfigsRequest => DescribeConfigsResponse,
+    DescribeProducers: DescribeProducersRequest => DescribeProducersResponse,
     DescribeTransactions: DescribeTransactionsRequest => DescribeTransactionsResponse,
     EndTxn: EndTxnRequest => EndTxnResponse,
     FindCoordinator: FindCoordinatorRequest => FindCoordinatorResponse,
     InitProducerId: InitProducerIdRequest => InitProducerIdResponse,
     ListOffsets: ListOffsetsRequest => ListOffsetsResponse,
+    ListTransactions: ListTransactionsRequest => ListTransactionsResponse,
     Metadata: MetadataRequest => MetadataResponse,
     OffsetFetch: OffsetFetchRequest => OffsetFetchResponse,
     SaslAuthenticate: SaslAuthenticateRequest => SaslAuthenticateResponse,

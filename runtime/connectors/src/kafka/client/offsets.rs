@@ -19,6 +19,7 @@ use super::{Answer, Client};
 use crate::kafka::access::Endpoint;
 
 const COORDINATOR_OF_GROUP: i8 = 0;
+const READ_UNCOMMITTED: i8 = 0;
 const READ_COMMITTED: i8 = 1;
 const NO_REPLICA: BrokerId = BrokerId(-1);
 /// Offset that the broker gives where there is none.
@@ -40,15 +41,24 @@ pub(crate) enum OffsetAt {
     Earliest,
     /// The end of what a `read_committed` reader may see (the last stable offset).
     End,
+    /// The end of everything that replicas have, open transactions included.
+    HighWatermark,
     /// The first record with this timestamp or a later one, milliseconds since 1970.
     Timestamp(i64),
 }
 
 impl OffsetAt {
+    const fn isolation(self) -> i8 {
+        match self {
+            Self::HighWatermark => READ_UNCOMMITTED,
+            Self::Earliest | Self::End | Self::Timestamp(_) => READ_COMMITTED,
+        }
+    }
+
     const fn code(self) -> i64 {
         match self {
             Self::Earliest => -2,
-            Self::End => -1,
+            Self::End | Self::HighWatermark => -1,
             Self::Timestamp(millis) => millis,
         }
     }
@@ -201,7 +211,7 @@ impl Client {
 }
 
 /// Partitions by the broker that leads them.
-fn by_leader(
+pub(super) fn by_leader(
     cluster: &Cluster,
     partitions: &BTreeSet<PartitionId>,
 ) -> Answer<BTreeMap<Endpoint, Vec<PartitionId>>> {
@@ -242,7 +252,7 @@ fn list_offsets(partitions: &[PartitionId], at: OffsetAt) -> ListOffsetsRequest 
     });
     ListOffsetsRequest::default()
         .with_replica_id(NO_REPLICA)
-        .with_isolation_level(READ_COMMITTED)
+        .with_isolation_level(at.isolation())
         .with_topics(topics.collect())
 }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt};
 use millstream_operators::{Discovery, Result, SplitEnumerator};
 use millstream_spec::connector::{KafkaSource, OffsetFallback, StartingOffsets};
+use millstream_types::api::SplitLag;
 use millstream_types::{ErrorCode, ErrorKind, Failure, Opaque, SplitState};
 use serde::{Deserialize, Serialize};
 
+use super::lag;
 use super::position::{Position, Split};
 use crate::kafka::client::{Client, Cluster, OffsetAt, PartitionId};
 use crate::kafka::failure;
@@ -281,6 +283,13 @@ impl SplitEnumerator for KafkaEnumerator {
 
     fn fit(&mut self, splits: Vec<SplitState>) -> BoxFuture<'_, Result<Vec<SplitState>>> {
         self.fitted(splits).boxed()
+    }
+
+    fn lags<'a>(
+        &'a mut self,
+        splits: &'a [SplitState],
+    ) -> BoxFuture<'a, Result<Option<Vec<SplitLag>>>> {
+        async { lag::of(&self.client, splits).await.map(Some) }.boxed()
     }
 
     fn interval(&self) -> Option<Duration> {

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use millstream_operators::Discovery;
+use millstream_types::api::SplitLag;
 
 use super::*;
 
@@ -175,6 +176,33 @@ fn splits_that_an_older_attempt_found_are_dropped() {
         !rig.sent()
             .any(|(_, message)| matches!(message, ToWorker::AddSplits { .. }))
     );
+}
+
+#[test]
+fn how_far_sources_are_behind_is_told_of_this_attempt_and_of_the_splits_that_are_most() {
+    let lag = |number: u64| SplitLag {
+        split: format!("orders/{number}"),
+        pending_records: number,
+        held_back: None,
+    };
+    let mut rig = Rig::running();
+    let mut measured = |attempt, lags| {
+        rig.tell(Event::Measured {
+            attempt: Attempt(attempt),
+            uid: "orders".into(),
+            lags,
+        });
+        rig.job.snapshot().job.lags
+    };
+    assert!(measured(0, vec![lag(1)]).is_empty(), "an older attempt");
+    assert_eq!(
+        measured(1, vec![lag(1)])[&OperatorUid::from("orders")],
+        [lag(1)]
+    );
+    let many = measured(1, (0..1_500).map(lag).collect());
+    let many = &many[&OperatorUid::from("orders")];
+    assert_eq!(many.len(), 1_000);
+    assert!(many.iter().all(|lag| lag.pending_records >= 500));
 }
 
 #[test]

@@ -1,0 +1,99 @@
+//! How far a job's source is behind, and whose transaction holds it back, as people and Prometheus see
+//! it.
+
+use std::time::Duration;
+
+use millstream_tests::cluster::Cluster;
+use millstream_tests::kafka::topics::{Isolation, WholeRecord};
+use millstream_tests::wait::{wait_for, wait_until};
+use millstream_tests::{Broker, KafkaVersion};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use crate::job::DEADLINE;
+
+const NAME: &str = "lag";
+
+#[test]
+fn a_source_that_an_open_transaction_holds_back_says_whose_it_is() {
+    let broker = Broker::shared(KafkaVersion::V4_4);
+    broker.create_topic("lag-in", 1);
+    broker.create_topic("lag-out", 1);
+    let mut cluster = Cluster::new(NAME, "");
+    cluster.rewrite_job(&format!(
+        "apiVersion: millstream.dev/v1alpha1
+kind: StreamJob
+metadata: {{name: {NAME}}}
+spec:
+  checkpoint: {{storage: \"file://{directory}/checkpoints\", interval: 500ms}}
+  dataflow:
+    sources:
+    - {{name: in, kafka: {{bootstrapServers: \"{servers}\", topics: [lag-in]}}, format: {{raw: {{}}}}}}
+    sinks:
+    - {{name: out, input: in, kafka: {{bootstrapServers: \"{servers}\", topic: lag-out}}, format: {{raw: {{}}}}}}
+",
+        directory = cluster.directory().display(),
+        servers = broker.bootstrap(),
+    ));
+    let coordinator = cluster.coordinator(None);
+    let _worker = cluster.worker("worker", &coordinator.addresses.grpc, 1);
+    let record = WholeRecord {
+        value: Some(b"before".to_vec()),
+        ..WholeRecord::default()
+    };
+    broker.produce_whole("lag-in", 0, &vec![record.clone(); 3]);
+    wait_until("the records before are through", DEADLINE, || {
+        broker.read_to_end("lag-out", Isolation::Committed).len() == 3
+    });
+
+    let mut client = broker.client();
+    client.set("transactional.id", "somebody-else");
+    let producer: BaseProducer = client.create().expect("the settings are valid");
+    let timeout = Duration::from_secs(30);
+    producer.init_transactions(timeout).expect("the id is free");
+    producer.begin_transaction().expect("it is initialised");
+    let open = BaseRecord::<(), str>::to("lag-in").payload("open");
+    producer
+        .send(open)
+        .map_err(|(error, _)| error)
+        .expect("there is room");
+    producer.flush(timeout).expect("the record is written");
+    broker.produce_whole("lag-in", 0, &[record.clone(), record]);
+
+    let held = wait_for("the source is held back", DEADLINE, || {
+        let job = coordinator.rest.job().ok()?;
+        let lag = job.lags.get(&"in".into())?.first()?.clone();
+        Some((lag.held_back?, lag.pending_records))
+    });
+    let (held, pending) = held;
+    assert_eq!(held.transactional_id.as_deref(), Some("somebody-else"));
+    assert_eq!((held.records, pending), (3, 0));
+    let metrics = coordinator.rest.get("/metrics").expect("it answers");
+    let line = |name: &str| {
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with(&format!("millstream_{name}{{")));
+        line.unwrap_or_else(|| panic!("no {name} in {metrics}"))
+            .to_owned()
+    };
+    for part in [
+        "operator=\"in\"",
+        "split=\"lag-in/0\"",
+        "transactional_id=\"somebody-else\"",
+        "} 3",
+    ] {
+        let line = line("source_held_back_records");
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert!(line("source_pending_records").contains("} 0"));
+    assert!(line("source_records_lag_max").contains("} 3"));
+
+    producer.commit_transaction(timeout).expect("it is open");
+    wait_until("everything is through", DEADLINE, || {
+        broker.read_to_end("lag-out", Isolation::Committed).len() == 6
+    });
+    wait_until("nothing is held back any more", DEADLINE, || {
+        let job = coordinator.rest.job().ok();
+        let lags = job.and_then(|job| job.lags.get(&"in".into()).cloned());
+        lags.is_some_and(|lags| lags.iter().all(|lag| lag.held_back.is_none()))
+    });
+}
