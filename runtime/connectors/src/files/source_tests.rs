@@ -281,7 +281,8 @@ async fn a_corrupt_line_fails_the_job_with_its_place() {
     );
     for part in [
         "source `lines`",
-        "a.jsonl/0 offset 9",
+        "byte 9 of",
+        "a.jsonl cannot",
         "not a JSON object (byte 0)",
         "\"not json\"",
     ] {
