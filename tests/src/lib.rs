@@ -11,7 +11,7 @@
 //! [`order_job`] is the job file, [`workload`] makes orders, [`feed`] writes them, [`oracle`] says what
 //! must become of them, [`audit`] says what did, [`chain`] reads what the job has decided.
 //! [`kubernetes`] is all of it on a cluster, [`proxy`] and [`link`] what stands in the way,
-//! [`disk`] and [`clock`] what a machine has too little of.
+//! [`disk`] and [`clock`] what a machine has too little of. [`postgres`] says what SQL means.
 
 pub mod audit;
 pub mod chain;
@@ -25,6 +25,7 @@ pub mod link;
 pub mod minio;
 pub mod oracle;
 pub mod order_job;
+pub mod postgres;
 pub mod proxy;
 pub mod rest;
 pub mod scratch;
@@ -35,5 +36,6 @@ pub mod workload;
 
 pub use kafka::{Broker, BrokerOptions, KafkaVersion};
 pub use minio::Minio;
+pub use postgres::Postgres;
 pub use scratch::Scratch;
 pub use wait::wait_until;

@@ -14,7 +14,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use datafusion_expr::Operator as Op;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, cast, col, lit};
-use millstream_operators::sql::SqlOperator;
+use millstream_operators::sql::{self, SqlOperator};
 use millstream_operators::{Context, InputIndex, Operator};
 use millstream_types::Batch;
 use millstream_types::schema::UTC;
@@ -101,27 +101,27 @@ fn orders() -> Fallible<Batch> {
 }
 
 /// `quantity > 0 AND price > 0`
-fn valid(schema: &SchemaRef) -> Fallible<Expression> {
+fn valid(schema: &SchemaRef) -> Fallible<Vec<sql::Expression>> {
     let zero = datafusion_common::ScalarValue::Decimal128(Some(0), 12, 2);
     let quantity = BinaryExpr::new(col("quantity", schema)?, Op::Gt, lit(0_i64));
     let price = BinaryExpr::new(col("price", schema)?, Op::Gt, lit(zero));
-    let both = BinaryExpr::new(Arc::new(quantity), Op::And, Arc::new(price));
-    Ok(Arc::new(both))
+    let conditions: [Expression; 2] = [Arc::new(quantity), Arc::new(price)];
+    Ok(conditions.into_iter().map(Into::into).collect())
 }
 
-fn all(schema: &SchemaRef) -> Fallible<Vec<Expression>> {
+fn all(schema: &SchemaRef) -> Fallible<Vec<sql::Expression>> {
     let fields = schema.fields().iter();
-    let columns = fields.map(|field| col(field.name(), schema));
-    Ok(columns.collect::<Result<_, _>>()?)
+    let columns = fields.map(|field| Ok(col(field.name(), schema)?.into()));
+    columns.collect()
 }
 
 fn columns(schema: &SchemaRef) -> Fallible<SqlOperator> {
-    let operator = SqlOperator::new("t".into(), None, all(schema)?, Arc::clone(schema));
+    let operator = SqlOperator::new("t".into(), vec![], all(schema)?, Arc::clone(schema));
     Ok(operator?)
 }
 
 fn filter(schema: &SchemaRef) -> Fallible<SqlOperator> {
-    let filter = Some(valid(schema)?);
+    let filter = valid(schema)?;
     let operator = SqlOperator::new("t".into(), filter, all(schema)?, Arc::clone(schema));
     Ok(operator?)
 }
@@ -132,10 +132,11 @@ fn product(schema: &SchemaRef) -> Fallible<SqlOperator> {
     let quantity = cast(col("quantity", schema)?, schema, wide)?;
     let total = BinaryExpr::new(quantity, Op::Multiply, col("price", schema)?);
     let mut projection = all(schema)?;
-    projection.push(Arc::new(total.with_fail_on_overflow(true)));
+    let total: Expression = Arc::new(total.with_fail_on_overflow(true));
+    projection.push(total.into());
     let mut fields: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone()).collect();
     fields.push(Field::new("total", DataType::Decimal128(33, 2), true));
-    let filter = Some(valid(schema)?);
+    let filter = valid(schema)?;
     let schema = Arc::new(Schema::new(fields));
     Ok(SqlOperator::new("t".into(), filter, projection, schema)?)
 }

@@ -12,6 +12,7 @@
 mod evaluate;
 mod filter;
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
@@ -41,6 +42,32 @@ pub struct SqlOperator {
     schema: SchemaRef,
 }
 
+/// An expression, and what messages call it.
+#[derive(Debug, Clone)]
+pub struct Expression {
+    /// Computes it from the columns of the input.
+    pub compute: Arc<dyn PhysicalExpr>,
+    /// As the user has written it.
+    pub text: String,
+}
+
+impl From<Arc<dyn PhysicalExpr>> for Expression {
+    /// An expression that nobody has written is called what it computes.
+    fn from(compute: Arc<dyn PhysicalExpr>) -> Self {
+        let text = Sql(compute.as_ref()).to_string();
+        Self { compute, text }
+    }
+}
+
+/// Writes an expression as SQL.
+struct Sql<'a>(&'a dyn PhysicalExpr);
+
+impl fmt::Display for Sql<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt_sql(f)
+    }
+}
+
 /// How one output column is made.
 #[derive(Debug)]
 enum Output {
@@ -53,7 +80,7 @@ enum Output {
 impl SqlOperator {
     /// The operator of node `uid`.
     ///
-    /// `filter` keeps the records for which it is true; all if there is none. `projection` has one
+    /// `filter` keeps the records for which all its conditions are true. `projection` has one
     /// expression per column of `schema`, of that column's type. Both are over the columns of the
     /// input.
     ///
@@ -61,8 +88,8 @@ impl SqlOperator {
     /// There are more or fewer expressions than columns.
     pub fn new(
         uid: OperatorUid,
-        filter: Option<Arc<dyn PhysicalExpr>>,
-        projection: Vec<Arc<dyn PhysicalExpr>>,
+        filter: Vec<Expression>,
+        projection: Vec<Expression>,
         schema: SchemaRef,
     ) -> Result<Self> {
         if projection.len() != schema.fields().len() {
@@ -74,7 +101,7 @@ impl SqlOperator {
         }
         let mut kept: Vec<usize> = projection
             .iter()
-            .flat_map(collect_columns)
+            .flat_map(|output| collect_columns(&output.compute))
             .map(|column| column.index())
             .collect();
         kept.sort_unstable();
@@ -124,26 +151,28 @@ impl Operator for SqlOperator {
 }
 
 fn output(
-    expression: Arc<dyn PhysicalExpr>,
+    Expression { compute, text }: Expression,
     kept: &[usize],
     subject: String,
     data_type: arrow_schema::DataType,
 ) -> datafusion_common::Result<Output> {
     let position = |column: &Column| kept.binary_search(&column.index()).unwrap_or_default();
-    if let Some(column) = expression.downcast_ref::<Column>() {
+    if let Some(column) = compute.downcast_ref::<Column>() {
         return Ok(Output::Kept(position(column)));
     }
-    let over_kept = expression.transform_up(|node| {
+    let over_kept = compute.transform_up(|node| {
         let Some(column) = node.downcast_ref::<Column>() else {
             return Ok(Transformed::no(node));
         };
         let column = Column::new(column.name(), position(column));
         Ok(Transformed::yes(Arc::new(column) as Arc<dyn PhysicalExpr>))
     })?;
+    let expression = Expression {
+        compute: over_kept.data,
+        text,
+    };
     Ok(Output::Computed(Evaluator::new(
-        over_kept.data,
-        subject,
-        data_type,
+        expression, subject, data_type,
     )))
 }
 

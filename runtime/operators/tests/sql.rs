@@ -71,8 +71,9 @@ fn operator(filter: Option<Expression>, outputs: &[(&str, Expression)]) -> SqlOp
         .iter()
         .map(|(name, output)| Field::new(*name, output.data_type(&input()).unwrap(), true))
         .collect();
-    let projection = outputs.iter().map(|(_, output)| Arc::clone(output));
+    let projection = outputs.iter().map(|(_, output)| Arc::clone(output).into());
     let schema = Arc::new(Schema::new(fields));
+    let filter = filter.into_iter().map(Into::into).collect();
     SqlOperator::new("t".into(), filter, projection.collect(), schema).unwrap()
 }
 
@@ -162,7 +163,7 @@ fn a_failure_names_the_expression_and_the_first_record() {
     let message = refusal(&mut sql, pairs(&rows));
     assert_eq!(
         message,
-        "node `t`, column `ratio`: `a / b` failed: Divide by zero error; the first such record \
+        "node `t`, column `ratio`: `a / b` failed: division by zero; the first such record \
          has a = 41, b = 0"
     );
 }
@@ -208,8 +209,13 @@ fn a_decimal_of_more_than_38_digits_is_a_failure() {
         binary(d(), Op::Plus, d(), &schema).unwrap()
     };
     let fields = vec![Field::new("sum", wide, true)];
-    let mut sql =
-        SqlOperator::new("t".into(), None, vec![sum], Arc::new(Schema::new(fields))).unwrap();
+    let mut sql = SqlOperator::new(
+        "t".into(),
+        vec![],
+        vec![sum.into()],
+        Arc::new(Schema::new(fields)),
+    )
+    .unwrap();
     let batch = |values: Vec<i128>| {
         let values = Decimal128Array::from(values)
             .with_precision_and_scale(38, 0)
@@ -248,7 +254,8 @@ fn what_is_no_batch_passes() {
 #[test]
 fn more_expressions_than_columns_are_refused() {
     let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
-    let failure = SqlOperator::new("t".into(), None, vec![a(), b()], schema).unwrap_err();
+    let failure =
+        SqlOperator::new("t".into(), vec![], vec![a().into(), b().into()], schema).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::Internal);
 }
 

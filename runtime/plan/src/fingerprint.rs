@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::graph::{Node, NodeKind, Vertex};
 
 /// Counts changes of [`canonical`] and of what the same text means.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The hash, in hexadecimal digits.
 ///
@@ -35,8 +35,9 @@ fn canonical(job: &ValidJob, nodes: &[Node], vertices: &[Vertex]) -> Vec<String>
         match &node.kind {
             NodeKind::Source(source) => lines.push(format!("source {source:?}")),
             NodeKind::Sql(sql) => {
-                lines.extend(sql.filter.iter().map(|filter| format!("filter {filter}")));
-                let projection = sql.projection.iter();
+                let filter = sql.filter.iter().map(|filter| &filter.expression);
+                lines.extend(filter.map(|expression| format!("filter {expression}")));
+                let projection = sql.projection.iter().map(|column| &column.expression);
                 lines.extend(projection.map(|expression| format!("project {expression}")));
             }
             // Not its copy of the checkpoint settings, which change no record.

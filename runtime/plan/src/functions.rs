@@ -1,206 +1,300 @@
-//! The functions that SQL may call.
+//! The functions that SQL may call: all of them, each with its types.
 //!
 //! Only functions whose result depends on their arguments alone: a record that is processed again
 //! after a failure must give the same output, or output that is already visible would be
-//! contradicted.
+//! contradicted. What is not in this table is refused by name.
 
-mod json;
+mod bytes;
+mod choice;
+pub(crate) mod json;
+mod math;
+mod regular;
+mod rounding;
+pub(crate) mod text;
+mod texts;
+mod times;
+mod timestamps;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_schema::DataType;
-use datafusion_common::config::ConfigOptions;
-use datafusion_common::{Result, TableReference, plan_err};
-use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
-use datafusion_expr::{
-    AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF,
-};
-use datafusion_functions::core::planner::CoreFunctionPlanner;
-use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
-use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
+use datafusion_common::{Result, ScalarValue};
 
-use crate::sql::types::ColumnTypes;
+use crate::semantics::call::{Arguments, Kernel, Value};
+use crate::semantics::coerce::convert;
+use crate::semantics::typed::Typed;
+use crate::semantics::types::Type;
+use crate::semantics::{Meaning, Refusal, refuse};
 
-/// Functions about the engine, its files and its nested types rather than about records.
-const HIDDEN: [&str; 16] = [
-    "arrow_cast",
-    "arrow_field",
-    "arrow_metadata",
-    "arrow_try_cast",
-    "arrow_typeof",
-    "cast_to_type",
-    "file_row_index",
-    "get_field",
-    "input_file_name",
-    "named_struct",
-    "struct",
-    "try_cast_to_type",
-    "union_extract",
-    "union_tag",
-    "version",
-    "with_metadata",
+/// Functions that give another result each time.
+const VARYING: [&str; 17] = [
+    "clock_timestamp",
+    "current_date",
+    "current_time",
+    "current_timestamp",
+    "gen_random_uuid",
+    "getdate",
+    "localtime",
+    "localtimestamp",
+    "now",
+    "rand",
+    "random",
+    "statement_timestamp",
+    "sysdate",
+    "today",
+    "transaction_timestamp",
+    "unix_timestamp",
+    "uuid",
 ];
+
+/// Functions of others, and what takes their place.
+const ADVICE: [(&str, &str); 7] = [
+    ("arrow_cast", "use CAST"),
+    ("make_time", "there are no times of day: use a timestamp"),
+    (
+        "regexp_match",
+        "regexp_substr(text, pattern) gives the first match",
+    ),
+    (
+        "regexp_matches",
+        "regexp_substr(text, pattern, 1, n) gives the n-th match",
+    ),
+    ("to_number", "use CAST(… AS decimal(p,s))"),
+    ("to_time", "there are no times of day: use a timestamp"),
+    ("version", "`millstream --version` shows it"),
+];
+
+/// One function.
+#[derive(Debug)]
+pub(crate) struct Function {
+    /// Its names; the first is the one to use.
+    pub(crate) names: &'static [&'static str],
+    /// What it takes and gives, for people.
+    pub(crate) signature: &'static str,
+    /// Fewest and most arguments.
+    arity: (usize, usize),
+    /// Whether only the arguments that it needs are computed.
+    pub(crate) is_lazy: bool,
+    bind: fn(&str, Vec<Typed>) -> Meaning<Typed>,
+    /// Calls at the edges, which docs/sql.md shows with their results.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for the page, which a test writes")
+    )]
+    pub(crate) edges: &'static [&'static str],
+}
+
+impl Function {
+    /// A function of one name.
+    const fn new(
+        names: &'static [&'static str],
+        signature: &'static str,
+        arity: (usize, usize),
+        bind: fn(&str, Vec<Typed>) -> Meaning<Typed>,
+        edges: &'static [&'static str],
+    ) -> Self {
+        Self {
+            names,
+            signature,
+            arity,
+            is_lazy: false,
+            bind,
+            edges,
+        }
+    }
+
+    const fn lazy(self) -> Self {
+        Self {
+            is_lazy: true,
+            ..self
+        }
+    }
+
+    /// The function over its arguments.
+    ///
+    /// # Errors
+    /// They are too few, too many, or not what it takes.
+    pub(crate) fn call(&self, name: &str, arguments: Vec<Typed>) -> Meaning<Typed> {
+        let (least, most) = self.arity;
+        let count = arguments.len();
+        if (least..=most).contains(&count) {
+            return (self.bind)(name, arguments);
+        }
+        let takes = match (least, most) {
+            (0, 0) => "no argument".to_owned(),
+            (1, 1) => "1 argument".to_owned(),
+            _ if least == most => format!("{least} arguments"),
+            _ if most == usize::MAX && least == 1 => "1 argument or more".to_owned(),
+            _ if most == usize::MAX => format!("{least} arguments or more"),
+            _ => format!("{least} to {most} arguments"),
+        };
+        Err(
+            Refusal::new(format!("`{name}` takes {takes}, but has {count}"))
+                .with_help(self.signature),
+        )
+    }
+}
 
 /// All functions by their lower-case names.
 #[derive(Debug)]
 pub(crate) struct Functions {
-    scalar: BTreeMap<String, Arc<ScalarUDF>>,
-    varying: BTreeSet<String>,
-    planners: Vec<Arc<dyn ExprPlanner>>,
-    options: ConfigOptions,
+    by_name: BTreeMap<&'static str, &'static Function>,
 }
 
 impl Functions {
     /// The built-in ones.
     pub(crate) fn new() -> Self {
-        let mut functions = Self {
-            scalar: BTreeMap::new(),
-            varying: BTreeSet::new(),
-            planners: vec![
-                Arc::new(CoreFunctionPlanner::default()),
-                Arc::new(DatetimeFunctionPlanner),
-                Arc::new(UnicodeFunctionPlanner),
-                Arc::new(json::JsonOperators::new()),
-            ],
-            options: ConfigOptions::default(),
-        };
-        let engine = datafusion_functions::all_default_functions();
-        for function in engine.iter().chain(&json::functions()) {
-            functions.add(function);
-        }
-        functions
-    }
-
-    /// Adds a function under all its names, if it has anything to do in a transform.
-    fn add(&mut self, function: &Arc<ScalarUDF>) {
-        if HIDDEN.contains(&function.name()) {
-            return;
-        }
-        let names =
-            std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str));
-        for name in names {
-            if function.signature().volatility == Volatility::Immutable {
-                self.scalar.insert(name.to_owned(), Arc::clone(function));
-            } else {
-                self.varying.insert(name.to_owned());
-            }
+        let functions = groups().into_iter().flat_map(|(_, functions)| functions);
+        let named =
+            |function: &'static Function| function.names.iter().map(move |name| (*name, function));
+        Self {
+            by_name: functions.flat_map(named).collect(),
         }
     }
 
-    /// Whether there is a function of this name.
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.scalar.contains_key(name)
+    /// The function of a name.
+    pub(crate) fn get(&self, name: &str) -> Option<&'static Function> {
+        self.by_name.get(name).copied()
     }
 
     /// Whether the function exists elsewhere but gives another result on every call.
+    #[expect(clippy::unused_self, reason = "a question about functions")]
     pub(crate) fn varies(&self, name: &str) -> bool {
-        self.varying.contains(name)
+        VARYING.contains(&name)
+    }
+
+    /// What takes the place of a function that is not there.
+    #[expect(clippy::unused_self, reason = "a question about functions")]
+    pub(crate) fn advice(&self, name: &str) -> Option<&'static str> {
+        ADVICE
+            .iter()
+            .find(|(theirs, _)| *theirs == name)
+            .map(|(_, advice)| *advice)
     }
 
     /// All names.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.scalar.keys().map(String::as_str)
+        self.by_name.keys().copied()
     }
 }
 
-impl ContextProvider for Functions {
-    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
-        plan_err!("there is no table `{name}` here")
+/// All functions by what they are about.
+fn groups() -> [(&'static str, &'static [Function]); 8] {
+    [
+        ("Numbers", math::FUNCTIONS),
+        ("Rounding", rounding::FUNCTIONS),
+        ("Choice", choice::FUNCTIONS),
+        ("Texts", texts::FUNCTIONS),
+        ("Regular expressions", regular::FUNCTIONS),
+        ("Bytes", bytes::FUNCTIONS),
+        ("Times", timestamps::FUNCTIONS),
+        ("JSON", json::FUNCTIONS),
+    ]
+}
+
+/// The arguments of a call, taken one after the other.
+pub(crate) struct Taken<'n> {
+    name: &'n str,
+    arguments: std::vec::IntoIter<Typed>,
+}
+
+impl<'n> Taken<'n> {
+    pub(crate) fn new(name: &'n str, arguments: Vec<Typed>) -> Self {
+        Self {
+            name,
+            arguments: arguments.into_iter(),
+        }
     }
 
-    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
-        &self.planners
+    /// The next argument as it is.
+    pub(crate) fn any(&mut self) -> Meaning<Typed> {
+        match self.arguments.next() {
+            Some(argument) => Ok(argument),
+            None => refuse!("`{}` needs another argument", self.name),
+        }
     }
 
-    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
-        Some(Arc::new(ColumnTypes))
+    /// Whether there is another one.
+    pub(crate) fn has_more(&self) -> bool {
+        self.arguments.len() > 0
     }
 
-    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.scalar.get(name).cloned()
+    /// All that are left.
+    pub(crate) fn rest(&mut self) -> Vec<Typed> {
+        self.arguments.by_ref().collect()
     }
 
-    fn get_higher_order_meta(&self, _: &str) -> Option<Arc<HigherOrderUDF>> {
-        None
+    pub(crate) fn text(&mut self) -> Meaning<Typed> {
+        let argument = self.any()?;
+        match argument.data_type {
+            Type::String => Ok(argument),
+            Type::Null => convert(argument, Type::String),
+            other => Err(self
+                .takes("a text", other)
+                .with_help("convert it with CAST(… AS string)")),
+        }
     }
 
-    fn get_aggregate_meta(&self, _: &str) -> Option<Arc<AggregateUDF>> {
-        None
+    pub(crate) fn int64(&mut self) -> Meaning<Typed> {
+        let argument = self.any()?;
+        match argument.data_type {
+            Type::Null | Type::Int32 | Type::Int64 => convert(argument, Type::Int64),
+            Type::String if argument.is_literal => convert(argument, Type::Int64),
+            other => Err(self.takes("a whole number", other)),
+        }
     }
 
-    fn get_window_meta(&self, _: &str) -> Option<Arc<WindowUDF>> {
-        None
+    pub(crate) fn float(&mut self) -> Meaning<Typed> {
+        let argument = self.any()?;
+        match argument.data_type {
+            Type::Null => convert(argument, Type::Float64),
+            Type::String if argument.is_literal => convert(argument, Type::Float64),
+            other if other.is_number() => convert(argument, Type::Float64),
+            other => Err(self.takes("a number", other)),
+        }
     }
 
-    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
-        None
+    /// A number of any type; NULL is a `float64`.
+    pub(crate) fn number(&mut self) -> Meaning<Typed> {
+        let argument = self.any()?;
+        match argument.data_type {
+            Type::Null => convert(argument, Type::Float64),
+            Type::String if argument.is_literal => convert(argument, Type::Float64),
+            other if other.is_number() => Ok(argument),
+            other => Err(self.takes("a number", other)),
+        }
     }
 
-    fn options(&self) -> &ConfigOptions {
-        &self.options
+    /// What a message says of an argument of a wrong type.
+    pub(crate) fn takes(&self, wanted: &str, given: Type) -> Refusal {
+        Refusal::new(format!(
+            "`{}` takes {wanted}, but this is {}",
+            self.name,
+            given.with_article()
+        ))
     }
+}
 
-    fn udf_names(&self) -> Vec<String> {
-        self.scalar.keys().cloned().collect()
-    }
+/// A kernel that computes row by row.
+pub(crate) fn rows<V: Value>(
+    row: impl Fn(&Arguments, usize) -> Result<Option<V>> + Send + Sync + 'static,
+) -> Kernel {
+    Arc::new(move |arguments: &Arguments| arguments.each(|index| row(arguments, index)))
+}
 
-    fn higher_order_function_names(&self) -> Vec<String> {
-        Vec::new()
+/// The integer of a constant that is one, and not NULL.
+pub(crate) fn constant_int(argument: &Typed) -> Option<i64> {
+    match argument.value() {
+        Some(ScalarValue::Int64(value)) => *value,
+        Some(ScalarValue::Int32(value)) => value.map(i64::from),
+        _ => None,
     }
+}
 
-    fn udaf_names(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn udwf_names(&self) -> Vec<String> {
-        Vec::new()
-    }
+/// A constant integer.
+pub(crate) fn int(value: i64) -> Meaning<Typed> {
+    Typed::constant(ScalarValue::Int64(Some(value)))
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    const BEGIN: &str = "<!-- functions: begin -->\n";
-    const END: &str = "<!-- functions: end -->";
-
-    /// The names in lines of the page's width.
-    fn listed() -> String {
-        let functions = Functions::new();
-        let names: Vec<String> = functions.names().map(|name| format!("`{name}`")).collect();
-        format!("{}\n", names.join(", "))
-    }
-
-    #[test]
-    fn the_page_lists_every_function() {
-        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sql.md");
-        let text = std::fs::read_to_string(&page).unwrap();
-        let (before, rest) = text.split_once(BEGIN).unwrap();
-        let (list, after) = rest.split_once(END).unwrap();
-        if std::env::var_os("UPDATE_EXPECT").is_some() {
-            std::fs::write(&page, format!("{before}{BEGIN}{}{END}{after}", listed())).unwrap();
-        } else {
-            assert_eq!(
-                list,
-                listed(),
-                "UPDATE_EXPECT=1 writes the list in docs/sql.md"
-            );
-        }
-    }
-
-    #[test]
-    fn no_function_varies_from_call_to_call() {
-        let functions = Functions::new();
-        for name in ["now", "random", "uuid", "current_date", "current_time"] {
-            assert!(
-                functions.varies(name) && !functions.contains(name),
-                "{name}"
-            );
-        }
-        let mut all = functions.scalar.values();
-        assert!(all.all(|function| function.signature().volatility == Volatility::Immutable));
-    }
-}
+mod tests;

@@ -87,10 +87,19 @@ pub enum NodeKind {
 /// A bound SQL transform: `SELECT projection FROM input WHERE filter`.
 #[derive(Debug, Clone)]
 pub struct SqlTransform {
-    /// Rows for which it is not true are dropped.
-    pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// Rows for which one of them is not true are dropped.
+    pub filter: Vec<Computed>,
     /// One expression per column of the node's schema.
-    pub projection: Vec<Arc<dyn PhysicalExpr>>,
+    pub projection: Vec<Computed>,
+}
+
+/// An expression of a transform.
+#[derive(Debug, Clone)]
+pub struct Computed {
+    /// Computes it from the columns of the node's input.
+    pub expression: Arc<dyn PhysicalExpr>,
+    /// How the transform's SQL writes it.
+    pub text: String,
 }
 
 /// Nodes that one task runs, called one after the other without a queue between them.

@@ -9,8 +9,8 @@
 //!   gives the same output.
 //! - What is planned has types: only values can make an expression fail at run time.
 //!
-//! Reading order: [`graph`] is what comes out; `planning` is how; `sql` binds one transform and
-//! `functions` is what it may call; `sink` checks what a sink is given; `chaining` and `fingerprint` finish the graph; [`explain`] shows
+//! Reading order: [`graph`] is what comes out; `planning` is how; `sql` binds one transform,
+//! `semantics` decides what its expressions mean, and `functions` is what they may call; `sink` checks what a sink is given; `chaining` and `fingerprint` finish the graph; [`explain`] shows
 //! it and [`mod@compatibility`] compares it with a checkpoint; [`error`] is what is wrong with a job.
 
 mod chaining;
@@ -21,10 +21,11 @@ mod fingerprint;
 mod functions;
 pub mod graph;
 mod planning;
+mod semantics;
 mod sink;
 mod sql;
 
 pub use compatibility::{Incompatibility, OperatorState, compatibility};
 pub use error::{Fault, PlanError};
-pub use graph::{JobGraph, Node, NodeIndex, NodeInput, NodeKind, SqlTransform, Vertex};
+pub use graph::{Computed, JobGraph, Node, NodeIndex, NodeInput, NodeKind, SqlTransform, Vertex};
 pub use planning::plan;

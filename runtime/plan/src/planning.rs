@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
-use datafusion_common::DFSchema;
+use datafusion_common::tree_node::{Transformed, TreeNode as _};
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column;
 use millstream_spec::ValidJob;
 use millstream_spec::valid::Input;
 use millstream_types::schema::{arrow_schema, dead_letter_schema};
@@ -12,8 +14,8 @@ use millstream_types::{ErrorCode, OperatorUid};
 
 use crate::error::{Fault, PlanError};
 use crate::functions::Functions;
-use crate::graph::{JobGraph, Node, NodeIndex, NodeInput, NodeKind, SqlTransform};
-use crate::sql::{BoundTransform, bind_transform, lower};
+use crate::graph::{Computed, JobGraph, Node, NodeIndex, NodeInput, NodeKind, SqlTransform};
+use crate::sql::{BoundTransform, bind_transform};
 use crate::{chaining, fingerprint, sink};
 
 /// Stack for planning. Expressions are walked recursively, with several frames of several KiB per
@@ -234,21 +236,43 @@ fn internal(name: &str, message: &str) -> Fault {
     }
 }
 
+/// The expressions of a transform over the columns that its input has now.
 fn lower_transform(
     bound: &BoundTransform,
     input: &SchemaRef,
 ) -> datafusion_common::Result<SqlTransform> {
-    let schema = DFSchema::try_from(Arc::clone(input))?;
+    let filter = bound
+        .filter
+        .iter()
+        .map(|condition| (&condition.expr, &condition.text));
+    let columns = bound
+        .columns
+        .iter()
+        .map(|column| (&column.expr, &column.text));
     Ok(SqlTransform {
-        filter: bound
-            .filter
-            .as_ref()
-            .map(|filter| lower::lower(filter, &schema))
-            .transpose()?,
-        projection: bound
-            .columns
-            .iter()
-            .map(|column| lower::lower(&column.expr, &schema))
+        filter: filter
+            .map(|it| computed(it, input))
             .collect::<Result<_, _>>()?,
+        projection: columns
+            .map(|it| computed(it, input))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn computed(
+    (expression, text): (&Arc<dyn PhysicalExpr>, &String),
+    input: &SchemaRef,
+) -> datafusion_common::Result<Computed> {
+    let over_input = Arc::clone(expression).transform_up(|node| {
+        let Some(column) = node.downcast_ref::<Column>() else {
+            return Ok(Transformed::no(node));
+        };
+        let index = input.index_of(column.name())?;
+        let column = Column::new(column.name(), index);
+        Ok(Transformed::yes(Arc::new(column) as Arc<dyn PhysicalExpr>))
+    })?;
+    Ok(Computed {
+        expression: over_input.data,
+        text: text.clone(),
     })
 }

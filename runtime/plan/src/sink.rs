@@ -8,7 +8,7 @@ use millstream_types::ErrorCode;
 use millstream_types::schema::ColumnType;
 
 use crate::error::{Fault, nearest};
-use crate::sql::types;
+use crate::semantics::types::Type;
 
 /// What is wrong with a sink, the `index`th of the job, whose input has these columns.
 pub(crate) fn faults(index: usize, sink: &ValidSink, schema: &Schema) -> Vec<Fault> {
@@ -97,7 +97,7 @@ fn column_fault(
         message: format!(
             "{what} is of type {}, but the column `{column}` is of type {}",
             alternatives(allowed),
-            types::type_name(field.data_type())
+            Type::name_of(field.data_type())
         ),
         help: format!("convert it in a transform: CAST({column} AS {first})"),
     })
@@ -134,7 +134,7 @@ fn value_fault(sink: &ValidSink, schema: &Schema) -> Option<Problem> {
             message: format!(
                 "format raw writes a column of type string or bytes, but `{}` is of type {}",
                 only.name(),
-                types::type_name(only.data_type())
+                Type::name_of(only.data_type())
             ),
             help: format!("convert it in a transform: CAST({} AS string)", only.name()),
         }),

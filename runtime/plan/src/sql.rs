@@ -3,28 +3,30 @@
 //! [`parse`] cuts the text, which [`dialect`] and [`nesting`] bound, into select items and a
 //! filter, and refuses the [`clauses`] that a transform cannot have; [`names`] checks every column
 //! and function against the input, and [`items`] lists the output columns; [`bind`] gives every
-//! expression a type that a column can have ([`types`]) without a [`conversion`] that nobody asked
-//! for; [`lower`] makes it executable. A fault of any step names its [`place`] in the text.
+//! [`expression`] its meaning, which [`semantics`](crate::semantics) decides. A fault of any step
+//! names its [`place`] in the text, and what fails on a record is shown as it is [`written`].
 
 pub(crate) mod bind;
 pub(crate) mod clauses;
-pub(crate) mod conversion;
+pub(crate) mod constant;
 pub(crate) mod dialect;
+pub(crate) mod expression;
 pub(crate) mod input;
 pub(crate) mod items;
-pub(crate) mod lower;
 pub(crate) mod names;
 pub(crate) mod nesting;
 pub(crate) mod parse;
 pub(crate) mod place;
-pub(crate) mod types;
+pub(crate) mod spelling;
+pub(crate) mod written;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use arrow_schema::{Field, Schema, SchemaRef};
-use datafusion_expr::Expr;
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::utils::collect_columns;
 use millstream_spec::ValidTransform;
-use millstream_types::ErrorCode;
 
 use crate::error::Fault;
 use crate::functions::Functions;
@@ -35,10 +37,19 @@ const MAX_FAULTS: usize = 50;
 /// A transform whose expressions have types.
 #[derive(Debug, Clone)]
 pub(crate) struct BoundTransform {
-    /// Rows for which it is not true are dropped.
-    pub(crate) filter: Option<Expr>,
+    /// Rows for which one of them is not true are dropped.
+    pub(crate) filter: Vec<Condition>,
     /// Its output columns.
     pub(crate) columns: Vec<BoundColumn>,
+}
+
+/// One of the conditions that WHERE connects with AND.
+#[derive(Debug, Clone)]
+pub(crate) struct Condition {
+    /// How it is computed.
+    pub(crate) expr: Arc<dyn PhysicalExpr>,
+    /// How it is written.
+    pub(crate) text: String,
 }
 
 /// One output column of a transform.
@@ -47,7 +58,9 @@ pub(crate) struct BoundColumn {
     /// Name, type and nullability.
     pub(crate) field: Field,
     /// How it is computed.
-    pub(crate) expr: Expr,
+    pub(crate) expr: Arc<dyn PhysicalExpr>,
+    /// How it is written.
+    pub(crate) text: String,
 }
 
 impl BoundTransform {
@@ -70,12 +83,12 @@ impl BoundTransform {
 
     /// Columns of the input that its expressions read.
     pub(crate) fn reads(&self) -> BTreeSet<String> {
-        self.columns
-            .iter()
-            .map(|column| &column.expr)
-            .chain(&self.filter)
-            .flat_map(Expr::column_refs)
-            .map(|column| column.name.clone())
+        let conditions = self.filter.iter().map(|condition| &condition.expr);
+        let columns = self.columns.iter().map(|column| &column.expr);
+        conditions
+            .chain(columns)
+            .flat_map(collect_columns)
+            .map(|column| column.name().to_owned())
             .collect()
     }
 }
@@ -92,14 +105,14 @@ pub(crate) fn bind_transform(
     let subject = place::Subject::new(&transform.name, &transform.sql);
     let select = parse::parse(&subject, &transform.input).map_err(|fault| vec![fault])?;
     let scope = names::Scope::new(&subject, functions, &select, input);
-    let binder = bind::Binder::new(&subject, functions, input)
-        .map_err(|error| vec![subject.fault(ErrorCode::SqlDoesNotBind, None, error.to_string())])?;
+    let binder = bind::Binder::new(&subject, functions, input);
     let mut faults = Vec::new();
     let items = scope.expand(select.items, &mut faults);
     let filter = select
         .filter
         .and_then(|ast| scope.resolve(ast, &mut faults))
-        .and_then(|ast| binder.filter(&ast).map_err(|fault| faults.push(fault)).ok());
+        .and_then(|ast| binder.filter(&ast).map_err(|fault| faults.push(fault)).ok())
+        .unwrap_or_default();
     let mut columns = Vec::with_capacity(items.len());
     for item in items {
         match binder.column(item) {

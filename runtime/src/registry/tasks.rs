@@ -117,8 +117,8 @@ impl Tasks {
             NodeKind::Source(_) => return Err(malformed(vertex.id)),
             NodeKind::Sql(sql) => Step::Operator(Box::new(SqlOperator::new(
                 node.uid.clone(),
-                sql.filter.clone(),
-                sql.projection.clone(),
+                expressions(&sql.filter),
+                expressions(&sql.projection),
                 Arc::clone(&node.schema),
             )?)),
             NodeKind::Sink(_) => Step::Sink(self.writer(node, task)?),
@@ -210,6 +210,16 @@ fn malformed(vertex: VertexId) -> Failure {
         ErrorKind::Internal,
         format!("vertex {vertex} of the job graph is malformed"),
     )
+}
+
+fn expressions(
+    computed: &[millstream_plan::Computed],
+) -> Vec<millstream_operators::sql::Expression> {
+    let expression = |computed: &millstream_plan::Computed| millstream_operators::sql::Expression {
+        compute: Arc::clone(&computed.expression),
+        text: computed.text.clone(),
+    };
+    computed.iter().map(expression).collect()
 }
 
 #[cfg(test)]

@@ -44,7 +44,6 @@ const HEAVY: &[(&str, &[&str])] = &[
     ("tokio-postgres", &["connectors", "tests"]),
     ("serde_yaml", &["spec", "crds", "operator", "cli", "tests"]),
     ("datafusion-sql", &["plan"]),
-    ("datafusion-optimizer", &["plan"]),
     ("datafusion-*", &["plan", "operators"]),
     ("tonic", &["millstream", "coordinator", "worker"]),
     ("axum", &["coordinator", "millstream", "operator"]),

@@ -1,8 +1,6 @@
 //! One expression meets records.
 
-use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Decimal128Type;
@@ -11,33 +9,31 @@ use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::DataType;
 use arrow_select::concat::concat;
 use datafusion_common::{DataFusionError, Result as DataFusionResult};
-use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_expr::utils::collect_columns;
 use millstream_types::schema::in_column_types;
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 
+use super::Expression;
 use crate::Result;
 
 /// Most digits that a decimal has. Arithmetic may give more without noticing.
 const MAX_DIGITS: u8 = 38;
 /// Most characters of one value that a message shows.
 const SHOWN_CHARS: usize = 64;
+/// Most characters of an expression that a message shows.
+const SHOWN_EXPRESSION: usize = 300;
 
 /// An expression and what to call it in a message.
 #[derive(Debug)]
 pub(super) struct Evaluator {
-    expression: Arc<dyn PhysicalExpr>,
+    expression: Expression,
     subject: String,
     data_type: DataType,
 }
 
 impl Evaluator {
-    pub(super) fn new(
-        expression: Arc<dyn PhysicalExpr>,
-        subject: String,
-        data_type: DataType,
-    ) -> Self {
+    pub(super) fn new(expression: Expression, subject: String, data_type: DataType) -> Self {
         Self {
             expression,
             subject,
@@ -63,7 +59,7 @@ impl Evaluator {
     }
 
     fn evaluate(&self, records: &RecordBatch) -> DataFusionResult<ArrayRef> {
-        let value = self.expression.evaluate(records)?;
+        let value = self.expression.compute.evaluate(records)?;
         let array = value.into_array(records.num_rows())?;
         if matches!(self.data_type, DataType::Decimal128(MAX_DIGITS, _))
             && let Some(decimals) = array.as_primitive_opt::<Decimal128Type>()
@@ -97,10 +93,10 @@ impl Evaluator {
 
     fn failure(&self, error: &DataFusionError, records: &RecordBatch, row: usize) -> Failure {
         let message = format!(
-            "{}: `{}` failed: {}; the first such record has {}",
+            "{}: `{}` failed: {}; {}",
             self.subject,
-            in_column_types(&Sql(self.expression.as_ref()).to_string()),
-            in_column_types(&reason(error)),
+            shortened(&self.expression.text),
+            reason(error),
             self.values(records, row),
         );
         Failure::new(ErrorCode::ExpressionFailed, ErrorKind::InvalidJob, message)
@@ -108,7 +104,9 @@ impl Evaluator {
 
     /// The values of the columns that the expression reads.
     fn values(&self, records: &RecordBatch, row: usize) -> String {
-        let mut columns: Vec<_> = collect_columns(&self.expression).into_iter().collect();
+        let mut columns: Vec<_> = collect_columns(&self.expression.compute)
+            .into_iter()
+            .collect();
         columns.sort_by_key(Column::index);
         let values: Vec<String> = columns
             .iter()
@@ -117,7 +115,11 @@ impl Evaluator {
                 Some(format!("{} = {}", column.name(), shown(array, row)))
             })
             .collect();
-        values.join(", ")
+        if values.is_empty() {
+            "it reads no column".to_owned()
+        } else {
+            format!("the first such record has {}", values.join(", "))
+        }
     }
 }
 
@@ -127,7 +129,29 @@ fn reason(error: &DataFusionError) -> String {
         DataFusionError::ArrowError(error, _) => error.to_string(),
         other => other.message().into_owned(),
     };
-    text.lines().next().unwrap_or_default().to_owned()
+    let text = in_column_types(text.lines().next().unwrap_or_default());
+    if let Some((_, operation)) = text.split_once(": Overflow happened on: ") {
+        return format!("the result of {operation} does not fit");
+    }
+    if text.ends_with("Divide by zero error") {
+        return "division by zero".to_owned();
+    }
+    // Arrow begins with the kind of its error.
+    let told = [
+        "Cast error: ",
+        "Compute error: ",
+        "Invalid argument error: ",
+    ];
+    let told = told.into_iter().find_map(|kind| text.strip_prefix(kind));
+    told.unwrap_or(&text).to_owned()
+}
+
+/// An expression as a message may show it: cut where it is long.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_EXPRESSION) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
 }
 
 /// A value as a message may show it: escaped, and cut where it is long.
@@ -147,14 +171,5 @@ fn shown(array: &ArrayRef, row: usize) -> String {
     match array.data_type() {
         DataType::Utf8 if array.is_valid(row) => format!("'{shown}'"),
         _ => shown,
-    }
-}
-
-/// Writes an expression as SQL.
-struct Sql<'a>(&'a dyn PhysicalExpr);
-
-impl fmt::Display for Sql<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt_sql(f)
     }
 }

@@ -1,14 +1,12 @@
 //! Which records are kept.
 
-use std::sync::Arc;
-
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, ArrayRef, BooleanArray, RecordBatch};
 use arrow_schema::{ArrowError, DataType};
 use arrow_select::filter::{FilterBuilder, prep_null_mask_filter};
-use datafusion_physical_expr::{PhysicalExpr, split_conjunction};
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 
+use super::Expression;
 use super::evaluate::Evaluator;
 use crate::Result;
 
@@ -24,15 +22,12 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    pub(super) fn new(filter: Option<Arc<dyn PhysicalExpr>>, subject: &str) -> Self {
-        let conditions = filter.map_or_else(Vec::new, |filter| {
-            let evaluator = |condition: &Arc<dyn PhysicalExpr>| {
-                Evaluator::new(Arc::clone(condition), subject.to_owned(), DataType::Boolean)
-            };
-            let conditions = split_conjunction(&filter).into_iter();
-            conditions.map(evaluator).collect()
-        });
-        Self { conditions }
+    pub(super) fn new(conditions: Vec<Expression>, subject: &str) -> Self {
+        let evaluator =
+            |condition| Evaluator::new(condition, subject.to_owned(), DataType::Boolean);
+        Self {
+            conditions: conditions.into_iter().map(evaluator).collect(),
+        }
     }
 
     /// The records that all conditions are true for, with the columns `kept` of the input;

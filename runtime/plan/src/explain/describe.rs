@@ -1,16 +1,12 @@
 //! What a node does, in words.
 
-use std::fmt;
-
-use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 use millstream_spec::connector::DeliveryGuarantee;
 use millstream_spec::valid::{SinkConnector, SourceConnector};
 use millstream_spec::{Format, OnError, ValidSink, ValidSource, WritableMetadata};
-use millstream_types::schema::in_column_types;
 
 use crate::graph::{Node, NodeKind, SqlTransform};
-use crate::sql::types;
+use crate::semantics::types::Type;
 
 /// Kind and options of a node, each a few words.
 pub(super) fn summary(node: &Node) -> Vec<String> {
@@ -107,7 +103,7 @@ pub(super) fn columns(node: &Node) -> Vec<[String; 3]> {
     fields
         .map(|(index, field)| {
             let nullable = if field.is_nullable() { "" } else { " not null" };
-            let column_type = format!("{}{nullable}", types::type_name(field.data_type()));
+            let column_type = format!("{}{nullable}", Type::name_of(field.data_type()));
             let computed = match &node.kind {
                 NodeKind::Sql(sql) => computed(sql, index, field.name()),
                 NodeKind::Source(_) | NodeKind::Sink(_) => None,
@@ -122,28 +118,23 @@ pub(super) fn columns(node: &Node) -> Vec<[String; 3]> {
 }
 
 fn computed(sql: &SqlTransform, index: usize, name: &str) -> Option<String> {
-    let expression = sql.projection.get(index)?;
-    let same = expression
+    let column = sql.projection.get(index)?;
+    let same = column
+        .expression
         .downcast_ref::<Column>()
         .is_some_and(|column| column.name() == name);
-    (!same).then(|| as_sql(expression.as_ref()))
+    (!same).then(|| column.text.clone())
 }
 
-/// The condition of a transform.
+/// The condition of a transform, as it is written.
 pub(super) fn condition(node: &Node) -> Option<String> {
-    match &node.kind {
-        NodeKind::Sql(sql) => sql.filter.as_ref().map(|filter| as_sql(filter.as_ref())),
-        NodeKind::Source(_) | NodeKind::Sink(_) => None,
-    }
-}
-
-/// An expression as SQL, with the types of columns.
-fn as_sql(expression: &dyn PhysicalExpr) -> String {
-    struct Sql<'a>(&'a dyn PhysicalExpr);
-    impl fmt::Display for Sql<'_> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            self.0.fmt_sql(f)
-        }
-    }
-    in_column_types(&Sql(expression).to_string())
+    let NodeKind::Sql(sql) = &node.kind else {
+        return None;
+    };
+    let texts: Vec<&str> = sql
+        .filter
+        .iter()
+        .map(|condition| condition.text.as_str())
+        .collect();
+    (!texts.is_empty()).then(|| texts.join(" AND "))
 }

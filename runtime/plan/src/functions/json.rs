@@ -10,21 +10,21 @@ use std::sync::Arc;
 use arrow_array::builder::{BooleanBuilder, Float64Builder, Int64Builder, StringBuilder};
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, ArrayRef, StringArray};
-use arrow_schema::{DataType, Field, FieldRef};
-use datafusion_common::{DFSchema, Result, ScalarValue, plan_err};
-use datafusion_expr::expr::ScalarFunction;
-use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
-};
-use datafusion_sql::sqlparser::ast::BinaryOperator;
+
+use super::Function;
+use crate::semantics::call::{Arguments, Kernel};
+use crate::semantics::coerce::convert;
+use crate::semantics::typed::Typed;
+use crate::semantics::types::Type;
+use crate::semantics::{Meaning, fail, refuse};
 
 use seek::{Step, seek};
 
+const MANY: usize = usize::MAX;
+
 /// What a function makes of the value that it finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
+pub(crate) enum Kind {
     /// A string's content.
     Str,
     /// A number without fraction or exponent that fits 64 bits.
@@ -40,15 +40,6 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [
-        Self::Str,
-        Self::Int,
-        Self::Float,
-        Self::Bool,
-        Self::Json,
-        Self::Text,
-    ];
-
     const fn name(self) -> &'static str {
         match self {
             Self::Str => "json_get_str",
@@ -60,110 +51,104 @@ impl Kind {
         }
     }
 
-    const fn data_type(self) -> DataType {
+    const fn data_type(self) -> Type {
         match self {
-            Self::Str | Self::Json | Self::Text => DataType::Utf8,
-            Self::Int => DataType::Int64,
-            Self::Float => DataType::Float64,
-            Self::Bool => DataType::Boolean,
+            Self::Str | Self::Json | Self::Text => Type::String,
+            Self::Int => Type::Int64,
+            Self::Float => Type::Float64,
+            Self::Bool => Type::Boolean,
         }
     }
 }
 
-/// All functions that read JSON.
-pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
-    let function = |kind| Arc::new(ScalarUDF::from(JsonFunction::new(kind)));
-    Kind::ALL.into_iter().map(function).collect()
-}
+pub(super) const FUNCTIONS: &[Function] = &[
+    Function::new(
+        &["json_get_str"],
+        "json_get_str(text, path…): the content of a string",
+        (1, MANY),
+        |_, arguments| call(Kind::Str, arguments),
+        &["json_get_str('{\"a\":[\"b\"]}', 'a', 0)"],
+    ),
+    Function::new(
+        &["json_get_int"],
+        "json_get_int(text, path…): a number without fraction or exponent, if it fits int64",
+        (1, MANY),
+        |_, arguments| call(Kind::Int, arguments),
+        &["json_get_int('{\"a\":1.5}', 'a')"],
+    ),
+    Function::new(
+        &["json_get_float"],
+        "json_get_float(text, path…): a number, as float64",
+        (1, MANY),
+        |_, arguments| call(Kind::Float, arguments),
+        &["json_get_float('[1.5]', 0)"],
+    ),
+    Function::new(
+        &["json_get_bool"],
+        "json_get_bool(text, path…): a boolean",
+        (1, MANY),
+        |_, arguments| call(Kind::Bool, arguments),
+        &["json_get_bool('[true]', 0)"],
+    ),
+    Function::new(
+        &["json_get_json"],
+        "json_get_json(text, path…), text -> step: any value, as JSON text",
+        (1, MANY),
+        |_, arguments| call(Kind::Json, arguments),
+        &["'{\"a\":{\"b\":1}}' -> 'a'"],
+    ),
+    Function::new(
+        &["json_as_text"],
+        "json_as_text(text, path…), text ->> step: the content of a string, any other value but \
+         null as JSON text",
+        (1, MANY),
+        |_, arguments| call(Kind::Text, arguments),
+        &["'{\"a\":null}' ->> 'a'", "'not JSON' ->> 'a'"],
+    ),
+];
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct JsonFunction {
-    kind: Kind,
-    signature: Signature,
-}
-
-impl JsonFunction {
-    fn new(kind: Kind) -> Self {
-        Self {
-            kind,
-            signature: Signature::user_defined(Volatility::Immutable),
-        }
-    }
-}
-
-impl ScalarUDFImpl for JsonFunction {
-    fn name(&self) -> &str {
-        self.kind.name()
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        let name = self.name();
-        let Some((text, path)) = arguments.split_first() else {
-            return plan_err!("`{name}` needs a column with JSON text, and a path into it");
-        };
-        if !text.is_string() && !text.is_null() {
-            return plan_err!("`{name}` reads JSON text, but this is {text}");
-        }
-        let path = path.iter().map(|step| match step {
-            step if step.is_string() => Ok(DataType::Utf8),
-            step if step.is_integer() => Ok(DataType::Int64),
-            other => plan_err!("a path has keys (strings) and positions (integers), not {other}"),
-        });
-        std::iter::once(Ok(DataType::Utf8)).chain(path).collect()
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(self.kind.data_type())
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        for step in args.scalar_arguments.iter().skip(1) {
-            match step {
-                Some(step) => drop(Step::of(step)?),
-                None => return plan_err!("the path into a JSON text must be written out"),
-            }
-        }
-        Ok(Arc::new(Field::new(
-            self.name(),
-            self.kind.data_type(),
-            true,
-        )))
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let rows = args.number_rows;
-        let mut arguments = args.args.into_iter();
-        let Some(text) = arguments.next() else {
-            return plan_err!("`{}` has no text", self.name());
-        };
-        let path = arguments
-            .map(|step| match step {
-                ColumnarValue::Scalar(step) => Step::of(&step),
-                ColumnarValue::Array(_) => {
-                    plan_err!("the path into a JSON text must be written out")
-                }
-            })
-            .collect::<Result<Vec<Step>>>()?;
-        let is_scalar = matches!(text, ColumnarValue::Scalar(_));
-        let texts = text.into_array(if is_scalar { 1 } else { rows })?;
-        let Some(texts) = texts.as_string_opt::<i32>() else {
-            return plan_err!(
-                "`{}` reads JSON text, but this is {}",
-                self.name(),
-                texts.data_type()
+/// A function over a text and the path into it.
+///
+/// # Errors
+/// It is no text, or the path is not written out.
+pub(crate) fn call(kind: Kind, arguments: Vec<Typed>) -> Meaning<Typed> {
+    let name = kind.name();
+    let mut arguments = arguments.into_iter();
+    let Some(text) = arguments.next() else {
+        return refuse!("`{name}` needs a column with JSON text, and a path into it");
+    };
+    let text = match text.data_type {
+        Type::String => text,
+        Type::Null => convert(text, Type::String)?,
+        other => {
+            return refuse!(
+                "`{name}` reads JSON text, but this is {}",
+                other.with_article()
             );
-        };
-        let found = self.kind.of_all(texts, &path);
-        Ok(if is_scalar {
-            ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?)
-        } else {
-            ColumnarValue::Array(found)
-        })
+        }
+    };
+    let mut path = Vec::new();
+    for step in arguments {
+        if !matches!(step.data_type, Type::String | Type::Int32 | Type::Int64) {
+            let given = step.data_type.with_article();
+            return refuse!(
+                "a path has keys (strings) and positions (integers), but this is {given}"
+            );
+        }
+        match step.value() {
+            Some(step) => path.push(Step::of(step)?),
+            None => return refuse!("the path into a JSON text must be written out"),
+        }
     }
+    let label = format!("{name} {path:?}");
+    let kernel: Kernel = Arc::new(move |arguments: &Arguments| {
+        let texts = arguments.array(0)?;
+        match texts.as_string_opt::<i32>() {
+            Some(texts) => Ok(kind.of_all(texts, &path)),
+            None => fail!("{} is not JSON text", texts.data_type()),
+        }
+    });
+    Typed::call_nullable(label, kernel, (kind.data_type(), true), &[&text])
 }
 
 impl Kind {
@@ -202,44 +187,5 @@ impl Kind {
                 Arc::new(column.finish())
             }
         }
-    }
-}
-
-/// Plans `text -> step` as `json_get_json(text, step)` and `text ->> step` as
-/// `json_as_text(text, step)`; a chain of them as one call with the whole path.
-#[derive(Debug)]
-pub(super) struct JsonOperators {
-    json: Arc<ScalarUDF>,
-    text: Arc<ScalarUDF>,
-}
-
-impl JsonOperators {
-    pub(super) fn new() -> Self {
-        let function = |kind| Arc::new(ScalarUDF::from(JsonFunction::new(kind)));
-        Self {
-            json: function(Kind::Json),
-            text: function(Kind::Text),
-        }
-    }
-}
-
-impl ExprPlanner for JsonOperators {
-    fn plan_binary_op(
-        &self,
-        expr: RawBinaryExpr,
-        _: &DFSchema,
-    ) -> Result<PlannerResult<RawBinaryExpr>> {
-        let function = match expr.op {
-            BinaryOperator::Arrow => &self.json,
-            BinaryOperator::LongArrow => &self.text,
-            _ => return Ok(PlannerResult::Original(expr)),
-        };
-        let mut arguments = match expr.left {
-            Expr::ScalarFunction(inner) if inner.func == self.json => inner.args,
-            left => vec![left],
-        };
-        arguments.push(expr.right);
-        let call = ScalarFunction::new_udf(Arc::clone(function), arguments);
-        Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
     }
 }

@@ -1,66 +1,95 @@
-//! Types of expressions.
+//! Conditions and output columns of one transform, with their types.
 
-use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::cell::Cell;
 
-use arrow_schema::{DataType, Field, SchemaRef};
-use datafusion_common::{
-    DFSchema, DFSchemaRef, DataFusionError, Result as DataFusionResult, ScalarValue, plan_err,
-};
-use datafusion_expr::expr::Cast;
-use datafusion_expr::simplify::SimplifyContext;
-use datafusion_expr::{Expr, ExprSchemable};
-use datafusion_optimizer::simplify_expressions::ExprSimplifier;
-use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion_sql::sqlparser::ast::{self, visit_expressions_mut};
-use millstream_types::schema::in_column_types;
+use arrow_schema::{Field, SchemaRef};
+use datafusion_sql::sqlparser::ast::{self, BinaryOperator};
 
 use super::items::Item;
 use super::place::Subject;
-use super::{BoundColumn, conversion, lower, types};
+use super::written::written;
+use super::{BoundColumn, Condition};
 use crate::error::Fault;
 use crate::functions::Functions;
+use crate::semantics::typed::Typed;
+use crate::semantics::types::Type;
+use crate::semantics::{Refusal, cast, logic};
 
 /// Gives types to the expressions of one transform.
 pub(crate) struct Binder<'a> {
-    subject: &'a Subject<'a>,
-    functions: &'a Functions,
-    schema: DFSchemaRef,
+    pub(super) subject: &'a Subject<'a>,
+    pub(super) functions: &'a Functions,
+    pub(super) input: &'a SchemaRef,
+    /// How many choices are around what is being bound: a constant in there that has no value,
+    /// such as `1 / 0`, fails only if it is chosen.
+    pub(super) choices: Cell<u32>,
+}
+
+/// Why an expression cannot be bound: a part of it, or itself.
+pub(super) enum Trouble {
+    /// With its place.
+    Part(Fault),
+    /// Of the expression at hand.
+    Here(Refusal),
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Self {
+        Self::Part(fault)
+    }
+}
+
+impl From<Refusal> for Trouble {
+    fn from(refusal: Refusal) -> Self {
+        Self::Here(refusal)
+    }
 }
 
 impl<'a> Binder<'a> {
-    pub(crate) fn new(
+    pub(crate) const fn new(
         subject: &'a Subject<'a>,
         functions: &'a Functions,
-        input: &SchemaRef,
-    ) -> DataFusionResult<Self> {
-        Ok(Self {
+        input: &'a SchemaRef,
+    ) -> Self {
+        Self {
             subject,
             functions,
-            schema: Arc::new(DFSchema::try_from(Arc::clone(input))?),
-        })
+            input,
+            choices: Cell::new(0),
+        }
     }
 
-    /// A filter.
+    /// The conditions of a filter, which are checked one after the other.
     ///
     /// # Errors
-    /// It has no type, or is not boolean.
-    pub(crate) fn filter(&self, ast: &ast::Expr) -> Result<Expr, Fault> {
-        let expr = self.typed(ast)?;
-        let data_type = expr
-            .get_type(&self.schema)
-            .map_err(|error| self.fault(ast, &error))?;
-        match data_type {
-            DataType::Boolean => Ok(expr),
-            DataType::Null => Ok(Expr::Literal(ScalarValue::Boolean(None), None)),
-            other => Err(self.subject.unbound(
-                self.subject.span_of(ast),
-                format!(
-                    "WHERE needs a condition, but this is a {}",
-                    types::type_name(&other)
-                ),
-            )),
+    /// One has no type, or is not boolean.
+    pub(crate) fn filter(&self, ast: &ast::Expr) -> Result<Vec<Condition>, Fault> {
+        let mut conjuncts = Vec::new();
+        split(ast, &mut conjuncts);
+        let written = written(self.subject.sql, self.subject.tokens()).conditions;
+        let mut written = (written.len() == conjuncts.len()).then(|| written.into_iter());
+        let mut conditions = Vec::with_capacity(conjuncts.len());
+        for (index, ast) in conjuncts.into_iter().enumerate() {
+            let text = written.as_mut().and_then(Iterator::next);
+            let typed = if index == 0 {
+                self.typed(ast)?
+            } else {
+                self.chosen(ast)?
+            };
+            let data_type = typed.data_type;
+            let typed = logic::condition(typed).map_err(|_| {
+                let message = format!(
+                    "WHERE needs a condition, but this is {}",
+                    data_type.with_article()
+                );
+                self.subject.unbound(self.subject.span_of(ast), message)
+            })?;
+            conditions.push(Condition {
+                expr: typed.expr,
+                text: text.unwrap_or_else(|| ast.to_string()),
+            });
         }
+        Ok(conditions)
     }
 
     /// An output column.
@@ -68,119 +97,96 @@ impl<'a> Binder<'a> {
     /// # Errors
     /// It has no type, or one that columns cannot have.
     pub(crate) fn column(&self, item: Item) -> Result<BoundColumn, Fault> {
-        let expr = self.typed(&item.ast)?;
-        let fault = |error: DataFusionError| self.fault(&item.ast, &error);
-        let computed = expr.get_type(&self.schema).map_err(fault)?;
-        let Some(output) = types::output_type(&computed) else {
-            return Err(self.no_column_type(&item, &computed));
+        let typed = self.typed(&item.ast)?;
+        let Some(output) = typed.data_type.column() else {
+            return Err(self.no_column_type(&item, typed.data_type));
         };
-        let expr = if output == computed {
-            expr
-        } else {
-            let field = Arc::new(Field::new("", output.clone(), true));
-            Expr::Cast(Cast::new_from_field(Box::new(expr), field))
-        };
-        let expr = self.simplified(expr).map_err(fault)?;
-        let physical = lower::lower(&expr, &self.schema).map_err(fault)?;
-        let nullable = physical.nullable(self.schema.as_arrow()).map_err(fault)?;
+        // Of local time, a column has what calendar and clock show.
+        let output = Type::of(&output.arrow()).map_err(|refusal| self.here(&item.ast, refusal))?;
+        let typed = cast::cast(typed, output, cast::Failing::Fails)
+            .map_err(|refusal| self.here(&item.ast, refusal))?;
+        let text = item.text.unwrap_or_else(|| item.ast.to_string());
         Ok(BoundColumn {
-            field: Field::new(item.name, output, nullable),
-            expr,
+            field: Field::new(item.name, output.arrow(), typed.nullable),
+            expr: typed.expr,
+            text,
         })
     }
 
-    fn no_column_type(&self, item: &Item, computed: &DataType) -> Fault {
-        let fault = self.subject.unbound(
-            self.subject.span_of(&item.ast),
-            format!(
-                "`{}` is of type {}, which a column cannot have",
-                item.name,
-                types::type_name(computed)
+    fn no_column_type(&self, item: &Item, computed: Type) -> Fault {
+        let name = &item.name;
+        let message = match computed {
+            Type::Null => format!("`{name}` is NULL, which is of no type"),
+            other => format!(
+                "`{name}` is {}, which a column cannot be",
+                other.with_article()
             ),
-        );
-        fault.with_help(if computed.is_null() {
-            "give it a type, as in CAST(NULL AS string)"
-        } else {
-            "convert it with CAST, for example to string or int64"
+        };
+        let fault = self
+            .subject
+            .unbound(self.subject.span_of(&item.ast), message);
+        fault.with_help(match computed {
+            Type::Null => "give it a type, as in CAST(NULL AS string)",
+            Type::Duration => {
+                "EXTRACT(epoch FROM …) gives its seconds, CAST(… AS int64) its microseconds"
+            }
+            _ => "convert it with CAST, for example to string",
         })
     }
 
-    /// An expression with types, checked to be executable.
-    fn typed(&self, ast: &ast::Expr) -> Result<Expr, Fault> {
-        self.try_type(ast).map_err(|error| self.fault(ast, &error))
-    }
-
-    fn try_type(&self, ast: &ast::Expr) -> DataFusionResult<Expr> {
-        let options = ParserOptions::new()
-            .with_enable_ident_normalization(false)
-            .with_map_string_types_to_utf8view(false)
-            .with_parse_float_as_decimal(true);
-        let expr = SqlToRel::new_with_options(self.functions, options).sql_to_expr(
-            ast.clone(),
-            &self.schema,
-            &mut PlannerContext::new(),
-        )?;
-        let simplifier = self.simplifier();
-        let expr = expr.unalias_nested().data;
-        let written = expr.clone();
-        let expr = simplifier.coerce(expr, &self.schema)?;
-        if let Some((from, to)) = conversion::unasked(&written, &expr, &self.schema)? {
-            return plan_err!(
-                "{} is used as {}: convert it with CAST, or with TRY_CAST if it may not be one",
-                types::type_name(&from),
-                types::type_name(&to)
-            );
+    /// An expression with its type.
+    ///
+    /// # Errors
+    /// It has none, or is a constant without a value.
+    pub(super) fn typed(&self, ast: &ast::Expr) -> Result<Typed, Fault> {
+        let mut typed = self.expression(ast).map_err(|trouble| match trouble {
+            Trouble::Part(fault) => fault,
+            Trouble::Here(refusal) => self.here(ast, refusal),
+        })?;
+        match typed.take_broken() {
+            Some(message) if self.choices.get() == 0 => Err(self.here(ast, Refusal::new(message))),
+            _ => Ok(typed),
         }
-        let expr = self.simplified(expr)?;
-        lower::lower(&expr, &self.schema)?;
-        Ok(expr)
     }
 
-    fn simplified(&self, expr: Expr) -> DataFusionResult<Expr> {
-        let expr = lower::fold_constants(expr)?;
-        let expr = lower::check_negation(expr, &self.schema)?;
-        self.simplifier().simplify(expr)
+    /// An expression that is computed only for some records.
+    pub(super) fn chosen(&self, ast: &ast::Expr) -> Result<Typed, Fault> {
+        self.choices.set(self.choices.get() + 1);
+        let typed = self.typed(ast);
+        self.choices.set(self.choices.get() - 1);
+        typed
     }
 
-    fn simplifier(&self) -> ExprSimplifier {
-        let context = SimplifyContext::builder()
-            .with_schema(Arc::clone(&self.schema))
-            .build();
-        // Operands stay where the user wrote them: `a <> 0 AND b / a > 1` relies on it.
-        ExprSimplifier::new(context).with_canonicalize(false)
-    }
-
-    /// The fault of an expression, at its innermost part that has no type by itself.
-    fn fault(&self, ast: &ast::Expr, error: &DataFusionError) -> Fault {
-        let innermost = visit_expressions_mut(&mut ast.clone(), |part| match self.try_type(part) {
-            Ok(_) => ControlFlow::Continue(()),
-            Err(error) => ControlFlow::Break((self.subject.span_of(part), message(&error))),
-        });
-        let innermost = innermost.break_value();
-        let (span, message) =
-            innermost.unwrap_or_else(|| (self.subject.span_of(ast), message(error)));
-        self.subject.unbound(span, message)
+    /// A refusal with its place.
+    pub(super) fn here(&self, ast: &ast::Expr, refusal: Refusal) -> Fault {
+        let fault = self
+            .subject
+            .unbound(self.subject.span_of(ast), refusal.message);
+        match refusal.help {
+            Some(help) => fault.with_help(help),
+            None => fault,
+        }
     }
 }
 
-/// What an error says, without the words of its layers.
-fn message(error: &DataFusionError) -> String {
-    let text = match error.find_root() {
-        DataFusionError::ArrowError(error, _) => error.to_string(),
-        other => other.message().into_owned(),
-    };
-    let line = text.lines().next().unwrap_or_default();
-    let line = line
-        .rsplit("Error during planning: ")
-        .next()
-        .unwrap_or(line);
-    let line = in_column_types(line.trim_end_matches(['.', ' ']));
-    let mut letters = line.chars();
-    match (letters.next(), letters.next()) {
-        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
-            let rest: String = std::iter::once(second).chain(letters).collect();
-            format!("{}{rest}", first.to_lowercase())
+/// The conditions that AND connects, also within parentheses.
+fn split<'e>(ast: &'e ast::Expr, conjuncts: &mut Vec<&'e ast::Expr>) {
+    let inside = {
+        let mut inside = ast;
+        while let ast::Expr::Nested(inner) = inside {
+            inside = inner;
         }
-        _ => line,
+        inside
+    };
+    match inside {
+        ast::Expr::BinaryOp {
+            left,
+            op: BinaryOperator::And,
+            right,
+        } => {
+            split(left, conjuncts);
+            split(right, conjuncts);
+        }
+        _ => conjuncts.push(ast),
     }
 }

@@ -9,6 +9,7 @@ use datafusion_sql::sqlparser::ast::{
 
 use super::MAX_FAULTS;
 use super::names::Scope;
+use super::written::written;
 use crate::error::Fault;
 
 /// One output column before it has a type.
@@ -18,6 +19,8 @@ pub(crate) struct Item {
     pub(crate) name: String,
     /// How it is computed; all names in it exist.
     pub(crate) ast: Expr,
+    /// How it is written, where it stands for itself.
+    pub(crate) text: Option<String>,
 }
 
 impl Scope<'_> {
@@ -25,8 +28,16 @@ impl Scope<'_> {
     pub(crate) fn expand(&self, items: Vec<SelectItem>, faults: &mut Vec<Fault>) -> Vec<Item> {
         let mut names = BTreeSet::new();
         let mut expanded: Vec<Item> = Vec::new();
+        let written = written(self.subject.sql, self.subject.tokens()).items;
+        let mut written = (written.len() == items.len()).then(|| written.into_iter());
         for item in items {
-            for item in self.item(item, faults) {
+            let text = written.as_mut().and_then(Iterator::next);
+            let is_single = matches!(
+                item,
+                SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }
+            );
+            for mut item in self.item(item, faults) {
+                item.text = text.clone().filter(|_| is_single);
                 if !names.insert(item.name.clone()) {
                     faults.push(self.twice(&item));
                 }
@@ -52,7 +63,11 @@ impl Scope<'_> {
             SelectItem::UnnamedExpr(ast) => self.unnamed(ast, faults).into_iter().collect(),
             SelectItem::ExprWithAlias { expr, alias } => {
                 let name = alias.value;
-                let item = self.resolve(expr, faults).map(|ast| Item { name, ast });
+                let item = self.resolve(expr, faults).map(|ast| Item {
+                    name,
+                    ast,
+                    text: None,
+                });
                 item.into_iter().collect()
             }
             SelectItem::Wildcard(options) => self.wildcard(&options, faults),
@@ -100,7 +115,11 @@ impl Scope<'_> {
                 fault.with_help("name the column with AS, as in `quantity * price AS total`"),
             );
         }
-        Some(Item { name: name?, ast })
+        Some(Item {
+            name: name?,
+            ast,
+            text: None,
+        })
     }
 
     /// All columns, less those left out and with those replaced.
@@ -129,6 +148,7 @@ impl Scope<'_> {
             replaced.extend(self.resolve(element.expr.clone(), faults).map(|ast| Item {
                 name: element.column_name.value.clone(),
                 ast,
+                text: None,
             }));
         }
         self.input
@@ -141,6 +161,7 @@ impl Scope<'_> {
                     || Item {
                         name: field.name().clone(),
                         ast: Expr::Identifier(Ident::with_quote_and_span('"', span, field.name())),
+                        text: None,
                     },
                     |index| replaced.swap_remove(index),
                 )

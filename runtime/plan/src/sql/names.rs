@@ -7,8 +7,7 @@ use std::ops::ControlFlow;
 
 use arrow_schema::SchemaRef;
 use datafusion_sql::sqlparser::ast::{
-    CastKind, DataType, Expr, Function, FunctionArguments, Ident, Query, Spanned, Value,
-    ValueWithSpan, VisitMut, VisitorMut,
+    Expr, Function, FunctionArguments, Ident, Query, Spanned, VisitMut, VisitorMut,
 };
 
 use super::parse::Selection;
@@ -137,6 +136,12 @@ impl<'a> Scope<'a> {
                 format!("its input has the columns {listed}{end}")
             }
         };
+        let help = if ident.quote_style.is_some() {
+            let text = ident.value.replace('\'', "''");
+            format!("a text takes single quotes: '{text}'; if a column was meant, {help}")
+        } else {
+            help
+        };
         faults.push(fault.with_help(help));
     }
 
@@ -154,7 +159,13 @@ impl<'a> Scope<'a> {
                     .unbound(span, format!("`{name}` gives another result each time"))
                     .with_help("a record that is processed again after a failure must give the same output: use a column of the record instead"),
             );
-        } else if !self.functions.contains(&name) {
+        } else if let Some(advice) = self.functions.advice(&name) {
+            faults.push(
+                self.subject
+                    .unbound(span, format!("there is no function `{name}`"))
+                    .with_help(advice),
+            );
+        } else if self.functions.get(&name).is_none() {
             let fault = self.subject;
             faults.push(if AGGREGATES.contains(&name.as_str()) {
                 fault
@@ -172,22 +183,6 @@ impl<'a> Scope<'a> {
             });
         }
     }
-}
-
-/// A number with an exponent is a double, as the SQL standard has it; one without is exact.
-fn approximate(value: &ValueWithSpan) -> Option<Expr> {
-    let Value::Number(number, _) = &value.value else {
-        return None;
-    };
-    number.contains(['e', 'E']).then(|| Expr::Cast {
-        kind: CastKind::Cast,
-        expr: Box::new(Expr::Value(
-            Value::SingleQuotedString(number.clone()).with_span(value.span),
-        )),
-        data_type: DataType::DoublePrecision,
-        array: false,
-        format: None,
-    })
 }
 
 struct Resolver<'s, 'f> {
@@ -233,11 +228,6 @@ impl VisitorMut for Resolver<'_, '_> {
                     .unbound(span, "nested values are not supported");
                 let help = "a field of a JSON text is read with `->>` or json_get_str";
                 self.faults.push(fault.with_help(help));
-            }
-            Expr::Value(value) => {
-                if let Some(double) = approximate(value) {
-                    *expr = double;
-                }
             }
             _ => {}
         }

@@ -13,6 +13,7 @@ use super::dialect::TransformDialect;
 use super::input::{is_named, parts, plain, written};
 use super::nesting;
 use super::place::Subject;
+use super::spelling;
 use crate::error::{Fault, nearest};
 
 /// Most levels of syntax that the parser descends into.
@@ -71,6 +72,7 @@ impl<'a> Text<'a> {
                 )
                 .with_help("use IN or CASE instead of a long chain, or several transforms"));
         }
+        spelling::check(subject, &tokens)?;
         Ok(Self { subject, tokens })
     }
 

@@ -56,13 +56,17 @@ impl<'a> Subject<'a> {
 
     /// Where an expression stands, with the words and parentheses around it that belong to it.
     pub(crate) fn span_of(&self, expr: &Expr) -> Span {
-        let tokens = self.tokens.get_or_init(|| {
+        extent(self.tokens(), expr)
+    }
+
+    /// The text without white space and comments.
+    pub(crate) fn tokens(&self) -> &[TokenWithSpan] {
+        self.tokens.get_or_init(|| {
             let tokens = Tokenizer::new(&TransformDialect, self.sql).tokenize_with_location();
             let mut tokens = tokens.unwrap_or_default();
-            tokens.retain(|token| !matches!(token.token, Token::Whitespace(_)));
+            tokens.retain(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF));
             tokens
-        });
-        extent(tokens, expr)
+        })
     }
 
     fn place(&self, span: Span) -> Option<Place> {

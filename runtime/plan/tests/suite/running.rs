@@ -6,7 +6,7 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use millstream_operators::harness::batches;
-use millstream_operators::sql::SqlOperator;
+use millstream_operators::sql::{Expression, SqlOperator};
 use millstream_plan::NodeKind;
 use millstream_types::schema::arrow_schema;
 use millstream_types::{Batch, ErrorCode};
@@ -32,7 +32,14 @@ fn planned(sql: &str) -> Planned {
     let all = arrow_schema(&columns(COLUMNS));
     let read = source.schema.fields().iter();
     let read = read.map(|field| all.index_of(field.name()).unwrap());
-    let (filter, projection) = (bound.filter.clone(), bound.projection.clone());
+    let expressions = |computed: &[millstream_plan::Computed]| {
+        let expression = |computed: &millstream_plan::Computed| Expression {
+            compute: Arc::clone(&computed.expression),
+            text: computed.text.clone(),
+        };
+        computed.iter().map(expression).collect::<Vec<_>>()
+    };
+    let (filter, projection) = (expressions(&bound.filter), expressions(&bound.projection));
     let schema = Arc::clone(&transform.schema);
     Planned {
         read: read.collect(),
@@ -98,13 +105,12 @@ fn failures_speak_of_the_columns_types() {
     let given = records(&[(1, 1, "12"), (7, 0, "n/a")]);
     assert_eq!(
         run("SELECT CAST(s AS int64) AS n FROM input", &given).unwrap_err(),
-        "node `t`, column `n`: `CAST(s AS int64)` failed: Cast error: Cannot cast string 'n/a' to \
-         value of int64 type; the first such record has s = 'n/a'"
+        "node `t`, column `n`: `CAST(s AS int64)` failed: 'n/a' is not an int64; the first such \
+         record has s = 'n/a'"
     );
     assert_eq!(
         run("SELECT b FROM input WHERE a % b = 0", &given).unwrap_err(),
-        "node `t`, WHERE: `a % b = 0` failed: Divide by zero error; the first such record has a = \
-         7, b = 0"
+        "node `t`, WHERE: `a % b = 0` failed: division by zero; the first such record has a = 7, b = 0"
     );
 }
 

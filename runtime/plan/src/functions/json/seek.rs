@@ -20,9 +20,7 @@ impl Step {
     /// The step that an argument means.
     pub(super) fn of(argument: &ScalarValue) -> Result<Self> {
         match argument {
-            ScalarValue::Utf8(Some(key))
-            | ScalarValue::LargeUtf8(Some(key))
-            | ScalarValue::Utf8View(Some(key)) => Ok(Self::Key(key.clone())),
+            ScalarValue::Utf8(Some(key)) => Ok(Self::Key(key.clone())),
             ScalarValue::Int64(Some(position)) => {
                 let Ok(position) = usize::try_from(*position) else {
                     return plan_err!("a position in a JSON array counts from 0, not {position}");

@@ -1,0 +1,184 @@
+//! Parts of a transform's SQL as they are written, for messages about records.
+
+use datafusion_sql::sqlparser::keywords::Keyword;
+use datafusion_sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
+
+/// Texts of the select items and of the conditions of WHERE, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    pub(crate) items: Vec<String>,
+    pub(crate) conditions: Vec<String>,
+}
+
+/// Cuts a SELECT at its commas and ANDs.
+pub(crate) fn written(sql: &str, tokens: &[TokenWithSpan]) -> Written {
+    let mut state = State::default();
+    let mut start = None;
+    for (index, token) in tokens.iter().enumerate() {
+        let keyword = keyword(&token.token);
+        state.nest(&token.token, keyword);
+        if state.depth > 0 {
+            continue;
+        }
+        let is_distinct_from = index
+            .checked_sub(1)
+            .and_then(|before| tokens.get(before))
+            .is_some_and(|before| self::keyword(&before.token) == Keyword::DISTINCT);
+        let ends = match (state.clause, keyword) {
+            (Clause::None, Keyword::SELECT) => Some(Clause::Items),
+            (Clause::Items, Keyword::FROM) if !is_distinct_from => Some(Clause::From),
+            (Clause::From, Keyword::WHERE) => Some(Clause::Where),
+            (Clause::Where, Keyword::AND) if !state.take_between() => Some(Clause::Where),
+            (Clause::Items, _) if token.token == Token::Comma => Some(Clause::Items),
+            (Clause::Where, _) if token.token == Token::SemiColon => Some(Clause::From),
+            _ => None,
+        };
+        if let Some(next) = ends {
+            state.take(sql, start.and_then(|start| tokens.get(start..index)));
+            state.clause = next;
+            start = Some(index + 1);
+        }
+    }
+    state.take(sql, start.and_then(|start| tokens.get(start..)));
+    state.written
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Clause {
+    #[default]
+    None,
+    Items,
+    From,
+    Where,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    written: Written,
+    clause: Clause,
+    /// Of parentheses and CASE.
+    depth: usize,
+    /// BETWEENs whose AND has not come.
+    betweens: usize,
+}
+
+impl State {
+    fn nest(&mut self, token: &Token, keyword: Keyword) {
+        match (token, keyword) {
+            (Token::LParen, _) | (_, Keyword::CASE) => self.depth += 1,
+            (Token::RParen, _) | (_, Keyword::END) => self.depth = self.depth.saturating_sub(1),
+            (_, Keyword::BETWEEN) if self.depth == 0 => self.betweens += 1,
+            _ => {}
+        }
+    }
+
+    fn take_between(&mut self) -> bool {
+        let pending = self.betweens > 0;
+        self.betweens = self.betweens.saturating_sub(1);
+        pending
+    }
+
+    /// Keeps the text of a part that ends.
+    fn take(&mut self, sql: &str, part: Option<&[TokenWithSpan]>) {
+        let (Some(part), true) = (part, matches!(self.clause, Clause::Items | Clause::Where))
+        else {
+            return;
+        };
+        let part = match part {
+            [expression @ .., before, _] if keyword(&before.token) == Keyword::AS => expression,
+            whole => whole,
+        };
+        let text = match (part.first(), part.last()) {
+            (Some(first), Some(last)) => between(sql, first.span.start, last.span.end),
+            _ => String::new(),
+        };
+        match self.clause {
+            Clause::Items => self.written.items.push(text),
+            _ => self.written.conditions.push(text),
+        }
+    }
+}
+
+fn keyword(token: &Token) -> Keyword {
+    match token {
+        Token::Word(word) if word.quote_style.is_none() => word.keyword,
+        _ => Keyword::NoKeyword,
+    }
+}
+
+/// The text between two places, its white space as single spaces.
+fn between(sql: &str, start: Location, end: Location) -> String {
+    let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let (first, last) = (number(start.line), number(end.line));
+    let lines = sql.lines().enumerate().filter_map(|(index, line)| {
+        let line_number = index + 1;
+        if line_number < first || line_number > last {
+            return None;
+        }
+        let skip = if line_number == first {
+            number(start.column) - 1
+        } else {
+            0
+        };
+        let until = if line_number == last {
+            number(end.column) - 1
+        } else {
+            usize::MAX
+        };
+        Some(if line.is_ascii() {
+            // A column is a byte: a long line is not walked for every part of it.
+            line.get(skip..until.min(line.len()))
+                .unwrap_or_default()
+                .to_owned()
+        } else {
+            line.chars().take(until).skip(skip).collect::<String>()
+        })
+    });
+    let text: Vec<String> = lines.collect();
+    text.join(" ")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion_sql::sqlparser::tokenizer::Tokenizer;
+
+    use super::super::dialect::TransformDialect;
+    use super::*;
+
+    fn parts(sql: &str) -> Written {
+        let tokens = Tokenizer::new(&TransformDialect, sql)
+            .tokenize_with_location()
+            .unwrap();
+        let tokens: Vec<TokenWithSpan> = tokens
+            .into_iter()
+            .filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF))
+            .collect();
+        written(sql, &tokens)
+    }
+
+    #[test]
+    fn items_and_conditions_are_cut_as_they_are_written() {
+        let parts = parts(
+            "SELECT a, -(-i-1) AS x,\n  CASE WHEN a THEN b, c END y, f(a, b), extract(day\n FROM t) AS \
+             z, a IS DISTINCT FROM b AS d FROM t WHERE a > 'x' AND b BETWEEN 1 AND 2 AND (c AND d)",
+        );
+        assert_eq!(
+            parts.items,
+            [
+                "a",
+                "-(-i-1)",
+                "CASE WHEN a THEN b, c END y",
+                "f(a, b)",
+                "extract(day FROM t)",
+                "a IS DISTINCT FROM b"
+            ]
+        );
+        assert_eq!(
+            parts.conditions,
+            ["a > 'x'", "b BETWEEN 1 AND 2", "(c AND d)"]
+        );
+    }
+}
