@@ -27,10 +27,12 @@ fn stream_job() -> CustomResourceDefinition {
             .as_mut()
             .and_then(|schema| schema.open_api_v3_schema.as_mut());
         if let Some(schema) = schema {
-            LATER_KEYS.iter().for_each(|later| refuse(schema, later));
-            POD_RESOURCES
-                .iter()
-                .for_each(|path| without_claims(schema, path));
+            for later in LATER_KEYS {
+                refuse(schema, &later);
+            }
+            for path in POD_RESOURCES {
+                without_claims(schema, path);
+            }
             schema.x_kubernetes_validations = Some(vec![ValidationRule {
                 rule: "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')".to_owned(),
                 message: Some(

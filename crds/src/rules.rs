@@ -19,18 +19,19 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use crate::contract::IN_A_POD;
 
 /// A rule about the field at a path; `[]` are the items of a list.
+#[derive(Clone, Copy)]
 struct Rule {
     path: &'static str,
-    rule: &'static str,
+    holds: &'static str,
     message: &'static str,
     /// The field that the sentence is about, where it is not the one of the rule.
     about: Option<&'static str>,
 }
 
-const fn rule(path: &'static str, rule: &'static str, message: &'static str) -> Rule {
+const fn rule(path: &'static str, holds: &'static str, message: &'static str) -> Rule {
     Rule {
         path,
-        rule,
+        holds,
         message,
         about: None,
     }
@@ -228,7 +229,7 @@ fn add(schema: &mut JSONSchemaProps, rules: &[Rule]) {
         };
         let all = field.x_kubernetes_validations.get_or_insert_default();
         all.push(ValidationRule {
-            rule: rule.rule.to_owned(),
+            rule: rule.holds.to_owned(),
             message: Some(rule.message.to_owned()),
             field_path: rule.about.map(str::to_owned),
             ..ValidationRule::default()

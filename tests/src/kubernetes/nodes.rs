@@ -127,7 +127,7 @@ impl Cordoned {
         let cordoned = Self {
             node: node.to_owned(),
         };
-        cordoned.kubectl().run(&["cordon", node]).expect_success();
+        Self::kubectl().run(&["cordon", node]).expect_success();
         cordoned
     }
 
@@ -147,14 +147,14 @@ impl Cordoned {
         cordoned
     }
 
-    fn kubectl(&self) -> Kubectl {
+    fn kubectl() -> Kubectl {
         Kubernetes::shared().kubectl("default")
     }
 }
 
 impl Drop for Cordoned {
     fn drop(&mut self) {
-        drop(self.kubectl().run(&["uncordon", &self.node]));
+        drop(Self::kubectl().run(&["uncordon", &self.node]));
     }
 }
 

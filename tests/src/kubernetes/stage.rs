@@ -266,7 +266,7 @@ impl Stage {
     }
 
     /// Whether processes of a pod with one of these uids live on this machine.
-    pub fn processes_live(&self, uids: &[String]) -> bool {
+    pub fn processes_live(uids: &[String]) -> bool {
         uids.iter().any(|uid| processes::live(uid))
     }
 

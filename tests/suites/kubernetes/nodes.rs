@@ -111,13 +111,13 @@ fn a21_a_coordinator_and_workers_that_are_cut_off_are_replaced_and_fenced() {
     let now = stage.uids_of("orders", "coordinator");
     assert!(now.iter().all(|uid| !zombies.contains(uid)), "{now:?}");
     assert!(
-        stage.processes_live(&zombies),
+        Stage::processes_live(&zombies),
         "the old coordinator lives on, where it reaches nobody"
     );
     // What was cut off comes back with all it believes.
     away.back();
     wait_until("what was cut off has ended", DEADLINE, || {
-        !stage.processes_live(&zombies)
+        !Stage::processes_live(&zombies)
     });
     flow.wait_for_more("with both nodes");
     stage.wait_ready("orders");
