@@ -11,7 +11,7 @@ use datafusion_physical_expr::expressions::{Column, Literal};
 
 use super::call::{Call, Kernel};
 use super::types::Type;
-use super::{Meaning, reason};
+use super::{Meaning, Refusal, reason};
 
 /// An expression, its type, and its value if it has one without a record.
 #[derive(Debug, Clone)]
@@ -26,7 +26,13 @@ pub(crate) struct Typed {
     constant: Option<ScalarValue>,
     /// Why a constant has no value, such as `1 / 0`.
     broken: Option<String>,
+    /// How many parts are evaluated; one that stands in two places counts twice.
+    size: usize,
 }
+
+/// Most parts of an expression. Some forms need an operand more than once, as `coalesce` does: one
+/// within another, a few dozen of them would be evaluated for ever.
+const MOST_PARTS: usize = 200_000;
 
 impl Typed {
     /// A column of the input.
@@ -38,6 +44,7 @@ impl Typed {
             is_literal: false,
             constant: None,
             broken: None,
+            size: 1,
         }
     }
 
@@ -53,6 +60,7 @@ impl Typed {
             expr: Arc::new(Literal::new(value.clone())),
             constant: Some(value),
             broken: None,
+            size: 1,
         })
     }
 
@@ -78,6 +86,13 @@ impl Typed {
         nullable: bool,
         parts: &[&Self],
     ) -> Meaning<Self> {
+        let size = parts
+            .iter()
+            .fold(1_usize, |sum, part| sum.saturating_add(part.size));
+        if size > MOST_PARTS {
+            let message = format!("this expression has more than {MOST_PARTS} parts to compute");
+            return Err(Refusal::new(message).with_help("use several transforms"));
+        }
         let mut typed = Self {
             expr,
             data_type,
@@ -85,6 +100,7 @@ impl Typed {
             is_literal: false,
             constant: None,
             broken: None,
+            size,
         };
         if parts.iter().all(|part| part.constant.is_some()) {
             match value(typed.expr.as_ref()) {

@@ -2,7 +2,10 @@
 
 use std::str::FromStr as _;
 
-use chrono::{FixedOffset, LocalResult, NaiveDateTime, Offset as _, TimeDelta, TimeZone as _};
+use chrono::{
+    Datelike as _, FixedOffset, LocalResult, NaiveDate, NaiveDateTime, Offset as _, TimeDelta,
+    TimeZone as _,
+};
 use chrono_tz::Tz;
 use datafusion_common::Result;
 
@@ -59,7 +62,10 @@ impl Zone {
         let utc = calendar::at(instant)?;
         let seconds = match self {
             Self::Fixed(offset) => offset.local_minus_utc(),
-            Self::Named(zone) => zone.offset_from_utc_datetime(&utc).fix().local_minus_utc(),
+            Self::Named(zone) => zone
+                .offset_from_utc_datetime(&known(utc))
+                .fix()
+                .local_minus_utc(),
         };
         calendar::checked(instant + i64::from(seconds) * calendar::MICROS_PER_SECOND)
     }
@@ -82,7 +88,26 @@ impl Zone {
     }
 }
 
+/// The last year that the tables of zones know, and the first of the 28 whose calendars are all
+/// that there are: behind them a year is taken for one with the same calendar.
+const KNOWN: std::ops::RangeInclusive<i32> = 2072..=2099;
+
+/// A time of a year that the tables of zones know, in which clocks are put as in the given one.
+fn known(time: NaiveDateTime) -> NaiveDateTime {
+    if time.year() <= *KNOWN.end() {
+        return time;
+    }
+    let calendar = |year: i32| {
+        let first = NaiveDate::from_ymd_opt(year, 1, 1)?;
+        Some((first.weekday(), first.leap_year()))
+    };
+    let wanted = calendar(time.year());
+    let alike = KNOWN.into_iter().find(|year| calendar(*year) == wanted);
+    alike.and_then(|year| time.with_year(year)).unwrap_or(time)
+}
+
 fn offset_of(zone: Tz, local: NaiveDateTime) -> Option<i32> {
+    let local = known(local);
     match zone.offset_from_local_datetime(&local) {
         LocalResult::Single(offset) => Some(offset.fix().local_minus_utc()),
         LocalResult::Ambiguous(_, later) => Some(later.fix().local_minus_utc()),
@@ -111,6 +136,9 @@ mod tests {
             ("2024-06-01T12:34:56Z", "2024-06-01T14:34:56Z"),
             ("2024-01-01T00:00:00Z", "2024-01-01T01:00:00Z"),
             ("2024-10-27T01:30:00Z", "2024-10-27T02:30:00Z"),
+            // Summers and winters go on.
+            ("2262-07-01T00:00:00Z", "2262-07-01T02:00:00Z"),
+            ("9999-12-01T00:00:00Z", "9999-12-01T01:00:00Z"),
         ] {
             assert_eq!(
                 berlin.clock_at(time(instant)).unwrap(),

@@ -75,6 +75,19 @@ fn what_the_parser_nests_is_refused_with_a_place_or_a_reason() {
 }
 
 #[test]
+fn what_doubles_with_every_level_is_refused() {
+    for (open, close) in [
+        ("coalesce(", ", 1)"),
+        ("nullif(", ", 1)"),
+        ("CASE ", " WHEN 1 THEN 2 WHEN 3 THEN 4 ELSE 5 END"),
+    ] {
+        let nested = format!("{}quantity{}", open.repeat(20), close.repeat(20));
+        let message = refused(&select(&nested));
+        assert!(message.contains("more than 200000 parts"), "{message}");
+    }
+}
+
+#[test]
 fn a_wide_select_is_planned() {
     let columns: Vec<String> = (0..1_000)
         .map(|i| format!("quantity + {i} AS c{i}"))
