@@ -12,13 +12,14 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use crate::job::DEADLINE;
 
 const NAME: &str = "lag";
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-#[test]
-fn a_source_that_an_open_transaction_holds_back_says_whose_it_is() {
-    let broker = Broker::shared(KafkaVersion::V4_4);
+/// A job that copies `lag-in` to `lag-out`; nothing runs yet.
+#[track_caller]
+fn job(broker: &Broker) -> Cluster {
     broker.create_topic("lag-in", 1);
     broker.create_topic("lag-out", 1);
-    let mut cluster = Cluster::new(NAME, "");
+    let cluster = Cluster::new(NAME, "");
     cluster.rewrite_job(&format!(
         "apiVersion: millstream.dev/v1alpha1
 kind: StreamJob
@@ -34,6 +35,28 @@ spec:
         directory = cluster.directory().display(),
         servers = broker.bootstrap(),
     ));
+    cluster
+}
+
+/// Opens a transaction in `lag-in` with one record.
+#[track_caller]
+fn open_transaction(broker: &Broker, id: &str) -> BaseProducer {
+    let mut client = broker.client();
+    client.set("transactional.id", id);
+    let producer: BaseProducer = client.create().expect("the settings are valid");
+    producer.init_transactions(TIMEOUT).expect("the id is free");
+    producer.begin_transaction().expect("it is initialised");
+    let open = BaseRecord::<(), str>::to("lag-in").payload("open");
+    let sent = producer.send(open).map_err(|(error, _)| error);
+    sent.expect("there is room");
+    producer.flush(TIMEOUT).expect("the record is written");
+    producer
+}
+
+#[test]
+fn a_source_that_an_open_transaction_holds_back_says_whose_it_is() {
+    let broker = Broker::shared(KafkaVersion::V4_4);
+    let mut cluster = job(broker);
     let coordinator = cluster.coordinator(None);
     let _worker = cluster.worker("worker", &coordinator.addresses.grpc, 1);
     let record = WholeRecord {
@@ -45,18 +68,7 @@ spec:
         broker.read_to_end("lag-out", Isolation::Committed).len() == 3
     });
 
-    let mut client = broker.client();
-    client.set("transactional.id", "somebody-else");
-    let producer: BaseProducer = client.create().expect("the settings are valid");
-    let timeout = Duration::from_secs(30);
-    producer.init_transactions(timeout).expect("the id is free");
-    producer.begin_transaction().expect("it is initialised");
-    let open = BaseRecord::<(), str>::to("lag-in").payload("open");
-    producer
-        .send(open)
-        .map_err(|(error, _)| error)
-        .expect("there is room");
-    producer.flush(timeout).expect("the record is written");
+    let producer = open_transaction(broker, "somebody-else");
     broker.produce_whole("lag-in", 0, &[record.clone(), record]);
 
     let held = wait_for("the source is held back", DEADLINE, || {
@@ -87,7 +99,7 @@ spec:
     assert!(line("source_pending_records").contains("} 0"));
     assert!(line("source_records_lag_max").contains("} 3"));
 
-    producer.commit_transaction(timeout).expect("it is open");
+    producer.commit_transaction(TIMEOUT).expect("it is open");
     wait_until("everything is through", DEADLINE, || {
         broker.read_to_end("lag-out", Isolation::Committed).len() == 6
     });

@@ -253,10 +253,11 @@ fn strings(texts: &[Option<&str>]) -> ArrayRef {
 }
 
 fn times(millis: &[Option<i64>]) -> ArrayRef {
-    let micros = millis
+    let micros: TimestampMicrosecondArray = millis
         .iter()
-        .map(|millis| millis.map(|millis| millis * 1_000));
-    Arc::new(TimestampMicrosecondArray::from_iter(micros).with_timezone(UTC))
+        .map(|millis| millis.map(|millis| millis * 1_000))
+        .collect();
+    Arc::new(micros.with_timezone(UTC))
 }
 
 #[test]

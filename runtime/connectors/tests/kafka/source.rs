@@ -277,7 +277,7 @@ fn a_job_that_is_no_longer_bounded_goes_on_reading_and_one_that_becomes_so_ends(
     let at_its_end = reader.snapshot();
 
     let endless = bench.source("unbounded", json!({}));
-    let fitted = bench.wait(endless.enumerator().fit(at_its_end.clone()));
+    let fitted = bench.wait(endless.enumerator().fit(at_its_end));
     let fitted = fitted.unwrap();
     assert!(fitted.iter().all(|split| !split.finished));
     let mut reader = endless.reader();
