@@ -180,7 +180,10 @@ fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-fn method(name: &str) -> Option<fn(&[u8]) -> Vec<u8>> {
+/// Computes a hash.
+type Method = fn(&[u8]) -> Vec<u8>;
+
+fn method(name: &str) -> Option<Method> {
     Some(match name.to_ascii_lowercase().as_str() {
         "md5" => |bytes| Md5::digest(bytes).to_vec(),
         "sha224" => |bytes| Sha224::digest(bytes).to_vec(),

@@ -185,12 +185,16 @@ fn regexp_count(name: &str, arguments: Vec<Typed>) -> Meaning<Typed> {
     )
 }
 
-/// What is made of the n-th match, given as its place.
+/// Makes a value of a match, given as its place, in the text of a row.
+type OfMatch<V> =
+    fn(&Arguments, usize, Option<(usize, usize)>) -> datafusion_common::Result<Option<V>>;
+
+/// What is made of the n-th match.
 fn nth<V: crate::semantics::call::Value + 'static>(
     name: &str,
     arguments: Vec<Typed>,
     output: Type,
-    made: fn(&Arguments, usize, Option<(usize, usize)>) -> datafusion_common::Result<Option<V>>,
+    made: OfMatch<V>,
 ) -> Meaning<Typed> {
     let mut taken = Taken::new(name, arguments);
     let (text, pattern) = (taken.text()?, taken.text()?);
@@ -309,12 +313,11 @@ fn expand(out: &mut String, with: &str, captures: &Captures<'_>) {
                 let found = group.and_then(|group| captures.get(group));
                 out.push_str(found.map_or("", |found| found.as_str()));
             }
-            Some('\\') => out.push('\\'),
-            Some(other) => {
+            Some(other) if other != '\\' => {
                 out.push('\\');
                 out.push(other);
             }
-            None => out.push('\\'),
+            _ => out.push('\\'),
         }
     }
 }

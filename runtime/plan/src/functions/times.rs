@@ -268,7 +268,7 @@ impl Stride {
             (1.., 0) => Ok(Self::Months(span.months.into())),
             (0, 1..) if nanos % 1_000 == 0 => Ok(Self::Micros(nanos / 1_000)),
             (0, 1..) => refuse!("a bin is of whole microseconds"),
-            (0, _) | (..0, _) => refuse!("a bin is longer than nothing"),
+            (..=0, _) => refuse!("a bin is longer than nothing"),
             _ => refuse!("a bin is of months, or of days and a time, but not of both"),
         }
     }

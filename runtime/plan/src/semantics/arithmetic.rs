@@ -28,9 +28,9 @@ pub(crate) fn arithmetic(op: Operator, left: Typed, right: Typed) -> Meaning<Typ
     }
     let refused = no_operator(l, &op.to_string(), r);
     match op {
-        Operator::Plus if l.is_time() && r.is_span() => shifted(left, right, 1),
-        Operator::Plus if l.is_span() && r.is_time() => shifted(right, left, 1),
-        Operator::Minus if l.is_time() && r.is_span() => shifted(left, right, -1),
+        Operator::Plus if l.is_time() && r.is_span() => shifted(&left, &right, 1),
+        Operator::Plus if l.is_span() && r.is_time() => shifted(&right, &left, 1),
+        Operator::Minus if l.is_time() && r.is_span() => shifted(&left, &right, -1),
         Operator::Plus if l == Type::Date && r.is_integer() => days_later(&left, right, 1),
         Operator::Plus if l.is_integer() && r == Type::Date => days_later(&right, left, 1),
         Operator::Minus if l == Type::Date && r.is_integer() => days_later(&left, right, -1),
@@ -192,7 +192,7 @@ pub(crate) fn micros(
 }
 
 /// `time + sign * span`. A day stays one if the span has whole days only, which a constant shows.
-fn shifted(time: Typed, span: Typed, sign: i32) -> Meaning<Typed> {
+fn shifted(time: &Typed, span: &Typed, sign: i32) -> Meaning<Typed> {
     let stays = match span.value() {
         Some(ScalarValue::IntervalMonthDayNano(Some(span))) => span.nanoseconds == 0,
         _ => false,
@@ -238,7 +238,7 @@ fn shifted(time: Typed, span: Typed, sign: i32) -> Meaning<Typed> {
         }),
     };
     let name = if sign < 0 { "time -" } else { "time +" };
-    Typed::call(name, kernel, data_type, &[&time, &span])
+    Typed::call(name, kernel, data_type, &[time, span])
 }
 
 fn days_later(day: &Typed, count: Typed, sign: i64) -> Meaning<Typed> {

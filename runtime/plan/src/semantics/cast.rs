@@ -1,4 +1,4 @@
-//! CAST and TRY_CAST, and the conversions that are made unasked.
+//! `CAST` and `TRY_CAST`, and the conversions that are made unasked.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use super::{Meaning, Refusal, fail, interval, parse};
 /// What becomes of a value that does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failing {
-    /// CAST fails.
+    /// `CAST` fails.
     Fails,
-    /// TRY_CAST gives NULL.
+    /// `TRY_CAST` gives NULL.
     Null,
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn cast(part: Typed, to: Type, failing: Failing) -> Meaning<Typed> {
 
 fn kernel(from: Type, to: Type, failing: Failing) -> Option<Kernel> {
     match to {
-        Type::Null => None,
+        Type::Null | Type::Duration => None,
         Type::Boolean => to_boolean(from, failing),
         Type::Int32 | Type::Int64 => to_integer(from, to, failing),
         Type::Float64 => to_float(from, failing),
@@ -78,7 +78,6 @@ fn kernel(from: Type, to: Type, failing: Failing) -> Option<Kernel> {
             })),
             _ => None,
         },
-        Type::Duration => None,
     }
 }
 

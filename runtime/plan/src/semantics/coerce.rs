@@ -84,8 +84,10 @@ pub(crate) fn convert(part: Typed, to: Type) -> Meaning<Typed> {
     }
     let fits = match (from, to) {
         (Type::String, _) => part.is_literal,
-        (Type::Int32, Type::Int64) | (Type::Date, Type::Timestamp | Type::Local) => true,
-        (Type::Local, Type::Timestamp) | (Type::Duration, Type::Interval) => true,
+        (Type::Int32, Type::Int64)
+        | (Type::Date, Type::Timestamp | Type::Local)
+        | (Type::Local, Type::Timestamp)
+        | (Type::Duration, Type::Interval) => true,
         (_, Type::Float64) => from.is_number(),
         (_, Type::Decimal(..)) => from.is_exact(),
         _ => false,

@@ -160,36 +160,30 @@ pub(crate) const fn duration_has_part(part: Part) -> bool {
 
 /// An interval as text, as `1 year 2 mons 3 days 04:05:06.5`.
 pub(crate) fn text(span: IntervalMonthDayNano) -> String {
-    let mut text = String::new();
+    let mut words: Vec<String> = Vec::new();
     let mut add = |count: i32, one: &str, more: &str| {
         if count != 0 {
-            let space = if text.is_empty() { "" } else { " " };
-            let name = if count == 1 { one } else { more };
-            text.push_str(&format!("{space}{count} {name}"));
+            words.push(format!("{count} {}", if count == 1 { one } else { more }));
         }
     };
     add(span.months / 12, "year", "years");
     add(span.months % 12, "mon", "mons");
     add(span.days, "day", "days");
-    if span.nanoseconds == 0 && !text.is_empty() {
-        return text;
+    if span.nanoseconds == 0 && !words.is_empty() {
+        return words.join(" ");
     }
     let sign = if span.nanoseconds < 0 { "-" } else { "" };
     let nanos = span.nanoseconds.unsigned_abs();
     let seconds = nanos / 1_000_000_000;
-    let space = if text.is_empty() { "" } else { " " };
     let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
-    text.push_str(&format!(
-        "{space}{sign}{hours:02}:{minutes:02}:{:02}",
-        seconds % 60
-    ));
     let fraction = format!("{:09}", nanos % 1_000_000_000);
     let fraction = fraction.trim_end_matches('0');
-    if !fraction.is_empty() {
-        text.push('.');
-        text.push_str(fraction);
-    }
-    text
+    let point = if fraction.is_empty() { "" } else { "." };
+    let seconds = seconds % 60;
+    words.push(format!(
+        "{sign}{hours:02}:{minutes:02}:{seconds:02}{point}{fraction}"
+    ));
+    words.join(" ")
 }
 
 /// Reads an interval: `1 day 2 hours`, `-90 minutes`, `1.5 seconds`, `1 day 02:03:04.5`. A number

@@ -183,7 +183,7 @@ pub(crate) fn extreme(parts: Vec<Typed>, wanted: Ordering) -> Meaning<Typed> {
             let columns = columns(arguments, Arguments::texts)?;
             arguments.each(|row| {
                 let values = columns.iter().filter_map(|column| column.get(row));
-                Ok(pick(values, wanted, |left, right| left.cmp(right)).map(str::to_owned))
+                Ok(pick(values, wanted, Ord::cmp).map(str::to_owned))
             })
         }),
     };

@@ -174,13 +174,14 @@ impl Type {
             | SqlType::Binary(_)
             | SqlType::Varbinary(_) => Self::Bytes,
             SqlType::Timestamp(None | Some(6), TimezoneInfo::WithoutTimeZone) => Self::Local,
-            SqlType::Timestamp(None | Some(6), _) => Self::Timestamp,
+            SqlType::Timestamp(None | Some(6), _)
+            | SqlType::TimestampNtz(_)
+            | SqlType::Datetime(_) => Self::Timestamp,
             SqlType::Timestamp(Some(_), _) => {
                 return Err(Refusal::new(
                     "a timestamp has microseconds: write timestamp, and date_trunc to cut",
                 ));
             }
-            SqlType::TimestampNtz(_) | SqlType::Datetime(_) => Self::Timestamp,
             SqlType::Date => Self::Date,
             SqlType::Interval { fields: None, .. } => Self::Interval,
             SqlType::Custom(name, modifiers) if modifiers.is_empty() => {
