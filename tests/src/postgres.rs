@@ -1,5 +1,6 @@
 //! A PostgreSQL 15 server: the second opinion on what SQL means.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -89,9 +90,11 @@ impl Postgres {
         script.push_str(TRY);
         script.push_str("\nCREATE TEMP TABLE given (id int, expression text);\n");
         for (id, expression) in expressions.iter().enumerate() {
-            script.push_str(&format!(
-                "INSERT INTO given VALUES ({id}, $q${expression}$q$);\n"
-            ));
+            writeln!(
+                script,
+                "INSERT INTO given VALUES ({id}, $q${expression}$q$);"
+            )
+            .expect("a text can be written to");
         }
         script.push_str(
             "SELECT json_build_array(id, pg_temp.evaluated(expression)) FROM given ORDER BY id;\n",

@@ -3,6 +3,7 @@
 #![expect(
     clippy::panic,
     clippy::unwrap_used,
+    clippy::unwrap_in_result,
     reason = "a helper of a test that fails should fail the test"
 )]
 

@@ -54,11 +54,7 @@ impl Table {
     }
 
     /// What a transform makes of the records that lie in `ranges`, batch by batch.
-    pub(crate) fn run(
-        &self,
-        select: &str,
-        ranges: &[std::ops::Range<usize>],
-    ) -> Result<Vec<String>, String> {
+    fn run(&self, select: &str, ranges: &[std::ops::Range<usize>]) -> Result<Vec<String>, String> {
         let graph = self.plan(select)?;
         let (source, transform) = (node(&graph, "input"), node(&graph, "t"));
         let NodeKind::Sql(sql) = &transform.kind else {
@@ -94,13 +90,15 @@ impl Table {
         Ok(out)
     }
 
+    /// What a transform makes of all records in one batch.
+    pub(crate) fn all(&self, select: &str) -> Result<Vec<String>, String> {
+        let everything = 0..self.records.num_rows();
+        self.run(select, &[everything])
+    }
+
     /// The values of an expression, all records in one batch.
     pub(crate) fn values(&self, expression: &str) -> Result<Vec<String>, String> {
-        let everything = 0..self.records.num_rows();
-        self.run(
-            &format!("SELECT {expression} AS x FROM input"),
-            &[everything],
-        )
+        self.all(&format!("SELECT {expression} AS x FROM input"))
     }
 
     /// The values of an expression, joined by spaces, or why there are none.

@@ -187,8 +187,7 @@ pub(super) fn zones() -> Vec<Template> {
 }
 
 pub(super) fn functions() -> Vec<Template> {
-    let mut all = Vec::new();
-    all.push(same("a - b", &[Day, Day]));
+    let mut all = vec![same("a - b", &[Day, Day])];
     all.push(same("a + b", &[Day, Count]));
     all.push(same("a - b", &[Day, Count]));
     all.push(same("a + b * INTERVAL '1 second'", &[Time, Int32]));
