@@ -120,7 +120,7 @@ impl ClaimEntry {
             return Vec::new();
         }
         let mut all = self.replaced.clone();
-        for host in self.holder.host.iter() {
+        if let Some(host) = &self.holder.host {
             all.retain(|known| known != host);
             all.push(host.clone());
         }

@@ -60,6 +60,10 @@ pub struct Stop {
 
 /// Decides when the next checkpoint of one attempt begins.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four things that may be so at once, in any combination"
+)]
 pub struct Trigger {
     settings: Settings,
     /// When the next periodic one is due; `None` before all tasks run.

@@ -18,14 +18,14 @@ struct Channel {
 /// Event time over all channels of a task.
 #[derive(Debug, Clone)]
 pub struct Channels {
-    channels: Vec<Channel>,
+    all: Vec<Channel>,
     /// What was told last. It never goes back.
     told: EventTime,
     told_idle: bool,
 }
 
 impl Channels {
-    /// Nothing is known of any channel.
+    /// Nothing is known of any of so many channels.
     pub fn new(channels: usize) -> Self {
         let channel = Channel {
             watermark: EventTime::MIN,
@@ -33,7 +33,7 @@ impl Channels {
             has_ended: false,
         };
         Self {
-            channels: vec![channel; channels],
+            all: vec![channel; channels],
             told: EventTime::MIN,
             told_idle: false,
         }
@@ -41,7 +41,7 @@ impl Channels {
 
     /// Records have come over a channel.
     pub fn records(&mut self, channel: ChannelIndex) -> Option<Progress> {
-        let channel = self.channels.get_mut(channel.0)?;
+        let channel = self.all.get_mut(channel.0)?;
         if !std::mem::take(&mut channel.is_idle) {
             return None;
         }
@@ -50,7 +50,7 @@ impl Channels {
 
     /// A watermark has come over a channel.
     pub fn watermark(&mut self, channel: ChannelIndex, watermark: EventTime) -> Option<Progress> {
-        let channel = self.channels.get_mut(channel.0)?;
+        let channel = self.all.get_mut(channel.0)?;
         channel.is_idle = false;
         channel.watermark = channel.watermark.max(watermark);
         self.progress()
@@ -58,24 +58,24 @@ impl Channels {
 
     /// A channel has no records for now.
     pub fn idle(&mut self, channel: ChannelIndex) -> Option<Progress> {
-        self.channels.get_mut(channel.0)?.is_idle = true;
+        self.all.get_mut(channel.0)?.is_idle = true;
         self.progress()
     }
 
     /// No records follow over a channel.
     pub fn ended(&mut self, channel: ChannelIndex) -> Option<Progress> {
-        self.channels.get_mut(channel.0)?.has_ended = true;
+        self.all.get_mut(channel.0)?.has_ended = true;
         self.progress()
     }
 
     /// Whether no records follow over any channel.
     pub fn have_ended(&self) -> bool {
-        self.channels.iter().all(|channel| channel.has_ended)
+        self.all.iter().all(|channel| channel.has_ended)
     }
 
     fn progress(&mut self) -> Option<Progress> {
         let counts = |channel: &&Channel| !channel.is_idle && !channel.has_ended;
-        let counted = self.channels.iter().filter(counts);
+        let counted = self.all.iter().filter(counts);
         let Some(least) = counted.map(|channel| channel.watermark).min() else {
             // What was told holds on: those that are left are idle.
             let is_news = !self.told_idle && !self.have_ended();

@@ -52,7 +52,7 @@ fn a26_a_failed_revision_that_has_committed_output_is_rolled_back_from_its_newes
     // It works, commits, and is still not good at its deadline.
     let upgrade = json!({"progressDeadline": "25s",
         "rollback": {"enabled": true, "afterCheckpoints": 100}});
-    stage.apply(&good.clone().upgraded().set("/spec/upgrade", upgrade));
+    stage.apply(&good.upgraded().set("/spec/upgrade", upgrade));
     let spec = stage.job("orders")["spec"].clone();
     let job = stage.wait_for_job("orders", "the new revision runs", DEADLINE, |job| {
         job["status"]["revision"] != json!(old)

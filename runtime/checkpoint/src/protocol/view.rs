@@ -259,7 +259,7 @@ mod tests {
     use crate::slot::Holder;
 
     fn view(claims: &[Option<&str>]) -> View {
-        let record = |attempt: u64, lineage: &Option<&str>| Record {
+        let record = |attempt: u64, lineage: Option<&str>| Record {
             attempt: Attempt(attempt),
             newest: None,
             next_checkpoint: CheckpointId(1),
@@ -283,7 +283,7 @@ mod tests {
         };
         let records: Records = (1..)
             .zip(claims)
-            .map(|(number, lineage)| (SlotNumber(number), record(number, lineage)))
+            .map(|(number, lineage)| (SlotNumber(number), record(number, *lineage)))
             .collect();
         View::of(&records, &[]).unwrap()
     }

@@ -309,7 +309,7 @@ async fn a_directory_that_is_not_mounted_is_not_made_anew_where_the_job_has_writ
     assert!(failure.message.contains("mounted"), "{failure}");
     let written = output.writer(2, 0).write(&batch(&[1]));
     assert_eq!(written.unwrap_err().kind, ErrorKind::Retryable);
-    assert!(!output.hidden().exists());
+    assert!(!output.hidden().try_exists().unwrap());
 }
 
 #[tokio::test]

@@ -142,7 +142,6 @@ fn one_broker_that_hangs_holds_up_nobody_once_others_have_taken_over() {
         job.checkpoint();
         longest = longest.max(began.elapsed());
     }
-    println!("the longest checkpoint beside a frozen broker took {longest:?}");
     assert!(longest < Duration::from_secs(10), "{longest:?}");
     assert!(job.brokers.node(frozen).server().resume());
     job.check_output("hangs");

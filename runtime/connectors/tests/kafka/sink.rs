@@ -201,7 +201,7 @@ fn how_a_prepared_transaction_stands_is_told_and_only_old_ones_are_at_risk() {
         writer.prepare(CheckpointId(checkpoint.into())).unwrap()
     };
     let [first, second] = [prepare(0), prepare(1)];
-    let both = [first.clone(), second.clone()].concat();
+    let both = [first.clone(), second].concat();
     let began: serde_json::Value = serde_json::from_str(&first[0].transaction.0).unwrap();
     let began = began["startedAt"].as_u64().unwrap();
     let at_risk = |after: i64| {

@@ -54,7 +54,7 @@ async fn ask(
     for standing in committer.look_up(&late).await {
         match standing {
             Standing::Open | Standing::Committed => {}
-            Standing::Aborted(failure) => return Err(Doubt::Dead(dead(checkpoint, uid, failure))),
+            Standing::Aborted(failure) => return Err(Doubt::Dead(dead(checkpoint, uid, &failure))),
             Standing::Unknown(failure) => unclear = Some(failure),
         }
     }
@@ -72,7 +72,7 @@ async fn ask(
     }
 }
 
-fn dead(checkpoint: CheckpointId, uid: &OperatorUid, failure: Failure) -> Failure {
+fn dead(checkpoint: CheckpointId, uid: &OperatorUid, failure: &Failure) -> Failure {
     Failure {
         kind: ErrorKind::Retryable,
         message: format!(
@@ -80,6 +80,6 @@ fn dead(checkpoint: CheckpointId, uid: &OperatorUid, failure: Failure) -> Failur
              lists is gone; nothing is lost, the job goes on from the checkpoint before: {}",
             failure.message
         ),
-        ..failure
+        ..failure.clone()
     }
 }

@@ -60,6 +60,10 @@ pub(super) enum Operation {
 }
 
 /// Owns the chain.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what the start was told, one flag each"
+)]
 pub(super) struct Keeper {
     pub(super) job: Arc<ValidJob>,
     pub(super) graph: Arc<JobGraph>,

@@ -116,7 +116,7 @@ async fn a_claim_that_could_not_be_read_below_fences_not_its_own_maker() {
     // The store cannot be read for a while, behind the claim: a file lies where a folder should.
     let marks = folder(&scenario).join("collected");
     let aside = folder(&scenario).join("aside");
-    if marks.exists() {
+    if marks.try_exists().unwrap() {
         std::fs::rename(&marks, &aside).unwrap();
     }
     std::fs::write(&marks, "in the way").unwrap();
@@ -130,7 +130,7 @@ async fn a_claim_that_could_not_be_read_below_fences_not_its_own_maker() {
         .await;
     scenario.ledger().acts.clear();
     std::fs::remove_file(&marks).unwrap();
-    if aside.exists() {
+    if aside.try_exists().unwrap() {
         std::fs::rename(&aside, &marks).unwrap();
     }
     let _worker = scenario.worker("b", 2, &running).await;

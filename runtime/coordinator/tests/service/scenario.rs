@@ -127,9 +127,8 @@ impl Scenario {
             name = self.name,
             uid = self
                 .identity
-                .iter()
-                .map(|uid| format!(", uid: {uid}"))
-                .collect::<String>(),
+                .as_ref()
+                .map_or_else(String::new, |uid| format!(", uid: {uid}")),
             parallelism = self.parallelism,
             storage = self.storage_path().display(),
             checkpoint = self.checkpoint,

@@ -37,6 +37,10 @@ pub(crate) enum Act {
 
 /// All transactions that were ever begun.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what a test wants of the sink, in any combination"
+)]
 pub(crate) struct Ledger {
     /// By name; the attempt that began it and how it stands.
     pub(crate) transactions: BTreeMap<String, (Attempt, Stand)>,

@@ -117,7 +117,7 @@ impl Report {
         self.valid = failures.is_empty();
         // One that somebody must act on counts for more than one that may pass.
         let worst = failures.iter().find(|one| !one.kind.is_restartable());
-        let Some(worst) = worst.or(failures.first()) else {
+        let Some(worst) = worst.or_else(|| failures.first()) else {
             return;
         };
         let others = failures.iter().filter(|one| *one != worst);

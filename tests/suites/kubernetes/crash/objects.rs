@@ -179,19 +179,19 @@ pub(super) fn difference(
     found: &BTreeMap<String, Value>,
 ) -> String {
     let keys: std::collections::BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for key in keys {
         let (one, other) = (expected.get(key), found.get(key));
         if one != other {
             let shown = |value: Option<&Value>| {
                 value.map_or_else(|| "not there".to_owned(), |value| format!("{value:#}"))
             };
-            text.push_str(&format!(
+            lines.push(format!(
                 "{key}: expected {}\nfound {}\n",
                 shown(one),
                 shown(other)
             ));
         }
     }
-    text
+    lines.concat()
 }

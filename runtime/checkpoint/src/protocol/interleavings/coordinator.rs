@@ -41,6 +41,10 @@ pub(super) struct Coordinator {
     deployment: Option<Deployment>,
     /// What it was told to be the newest state, once it was started; nothing if it starts from
     /// whatever the chain holds.
+    #[expect(
+        clippy::option_option,
+        reason = "not started yet, and started without a belief"
+    )]
     told: Option<Option<SlotNumber>>,
     bids: u8,
     state: State,
