@@ -30,6 +30,9 @@ pub struct Audit {
     /// What has ever not added up since this coordinator began, at most 20. Empty when every
     /// record is accounted for.
     pub gaps: Vec<String>,
+    /// Totals of the manifest that the first attempt of this coordinator has started from.
+    #[serde(skip)]
+    pub since: Option<Totals>,
 }
 
 /// Most gaps that are kept; more would say nothing new.
@@ -39,6 +42,7 @@ impl Audit {
     /// Takes note of the manifest that an attempt starts from.
     pub fn restored(&mut self, checkpoint: CheckpointId, topology: &Topology, totals: &Totals) {
         self.checkpoint = Some(checkpoint);
+        self.since.get_or_insert_with(|| totals.clone());
         self.show(topology, totals);
     }
 

@@ -39,9 +39,8 @@ pub async fn connectors(
     }
     if reach == Reach::Live {
         for (uid, committer) in committers {
-            if let Err(failure) = ask_sink(uid, committer.as_ref(), graph, state).await {
-                failures.push(failure);
-            }
+            let has_run = has_run(uid, graph, state);
+            failures.extend(committer.inspect(has_run).await.err());
         }
     }
     failures
@@ -104,7 +103,11 @@ pub(crate) async fn ask_sink(
     graph: &JobGraph,
     state: Option<&Manifest>,
 ) -> Result<(), Failure> {
+    committer.preflight(has_run(uid, graph, state)).await
+}
+
+/// Whether a state was taken with this sink.
+fn has_run(uid: &OperatorUid, graph: &JobGraph, state: Option<&Manifest>) -> bool {
     let kind = state.and_then(|state| state.connectors.get(uid));
-    let has_run = kind.is_some() && kind == graph.connectors().get(uid);
-    committer.preflight(has_run).await
+    kind.is_some() && kind == graph.connectors().get(uid)
 }

@@ -81,6 +81,14 @@ pub trait SinkCommitter: Send + Sync {
     /// The sink cannot work as configured; the message has all numbers.
     fn preflight(&self, has_run: bool) -> BoxFuture<'_, Result<()>>;
 
+    /// As [`preflight`](Self::preflight), for somebody who only wants to know: changes nothing.
+    ///
+    /// # Errors
+    /// As [`preflight`](Self::preflight).
+    fn inspect(&self, has_run: bool) -> BoxFuture<'_, Result<()>> {
+        self.preflight(has_run)
+    }
+
     /// Names that no other job may use while this one exists (such as a transactional id
     /// prefix, with the cluster it belongs to). Reserved in the checkpoint store.
     fn reservations(&self) -> BoxFuture<'_, Result<Vec<String>>>;

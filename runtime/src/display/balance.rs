@@ -53,6 +53,26 @@ impl Balance {
         };
         self.came == self.written + self.filtered + lost_before
     }
+
+    /// What has come since an earlier balance of the same way.
+    pub(super) fn since(&self, before: &Self) -> Self {
+        let Counters {
+            dead_letters,
+            skipped,
+            ..
+        } = before.totals;
+        Self {
+            came: self.came.saturating_sub(before.came),
+            written: self.written.saturating_sub(before.written),
+            filtered: self.filtered.saturating_sub(before.filtered),
+            totals: Counters {
+                dead_letters: self.totals.dead_letters.saturating_sub(dead_letters),
+                skipped: self.totals.skipped.saturating_sub(skipped),
+                ..self.totals
+            },
+            ..self.clone()
+        }
+    }
 }
 
 impl Flow {
@@ -182,6 +202,35 @@ mod tests {
         assert_eq!((balances[0].came, balances[0].filtered), (103, 10));
         assert_eq!((balances[1].came, balances[1].written), (2, 2));
         assert!(balances.iter().all(Balance::holds), "{balances:?}");
+    }
+
+    #[test]
+    fn a_way_with_a_new_node_balances_from_where_it_is_new() {
+        let way = flow().balances(&totals(90)).remove(0);
+        let mut renamed = totals(90);
+        renamed.remove(&OperatorUid::from("processed"));
+        let before = flow().balances(&renamed).remove(0);
+        assert!(!before.holds());
+        assert!(
+            !way.since(&before).holds(),
+            "what was written before counts twice"
+        );
+        let mut later = renamed.clone();
+        later.insert(
+            "orders".into(),
+            Counters {
+                skipped: 1,
+                dead_letters: 2,
+                ..counters(203, 200)
+            },
+        );
+        later.insert("valid".into(), counters(200, 180));
+        later.insert("processed".into(), counters(90, 90));
+        let later = flow().balances(&later).remove(0);
+        assert!(!later.holds());
+        let since = later.since(&before);
+        assert!(since.holds(), "{since:?}");
+        assert_eq!((since.came, since.written, since.filtered), (100, 90, 10));
     }
 
     #[test]

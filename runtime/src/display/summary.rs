@@ -32,12 +32,16 @@ pub(super) fn text(
         parts.push(without_checkpoint(outcome).to_owned());
         return (parts.concat(), true);
     };
-    let balances = flow.balances(totals(snapshot));
+    let balances = balances(snapshot, flow);
     let gaps = &snapshot.audit.gaps;
     parts.push(format!("audit of checkpoint {checkpoint}:\n"));
-    parts.extend(balances.iter().map(equation));
+    parts.extend(
+        balances
+            .iter()
+            .map(|(balance, note)| equation(balance, note)),
+    );
     parts.extend(gaps.iter().map(|gap| format!("  GAP: {gap}\n")));
-    let balanced = gaps.is_empty() && balances.iter().all(Balance::holds);
+    let balanced = gaps.is_empty() && balances.iter().all(|(balance, _)| balance.holds());
     if !balanced {
         parts.push("  NOT every record is accounted for: please report this\n".to_owned());
     }
@@ -72,6 +76,26 @@ fn over_before(restored_from: &str) -> String {
     )
 }
 
+/// What became of the records on each way, and a note about it. A node that has another name than
+/// before, or is new, counts from zero: such a way is counted from where this run has begun.
+fn balances(snapshot: &Snapshot, flow: &Flow) -> Vec<(Balance, &'static str)> {
+    let now = flow.balances(totals(snapshot));
+    let Some(since) = &snapshot.audit.since else {
+        return now.into_iter().map(|balance| (balance, "")).collect();
+    };
+    let before = flow.balances(since);
+    let counted = now.into_iter().zip(before).map(|(now, before)| {
+        if now.holds() || before.holds() {
+            return (now, "");
+        }
+        (
+            now.since(&before),
+            " (since this run began: a node of the way is new)",
+        )
+    });
+    counted.collect()
+}
+
 /// Totals per operator of the newest manifest.
 fn totals(snapshot: &Snapshot) -> &BTreeMap<OperatorUid, Counters> {
     let newest = snapshot.audit.checkpoint;
@@ -80,7 +104,7 @@ fn totals(snapshot: &Snapshot) -> &BTreeMap<OperatorUid, Counters> {
     detail.map_or(&snapshot.job.operators, |detail| &detail.operators)
 }
 
-fn equation(balance: &Balance) -> String {
+fn equation(balance: &Balance, note: &str) -> String {
     let sign = if balance.holds() { "=" } else { "≠" };
     let verdict = if balance.holds() { "ok" } else { "WRONG" };
     let (source, sink) = (&balance.source, &balance.sink);
@@ -99,7 +123,7 @@ fn equation(balance: &Balance) -> String {
         source.to_string()
     };
     format!(
-        "  {from} → {sink}: {} in {sign} {}  {verdict}\n",
+        "  {from} → {sink}: {} in {sign} {}  {verdict}{note}\n",
         number(balance.came),
         parts.join(" + ")
     )

@@ -20,6 +20,10 @@ use crate::signals::Signals;
 /// coordinator that was restarted waits for its workers.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A connection that ends sooner was never one to a coordinator that works.
+const SHORT_LIVED: Duration = Duration::from_secs(1);
+const NO_COORDINATOR: &str = "whoever answers there closes the connection at once: is it the \
+    coordinator's --listen address, and not that of its REST interface?";
 /// When somebody is told that no coordinator answers: not at once, because it may start together
 /// with this worker.
 const TELL_FIRST: Duration = Duration::from_secs(3);
@@ -91,6 +95,8 @@ async fn serve(
     departure: &Departure,
 ) -> Result<Exit, Failure> {
     let mut pumps = JoinSet::new();
+    let mut closed_at_once: Option<Instant> = None;
+    let mut pause = FIRST_PAUSE;
     loop {
         let connection = tokio::select! {
             connection = connect(options, &mut pumps) => connection?,
@@ -101,13 +107,30 @@ async fn serve(
             coordinator = options.coordinator,
             "connected"
         );
-        match worker.run(connection, departure.clone()).await {
+        let began = Instant::now();
+        let end = worker.run(connection, departure.clone()).await;
+        if end != Ended::ConnectionLost || began.elapsed() >= SHORT_LIVED {
+            closed_at_once = None;
+            pause = FIRST_PAUSE;
+        }
+        match end {
             Ended::Shutdown => {
                 tracing::info!("the job needs this worker no longer");
                 return Ok(Exit::Done);
             }
             Ended::Stopped => return Ok(Exit::Interrupted),
-            Ended::ConnectionLost => tracing::warn!("the connection to the coordinator is lost"),
+            Ended::ConnectionLost if began.elapsed() >= SHORT_LIVED => {
+                tracing::warn!("the connection to the coordinator is lost");
+            }
+            Ended::ConnectionLost => {
+                let since = *closed_at_once.get_or_insert(began);
+                if since.elapsed() + pause > options.connect_timeout {
+                    return Err(unreachable(options, NO_COORDINATOR));
+                }
+                tracing::warn!("{NO_COORDINATOR}; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
             Ended::Refused(failure) if failure.kind == ErrorKind::Retryable => {
                 tracing::warn!(%failure, "refused for now");
                 tokio::time::sleep(LONGEST_PAUSE).await;

@@ -199,6 +199,17 @@ impl Slots {
         Ok(highest)
     }
 
+    /// The highest slot below which anybody may have deleted slots. Those from there on stay until
+    /// there are newer ones.
+    pub(crate) async fn highest_mark(&self) -> Result<SlotNumber> {
+        let listed = self.storage.door().list(&self.marks(), None).await?;
+        let below = listed.iter().filter_map(|listed| {
+            let (_, slot) = listed.name.split_once('-')?;
+            SlotNumber::from_file_name(slot)
+        });
+        Ok(below.max().unwrap_or_default())
+    }
+
     async fn single_mark(&self, attempt: Attempt, key: &Key) -> Result<Option<SlotNumber>> {
         let Some(bytes) = self.storage.read(key).await? else {
             return Ok(None);

@@ -110,14 +110,34 @@ impl Slots {
     /// [`Error::Corrupt`] naming the slot that does not fit.
     pub(crate) async fn view(&self, known: &mut Survey) -> Result<View> {
         let mut looks = Looks::default();
+        // Before the slots: whoever deletes slots says so while there are newer ones.
+        let reached = self.highest_mark().await?;
         loop {
             self.survey(known).await?;
             match View::of(&known.records, &known.unreadable_slots()) {
+                Ok(view) if view.tail < reached => return Err(self.cut_off(view.tail, reached)),
                 Ok(view) => return Ok(view),
                 Err(_) if known.list_all() => {}
                 Err(gap) => looks.again(|| self.gap(known, gap)).await?,
             }
         }
+    }
+
+    /// The error that a chain is whose end is gone.
+    fn cut_off(&self, tail: SlotNumber, reached: SlotNumber) -> Error {
+        let found = if tail == SlotNumber(0) {
+            "there is none".to_owned()
+        } else {
+            format!("the newest is {tail}")
+        };
+        Error::corrupt(
+            self.chain_address(),
+            format!(
+                "slots up to {reached} and newer ones have been there, as the marks in `{}` say, \
+                 and now {found}: somebody has deleted objects",
+                self.marks()
+            ),
+        )
     }
 
     /// The error that a gap is, if it stays.

@@ -72,6 +72,30 @@ impl Committer {
         probed.map_err(|error| access(&self.sink, "write into", hidden, &error))
     }
 
+    /// As [`check`](Self::check), and changes nothing: of what is not there yet the nearest
+    /// directory that is there is looked at.
+    fn look(&self, has_run: bool) -> Result<()> {
+        let hidden = self.layout.hidden();
+        if hidden.is_dir() {
+            return match self.layout.owner().try_exists() {
+                Ok(true) => self.read_owner(),
+                Ok(false) => Ok(()),
+                Err(error) => Err(access(&self.sink, "read", &self.layout.owner(), &error)),
+            };
+        }
+        if has_run {
+            return Err(not_there(&self.sink, hidden));
+        }
+        let named = |path: &&Path| !path.as_os_str().is_empty();
+        let above = hidden.ancestors().filter(named);
+        let there = above.map(fs::metadata).find_map(std::result::Result::ok);
+        if there.is_some_and(|there| !there.is_dir()) {
+            let reason = "a part of the path is a file: choose another directory";
+            return Err(unusable(&self.sink, self.layout.directory(), reason));
+        }
+        Ok(())
+    }
+
     /// Makes the directories themselves durable, which may have been created just now.
     fn sync_directories(&self) -> io::Result<()> {
         let above = |path: &Path| path.ancestors().nth(1).map(Path::to_owned);
@@ -106,6 +130,13 @@ impl Committer {
                 _ => remove_if_there(&new),
             });
         claimed.map_err(failed)?;
+        self.read_owner()
+    }
+
+    /// Sees whose the hidden directory is.
+    fn read_owner(&self) -> Result<()> {
+        let path = self.layout.owner();
+        let failed = |error: io::Error| access(&self.sink, "read", &path, &error);
         let found = fs::read_to_string(&path).map_err(failed)?;
         match serde_json::from_str::<Owner>(&found) {
             Ok(owner) if owner == self.owner => Ok(()),
@@ -224,6 +255,11 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
 impl SinkCommitter for Committer {
     fn preflight(&self, has_run: bool) -> BoxFuture<'_, Result<()>> {
         let done = self.blocking(move |this| this.check(has_run));
+        done.map(|done| done?).boxed()
+    }
+
+    fn inspect(&self, has_run: bool) -> BoxFuture<'_, Result<()>> {
+        let done = self.blocking(move |this| this.look(has_run));
         done.map(|done| done?).boxed()
     }
 

@@ -136,6 +136,11 @@ fn discover(node: &str, path: &Path) -> Result<Discovery> {
 
 /// Names of the visible files of a directory, in order.
 fn list(node: &str, directory: &Path) -> Result<Vec<String>> {
+    // Where the job begins: whoever misspells the path hears of it at once.
+    if matches!(directory.try_exists(), Ok(false)) {
+        let reason = "it is not there: check `files.path`, and that the volume is mounted";
+        return Err(unusable(node, directory, reason));
+    }
     let failed = |error| access(node, "list", directory, &error);
     let mut names = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {

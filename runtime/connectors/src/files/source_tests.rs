@@ -375,9 +375,11 @@ async fn a_directory_without_files_or_that_is_missing_is_refused() {
     );
     let missing = directory.path().join("missing");
     let failure = discover(connector(&missing, OnError::Fail).as_ref()).await;
-    let message = failure.unwrap_err().message;
+    let failure = failure.unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::InvalidJob, "{failure}");
+    let message = failure.message;
     assert!(
-        message.contains("cannot list") && message.contains("missing"),
+        message.contains("is not there") && message.contains("missing"),
         "{message}"
     );
 }

@@ -5,6 +5,7 @@ use millstream_types::{Attempt, JobId};
 use super::{DeletionMark, ListingStart, Slots};
 use crate::chain::Chain;
 use crate::envelope;
+use crate::error::Error;
 use crate::slot::{Holder, SlotNumber};
 use crate::storage::Storage;
 
@@ -16,6 +17,18 @@ fn job() -> JobId {
     JobId {
         namespace: "default".to_owned(),
         name: "orders".to_owned(),
+    }
+}
+
+fn holder() -> Holder {
+    Holder {
+        name: "a".to_owned(),
+        build: String::new(),
+        identity: None,
+        parallelism: 1,
+        deployment: None,
+        host: None,
+        sinks: std::collections::BTreeMap::new(),
     }
 }
 
@@ -66,15 +79,7 @@ async fn a_start_that_arrives_late_does_not_make_a_chain_unreadable() {
     let folder = tempfile::tempdir().unwrap();
     let storage = Storage::directory(folder.path().to_owned());
     let chain = Chain::new(storage, job());
-    let holder = Holder {
-        name: "a".to_owned(),
-        build: String::new(),
-        identity: None,
-        parallelism: 1,
-        deployment: None,
-        host: None,
-        sinks: std::collections::BTreeMap::new(),
-    };
+    let holder = holder();
     let now = millstream_types::Timestamp(0);
     for _ in 0..3 {
         chain.claim(holder.clone(), now).await.unwrap();
@@ -90,4 +95,21 @@ async fn a_start_that_arrives_late_does_not_make_a_chain_unreadable() {
     assert_eq!(chain.observe().await.unwrap().claims.len(), 3);
     let (claimed, state) = chain.claim(holder, now).await.unwrap();
     assert_eq!((claimed.attempt(), state.claims.len()), (Attempt(4), 3));
+}
+
+#[tokio::test]
+async fn a_chain_whose_end_is_gone_is_no_new_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    let slots = slots(&folder);
+    slots
+        .mark_deletions(Attempt(1), SlotNumber(24))
+        .await
+        .unwrap();
+    let chain = Chain::new(Storage::directory(folder.path().to_owned()), job());
+    let error = chain.observe().await.unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("24") && text.contains("collected"), "{text}");
+    let claimed = chain.claim(holder(), millstream_types::Timestamp(0)).await;
+    assert!(matches!(claimed, Err(Error::Corrupt { .. })));
 }
