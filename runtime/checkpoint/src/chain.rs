@@ -67,7 +67,7 @@ impl Chain {
         let mut survey = Survey::default();
         let mut looks = Looks::default();
         loop {
-            let view = self.slots.view(&mut survey).await?;
+            let view = self.slots.whole_view(&mut survey).await?;
             if let Some(state) = self.state(&view, &survey, &survey.records).await? {
                 return Ok(state);
             }

@@ -129,7 +129,7 @@ async fn has_chain(slots: &Slots) -> Result<bool> {
 async fn listing(slots: &Slots) -> Result<JobListing> {
     let mut survey = Survey::default();
     // A chain that does not fit together only because somebody writes fits at the next look.
-    let fault = match slots.view(&mut survey).await {
+    let fault = match slots.whole_view(&mut survey).await {
         Ok(_) => None,
         Err(error @ Error::Corrupt { .. }) => Some(error.to_string()),
         Err(error) => return Err(error),

@@ -110,17 +110,29 @@ impl Slots {
     /// [`Error::Corrupt`] naming the slot that does not fit.
     pub(crate) async fn view(&self, known: &mut Survey) -> Result<View> {
         let mut looks = Looks::default();
-        // Before the slots: whoever deletes slots says so while there are newer ones.
-        let reached = self.highest_mark().await?;
         loop {
             self.survey(known).await?;
             match View::of(&known.records, &known.unreadable_slots()) {
-                Ok(view) if view.tail < reached => return Err(self.cut_off(view.tail, reached)),
                 Ok(view) => return Ok(view),
                 Err(_) if known.list_all() => {}
                 Err(gap) => looks.again(|| self.gap(known, gap)).await?,
             }
         }
+    }
+
+    /// As [`view`](Self::view), and checks that the end of the chain is there: an empty chain is a
+    /// new one only if nobody has ever deleted slots of it.
+    ///
+    /// # Errors
+    /// As [`view`](Self::view).
+    pub(crate) async fn whole_view(&self, known: &mut Survey) -> Result<View> {
+        // Before the slots: whoever deletes slots says so while there are newer ones.
+        let reached = self.highest_mark().await?;
+        let view = self.view(known).await?;
+        if view.tail < reached {
+            return Err(self.cut_off(view.tail, reached));
+        }
+        Ok(view)
     }
 
     /// The error that a chain is whose end is gone.

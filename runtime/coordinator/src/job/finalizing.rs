@@ -105,7 +105,9 @@ impl Job {
         let counts = !matches!(purpose, Purpose::Savepoint(_));
         let too_many = counts && execution.counter.failed(id, reason);
         let in_a_row = execution.counter.in_a_row();
-        let late_failure = execution.late_failure.take();
+        // What has become of tasks does not matter while the last checkpoint is being decided.
+        let is_sealed = execution.is_sealed();
+        let late_failure = execution.late_failure.take_if(|_| !is_sealed);
         match purpose {
             Purpose::Periodic if execution.leave_after.is_some() => execution.trigger.hurry(),
             Purpose::Periodic => {}
@@ -210,6 +212,10 @@ impl Job {
         let Some(finalizing) = execution.finalizing.remove(&id) else {
             return;
         };
+        if matches!(finalizing.purpose, Purpose::Final | Purpose::Stop(_)) {
+            // Nor after it is.
+            execution.late_failure = None;
+        }
         let totals = finalizing.manifest.totals();
         self.audit
             .follow(id, &self.settings.topology, &self.totals, &totals);

@@ -110,6 +110,4 @@ async fn a_chain_whose_end_is_gone_is_no_new_chain() {
     assert!(matches!(error, Error::Corrupt { .. }), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("24") && text.contains("collected"), "{text}");
-    let claimed = chain.claim(holder(), millstream_types::Timestamp(0)).await;
-    assert!(matches!(claimed, Err(Error::Corrupt { .. })));
 }

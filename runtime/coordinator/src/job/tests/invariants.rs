@@ -337,3 +337,29 @@ proptest! {
         }
     }
 }
+
+/// A task has failed while the last checkpoint was being decided, which an older one was waiting
+/// for; then the savepoint could not be written.
+#[test]
+fn a_late_failure_does_not_end_an_attempt_that_has_come_to_its_end() {
+    let steps = [
+        Step::Join(2),
+        Step::PrepareAnswer(true),
+        Step::Join(0),
+        Step::Run,
+        Step::Pass(1_000),
+        Step::Acknowledge,
+        Step::Stop(Some(0)),
+        Step::Finalize(0),
+        Step::Acknowledge,
+        Step::TaskFailed(false),
+        Step::Finalize(2),
+        Step::SavepointAnswer(false),
+        Step::Stop(None),
+    ];
+    let mut life = Life::new();
+    for step in steps {
+        life.act(step);
+        life.check().unwrap();
+    }
+}
