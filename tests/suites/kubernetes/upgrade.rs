@@ -227,6 +227,13 @@ fn a11_a_job_goes_back_to_a_savepoint_a_path_and_another_jobs_state() {
         .set("/spec/restore", from(json!({"path": path})));
     stage.apply(&other);
     restored("by-path", &path);
+    // Nobody begins from a chain that is held.
+    let suspended = job
+        .clone()
+        .set("/spec/restore", from(json!({"savepoint": "before"})))
+        .set("/spec/state", json!("Suspended"));
+    stage.apply(&suspended);
+    stage.wait_condition("orders", "Suspended", "True");
     let other = job
         .named("by-job")
         .set("/spec/restore", from(json!({"job": "orders"})));
