@@ -239,7 +239,8 @@ impl Inbox {
     /// # Errors
     /// The attempt is over, or a channel that is not held has lost its sender.
     pub fn next(&mut self, held: &[bool], timeout: Duration) -> Result<Option<Received>, Closed> {
-        let deadline = Instant::now() + timeout;
+        // The clock is asked only by who has to wait.
+        let mut deadline = None;
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         loop {
@@ -254,7 +255,13 @@ impl Inbox {
                 shared.writable.notify_all();
                 return Ok(Some(Received::Element(channel, element)));
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = if timeout.is_zero() {
+                timeout
+            } else {
+                let now = Instant::now();
+                let deadline = *deadline.get_or_insert(now + timeout);
+                deadline.saturating_duration_since(now)
+            };
             if left.is_zero() {
                 return Ok(None);
             }

@@ -247,7 +247,18 @@ pub(super) fn problem_of(pod: &Pod, warning: Option<&String>) -> Option<Problem>
     if let Some((kind, message)) = container_of(pod).and_then(problem_of_container) {
         return Some(problem(kind, &message));
     }
-    warning.map(|message| problem(ProblemKind::Container, message))
+    warning.map(|message| match image_of(pod) {
+        // Between two pulls nothing else names it.
+        Some(image) if message.contains("ImagePull") && !message.contains(image) => {
+            problem(ProblemKind::ImagePull, &format!("{message}: {image}"))
+        }
+        _ => problem(ProblemKind::Container, message),
+    })
+}
+
+fn image_of(pod: &Pod) -> Option<&str> {
+    let container = pod.spec.as_ref()?.containers.first()?;
+    container.image.as_deref()
 }
 
 fn problem_of_container(container: &ContainerStatus) -> Option<(ProblemKind, String)> {

@@ -80,6 +80,22 @@ fn exit_code_2_means_faults_of_the_job_file_with_the_containers_last_words() {
 }
 
 #[test]
+fn an_image_that_is_being_pulled_again_is_named() {
+    let mut pulling = waiting("ContainerCreating");
+    pulling.spec = serde_json::from_value(
+        json!({"containers": [{"name": "coordinator", "image": "localhost/none:1"}]}),
+    )
+    .unwrap();
+    let problem = problem_of(&pulling, Some(&"Error: ErrImagePull".to_owned())).unwrap();
+    assert_eq!(problem.kind, ProblemKind::ImagePull);
+    assert!(problem.message.contains("localhost/none:1"), "{problem:?}");
+    let mounts = "FailedMount: secret none is not there".to_owned();
+    let problem = problem_of(&pulling, Some(&mounts)).unwrap();
+    assert_eq!(problem.kind, ProblemKind::Container);
+    assert!(problem.message.ends_with(&mounts), "{problem:?}");
+}
+
+#[test]
 fn exit_code_3_means_that_a_newer_deployment_has_the_chain() {
     let ended = json!({"terminated": {
         "exitCode": 3, "reason": "Error", "message": "deployment 7 is fenced"}});
