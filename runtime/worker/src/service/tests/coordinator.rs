@@ -205,6 +205,8 @@ pub(super) struct Coordinator {
     activity: watch::Receiver<Activity>,
     job: Arc<Mutex<Job>>,
     attempt: Attempt,
+    /// Ends that were told while something else was waited for.
+    ends: usize,
 }
 
 impl Coordinator {
@@ -238,6 +240,7 @@ impl Coordinator {
             activity,
             job: current,
             attempt: Attempt(0),
+            ends: 0,
         };
         let register = coordinator.next().await;
         assert!(
@@ -265,6 +268,7 @@ impl Coordinator {
     /// Deploys, waits until everything runs, and gives the source its split if it has none.
     pub(super) async fn deploy(&mut self, job: &Job, attempt: u64, restore: Option<&TaskSnapshot>) {
         self.attempt = Attempt(attempt);
+        self.ends = 0;
         let deploy = job.deploy(attempt, restore);
         let tasks = deploy.tasks.clone();
         self.say(ToWorker::Deploy(deploy)).await;
@@ -349,6 +353,10 @@ impl Coordinator {
     }
 
     pub(super) async fn ended(&mut self) {
+        if self.ends > 0 {
+            self.ends -= 1;
+            return;
+        }
         self.until(|message| matches!(message, ToCoordinator::TaskEnded { .. }))
             .await;
     }
@@ -436,6 +444,7 @@ impl Coordinator {
             if wanted(&message) {
                 return message;
             }
+            self.ends += usize::from(matches!(message, ToCoordinator::TaskEnded { .. }));
             assert!(
                 !matches!(message, ToCoordinator::TaskFailed { .. }),
                 "{message:?}"
