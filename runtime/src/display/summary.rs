@@ -45,8 +45,13 @@ pub(super) fn text(
     if !balanced {
         parts.push("  NOT every record is accounted for: please report this\n".to_owned());
     }
-    if let (true, Some(path)) = (nothing_ran(snapshot, outcome), &job.restored_from) {
-        parts.push(over_before(path));
+    let something_came = balances.iter().any(|(balance, _)| balance.came > 0);
+    if something_came && nothing_ran(snapshot, outcome) {
+        // A job that the chain calls completed is not restored, so there is no path.
+        let number = || checkpoint.to_string();
+        parts.push(over_before(
+            &job.restored_from.clone().unwrap_or_else(number),
+        ));
     }
     (parts.concat(), balanced)
 }
@@ -63,7 +68,7 @@ const fn without_checkpoint(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// Whether an earlier run had completed the job: it was restored, and no task ran.
+/// Whether the job has come to its end without a checkpoint of this run: no task ran.
 fn nothing_ran(snapshot: &Snapshot, outcome: &Outcome) -> bool {
     *outcome == Outcome::Completed && snapshot.counts.triggered == 0
 }

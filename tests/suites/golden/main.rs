@@ -125,9 +125,14 @@ fn the_local_orders_job_ends_with_its_golden_output_and_then_has_nothing_to_do()
     assert!(status.success(), "{}", run.output());
     assert_eq!(job.output(), ORDERS_LOCAL);
 
+    assert!(!run.output().contains("nothing ran"), "{}", run.output());
+
     let mut again = job.run(2);
     let status = again.wait(DEADLINE);
     assert!(status.success(), "{}", again.output());
+    let said = again.output();
+    assert!(said.contains("nothing ran"), "{said}");
+    assert!(said.contains("--restore fresh"), "{said}");
     assert_eq!(job.output(), ORDERS_LOCAL);
 }
 
