@@ -45,8 +45,7 @@ pub(super) fn text(
     if !balanced {
         parts.push("  NOT every record is accounted for: please report this\n".to_owned());
     }
-    let something_came = balances.iter().any(|(balance, _)| balance.came > 0);
-    if something_came && nothing_ran(snapshot, outcome) {
+    if nothing_ran(snapshot, outcome) && goes_on(snapshot) {
         // A job that the chain calls completed is not restored, so there is no path.
         let number = || checkpoint.to_string();
         parts.push(over_before(
@@ -71,6 +70,12 @@ const fn without_checkpoint(outcome: &Outcome) -> &'static str {
 /// Whether the job has come to its end without a checkpoint of this run: no task ran.
 fn nothing_ran(snapshot: &Snapshot, outcome: &Outcome) -> bool {
     *outcome == Outcome::Completed && snapshot.counts.triggered == 0
+}
+
+/// Whether this run began with what an earlier one had read.
+fn goes_on(snapshot: &Snapshot) -> bool {
+    let mut since = snapshot.audit.since.iter().flatten();
+    snapshot.job.restored_from.is_some() || since.any(|(_, totals)| totals.records_in > 0)
 }
 
 fn over_before(restored_from: &str) -> String {
