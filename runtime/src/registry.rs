@@ -5,7 +5,7 @@ mod tasks;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_operators::{SinkConnector, SourceConnector};
+use millstream_connect::{SinkConnector, SourceConnector};
 use millstream_plan::{JobGraph, NodeKind};
 use millstream_types::protocol::Deploy;
 use millstream_types::{ErrorCode, ErrorKind, Failure, OperatorUid};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_operators::{Result, SinkCommitter, SinkConnector, SinkWriter, WriterContext};
+use millstream_connect::{Result, SinkCommitter, SinkConnector, SinkWriter, WriterContext};
 use millstream_types::{Batch, CheckpointId, Committable, JobId, OperatorUid};
 
 /// The `blackhole` sink.

@@ -7,8 +7,8 @@ mod dead_letters;
 mod metadata;
 
 use arrow_schema::{ArrowError, SchemaRef};
+use millstream_connect::{Result, SourceOutput, SplitRun};
 use millstream_formats::{DecodeError, Decoder, JsonDecoder, RawDecoder};
-use millstream_operators::{Result, SourceOutput, SplitRun};
 use millstream_spec::valid::SourceConnector;
 use millstream_spec::{Format, OnError, ValidSource};
 use millstream_types::batch::{MAX_BATCH_BYTES, MAX_BATCH_ROWS};

@@ -1,8 +1,8 @@
 //! The encoder of a sink's format.
 
 use arrow_schema::SchemaRef;
+use millstream_connect::Result;
 use millstream_formats::{EncodeError, Encoder, JsonEncoder, RawEncoder};
-use millstream_operators::Result;
 use millstream_spec::{Format, ValidSink};
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 

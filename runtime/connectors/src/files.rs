@@ -26,7 +26,7 @@ mod writer;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use millstream_operators::{
+use millstream_connect::{
     ReaderContext, Result, SinkCommitter, SinkConnector, SinkWriter, SourceConnector, SourceReader,
     SplitEnumerator, WriterContext,
 };

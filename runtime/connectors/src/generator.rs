@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use arrow_schema::SchemaRef;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use millstream_operators::{
+use millstream_connect::{
     Discovery, Polled, ReaderContext, Result, SourceConnector, SourceOutput, SourceReader,
     SplitEnumerator, SplitRun,
 };

@@ -24,7 +24,7 @@ mod transaction;
 
 use std::sync::Arc;
 
-use millstream_operators::{Result, SinkConnector, SourceConnector};
+use millstream_connect::{Result, SinkConnector, SourceConnector};
 use millstream_spec::connector::{KafkaSink, KafkaSource};
 use millstream_spec::{ValidSink, ValidSource};
 

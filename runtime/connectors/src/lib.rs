@@ -38,7 +38,7 @@ pub mod print;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_operators::{Result, SinkConnector, SourceConnector};
+use millstream_connect::{Result, SinkConnector, SourceConnector};
 use millstream_spec::valid::{SinkConnector as SinkOptions, SourceConnector as SourceOptions};
 use millstream_spec::{ValidSink, ValidSource};
 #[cfg(not(feature = "kafka"))]

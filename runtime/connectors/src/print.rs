@@ -4,8 +4,8 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use millstream_connect::{Result, SinkCommitter, SinkConnector, SinkWriter, WriterContext};
 use millstream_formats::{EncodedRows, Encoder};
-use millstream_operators::{Result, SinkCommitter, SinkConnector, SinkWriter, WriterContext};
 use millstream_spec::ValidSink;
 use millstream_spec::connector::PrintSink;
 use millstream_types::{

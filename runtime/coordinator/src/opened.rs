@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_checkpoint::{ChainState, Claim};
-use millstream_operators::SinkCommitter;
+use millstream_connect::SinkCommitter;
 use millstream_types::{Attempt, Failure, Opaque, OperatorUid};
 
 /// The committers of a job, by sink.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_checkpoint::StorageOptions;
-use millstream_operators::{SinkConnector, SourceConnector};
+use millstream_connect::{SinkConnector, SourceConnector};
 use millstream_plan::JobGraph;
 use millstream_spec::ValidJob;
 use millstream_types::protocol::Heartbeat;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millstream_checkpoint::{Manifest, Storage};
-use millstream_operators::{Discovery, SinkCommitter, SourceConnector, SplitEnumerator};
+use millstream_connect::{Discovery, SinkCommitter, SourceConnector, SplitEnumerator};
 use millstream_plan::JobGraph;
 use millstream_types::{Failure, Opaque, OperatorUid};
 

@@ -4,7 +4,7 @@ mod leftovers;
 
 use std::time::Duration;
 
-use millstream_operators::KnownTransaction;
+use millstream_connect::KnownTransaction;
 use millstream_types::clock::SystemClock;
 use millstream_types::{CheckpointId, Clock, ErrorCode, ErrorKind, Failure, Timestamp};
 use serde::Serialize;

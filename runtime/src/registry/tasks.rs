@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use millstream_connect::{ReaderContext, WriterContext};
 use millstream_operators::sql::SqlOperator;
-use millstream_operators::{ReaderContext, WriterContext};
 use millstream_plan::{JobGraph, Node, NodeIndex, NodeInput, NodeKind, Vertex};
 use millstream_spec::ValidSource;
 use millstream_types::ids::TaskId;
@@ -134,7 +134,7 @@ impl Tasks {
         &self,
         node: &Node,
         task: TaskId,
-    ) -> Result<Box<dyn millstream_operators::SinkWriter>, Failure> {
+    ) -> Result<Box<dyn millstream_connect::SinkWriter>, Failure> {
         let connector = self.connectors.sinks.get(&node.uid);
         connector
             .ok_or_else(|| malformed(task.vertex))?

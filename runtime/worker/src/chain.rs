@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use millstream_operators::{Context, InputIndex, Operator, SinkWriter};
+use millstream_connect::SinkWriter;
+use millstream_operators::{Context, InputIndex, Operator};
 use millstream_types::snapshot::Counters;
 use millstream_types::{
     Barrier, Batch, CheckpointId, Committable, Element, EventTime, Failure, OperatorSnapshot,

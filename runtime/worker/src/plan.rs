@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use millstream_operators::{Operator, Result, SinkWriter, SourceReader};
+use millstream_connect::{Result, SinkWriter, SourceReader};
+use millstream_operators::Operator;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::Deploy;
 use millstream_types::{OperatorUid, VertexId};

@@ -12,9 +12,8 @@ use std::time::Duration;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
-use millstream_operators::{
-    Context, InputIndex, Operator, Polled, Result, SinkWriter, SourceOutput, SourceReader, SplitRun,
-};
+use millstream_connect::{Polled, Result, SinkWriter, SourceOutput, SourceReader, SplitRun};
+use millstream_operators::{Context, InputIndex, Operator};
 use millstream_types::snapshot::Counters;
 use millstream_types::{Batch, CheckpointId, Committable, EventTime, Opaque, SplitState};
 

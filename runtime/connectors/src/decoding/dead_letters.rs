@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_array::builder::{BinaryBuilder, Int32Builder, Int64Builder, StringBuilder};
 use arrow_schema::ArrowError;
-use millstream_operators::source::dead_letter_schema;
+use millstream_connect::source::dead_letter_schema;
 use millstream_types::Batch;
 
 use super::Place;

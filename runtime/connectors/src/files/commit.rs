@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use millstream_operators::{CommitOutcome, Standing};
+use millstream_connect::{CommitOutcome, Standing};
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;

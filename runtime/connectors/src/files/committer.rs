@@ -7,7 +7,7 @@ use std::path::Path;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use millstream_operators::{CommitOutcome, Lingering, Result, SinkCommitter, Standing};
+use millstream_connect::{CommitOutcome, Lingering, Result, SinkCommitter, Standing};
 use millstream_types::{Attempt, Committable, ErrorCode, ErrorKind, Failure, JobId};
 use serde::{Deserialize, Serialize};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use millstream_operators::{Discovery, Result, SplitEnumerator};
+use millstream_connect::{Discovery, Result, SplitEnumerator};
 use millstream_types::{ErrorCode, ErrorKind, Failure, Opaque, SplitState};
 use serde::{Deserialize, Serialize};
 

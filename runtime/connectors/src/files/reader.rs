@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
-use millstream_operators::{Polled, Result, SourceReader};
+use millstream_connect::{Polled, Result, SourceReader};
 use millstream_spec::ValidSource;
 use millstream_types::batch::{MAX_BATCH_BYTES, MAX_BATCH_ROWS};
 use millstream_types::snapshot::Counters;

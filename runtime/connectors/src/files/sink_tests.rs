@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use millstream_operators::{CommitOutcome, Lingering, Standing};
+use millstream_connect::{CommitOutcome, Lingering, Standing};
 use millstream_spec::CheckpointSpec;
 use millstream_spec::valid::{Input, SinkConnector as SinkOptions};
 use millstream_types::{

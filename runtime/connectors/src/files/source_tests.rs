@@ -8,7 +8,7 @@ use std::time::Duration;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use futures::FutureExt as _;
-use millstream_operators::{Polled, SplitRun};
+use millstream_connect::{Polled, SplitRun};
 use millstream_spec::OnError;
 use millstream_spec::valid::SourceConnector as SourceOptions;
 use millstream_types::schema::{Column, ColumnType, arrow_schema};
@@ -327,7 +327,7 @@ async fn corrupt_lines_go_to_the_dead_letters_with_place_and_reason() {
     let letters = output.dead_letters.unwrap();
     assert_eq!(
         letters.schema(),
-        millstream_operators::source::dead_letter_schema()
+        millstream_connect::source::dead_letter_schema()
     );
     let column = |index: usize| letters.records().column(index);
     let payloads: Vec<_> = column(0).as_binary::<i32>().iter().flatten().collect();

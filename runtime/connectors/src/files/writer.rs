@@ -4,8 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
+use millstream_connect::{Result, SinkWriter};
 use millstream_formats::{EncodedRows, Encoder};
-use millstream_operators::{Result, SinkWriter};
 use millstream_types::{
     Attempt, Batch, CheckpointId, Committable, ErrorCode, ErrorKind, Failure, Opaque, SubtaskIndex,
 };

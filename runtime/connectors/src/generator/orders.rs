@@ -8,7 +8,7 @@ use arrow_array::{
     TimestampMicrosecondArray,
 };
 use arrow_schema::{ArrowError, SchemaRef};
-use millstream_operators::Result;
+use millstream_connect::Result;
 use millstream_spec::connector::GeneratorSource;
 use millstream_types::schema::UTC;
 use millstream_types::{ErrorCode, ErrorKind, Failure};

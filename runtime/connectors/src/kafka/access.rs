@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use millstream_operators::Result;
+use millstream_connect::Result;
 use millstream_spec::connector::kafka::{Sasl, SaslMechanism, Tls};
 
 use super::failure;

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use kafka_protocol::messages::MetadataRequest;
-use millstream_operators::Result;
+use millstream_connect::Result;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use millstream_operators::{
+use millstream_connect::{
     CommitOutcome, KnownTransaction, Lingering, Result, SinkCommitter, Standing,
 };
 use millstream_spec::connector::{DeliveryGuarantee, KafkaSink};

@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_schema::Schema;
+use millstream_connect::{Result, SinkCommitter, SinkConnector, SinkWriter, WriterContext};
 use millstream_formats::Encoder;
-use millstream_operators::{Result, SinkCommitter, SinkConnector, SinkWriter, WriterContext};
 use millstream_spec::ValidSink;
 use millstream_spec::connector::{DeliveryGuarantee, KafkaPartitioner, KafkaSink};
 use millstream_types::clock::SystemClock;

@@ -18,7 +18,7 @@ mod reader;
 
 use std::sync::Arc;
 
-use millstream_operators::{ReaderContext, Result, SourceConnector, SourceReader, SplitEnumerator};
+use millstream_connect::{ReaderContext, Result, SourceConnector, SourceReader, SplitEnumerator};
 use millstream_spec::ValidSource;
 use millstream_spec::connector::KafkaSource;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_operators::Result;
+use millstream_connect::Result;
 use millstream_types::{
     Attempt, CheckpointId, Committable, JobId, Lineage, Opaque, OperatorUid, SubtaskIndex,
     Timestamp,

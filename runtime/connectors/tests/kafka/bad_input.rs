@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use millstream_operators::Polled;
+use millstream_connect::Polled;
 use millstream_spec::OnError;
 use millstream_tests::BrokerOptions;
 use millstream_tests::server::free_port;

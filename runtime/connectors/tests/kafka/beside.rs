@@ -9,7 +9,7 @@ use arrow_array::{
     ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow_schema::{Field, Schema};
-use millstream_operators::{CommitOutcome, Polled, SourceReader};
+use millstream_connect::{CommitOutcome, Polled, SourceReader};
 use millstream_spec::{OnError, ValidJob};
 use millstream_tests::kafka::topics::{Isolation, WholeRecord};
 use millstream_tests::wait::wait_for;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_operators::{CommitOutcome, SinkCommitter, SinkWriter};
+use millstream_connect::{CommitOutcome, SinkCommitter, SinkWriter};
 use millstream_tests::BrokerOptions;
 use millstream_tests::kafka::brokers::Brokers;
 use millstream_tests::kafka::topics::Isolation;

@@ -8,7 +8,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::SchemaRef;
-use millstream_operators::{
+use millstream_connect::{
     CommitOutcome, Polled, ReaderContext, SinkCommitter, SinkConnector, SinkWriter,
     SourceConnector, SourceOutput, SourceReader, SplitEnumerator, WriterContext,
 };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_operators::{CommitOutcome, Polled};
+use millstream_connect::{CommitOutcome, Polled};
 use millstream_tests::wait::wait_for;
 use millstream_types::{CheckpointId, ErrorCode};
 use serde_json::json;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use millstream_operators::CommitOutcome;
+use millstream_connect::CommitOutcome;
 use millstream_spec::OnError;
 use millstream_tests::kafka::SaslEndpoint;
 use millstream_tests::wait::wait_for;

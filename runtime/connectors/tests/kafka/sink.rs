@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use millstream_operators::{CommitOutcome, Lingering, Standing};
+use millstream_connect::{CommitOutcome, Lingering, Standing};
 use millstream_tests::kafka::topics::Isolation;
 use millstream_tests::wait::wait_until;
 use millstream_tests::{BrokerOptions, KafkaVersion};

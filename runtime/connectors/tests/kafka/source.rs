@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use millstream_operators::{Polled, SourceReader};
+use millstream_connect::{Polled, SourceReader};
 use millstream_tests::wait::{wait_for, wait_until};
 use millstream_types::{CheckpointId, ErrorCode, Opaque, SplitState};
 use rdkafka::admin::{AdminOptions, NewPartitions};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millstream_checkpoint::{CheckpointEntry, Manifest, Release};
-use millstream_operators::Discovery;
+use millstream_connect::Discovery;
 use millstream_types::api::{GivenUp, SplitLag};
 use millstream_types::protocol::ToCoordinator;
 use millstream_types::{

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_checkpoint::Manifest;
-use millstream_operators::Discovery;
+use millstream_connect::Discovery;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::{Deploy, TaskDeployment, ToWorker};
 use millstream_types::{

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millstream_checkpoint::{Manifest, ReleaseReason};
-use millstream_operators::Discovery;
+use millstream_connect::Discovery;
 use millstream_types::api::SplitLag;
 use millstream_types::ids::TaskId;
 use millstream_types::snapshot::Counters;

@@ -3,7 +3,7 @@
 //! that is gone would be a loss, where no decision is only a restart.
 
 use futures::future::join_all;
-use millstream_operators::Standing;
+use millstream_connect::Standing;
 use millstream_types::{CheckpointId, Committable, ErrorKind, Failure, OperatorUid};
 
 use crate::service::commit::Listed;

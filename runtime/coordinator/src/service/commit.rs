@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use millstream_checkpoint::Manifest;
-use millstream_operators::CommitOutcome;
+use millstream_connect::CommitOutcome;
 use millstream_types::{CheckpointId, Committable, ErrorCode, ErrorKind, Failure, OperatorUid};
 
 use crate::service::keeper::Keeper;

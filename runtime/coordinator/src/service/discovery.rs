@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_operators::SplitEnumerator;
+use millstream_connect::SplitEnumerator;
 use millstream_types::{Attempt, OperatorUid, SplitState};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;

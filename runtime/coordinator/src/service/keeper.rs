@@ -8,7 +8,7 @@ use millstream_checkpoint::{
     Chain, ClaimedChain, Collected, CommitPermit, Holder, Manifest, Release, SlotNumber, Storage,
     StorageOptions,
 };
-use millstream_operators::SourceConnector;
+use millstream_connect::SourceConnector;
 use millstream_plan::JobGraph;
 use millstream_spec::ValidJob;
 use millstream_types::{

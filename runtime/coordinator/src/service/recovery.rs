@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use millstream_checkpoint::{
     Admission, ChainState, CommitPermit, Manifest, Release, ReleaseReason, Storage, reserve,
 };
-use millstream_operators::SplitEnumerator;
+use millstream_connect::SplitEnumerator;
 use millstream_types::{Attempt, Deployment, ErrorKind, Failure, OperatorUid};
 
 use crate::Restore;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use millstream_checkpoint::{ChainState, CheckpointEntry, Manifest, Origin, read_savepoint};
-use millstream_operators::Standing;
+use millstream_connect::Standing;
 use millstream_types::api::GivenUp;
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use millstream_checkpoint::ChainState;
-use millstream_operators::Lingering;
+use millstream_connect::Lingering;
 use millstream_types::{Attempt, Failure};
 
 use crate::opened::{Leftover, Opened, leftovers, who_reaches};

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
-use millstream_operators::sink::WriterContext;
-use millstream_operators::{
+use millstream_connect::sink::WriterContext;
+use millstream_connect::{
     CommitOutcome, Lingering, Result, SinkCommitter, SinkConnector, SinkWriter, Standing,
 };
 use millstream_types::{

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use millstream_operators::source::ReaderContext;
-use millstream_operators::{Discovery, Result, SourceConnector, SourceReader, SplitEnumerator};
+use millstream_connect::source::ReaderContext;
+use millstream_connect::{Discovery, Result, SourceConnector, SourceReader, SplitEnumerator};
 use millstream_types::{ErrorCode, ErrorKind, Failure, Opaque, SplitState};
 
 /// What lies outside the job.

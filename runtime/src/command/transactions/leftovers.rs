@@ -7,8 +7,8 @@ use std::sync::Arc;
 use millstream_checkpoint::{
     Chain, ChainState, ClaimedChain, Holder, ReleaseReason, Storage, StorageOptions,
 };
+use millstream_connect::{KnownTransaction, Lingering, SinkCommitter};
 use millstream_coordinator::opened::{Committers, Leftover, Opened, leftovers, who_reaches};
-use millstream_operators::{KnownTransaction, Lingering, SinkCommitter};
 use millstream_types::clock::SystemClock;
 use millstream_types::{
     Attempt, CheckpointId, Clock, Committable, ErrorCode, ErrorKind, Failure, JobId, Opaque,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array, PrimitiveArray};
-use millstream_operators::{InputIndex, Polled, SourceOutput, SourceReader, SplitRun};
+use millstream_connect::{Polled, SourceOutput, SourceReader, SplitRun};
+use millstream_operators::InputIndex;
 use millstream_types::snapshot::Counters;
 use millstream_types::{
     Batch, Clock, ErrorCode, ErrorKind, EventTime, Failure, OperatorSnapshot, OperatorUid,

@@ -9,7 +9,7 @@ use kafka_protocol::messages::{
     DescribeConfigsRequest, DescribeConfigsResponse, MetadataRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
-use millstream_operators::Result;
+use millstream_connect::Result;
 use millstream_types::Failure;
 use tokio::time::Instant;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_operators::Result;
+use millstream_connect::Result;
 use millstream_spec::connector::kafka::Tls;
 use millstream_types::Failure;
 use tokio_rustls::TlsConnector;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arrow_array::temporal_conversions::timestamp_ms_to_datetime;
 use futures::future::join_all;
-use millstream_operators::CommitOutcome;
+use millstream_connect::CommitOutcome;
 use millstream_types::{Clock, Committable, ErrorKind, Failure, Timestamp};
 use tokio::time::Instant;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_operators::Result;
+use millstream_connect::Result;
 use millstream_spec::{CheckpointSpec, TransactionBudget};
 use millstream_types::duration::KubeDuration;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millstream_operators::{KnownTransaction, Lingering, Result};
+use millstream_connect::{KnownTransaction, Lingering, Result};
 use millstream_types::{CheckpointId, Timestamp};
 
 use super::KafkaCommitter;

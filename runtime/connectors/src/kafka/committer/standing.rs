@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use millstream_operators::Standing;
+use millstream_connect::Standing;
 use millstream_types::{Committable, Timestamp};
 
 use super::KafkaCommitter;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
-use millstream_operators::{Lingering, Result};
+use millstream_connect::{Lingering, Result};
 use millstream_types::Opaque;
 
 use super::KafkaCommitter;

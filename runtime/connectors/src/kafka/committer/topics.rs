@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_operators::Result;
+use millstream_connect::Result;
 use millstream_types::Committable;
 use tokio::time::Instant;
 

@@ -4,7 +4,7 @@ use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_schema::Schema;
-use millstream_operators::Result;
+use millstream_connect::Result;
 use millstream_spec::{SinkMetadata, WritableMetadata};
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_operators::Result;
+use millstream_connect::Result;
 use millstream_types::Failure;
 
 use crate::kafka::failure::{self, Sizes};

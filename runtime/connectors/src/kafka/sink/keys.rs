@@ -6,8 +6,8 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, SchemaRef};
+use millstream_connect::Result;
 use millstream_formats::{EncodeError, EncodedRows, JsonEncoder};
-use millstream_operators::Result;
 use millstream_spec::connector::KafkaSink;
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 

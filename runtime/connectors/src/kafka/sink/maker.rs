@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use millstream_operators::Result;
+use millstream_connect::Result;
 use millstream_spec::connector::KafkaSink;
 use millstream_types::{ErrorKind, Failure};
 use tokio::sync::Notify;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_operators::Result;
+use millstream_connect::Result;
 use millstream_spec::connector::{KafkaPartitioner, KafkaSink};
 
 use crate::kafka::access::{Access, SOCKET_TIMEOUT};

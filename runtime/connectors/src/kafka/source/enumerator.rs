@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use millstream_operators::{Discovery, Result, SplitEnumerator};
+use millstream_connect::{Discovery, Result, SplitEnumerator};
 use millstream_spec::connector::{KafkaSource, OffsetFallback, StartingOffsets};
 use millstream_types::api::SplitLag;
 use millstream_types::{ErrorCode, ErrorKind, Failure, Opaque, SplitState};

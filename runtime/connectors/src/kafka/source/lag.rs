@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_operators::Result;
+use millstream_connect::Result;
 use millstream_types::SplitState;
 use millstream_types::api::{HeldBack, SplitLag};
 

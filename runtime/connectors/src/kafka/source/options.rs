@@ -1,6 +1,6 @@
 //! Options of librdkafka's consumer.
 
-use millstream_operators::Result;
+use millstream_connect::Result;
 use millstream_spec::connector::KafkaSource;
 
 use crate::kafka::access::Access;

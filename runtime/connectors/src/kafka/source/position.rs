@@ -1,6 +1,6 @@
 //! A split and where it stands, as a checkpoint keeps it.
 
-use millstream_operators::Result;
+use millstream_connect::Result;
 use millstream_types::{Opaque, SplitState};
 use serde::{Deserialize, Serialize};
 

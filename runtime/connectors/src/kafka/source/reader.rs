@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use millstream_operators::{Polled, ReaderContext, Result, SourceReader};
+use millstream_connect::{Polled, ReaderContext, Result, SourceReader};
 use millstream_spec::ValidSource;
 use millstream_spec::connector::KafkaSource;
 use millstream_types::batch::MAX_BATCH_ROWS;

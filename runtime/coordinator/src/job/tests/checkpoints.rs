@@ -392,7 +392,7 @@ fn splits_that_are_found_while_the_job_stops_are_read_if_it_goes_on() {
     rig.tell(Event::Discovered {
         attempt: Attempt(1),
         uid: "orders".into(),
-        discovery: millstream_operators::Discovery {
+        discovery: millstream_connect::Discovery {
             splits: vec![split("p4")],
             identity: None,
         },

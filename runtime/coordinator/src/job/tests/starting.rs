@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use millstream_operators::Discovery;
+use millstream_connect::Discovery;
 use millstream_types::api::SplitLag;
 
 use super::*;

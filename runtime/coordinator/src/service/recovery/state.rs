@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_checkpoint::{Began, MANIFEST_VERSION, Manifest, Origin, Taken};
-use millstream_operators::{Discovery, SplitEnumerator};
+use millstream_connect::{Discovery, SplitEnumerator};
 use millstream_plan::Incompatibility;
 use millstream_types::{
     Attempt, CheckpointId, CheckpointKind, Failure, Lineage, OperatorUid, SplitState, SubtaskIndex,

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use millstream_operators::{Operator, SinkWriter};
+use millstream_connect::SinkWriter;
+use millstream_operators::Operator;
 use millstream_types::clock::SystemClock;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::{Deploy, Heartbeat, TaskDeployment, TaskProgress};
