@@ -1,7 +1,9 @@
 //! What `status` shows: everything about a job that a person looks for first. Pure.
 //!
-//! [`views`] are its parts, [`waits`] says what is waited for, [`text`] how it looks.
+//! [`views`] are its parts, [`waits`] says what is waited for, [`load`] how busy its tasks are,
+//! [`text`] how it looks.
 
+mod load;
 pub mod text;
 pub mod views;
 pub mod waits;
@@ -9,9 +11,12 @@ pub mod waits;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use millstream_crds::{ConditionType, StreamSavepoint};
+use millstream_types::CheckpointKind;
+use millstream_types::api::{CheckpointSummary, TaskStatus};
+use millstream_types::told::{Told, Word};
 use serde::Serialize;
 
-use crate::coordinator::{CheckpointAnswer, Coordinator};
+use crate::coordinator::Coordinator;
 use crate::job::Job;
 use crate::pod::PodView;
 use crate::text::{from_millis, parse_time};
@@ -24,7 +29,7 @@ use waits::Wait;
 /// Events that are shown.
 const EVENTS_MAX: usize = 6;
 /// Checkpoints and savepoints that are shown.
-const CHECKPOINTS_MAX: usize = 4;
+const CHECKPOINTS_MAX: usize = 3;
 
 /// Everything that was read.
 #[derive(Debug, Clone)]
@@ -69,6 +74,8 @@ pub struct Screen {
     pub checkpoints: Vec<CheckpointView>,
     /// Its savepoints, the newest first.
     pub savepoints: Vec<SavepointView>,
+    /// Its tasks: where each runs and how busy it is.
+    pub tasks: Vec<TaskStatus>,
     /// Totals per operator of the dataflow.
     pub operators: Vec<OperatorView>,
     /// Its conditions.
@@ -109,6 +116,7 @@ impl Screen {
                 .map(checkpoint)
                 .collect(),
             savepoints: savepoints(&gathered.savepoints),
+            tasks: tasks(&gathered.coordinator),
             operators: operators(&gathered.coordinator),
             conditions: conditions(job),
             pods,
@@ -127,9 +135,9 @@ fn state(job: &Job) -> String {
 fn since(gathered: &Gathered) -> Option<Timestamp> {
     let job = &gathered.job;
     let told = gathered.coordinator.job();
-    let told = told.filter(|told| told.state == state(job));
+    let told = told.filter(|told| format!("{:?}", told.state) == state(job));
     if let Some(told) = told {
-        return from_millis(told.since);
+        return from_millis(told.since.0);
     }
     if let Some(upgrade) = &job.status.upgrade {
         return parse_time(&upgrade.since);
@@ -176,12 +184,8 @@ fn deployment(job: &Job) -> DeploymentView {
 fn attempt(gathered: &Gathered, pods: &[PodView]) -> AttemptView {
     let status = &gathered.job.status;
     let told = gathered.coordinator.job();
-    let told_attempt = told.and_then(|told| i64::try_from(told.attempt).ok());
-    let restored = told.and_then(|told| match &told.restored_from {
-        serde_json::Value::String(path) => Some(path.clone()),
-        serde_json::Value::Number(id) => Some(format!("checkpoint {id}")),
-        _ => None,
-    });
+    let told_attempt = told.and_then(|told| i64::try_from(told.attempt.0).ok());
+    let restored = told.and_then(|told| told.restored_from.clone());
     AttemptView {
         number: told_attempt.or(status.attempt),
         restarts: told.map(|told| told.restarts),
@@ -202,7 +206,7 @@ fn newest_checkpoint(gathered: &Gathered) -> Option<CheckpointView> {
     let known = gathered.job.status.checkpoint.as_ref()?;
     Some(CheckpointView {
         id: known.id,
-        kind: "Checkpoint".to_owned(),
+        kind: CheckpointKind::Checkpoint.name().to_owned(),
         state: "Completed".to_owned(),
         at: parse_time(&known.completed_at),
         duration_ms: u64::try_from(known.duration_ms).ok(),
@@ -212,17 +216,16 @@ fn newest_checkpoint(gathered: &Gathered) -> Option<CheckpointView> {
     })
 }
 
-fn checkpoint(told: &CheckpointAnswer) -> CheckpointView {
-    let ended = told
-        .triggered_at
-        .saturating_add(told.duration_ms.unwrap_or(0));
-    let at = told.completed_at.unwrap_or(ended);
+fn checkpoint(told: &CheckpointSummary) -> CheckpointView {
     let failure = told.failure.as_ref();
     CheckpointView {
-        id: i64::try_from(told.id).unwrap_or(i64::MAX),
-        kind: told.kind(),
-        state: told.state.clone(),
-        at: from_millis(at),
+        id: i64::try_from(told.id.0).unwrap_or(i64::MAX),
+        kind: match &told.kind {
+            Told::Known(kind) => kind.name().to_owned(),
+            Told::Other(Word(name)) => name.clone(),
+        },
+        state: format!("{:?}", told.state),
+        at: from_millis(told.ended_at().0),
         duration_ms: told.duration_ms,
         size_bytes: told.size_bytes,
         path: told.path.clone(),
@@ -252,13 +255,18 @@ fn savepoint(savepoint: &StreamSavepoint) -> SavepointView {
     }
 }
 
+fn tasks(coordinator: &Coordinator) -> Vec<TaskStatus> {
+    let told = coordinator.job();
+    told.map(|told| told.tasks.clone()).unwrap_or_default()
+}
+
 fn operators(coordinator: &Coordinator) -> Vec<OperatorView> {
     let told = coordinator
         .job()
         .into_iter()
         .flat_map(|told| &told.operators);
     told.map(|(name, totals)| OperatorView {
-        name: name.clone(),
+        name: name.to_string(),
         records_in: totals.records_in,
         records_out: totals.records_out,
         skipped: totals.skipped,

@@ -5,10 +5,11 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::DynamicObject;
-use millstream_cli::coordinator::{CheckpointsAnswer, Coordinator, JobAnswer};
+use millstream_cli::coordinator::Coordinator;
 use millstream_cli::job::Job;
 use millstream_cli::screen::{Gathered, Screen};
 use millstream_crds::StreamSavepoint;
+use millstream_types::api::{CheckpointList, JobStatus};
 use serde::Deserialize;
 
 /// Resources of one moment.
@@ -28,8 +29,8 @@ struct Case {
 enum Answers {
     Silent(String),
     Given {
-        job: Box<JobAnswer>,
-        checkpoints: CheckpointsAnswer,
+        job: Box<JobStatus>,
+        checkpoints: CheckpointList,
     },
 }
 

@@ -7,7 +7,7 @@
 //!
 //! All requests may be repeated: savepoints and stops carry a name that the caller has chosen.
 
-pub mod answers;
+mod answers;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -22,11 +22,13 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::text;
-pub use answers::{
-    AuditReport, CheckpointFailures, CompletedCheckpoint, RuntimeFailure, RuntimeSavepoint,
-    RuntimeState, RuntimeStatus, SavepointProgress, WorkerSlots,
+use answers::Bounded as _;
+use millstream_types::api::{ApiError, CheckpointList};
+pub use millstream_types::api::{
+    AuditReport, CheckpointFailures, CheckpointState as SavepointProgress,
+    CheckpointSummary as CompletedCheckpoint, JobState as RuntimeState, JobStatus as RuntimeStatus,
+    ReportedFailure as RuntimeFailure, SavepointStatus as RuntimeSavepoint,
 };
-use answers::{CheckpointList, Refusal};
 
 /// How long a coordinator may take to answer.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -129,7 +131,8 @@ impl RuntimeClient {
     /// See [`RuntimeError`].
     pub async fn status(&self, ip: &str) -> Result<RuntimeStatus, RuntimeError> {
         let status: RuntimeStatus = self.get(ip, "/v1/job").await?;
-        let newest = status.last_checkpoint.as_ref().map(|one| &one.path);
+        let newest = status.last_checkpoint.as_ref();
+        let newest = newest.and_then(|one| one.path.as_ref());
         self.check_paths(ip, [status.restored_from.as_ref(), newest])?;
         Ok(status.bounded())
     }
@@ -296,14 +299,14 @@ fn chain(error: &dyn std::error::Error) -> String {
 const RAW_MESSAGE_MAX: usize = 200;
 
 fn refusal(status: StatusCode, answer: &[u8]) -> RuntimeError {
-    let refusal = serde_json::from_slice(answer).unwrap_or_else(|_| Refusal {
+    let refusal = serde_json::from_slice(answer).unwrap_or_else(|_| ApiError {
         code: None,
         message: String::from_utf8_lossy(answer)
             .chars()
             .take(RAW_MESSAGE_MAX)
             .collect(),
     });
-    let Refusal { code, message } = refusal;
+    let ApiError { code, message } = refusal;
     let message = text::cut(message, answers::TEXT_BYTES_MAX);
     match status {
         StatusCode::CONFLICT => RuntimeError::Conflict { code, message },

@@ -3,9 +3,10 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use millstream_crds::contract::PORT_COORDINATOR;
+use millstream_types::api::{CheckpointList, JobStatus};
 
 use crate::cluster::Cluster;
-use crate::coordinator::{CheckpointsAnswer, Coordinator, JobAnswer};
+use crate::coordinator::Coordinator;
 use crate::pod;
 use crate::problem::Problem;
 use crate::screen::Gathered;
@@ -57,8 +58,8 @@ pub fn coordinator_pod(pods: &[Pod]) -> Option<String> {
 }
 
 async fn ask(cluster: &Cluster, pod: &str, gaps: &mut Vec<String>) -> Coordinator {
-    let job = cluster.serve::<JobAnswer>(pod, PORT_COORDINATOR, "/v1/job");
-    let checkpoints = cluster.serve::<CheckpointsAnswer>(pod, PORT_COORDINATOR, "/v1/checkpoints");
+    let job = cluster.serve::<JobStatus>(pod, PORT_COORDINATOR, "/v1/job");
+    let checkpoints = cluster.serve::<CheckpointList>(pod, PORT_COORDINATOR, "/v1/checkpoints");
     let (job, checkpoints) = futures::join!(job, checkpoints);
     match job {
         Ok(job) => Coordinator::Answers {

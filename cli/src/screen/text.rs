@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use millstream_types::text::{bytes, number};
 
-use super::Screen;
 use super::views::{CheckpointView, ConditionView};
+use super::{Screen, load};
 use crate::text::{count, millis, one_line, since, table, wrapped};
 
 /// Columns that text is broken at.
@@ -34,6 +34,7 @@ impl Screen {
             self.pods_text(now),
             self.checkpoints_text(now),
             self.savepoints_text(now),
+            self.tasks_text(),
             self.operators_text(),
             self.events_text(now),
             self.gaps_text(),
@@ -256,6 +257,20 @@ impl Screen {
         });
         let head = ["NAME", "STATE", "AGE", "SIZE", "PATH"];
         section("Savepoints", &head, rows.collect())
+    }
+
+    fn tasks_text(&self) -> String {
+        let head = [
+            "TASK",
+            "SUBTASKS",
+            "BUSY",
+            "BACKPRESSURED",
+            "IDLE",
+            "QUEUE",
+            "WATERMARK",
+            "SLOWEST BARRIER",
+        ];
+        section("Tasks", &head, load::rows(&self.tasks))
     }
 
     fn operators_text(&self) -> String {

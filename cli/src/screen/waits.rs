@@ -259,7 +259,7 @@ fn coordinator(coordinator: &Coordinator) -> Option<Wait> {
         )),
         Coordinator::Answers { job, .. } if job.message.is_empty() => None,
         Coordinator::Answers { job, .. } => {
-            Some(Wait::new(job.message.clone(), from_millis(job.since)))
+            Some(Wait::new(job.message.clone(), from_millis(job.since.0)))
         }
     }
 }

@@ -163,7 +163,7 @@ pub(super) async fn observe(
 /// Asks the coordinator what the job is doing.
 async fn ask(client: &RuntimeClient, ip: &str, deployment: Option<i64>) -> Runtime {
     match client.status(ip).await {
-        Ok(status) if status.deployment.and_then(|it| i64::try_from(it).ok()) == deployment => {
+        Ok(status) if status.deployment.and_then(|it| i64::try_from(it.0).ok()) == deployment => {
             Runtime::Answers(status)
         }
         Ok(status) => Runtime::Outdated(status),
@@ -182,7 +182,9 @@ async fn savepoint(facts: &Dereferenced, client: &RuntimeClient, ip: &str) -> Sa
         Err(RuntimeError::NotFound { .. }) => SavepointSeen::NotAsked,
         Err(_) => SavepointSeen::Unknown,
         Ok(savepoint) => match (savepoint.state, savepoint.path) {
-            (SavepointProgress::InProgress, _) => SavepointSeen::InProgress,
+            (SavepointProgress::InProgress | SavepointProgress::Unknown, _) => {
+                SavepointSeen::InProgress
+            }
             (SavepointProgress::Completed, Some(path)) => SavepointSeen::Completed(path),
             (SavepointProgress::Completed, None) => {
                 SavepointSeen::Failed("the coordinator does not say where it lies".to_owned())

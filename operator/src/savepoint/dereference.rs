@@ -131,7 +131,7 @@ async fn ask(savepoint: &StreamSavepoint, ip: &str, context: &Context) -> Runtim
         Err(error) => return RuntimeSeen::Silent(error.to_string()),
     };
     match status.state {
-        SavepointProgress::InProgress => RuntimeSeen::InProgress,
+        SavepointProgress::InProgress | SavepointProgress::Unknown => RuntimeSeen::InProgress,
         SavepointProgress::Failed => RuntimeSeen::Failed(
             status
                 .failure
@@ -150,7 +150,7 @@ async fn ask(savepoint: &StreamSavepoint, ip: &str, context: &Context) -> Runtim
             };
             RuntimeSeen::Completed {
                 path: status.path.unwrap_or_default(),
-                id: status.id.and_then(|id| i64::try_from(id).ok()),
+                id: status.id.and_then(|id| i64::try_from(id.0).ok()),
                 size_bytes: size.and_then(|size| i64::try_from(size).ok()),
             }
         }

@@ -7,10 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use millstream_types::api::AuditReport;
 use millstream_types::snapshot::Counters;
 use millstream_types::{CheckpointId, OperatorUid};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use crate::topology::{Edge, Topology};
 
@@ -18,20 +17,11 @@ use crate::topology::{Edge, Topology};
 pub type Totals = BTreeMap<OperatorUid, Counters>;
 
 /// What became of the records, by the newest manifest.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audit {
-    /// The manifest it is of.
-    pub checkpoint: Option<CheckpointId>,
-    /// Totals of every source over all subtasks.
-    pub sources: BTreeMap<OperatorUid, Counters>,
-    /// Totals of every sink over all subtasks.
-    pub sinks: BTreeMap<OperatorUid, Counters>,
-    /// What has ever not added up since this coordinator began, at most 20. Empty when every
-    /// record is accounted for.
-    pub gaps: Vec<String>,
+    /// What is told of it.
+    pub report: AuditReport,
     /// Totals of the manifest that the first attempt of this coordinator has started from.
-    #[serde(skip)]
     pub since: Option<Totals>,
 }
 
@@ -41,7 +31,7 @@ const GAPS_MAX: usize = 20;
 impl Audit {
     /// Takes note of the manifest that an attempt starts from.
     pub fn restored(&mut self, checkpoint: CheckpointId, topology: &Topology, totals: &Totals) {
-        self.checkpoint = Some(checkpoint);
+        self.report.checkpoint = Some(checkpoint);
         self.since.get_or_insert_with(|| totals.clone());
         self.show(topology, totals);
     }
@@ -55,11 +45,13 @@ impl Audit {
         totals: &Totals,
     ) {
         for gap in gaps(&topology.edges, previous, totals) {
-            if self.gaps.len() < GAPS_MAX {
-                self.gaps.push(format!("checkpoint {checkpoint}: {gap}"));
+            if self.report.gaps.len() < GAPS_MAX {
+                self.report
+                    .gaps
+                    .push(format!("checkpoint {checkpoint}: {gap}"));
             }
         }
-        self.checkpoint = Some(checkpoint);
+        self.report.checkpoint = Some(checkpoint);
         self.show(topology, totals);
     }
 
@@ -68,8 +60,8 @@ impl Audit {
             let total = totals.get(uid).copied().unwrap_or_default();
             (uid.clone(), total)
         };
-        self.sources = topology.sources.keys().map(of).collect();
-        self.sinks = topology.sinks.iter().map(of).collect();
+        self.report.sources = topology.sources.keys().map(of).collect();
+        self.report.sinks = topology.sinks.iter().map(of).collect();
     }
 }
 

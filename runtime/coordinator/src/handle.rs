@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_types::api::{
-    CheckpointCounts, CheckpointDetail, CheckpointSummary, GivenUp, JobState, JobStatus,
-    SavepointStatus, StopRequest,
+    AuditReport, CheckpointCounts, CheckpointDetail, CheckpointSummary, GivenUp, JobState,
+    JobStatus, SavepointStatus, StopRequest,
 };
 use millstream_types::{Attempt, Failure, WorkerId};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::audit::Audit;
+use crate::audit::Totals;
 use crate::metrics::Metrics;
 
 /// Everything that is known about the job at one instant.
@@ -26,7 +26,9 @@ pub struct Snapshot {
     /// Savepoints that were asked for since this coordinator began, by name.
     pub savepoints: BTreeMap<String, SavepointStatus>,
     /// What became of the records, by the newest manifest.
-    pub audit: Audit,
+    pub audit: AuditReport,
+    /// Totals of the manifest that the first attempt of this coordinator has started from.
+    pub began_with: Option<Totals>,
 }
 
 /// One piece of news. For progress displays; whoever lags behind misses some and reads the

@@ -68,7 +68,6 @@ pub mod service;
 pub mod topology;
 pub mod trigger;
 
-pub use audit::Audit;
 pub use connection::{CONNECTIONS_CAPACITY, OUTGOING_CAPACITY, WorkerConnection};
 pub use handle::{Handle, Progress, RequestError, Snapshot};
 pub use metrics::Metrics;

@@ -100,7 +100,7 @@ impl Coordinator {
                 let mut snapshot = coordinator.job.snapshot();
                 snapshot.job.state = millstream_types::api::JobState::Failed;
                 snapshot.job.message = failure.to_string();
-                snapshot.job.last_failure = Some(failure.clone());
+                snapshot.job.last_failure = Some(failure.clone().into());
                 coordinator.snapshot.send_replace(Arc::new(snapshot));
                 Outcome::Failed(failure)
             }

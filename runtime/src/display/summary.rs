@@ -74,7 +74,7 @@ fn nothing_ran(snapshot: &Snapshot, outcome: &Outcome) -> bool {
 
 /// Whether this run began with what an earlier one had read.
 fn goes_on(snapshot: &Snapshot) -> bool {
-    let mut since = snapshot.audit.since.iter().flatten();
+    let mut since = snapshot.began_with.iter().flatten();
     snapshot.job.restored_from.is_some() || since.any(|(_, totals)| totals.records_in > 0)
 }
 
@@ -90,7 +90,7 @@ fn over_before(restored_from: &str) -> String {
 /// before, or is new, counts from zero: such a way is counted from where this run has begun.
 fn balances(snapshot: &Snapshot, flow: &Flow) -> Vec<(Balance, &'static str)> {
     let now = flow.balances(totals(snapshot));
-    let Some(since) = &snapshot.audit.since else {
+    let Some(since) = &snapshot.began_with else {
         return now.into_iter().map(|balance| (balance, "")).collect();
     };
     let before = flow.balances(since);

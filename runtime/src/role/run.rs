@@ -166,7 +166,9 @@ async fn until_nothing_runs(handle: &Handle) {
             JobState::Restoring | JobState::WaitingForWorkers | JobState::Restarting => false,
             JobState::Running | JobState::Deploying | JobState::Stopping
             // The coordinator returns by itself.
-            | JobState::Stopped | JobState::Completed | JobState::Failed => true,
+            | JobState::Stopped | JobState::Completed | JobState::Failed
+            // No coordinator says so.
+            | JobState::Unknown => true,
         };
         if !runs {
             return;

@@ -1,14 +1,22 @@
-//! Bodies of the coordinator's REST interface, as the coordinator writes them. The operator and
-//! `kubectl streamjob` read them with types of their own that allow for other versions.
+//! Bodies of the coordinator's REST interface: the coordinator writes them, the operator and
+//! `kubectl streamjob` read them, also those of a coordinator of another version.
+//!
+//! So what is not known is ignored, and all may be missing but what an answer is nothing without. A
+//! state that is not known is `Unknown`; of errors and kinds, which people read, the name stays
+//! ([`Told`]).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::load::TaskLoad;
 use crate::snapshot::Counters;
+use crate::told::Told;
 use crate::{
-    Attempt, CheckpointId, CheckpointKind, Deployment, Failure, JobId, OperatorUid, Timestamp,
+    Attempt, CheckpointId, CheckpointKind, Deployment, ErrorCode, ErrorKind, Failure, JobId,
+    OperatorUid, SubtaskIndex, Timestamp, VertexId,
 };
 
 /// What the job is doing.
@@ -32,6 +40,10 @@ pub enum JobState {
     Completed,
     /// Given up; a person must act.
     Failed,
+    /// A state that only a newer coordinator knows. Nobody writes it.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 impl JobState {
@@ -46,24 +58,31 @@ impl JobState {
 #[serde(rename_all = "camelCase")]
 pub struct JobStatus {
     /// Which job.
+    #[serde(default = "unnamed")]
     pub job: JobId,
     /// What it is doing.
     pub state: JobState,
     /// Since when.
+    #[serde(default)]
     pub since: Timestamp,
     /// The deployment of the job that this coordinator was started for, where an operator has
     /// started it.
     #[serde(default)]
     pub deployment: Option<Deployment>,
     /// The current or last attempt.
+    #[serde(default)]
     pub attempt: Attempt,
     /// Restarts since this coordinator began.
+    #[serde(default)]
     pub restarts: u64,
     /// Parallelism of the current attempt.
+    #[serde(default)]
     pub parallelism: u32,
     /// Registered workers and their slots.
+    #[serde(default)]
     pub workers: Vec<WorkerStatus>,
     /// Path of the checkpoint or savepoint that the current or last attempt was restored from.
+    #[serde(default)]
     pub restored_from: Option<String>,
     /// The newest checkpoint that this coordinator has gone back from, because all of its output
     /// was aborted before it could be committed.
@@ -73,20 +92,109 @@ pub struct JobStatus {
     #[serde(default)]
     pub savepoint: Option<String>,
     /// The newest completed checkpoint.
+    #[serde(default)]
     pub last_checkpoint: Option<CheckpointSummary>,
     /// Checkpoints that have failed since one completed, while the attempt goes on.
     #[serde(default)]
     pub checkpoint_failures: Option<CheckpointFailures>,
+    /// Tasks of the current attempt: where each runs and how busy it is. At most 1,000, those that
+    /// are busy or held up the most.
+    #[serde(default)]
+    pub tasks: Vec<TaskStatus>,
     /// Totals per operator over all subtasks, as last reported.
+    #[serde(default)]
     pub operators: BTreeMap<OperatorUid, Counters>,
     /// How far each source is behind, where it can say so: those of Kafka, every few seconds while
     /// the job runs.
     #[serde(default)]
     pub lags: BTreeMap<OperatorUid, Vec<SplitLag>>,
     /// Why the last attempt failed.
-    pub last_failure: Option<Failure>,
+    #[serde(default)]
+    pub last_failure: Option<ReportedFailure>,
     /// What is waited for, since when, and what a person can do. Empty when all is well.
+    #[serde(default)]
     pub message: String,
+}
+
+impl JobStatus {
+    /// Nothing is known of a job but its name and what it is doing.
+    pub const fn new(job: JobId, state: JobState) -> Self {
+        Self {
+            job,
+            state,
+            since: Timestamp(0),
+            deployment: None,
+            attempt: Attempt(0),
+            restarts: 0,
+            parallelism: 0,
+            workers: Vec::new(),
+            restored_from: None,
+            given_up: None,
+            savepoint: None,
+            last_checkpoint: None,
+            checkpoint_failures: None,
+            tasks: Vec::new(),
+            operators: BTreeMap::new(),
+            lags: BTreeMap::new(),
+            last_failure: None,
+            message: String::new(),
+        }
+    }
+}
+
+const fn unnamed() -> JobId {
+    JobId {
+        namespace: String::new(),
+        name: String::new(),
+    }
+}
+
+/// A [`Failure`] as a coordinator tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Failure")]
+pub struct ReportedFailure {
+    /// Which error; has a page in `docs/errors/`.
+    pub code: Told<ErrorCode>,
+    /// What to do about it.
+    pub kind: Told<ErrorKind>,
+    /// What happened, where, and what to do.
+    pub message: String,
+}
+
+impl From<Failure> for ReportedFailure {
+    fn from(failure: Failure) -> Self {
+        Self {
+            code: failure.code.into(),
+            kind: failure.kind.into(),
+            message: failure.message,
+        }
+    }
+}
+
+impl fmt::Display for ReportedFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+/// One task: one parallel copy of a vertex, which is a chain of operators.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskStatus {
+    /// Number of its vertex.
+    pub vertex: VertexId,
+    /// Which copy it is.
+    pub subtask: SubtaskIndex,
+    /// Its operators, from its input to its outputs.
+    #[serde(default)]
+    pub operators: Vec<OperatorUid>,
+    /// The worker that runs it.
+    #[serde(default)]
+    pub worker: String,
+    /// How busy it is, as last reported; nothing until it has been measured once.
+    #[serde(default)]
+    pub load: Option<TaskLoad>,
 }
 
 /// How far a split is from being read to its end.
@@ -128,9 +236,11 @@ pub struct GivenUp {
     /// The checkpoint before it, from which the job went on.
     pub went_back_to: CheckpointId,
     /// When.
+    #[serde(default)]
     pub at: Timestamp,
     /// Why.
-    pub failure: Failure,
+    #[serde(default)]
+    pub failure: ReportedFailure,
 }
 
 /// Checkpoints that have failed one after another.
@@ -140,9 +250,11 @@ pub struct CheckpointFailures {
     /// How many.
     pub in_a_row: u32,
     /// How many in a row are tolerated; one more restarts the job.
+    #[serde(default)]
     pub tolerable: u32,
     /// Why the last of them failed.
-    pub last: Failure,
+    #[serde(default)]
+    pub last: ReportedFailure,
 }
 
 /// One registered worker.
@@ -152,8 +264,10 @@ pub struct WorkerStatus {
     /// Its name.
     pub worker: String,
     /// Its slots.
+    #[serde(default)]
     pub slots: u32,
     /// Tasks that run in it.
+    #[serde(default)]
     pub tasks: u32,
 }
 
@@ -166,6 +280,10 @@ pub enum CheckpointState {
     Completed,
     /// Will never be decided.
     Failed,
+    /// A state that only a newer coordinator knows. Nobody writes it.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// One checkpoint or savepoint in a list.
@@ -175,29 +293,56 @@ pub struct CheckpointSummary {
     /// Its number.
     pub id: CheckpointId,
     /// What it is for.
-    pub kind: CheckpointKind,
+    #[serde(default)]
+    pub kind: Told<CheckpointKind>,
     /// How it stands.
+    #[serde(default = "unknown")]
     pub state: CheckpointState,
     /// The attempt that took it.
+    #[serde(default)]
     pub attempt: Attempt,
     /// When it was triggered.
+    #[serde(default)]
     pub triggered_at: Timestamp,
     /// When it was decided and committed.
     #[serde(default)]
     pub completed_at: Option<Timestamp>,
     /// From trigger to decision, milliseconds.
+    #[serde(default)]
     pub duration_ms: Option<u64>,
     /// Bytes of everything its manifest names, and of the manifest.
+    #[serde(default)]
     pub size_bytes: Option<u64>,
     /// Where its manifest lies.
+    #[serde(default)]
     pub path: Option<String>,
     /// Why it failed.
-    pub failure: Option<Failure>,
+    #[serde(default)]
+    pub failure: Option<ReportedFailure>,
+}
+
+impl CheckpointSummary {
+    /// Whether sinks commit what belongs to it once it is decided.
+    pub fn commits(&self) -> bool {
+        self.kind.known().is_some_and(|kind| kind.commits())
+    }
+
+    /// When it was decided and committed. Older coordinators say only when it was triggered and how
+    /// long it took.
+    pub fn ended_at(&self) -> Timestamp {
+        let took = self.duration_ms.unwrap_or(0);
+        self.completed_at
+            .unwrap_or_else(|| Timestamp(self.triggered_at.0.saturating_add(took)))
+    }
+}
+
+const fn unknown() -> CheckpointState {
+    CheckpointState::Unknown
 }
 
 /// `GET /v1/checkpoints`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
 pub struct CheckpointList {
     /// Counts since this coordinator began.
     pub counts: CheckpointCounts,
@@ -207,7 +352,7 @@ pub struct CheckpointList {
 
 /// Numbers of checkpoints since this coordinator began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct CheckpointCounts {
     /// Triggered.
     pub triggered: u64,
@@ -225,10 +370,13 @@ pub struct CheckpointDetail {
     #[serde(flatten)]
     pub summary: CheckpointSummary,
     /// Tasks that have acknowledged it.
+    #[serde(default)]
     pub acknowledged: u32,
     /// Tasks that must.
+    #[serde(default)]
     pub tasks: u32,
     /// Totals per operator in it.
+    #[serde(default)]
     pub operators: BTreeMap<OperatorUid, Counters>,
 }
 
@@ -250,14 +398,33 @@ pub struct SavepointStatus {
     /// How it stands.
     pub state: CheckpointState,
     /// Its checkpoint number, once triggered.
+    #[serde(default)]
     pub id: Option<CheckpointId>,
     /// Where it lies, once completed.
+    #[serde(default)]
     pub path: Option<String>,
     /// Bytes of it, once completed.
     #[serde(default)]
     pub size_bytes: Option<u64>,
     /// Why it failed.
-    pub failure: Option<Failure>,
+    #[serde(default)]
+    pub failure: Option<ReportedFailure>,
+}
+
+/// `GET /v1/audit`: what became of the records, by the newest manifest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(rename = "Audit")]
+pub struct AuditReport {
+    /// The manifest it is of.
+    pub checkpoint: Option<CheckpointId>,
+    /// Totals of every source over all subtasks.
+    pub sources: BTreeMap<OperatorUid, Counters>,
+    /// Totals of every sink over all subtasks.
+    pub sinks: BTreeMap<OperatorUid, Counters>,
+    /// What has ever not added up since this coordinator began, at most 20. Empty when every
+    /// record is accounted for.
+    pub gaps: Vec<String>,
 }
 
 /// Body of `POST /v1/stop`
@@ -276,7 +443,11 @@ pub struct StopRequest {
 #[serde(rename_all = "camelCase")]
 pub struct ApiError {
     /// Code with a page in `docs/errors/`, where there is one.
+    #[serde(default)]
     pub code: Option<String>,
     /// What was wrong and what to do.
     pub message: String,
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,15 @@ pub enum CheckpointKind {
 }
 
 impl CheckpointKind {
+    /// Its name, as it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Checkpoint => "checkpoint",
+            Self::Savepoint => "savepoint",
+            Self::StopWithSavepoint { .. } => "stopWithSavepoint",
+        }
+    }
+
     /// Whether sources stop after the barrier.
     pub const fn stops_job(self) -> bool {
         matches!(self, Self::StopWithSavepoint { .. })

@@ -57,16 +57,6 @@ macro_rules! codes {
                 }
             }
 
-            /// Code and name of an error that another process names; the name alone if this build
-            /// does not know it.
-            pub fn title_of(name: &str) -> String {
-                let known = Self::ALL.iter().find(|code| code.name() == name);
-                known.map_or_else(
-                    || name.to_owned(),
-                    |code| format!("{} {name}", code.code()),
-                )
-            }
-
             /// The name, as in `KafkaTransactionLost`.
             pub const fn name(self) -> &'static str {
                 match self {
@@ -223,16 +213,4 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = error.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_title_of_a_name_has_its_code_if_this_build_knows_it() {
-        let title = ErrorCode::title_of("KafkaTransactionLost");
-        assert_eq!(title, "MS0204 KafkaTransactionLost");
-        assert_eq!(ErrorCode::title_of("FromTheFuture"), "FromTheFuture");
-    }
 }

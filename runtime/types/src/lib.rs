@@ -5,9 +5,10 @@
 //!
 //! Reading order: [`ids`] name things, [`time`] and [`duration`] measure them, [`schema`] and
 //! [`batch`] describe records, [`element`] is what travels along an edge, [`snapshot`] is what a
-//! checkpoint keeps, [`protocol`] is what coordinator and worker say to each other, [`api`] is
-//! what the coordinator's REST interface answers, [`error`] is how things go wrong, [`text`] is how
-//! people read numbers.
+//! checkpoint keeps, [`load`] is how busy a task is, [`protocol`] is what coordinator and worker say
+//! to each other, [`api`] is what the coordinator's REST interface answers, [`told`] are values that
+//! a newer version may have more of, [`error`] is how things go wrong, [`text`] is how people read
+//! numbers.
 
 pub mod api;
 pub mod batch;
@@ -16,11 +17,13 @@ pub mod duration;
 pub mod element;
 pub mod error;
 pub mod ids;
+pub mod load;
 pub mod protocol;
 pub mod schema;
 pub mod snapshot;
 pub mod text;
 pub mod time;
+pub mod told;
 
 pub use batch::Batch;
 pub use clock::Clock;

@@ -4,15 +4,17 @@
 //! other side is gone; heartbeats are the fallback. Every message about a running job carries
 //! the attempt; receivers drop those of older attempts.
 
-use schemars::JsonSchema;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::TaskId;
-use crate::snapshot::{OperatorSnapshot, SplitState, TaskSnapshot};
+use crate::load::TaskLoad;
+use crate::snapshot::{Counters, OperatorSnapshot, SplitState, TaskSnapshot};
 use crate::{Attempt, Barrier, CheckpointId, Failure, Lineage, OperatorUid, WorkerId};
 
 /// Version of this protocol. Both sides refuse another one.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// From a worker to the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +24,7 @@ pub enum ToCoordinator {
     Register(Register),
     /// The worker is alive. Sent every heartbeat interval.
     Heartbeat {
-        /// Totals of every running task, for progress and metrics.
+        /// How every running task stands, for people and metrics.
         progress: Vec<TaskProgress>,
     },
     /// A task of the attempt runs.
@@ -93,13 +95,40 @@ pub struct Register {
     pub build: String,
 }
 
-/// Totals of one running task, by operator uid.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// How one running task stands. It is no snapshot: nothing is restored from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskProgress {
     /// Which task.
     pub task: TaskId,
-    /// Its operators' counters and source positions now.
-    pub snapshot: TaskSnapshot,
+    /// Running totals of its operators.
+    #[serde(default)]
+    pub counters: BTreeMap<OperatorUid, Counters>,
+    /// Where the splits of its source stand.
+    #[serde(default)]
+    pub positions: BTreeMap<OperatorUid, Vec<SplitState>>,
+    /// How busy it is; `None` until it has been measured once.
+    #[serde(default)]
+    pub load: Option<TaskLoad>,
+}
+
+impl TaskProgress {
+    /// Counters and positions of a snapshot.
+    pub fn of(task: TaskId, snapshot: TaskSnapshot) -> Self {
+        let mut counters = BTreeMap::new();
+        let mut positions = BTreeMap::new();
+        for (uid, operator) in snapshot.operators {
+            if !operator.splits.is_empty() {
+                positions.insert(uid.clone(), operator.splits);
+            }
+            counters.insert(uid, operator.counters);
+        }
+        Self {
+            task,
+            counters,
+            positions,
+            load: None,
+        }
+    }
 }
 
 /// From the coordinator to a worker.

@@ -31,7 +31,7 @@ impl Machine<'_> {
         self.note_claim(runtime);
         self.note_checkpoint(runtime);
         let status = self.status_mut();
-        status.attempt = i64::try_from(runtime.attempt).ok();
+        status.attempt = i64::try_from(runtime.attempt.0).ok();
         status.restored_from.clone_from(&runtime.restored_from);
     }
 
@@ -102,7 +102,7 @@ impl Machine<'_> {
             return;
         };
         let before = self.inputs.status.checkpoint.as_ref();
-        let id = i64::try_from(checkpoint.id).unwrap_or(i64::MAX);
+        let id = i64::try_from(checkpoint.id.0).unwrap_or(i64::MAX);
         let is_new = before.is_none_or(|before| before.id != id);
         let counts = is_new && completed_while_running(runtime);
         let Some(deployed) = &mut self.decision.status.deployed else {
@@ -155,19 +155,19 @@ pub(in crate::controller) fn completed_while_running(runtime: &RuntimeStatus) ->
         && runtime
             .last_checkpoint
             .as_ref()
-            .is_some_and(|checkpoint| checkpoint.completed_at >= runtime.since)
+            .is_some_and(|checkpoint| checkpoint.ended_at() >= runtime.since)
 }
 
 fn stored(checkpoint: &CompletedCheckpoint, id: i64) -> CheckpointStatus {
-    let at = i64::try_from(checkpoint.completed_at)
+    let at = i64::try_from(checkpoint.ended_at().0)
         .ok()
         .and_then(|millis| Timestamp::from_millisecond(millis).ok())
         .unwrap_or_default();
     CheckpointStatus {
         id,
-        path: checkpoint.path.clone(),
+        path: checkpoint.path.clone().unwrap_or_default(),
         completed_at: written(at),
-        duration_ms: i64::try_from(checkpoint.duration_ms).unwrap_or(i64::MAX),
-        size_bytes: i64::try_from(checkpoint.size_bytes).unwrap_or(i64::MAX),
+        duration_ms: i64::try_from(checkpoint.duration_ms.unwrap_or(0)).unwrap_or(i64::MAX),
+        size_bytes: i64::try_from(checkpoint.size_bytes.unwrap_or(0)).unwrap_or(i64::MAX),
     }
 }

@@ -3,6 +3,7 @@
 use millstream_crds::Reason;
 use millstream_crds::status::{RejectedStatus, UpgradeStatus, UpgradeStep};
 use millstream_crds::stream_job::UpgradeStrategy;
+use millstream_types::ErrorKind;
 
 use super::start::Start;
 use super::upgrade::name;
@@ -314,7 +315,7 @@ fn failed(runtime: &RuntimeStatus) -> (Reason, String) {
     let Some(failure) = &runtime.last_failure else {
         return (Reason::JobFailed, runtime.message.clone());
     };
-    let reason = if failure.kind == "InvalidJob" {
+    let reason = if failure.kind == ErrorKind::InvalidJob {
         Reason::InvalidSpec
     } else {
         Reason::JobFailed

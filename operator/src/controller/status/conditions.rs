@@ -9,7 +9,7 @@ use millstream_crds::{ConditionType, Reason};
 
 use super::View;
 use super::situation::{Said, Situation, has_pods, is_completed, is_suspended};
-use crate::runtime_client::{CheckpointFailures, RuntimeState, RuntimeStatus};
+use crate::runtime_client::{CheckpointFailures, CompletedCheckpoint, RuntimeState, RuntimeStatus};
 
 type Value = (ConditionStatus, Reason, String);
 
@@ -109,8 +109,8 @@ fn checkpoint_healthy(view: &View<'_>) -> Value {
     let checkpoint = &spec.checkpoint;
     let patience = checkpoint.interval.0 * 2 + checkpoint.timeout.0;
     let newest = runtime.last_checkpoint.as_ref();
-    let completed = newest.map_or(0, |newest| newest.completed_at);
-    let millis = i64::try_from(completed.max(runtime.since)).unwrap_or_default();
+    let completed = newest.map_or(runtime.since, CompletedCheckpoint::ended_at);
+    let millis = i64::try_from(completed.max(runtime.since).0).unwrap_or_default();
     let from = Timestamp::from_millisecond(millis).unwrap_or(view.inputs.now);
     let age = Duration::try_from(view.inputs.now.duration_since(from)).unwrap_or_default();
     match newest {

@@ -3,6 +3,7 @@ mod fixtures;
 use millstream_crds::status::UpgradeStep;
 use millstream_crds::stream_job::{Approval, DesiredState};
 use millstream_crds::{ConditionType, JobPhase, Reason, StreamJobStatus};
+use millstream_types::{ErrorCode, ErrorKind};
 
 use super::{View, completed};
 use crate::controller::decide::Inputs;
@@ -299,7 +300,7 @@ fn a_job_that_failed_says_why_and_what_to_do() {
 #[test]
 fn a_job_that_cannot_run_as_it_is_written_is_not_valid() {
     let mut world = World::new();
-    world.failure_kind = "InvalidJob";
+    world.failure_kind = ErrorKind::InvalidJob;
     world.edit(|spec| "fails".clone_into(&mut spec.image));
     world.settle();
     let status = tell(&mut world);
@@ -375,8 +376,8 @@ fn failing_checkpoints_are_told_with_their_cause() {
         in_a_row: 2,
         tolerable: 3,
         last: RuntimeFailure {
-            code: "StoreUnavailable".to_owned(),
-            kind: "Retryable".to_owned(),
+            code: ErrorCode::StoreUnavailable.into(),
+            kind: ErrorKind::Retryable.into(),
             message: "the store answers 503".to_owned(),
         },
     });

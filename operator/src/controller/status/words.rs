@@ -110,7 +110,7 @@ pub(super) fn no_coordinator(view: &View<'_>) -> Said {
 
 /// Why the job is not ready though its coordinator answers.
 pub(super) fn runtime(view: &View<'_>, runtime: &RuntimeStatus) -> Said {
-    let since = at(runtime.since);
+    let since = at(runtime.since.0);
     let observed = view.inputs.observed;
     match runtime.state {
         RuntimeState::Running => (

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use millstream_checkpoint::Manifest;
 use millstream_connect::Discovery;
 use millstream_types::ids::TaskId;
-use millstream_types::protocol::{Deploy, TaskDeployment, ToWorker};
+use millstream_types::protocol::{Deploy, TaskDeployment, TaskProgress, ToWorker};
 use millstream_types::{
     Attempt, Barrier, CheckpointKind, ErrorCode, ErrorKind, Failure, OperatorSnapshot, OperatorUid,
     SubtaskIndex, TaskSnapshot, WorkerId,
@@ -366,7 +366,8 @@ impl Deployment {
             for deployment in deployments {
                 tasks.insert(deployment.task);
                 let operators = deployment.restore.into_iter().collect();
-                progress.insert(deployment.task, TaskSnapshot { operators });
+                let restored = TaskProgress::of(deployment.task, TaskSnapshot { operators });
+                progress.insert(deployment.task, restored);
             }
         }
         let mut splits = KnownSplits::new();

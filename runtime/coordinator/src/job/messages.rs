@@ -91,7 +91,7 @@ impl Job {
             // A task that is still being built has nothing to report yet; what it was restored
             // from stays.
             if tasks.contains(&report.task) && execution.running.contains(&report.task) {
-                execution.progress.insert(report.task, report.snapshot);
+                execution.progress.insert(report.task, report);
             }
         }
     }

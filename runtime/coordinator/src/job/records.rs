@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use millstream_checkpoint::{CheckpointEntry, Manifest};
 use millstream_types::api::{
-    CheckpointCounts, CheckpointDetail, CheckpointState, CheckpointSummary, SavepointStatus,
+    CheckpointCounts, CheckpointDetail, CheckpointState, CheckpointSummary, ReportedFailure,
+    SavepointStatus,
 };
 use millstream_types::snapshot::Counters;
 use millstream_types::{Attempt, CheckpointId, Failure, OperatorUid, Timestamp};
@@ -32,7 +33,7 @@ impl Records {
         self.checkpoints.push_front(CheckpointDetail {
             summary: CheckpointSummary {
                 id: pending.id,
-                kind: pending.kind,
+                kind: pending.kind.into(),
                 state: CheckpointState::InProgress,
                 attempt,
                 triggered_at: pending.triggered_at,
@@ -85,7 +86,7 @@ impl Records {
         summary.size_bytes = Some(written.bytes);
         let summary = summary.clone();
         self.counts.completed += 1;
-        if summary.kind.commits() {
+        if summary.commits() {
             self.last_completed = Some(summary.clone());
         }
         Some(summary)
@@ -102,16 +103,16 @@ impl Records {
         let summary = &mut detail.summary;
         summary.state = CheckpointState::Failed;
         summary.duration_ms = Some(now.millis_since(summary.triggered_at));
-        summary.failure = Some(failure);
+        summary.failure = Some(failure.into());
         let summary = summary.clone();
         self.counts.failed += 1;
         Some(summary)
     }
 
     /// Why the newest checkpoint failed that has. Savepoints apart.
-    pub(crate) fn last_failure(&self) -> Option<&Failure> {
+    pub(crate) fn last_failure(&self) -> Option<&ReportedFailure> {
         let mut summaries = self.checkpoints.iter().map(|detail| &detail.summary);
-        summaries.find_map(|summary| summary.failure.as_ref().filter(|_| summary.kind.commits()))
+        summaries.find_map(|summary| summary.failure.as_ref().filter(|_| summary.commits()))
     }
 
     /// A savepoint in progress.
@@ -146,7 +147,7 @@ impl Records {
     pub(crate) fn savepoint_failed(&mut self, name: &str, failure: Failure) {
         if let Some(status) = self.savepoints.get_mut(name) {
             status.state = CheckpointState::Failed;
-            status.failure = Some(failure);
+            status.failure = Some(failure.into());
         }
     }
 
@@ -159,7 +160,7 @@ impl Records {
             self.checkpoints.push_front(CheckpointDetail {
                 summary: CheckpointSummary {
                     id: entry.id,
-                    kind: entry.kind,
+                    kind: entry.kind.into(),
                     state: CheckpointState::Completed,
                     attempt: entry.attempt,
                     triggered_at,

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use millstream_checkpoint::{Manifest, ReleaseReason};
 use millstream_connect::Discovery;
-use millstream_types::api::SplitLag;
+use millstream_types::api::{SplitLag, TaskStatus};
 use millstream_types::ids::TaskId;
+use millstream_types::protocol::TaskProgress;
 use millstream_types::snapshot::Counters;
-use millstream_types::{
-    Attempt, CheckpointId, Failure, Opaque, OperatorUid, SplitState, TaskSnapshot, WorkerId,
-};
+use millstream_types::{Attempt, CheckpointId, Failure, Opaque, OperatorUid, SplitState, WorkerId};
 
 use crate::Outcome;
 use crate::job::event::Prepared;
 use crate::pending::{KnownSplits, Parts, Pending};
 use crate::placement::SplitLoads;
+use crate::topology::Topology;
 use crate::trigger::{FailureCounter, Purpose, Trigger};
 
 /// Where a job stands.
@@ -44,6 +44,8 @@ pub(crate) enum Phase {
     Ended(Outcome),
 }
 
+/// Most tasks of which is told how they stand.
+const TASKS_MAX: usize = 1_000;
 /// Most splits of a source of which is told how far they are behind: the answers of the REST interface
 /// have a bounded length.
 const LAGS_MAX: usize = 1_000;
@@ -79,8 +81,8 @@ pub(crate) struct Execution {
     /// What went wrong with a task after the last acknowledgement of the last checkpoint. It
     /// matters only if that checkpoint is not decided.
     pub(crate) late_failure: Option<Failure>,
-    /// What every task has reported last; at first what it was restored from.
-    pub(crate) progress: BTreeMap<TaskId, TaskSnapshot>,
+    /// How every task has said last that it stands; at first what it was restored from.
+    pub(crate) progress: BTreeMap<TaskId, TaskProgress>,
     /// How far each source is behind, where that is known.
     pub(crate) lags: BTreeMap<OperatorUid, Vec<SplitLag>>,
 }
@@ -148,12 +150,9 @@ impl Execution {
     /// Totals per operator over all subtasks, as last reported.
     pub(crate) fn totals(&self) -> BTreeMap<OperatorUid, Counters> {
         let mut totals: BTreeMap<OperatorUid, Counters> = BTreeMap::new();
-        for snapshot in self.progress.values() {
-            for (uid, operator) in &snapshot.operators {
-                totals
-                    .entry(uid.clone())
-                    .or_default()
-                    .add(operator.counters);
+        for progress in self.progress.values() {
+            for (uid, counters) in &progress.counters {
+                totals.entry(uid.clone()).or_default().add(*counters);
             }
         }
         totals
@@ -171,14 +170,43 @@ impl Execution {
         self.lags.insert(uid, lags);
     }
 
+    /// Where every task runs and how busy it is, as last reported: of many tasks, of those that are
+    /// busy or held up the most.
+    pub(crate) fn task_statuses(&self, topology: &Topology) -> Vec<TaskStatus> {
+        let operators = |task: TaskId| {
+            let mut vertices = topology.vertices.iter();
+            let vertex = vertices.find(|vertex| vertex.id == task.vertex);
+            vertex.map_or_else(Vec::new, |vertex| vertex.operators.clone())
+        };
+        let hosts = self.hosts.iter();
+        let placed =
+            hosts.flat_map(|(worker, tasks)| tasks.iter().map(move |task| (*task, worker)));
+        let mut statuses: Vec<TaskStatus> = placed
+            .map(|(task, worker)| TaskStatus {
+                vertex: task.vertex,
+                subtask: task.subtask,
+                operators: operators(task),
+                worker: worker.to_string(),
+                load: self.progress.get(&task).and_then(|told| told.load.clone()),
+            })
+            .collect();
+        if statuses.len() > TASKS_MAX {
+            let idle =
+                |status: &TaskStatus| status.load.as_ref().map_or(u32::MAX, |load| load.idle);
+            statuses.sort_by_key(idle);
+            statuses.truncate(TASKS_MAX);
+        }
+        statuses.sort_by_key(|status| (status.vertex, status.subtask));
+        statuses
+    }
+
     /// Where the splits of each source stand, as last reported.
     pub(crate) fn positions(&self) -> BTreeMap<OperatorUid, Vec<SplitState>> {
         let mut positions: BTreeMap<OperatorUid, Vec<SplitState>> = BTreeMap::new();
-        for snapshot in self.progress.values() {
-            let sources = snapshot.operators.iter();
-            for (uid, operator) in sources.filter(|(_, operator)| !operator.splits.is_empty()) {
-                let splits = positions.entry(uid.clone()).or_default();
-                splits.extend(operator.splits.iter().cloned());
+        for progress in self.progress.values() {
+            for (uid, splits) in &progress.positions {
+                let known = positions.entry(uid.clone()).or_default();
+                known.extend(splits.iter().cloned());
             }
         }
         positions

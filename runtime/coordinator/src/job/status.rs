@@ -84,18 +84,23 @@ impl Job {
                 savepoint: self.stopped_with().cloned(),
                 last_checkpoint: self.records.last_completed.clone(),
                 checkpoint_failures: self.checkpoint_failures(),
+                tasks: self
+                    .execution()
+                    .map(|execution| execution.task_statuses(&self.settings.topology))
+                    .unwrap_or_default(),
                 operators,
                 lags: self
                     .execution()
                     .map(|execution| execution.lags.clone())
                     .unwrap_or_default(),
-                last_failure: self.last_failure.clone(),
+                last_failure: self.last_failure.clone().map(Into::into),
                 message: self.note(),
             },
             counts: self.records.counts,
             checkpoints: self.records.checkpoints.iter().cloned().collect(),
             savepoints: self.records.savepoints.clone(),
-            audit: self.audit.clone(),
+            audit: self.audit.report.clone(),
+            began_with: self.audit.since.clone(),
         }
     }
 

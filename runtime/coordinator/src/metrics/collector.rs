@@ -1,5 +1,7 @@
 //! Metrics that are computed from the snapshot.
 
+mod tasks;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -56,6 +58,7 @@ impl Collector for SnapshotCollector {
             self.encode_transaction_ages(&mut out, last)?;
         }
         encode_lags(&mut out, &snapshot.job.lags)?;
+        tasks::encode(&mut out, &snapshot.job.tasks)?;
         encode_operators(&mut out, &self.largest.raise(&snapshot.job.operators))
     }
 }

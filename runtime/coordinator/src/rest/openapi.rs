@@ -1,14 +1,12 @@
 //! The interface described for machines: `OpenAPI` 3.1, whose schemas are those of the bodies' types.
 
 use millstream_types::api::{
-    ApiError, CheckpointDetail, CheckpointList, JobStatus, SavepointRequest, SavepointStatus,
-    StopRequest,
+    ApiError, AuditReport, CheckpointDetail, CheckpointList, JobStatus, SavepointRequest,
+    SavepointStatus, StopRequest,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
-
-use crate::Audit;
 
 /// The `OpenAPI` document of the REST interface. `docs/reference/openapi.json` is a copy of it.
 pub fn document() -> Value {
@@ -62,7 +60,7 @@ fn paths(schemas: &mut Schemas) -> Value {
     let savepoint = schemas.answer::<SavepointStatus>();
     let list = schemas.answer::<CheckpointList>();
     let detail = schemas.answer::<CheckpointDetail>();
-    let audit = schemas.answer::<Audit>();
+    let audit = schemas.answer::<AuditReport>();
     let savepoint_request = schemas.request::<SavepointRequest>();
     let stop_request = schemas.request::<StopRequest>();
     let mut paths = json!({

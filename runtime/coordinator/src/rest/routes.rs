@@ -5,12 +5,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use millstream_types::api::{
-    CheckpointDetail, CheckpointList, JobState, JobStatus, SavepointRequest, SavepointStatus,
-    StopRequest,
+    AuditReport, CheckpointDetail, CheckpointList, JobState, JobStatus, SavepointRequest,
+    SavepointStatus, StopRequest,
 };
 
 use super::answer::{Body, Path, Refusal};
-use crate::{Audit, Handle};
+use crate::Handle;
 
 pub(super) async fn job(State(handle): State<Handle>) -> Json<JobStatus> {
     Json(handle.snapshot().job.clone())
@@ -78,7 +78,7 @@ pub(super) async fn cancel(State(handle): State<Handle>) -> Result<impl IntoResp
     Ok((StatusCode::ACCEPTED, Json(handle.snapshot().job.clone())))
 }
 
-pub(super) async fn audit(State(handle): State<Handle>) -> Json<Audit> {
+pub(super) async fn audit(State(handle): State<Handle>) -> Json<AuditReport> {
     Json(handle.snapshot().audit.clone())
 }
 

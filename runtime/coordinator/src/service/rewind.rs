@@ -89,7 +89,7 @@ pub(super) async fn commit_or_go_back(
             checkpoint,
             went_back_to: back_to,
             at: keeper.clock.now(),
-            failure,
+            failure: failure.into(),
         },
     }))
 }

@@ -197,12 +197,12 @@ async fn a_deployment_that_failed_for_good_goes_on_saying_why_also_after_a_resta
     scenario.topic().failure = Some(missing.clone());
     let running = scenario.start(Restore::Latest);
     let snapshot = running.wait_for_state(JobState::Failed).await;
-    assert_eq!(snapshot.job.last_failure.as_ref(), Some(&missing));
+    assert_eq!(snapshot.job.last_failure, Some(missing.clone().into()));
     running.crash().await;
     scenario.topic().failure = None;
     let again = scenario.start(Restore::Latest);
     let snapshot = again.wait_for_state(JobState::Failed).await;
-    assert_eq!(snapshot.job.last_failure.as_ref(), Some(&missing));
+    assert_eq!(snapshot.job.last_failure, Some(missing.clone().into()));
     again.shutdown.cancel();
     assert_eq!(again.outcome().await, Outcome::Failed(missing));
     // The next deployment runs.

@@ -39,10 +39,13 @@ async fn a_checkpoint_is_not_decided_when_what_it_lists_is_gone_and_the_job_goes
         ledger.gives_up_when_asked = false;
     }
     let failure = snapshot.job.last_failure.clone().unwrap();
-    let what = (failure.code, failure.kind);
+    let what = (failure.code.clone(), failure.kind.clone());
     assert_eq!(
         what,
-        (ErrorCode::KafkaTransactionLost, ErrorKind::Retryable)
+        (
+            ErrorCode::KafkaTransactionLost.into(),
+            ErrorKind::Retryable.into()
+        )
     );
     assert!(failure.message.contains("nothing is lost"), "{failure}");
     let completed = snapshot.counts.completed;

@@ -105,7 +105,7 @@ async fn a_running_job_can_be_looked_at() {
     let detail: CheckpointDetail = served.get(&format!("/v1/checkpoints/{}", newest.id)).await;
     assert_eq!((detail.acknowledged, detail.tasks), (2, 2));
     assert!(detail.operators.len() >= 2);
-    let audit: millstream_coordinator::Audit = served.get("/v1/audit").await;
+    let audit: millstream_types::api::AuditReport = served.get("/v1/audit").await;
     assert!(audit.checkpoint.is_some());
     let document: serde_json::Value = served.get("/v1/openapi.json").await;
     assert_eq!(document["openapi"], "3.1.0");
@@ -120,6 +120,44 @@ async fn a_running_job_can_be_looked_at() {
     let (status, metrics) = served.ask("GET", "/metrics", "").await;
     assert_eq!(status, 200);
     assert!(metrics.contains("millstream_job_state"));
+}
+
+#[tokio::test]
+async fn how_busy_every_task_is_can_be_seen() {
+    let scenario = Scenario::default();
+    let served = serve(&scenario, true).await;
+    let running = &served.running;
+    running
+        .wait_for("measured tasks", |snapshot| {
+            let tasks = &snapshot.job.tasks;
+            !tasks.is_empty() && tasks.iter().all(|task| task.load.is_some())
+        })
+        .await;
+    let job: JobStatus = served.get("/v1/job").await;
+    assert_eq!(job.tasks.len(), 2);
+    let task = &job.tasks[1];
+    assert_eq!((task.vertex.0, task.subtask.0), (0, 1));
+    assert_eq!(task.worker, "a");
+    let load = task.load.as_ref().unwrap();
+    assert_eq!((load.busy, load.backpressured, load.idle), (700, 250, 50));
+    let (_, metrics) = served.ask("GET", "/metrics", "").await;
+    let value = |name: &str| {
+        let mut lines = metrics.lines();
+        let is_it = |line: &&str| {
+            let labels = [&task.operators[0].0, "1"].map(|label| format!("=\"{label}\""));
+            line.starts_with(&format!("{name}{{")) && labels.iter().all(|one| line.contains(one))
+        };
+        lines.find(is_it).and_then(|line| line.rsplit(' ').next())
+    };
+    assert_eq!(value("millstream_task_busy_ratio"), Some("0.7"));
+    assert_eq!(value("millstream_task_backpressured_ratio"), Some("0.25"));
+    assert_eq!(value("millstream_task_idle_ratio"), Some("0.05"));
+    assert_eq!(
+        value("millstream_task_watermark_timestamp_seconds"),
+        Some("1.5")
+    );
+    assert_eq!(value("millstream_channel_queue_ratio"), Some("0.5"));
+    assert_eq!(value("millstream_channel_alignment_seconds"), Some("0.04"));
 }
 
 #[tokio::test]

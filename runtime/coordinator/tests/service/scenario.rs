@@ -286,7 +286,7 @@ impl Running {
     pub(crate) async fn wait_for_checkpoints(&self, count: usize) -> Arc<Snapshot> {
         self.wait_for(&format!("{count} checkpoints"), |snapshot| {
             let completed = snapshot.checkpoints.iter().filter(|detail| {
-                detail.summary.kind.commits()
+                detail.summary.commits()
                     && detail.summary.state == millstream_types::api::CheckpointState::Completed
             });
             completed.count() >= count

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use millstream_coordinator::{OUTGOING_CAPACITY, WorkerConnection};
 use millstream_types::ids::TaskId;
+use millstream_types::load::{ChannelLoad, TaskLoad};
 use millstream_types::protocol::{
     Deploy, PROTOCOL_VERSION, Register, TaskProgress, ToCoordinator, ToWorker,
 };
 use millstream_types::{
-    Attempt, Barrier, CheckpointId, Committable, Opaque, OperatorSnapshot, OperatorUid,
+    Attempt, Barrier, CheckpointId, Committable, EventTime, Opaque, OperatorSnapshot, OperatorUid,
     TaskSnapshot, WorkerId,
 };
 use tokio::sync::{Notify, mpsc};
@@ -106,6 +107,24 @@ impl TestWorker {
     }
 }
 
+/// What every task says of its load.
+fn load(task: TaskId) -> TaskLoad {
+    TaskLoad {
+        busy: 700,
+        backpressured: 250,
+        idle: 50,
+        watermark: Some(EventTime(1_500_000)),
+        channels: vec![ChannelLoad {
+            from: task,
+            input: 0,
+            queued_bytes: 512,
+            queue_fill: 500,
+            watermark: None,
+            alignment_ms: Some(40),
+        }],
+    }
+}
+
 struct Life {
     name: String,
     slots: u32,
@@ -152,8 +171,8 @@ impl Life {
             .tasks
             .iter()
             .map(|(task, snapshot)| TaskProgress {
-                task: *task,
-                snapshot: snapshot.clone(),
+                load: Some(load(*task)),
+                ..TaskProgress::of(*task, snapshot.clone())
             })
             .collect();
         self.say(ToCoordinator::Heartbeat { progress }).await;

@@ -1,6 +1,5 @@
-use millstream_coordinator::Audit;
-use millstream_types::api::{CheckpointCounts, JobState, JobStatus};
-use millstream_types::{Attempt, CheckpointId, JobId, Timestamp};
+use millstream_types::api::{AuditReport, CheckpointCounts, JobState, JobStatus};
+use millstream_types::{Attempt, CheckpointId, JobId};
 
 use super::*;
 use crate::job::LoadedJob;
@@ -30,39 +29,31 @@ fn snapshot(checkpoint: Option<u64>, written: u64, gaps: Vec<String>) -> Snapsho
     };
     Snapshot {
         job: JobStatus {
-            job: JobId {
-                namespace: "default".to_owned(),
-                name: "orders".to_owned(),
-            },
-            state: JobState::Completed,
-            since: Timestamp(0),
-            deployment: None,
             attempt: Attempt(2),
             restarts: 1,
             parallelism: 1,
-            workers: Vec::new(),
-            restored_from: None,
-            given_up: None,
-            savepoint: None,
-            last_checkpoint: None,
-            checkpoint_failures: None,
             operators: BTreeMap::from([
                 ("made".into(), counters(1_000, 1_000)),
                 ("valid".into(), counters(1_000, 900)),
                 ("gone".into(), counters(written, written)),
             ]),
-            lags: BTreeMap::new(),
-            last_failure: None,
-            message: String::new(),
+            ..JobStatus::new(
+                JobId {
+                    namespace: "default".to_owned(),
+                    name: "orders".to_owned(),
+                },
+                JobState::Completed,
+            )
         },
         counts: CheckpointCounts::default(),
         checkpoints: Vec::new(),
         savepoints: BTreeMap::new(),
-        audit: Audit {
+        audit: AuditReport {
             checkpoint: checkpoint.map(CheckpointId),
             gaps,
-            ..Audit::default()
+            ..AuditReport::default()
         },
+        began_with: None,
     }
 }
 

@@ -348,10 +348,7 @@ impl<'a> Session<'a> {
             .iter()
             .flat_map(|current| current.running.tasks());
         let progress = tasks
-            .map(|(task, handle)| TaskProgress {
-                task: *task,
-                snapshot: handle.progress(),
-            })
+            .map(|(task, handle)| TaskProgress::of(*task, handle.progress()))
             .collect();
         self.outbox.push_back(ToCoordinator::Heartbeat { progress });
     }

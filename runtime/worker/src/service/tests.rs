@@ -333,10 +333,9 @@ async fn heartbeats_carry_positions_and_counters() {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         let progress = coordinator.heartbeat().await;
-        let read = progress[0].snapshot.operators[&"source".into()]
-            .counters
-            .records_in;
+        let read = progress[0].counters[&"source".into()].records_in;
         if read == 1_000 {
+            assert_eq!(progress[0].positions[&"source".into()].len(), 1);
             break;
         }
         assert!(tokio::time::Instant::now() < deadline, "stays at {read}");

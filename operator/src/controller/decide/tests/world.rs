@@ -17,6 +17,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use millstream_crds::status::UpgradeStep;
 use millstream_crds::stream_job::{RestorePolicy, UpgradeStrategy};
 use millstream_crds::{StreamJobSpec, StreamJobStatus};
+use millstream_types::{
+    Attempt, CheckpointId, CheckpointKind, Deployment, ErrorCode, ErrorKind, JobId,
+};
 use serde_json::json;
 
 pub(in crate::controller) use self::chain::Chain;
@@ -34,6 +37,7 @@ use crate::controller::revision::Revision;
 use crate::controller::validate::{Faults, Wish};
 use crate::runtime_client::{
     CheckpointFailures, CompletedCheckpoint, RuntimeFailure, RuntimeState, RuntimeStatus,
+    SavepointProgress,
 };
 
 /// Seconds of a tick.
@@ -81,7 +85,7 @@ pub(in crate::controller) struct World {
     /// Savepoints fail.
     pub(in crate::controller) savepoints_fail: bool,
     /// What kind of failure failed jobs have.
-    pub(in crate::controller) failure_kind: &'static str,
+    pub(in crate::controller) failure_kind: ErrorKind,
     /// Pods whose restart the kubelet puts off.
     pub(in crate::controller) put_off: Vec<PutOff>,
     /// Pods that were replaced of late.
@@ -165,7 +169,7 @@ impl World {
             unhealthy: false,
             savepoints_fail: false,
             bounded: false,
-            failure_kind: "DataLoss",
+            failure_kind: ErrorKind::DataLoss,
             put_off: Vec::new(),
             replaced: Replaced::default(),
             quiet: Vec::new(),
@@ -422,32 +426,43 @@ impl World {
         }
         let millis = |time: Timestamp| {
             let shown = time.checked_sub(self.clock_behind).unwrap();
-            u64::try_from(shown.as_millisecond()).unwrap()
+            millstream_types::Timestamp(u64::try_from(shown.as_millisecond()).unwrap())
+        };
+        let job = JobId {
+            namespace: "default".to_owned(),
+            name: "orders".to_owned(),
         };
         let status = RuntimeStatus {
-            state: process.state,
             since: millis(process.since),
-            attempt: 1,
-            restarts: 0,
+            attempt: Attempt(1),
             parallelism: u32::try_from(process.applied.parallelism).unwrap(),
-            deployment: u64::try_from(process.applied.deployment).ok(),
+            deployment: u64::try_from(process.applied.deployment)
+                .ok()
+                .map(Deployment),
             restored_from: process.restored.clone(),
             savepoint: process.savepoint.clone(),
             last_checkpoint: process.shown.map(|(id, at)| CompletedCheckpoint {
-                id,
-                path: Self::path_of(&self.storage_of(&process.applied.revision), id),
-                completed_at: millis(at),
-                duration_ms: 1,
-                size_bytes: 1,
+                id: CheckpointId(id),
+                kind: CheckpointKind::Checkpoint.into(),
+                state: SavepointProgress::Completed,
+                attempt: Attempt(1),
+                triggered_at: millis(at),
+                path: Some(Self::path_of(
+                    &self.storage_of(&process.applied.revision),
+                    id,
+                )),
+                completed_at: Some(millis(at)),
+                duration_ms: Some(1),
+                size_bytes: Some(1),
+                failure: None,
             }),
             checkpoint_failures: self.checkpoint_failures.clone(),
             last_failure: (process.state == RuntimeState::Failed).then(|| RuntimeFailure {
-                code: "SqlDoesNotBind".to_owned(),
-                kind: self.failure_kind.to_owned(),
+                code: ErrorCode::SqlDoesNotBind.into(),
+                kind: self.failure_kind.into(),
                 message: "there is no column amont".to_owned(),
             }),
-            message: String::new(),
-            workers: Vec::new(),
+            ..RuntimeStatus::new(job, process.state)
         };
         if Some(process.applied.deployment) == self.status.deployment {
             Runtime::Answers(status)

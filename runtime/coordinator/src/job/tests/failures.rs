@@ -265,7 +265,7 @@ fn an_attempt_that_cannot_decide_any_more_is_over_although_failures_are_tolerate
     let checkpoints = rig.job.snapshot().checkpoints;
     assert_eq!(
         checkpoints[0].summary.failure,
-        Some(failure(ErrorKind::Retryable))
+        Some(failure(ErrorKind::Retryable).into())
     );
     rig.cancelled("a");
     rig.cancelled("b");

@@ -1,0 +1,52 @@
+//! How busy a task is and what holds it up: measured by its worker, shown in metrics, in
+//! `GET /v1/job` and by `kubectl streamjob status`. Nothing is decided by it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::EventTime;
+use crate::ids::TaskId;
+
+/// What a task has done with its time since the report before, and how its input stands now.
+///
+/// The three times are milliseconds of each second, as Flink's `busyTimeMsPerSecond` and its
+/// siblings; together they are 1,000.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TaskLoad {
+    /// With records.
+    pub busy: u32,
+    /// Waiting for room: in a channel that it writes, or in what its sink writes to.
+    pub backpressured: u32,
+    /// Waiting for input.
+    pub idle: u32,
+    /// The watermark that it has come to; `None` before the first.
+    pub watermark: Option<EventTime>,
+    /// The channels that it reads, in the order of its inputs. A source has none.
+    pub channels: Vec<ChannelLoad>,
+}
+
+/// How one channel that a task reads stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChannelLoad {
+    /// The task that writes it.
+    pub from: TaskId,
+    /// Which input of the reading task it belongs to, from 0.
+    #[serde(default)]
+    pub input: u32,
+    /// Bytes that wait in it.
+    #[serde(default)]
+    pub queued_bytes: u64,
+    /// How full it is, in thousandths of the bytes that may wait in it.
+    #[serde(default)]
+    pub queue_fill: u32,
+    /// Its watermark; `None` before the first, and while it is idle.
+    #[serde(default)]
+    pub watermark: Option<EventTime>,
+    /// In the newest checkpoint: from the first barrier at any channel of the task to the barrier
+    /// of this one, milliseconds. The slowest channel has the most. `None` before the first
+    /// checkpoint.
+    #[serde(default)]
+    pub alignment_ms: Option<u64>,
+}
