@@ -152,6 +152,10 @@ codes! {
     OperatingSystem = "MS0509",
     /// The snapshots of a checkpoint do not fit together; it is not decided.
     InconsistentSnapshot = "MS0510",
+    /// The connection between two workers is lost, or cannot be made.
+    ExchangeLost = "MS0511",
+    /// What came over a connection between two workers is not what was sent.
+    ExchangeFrame = "MS0512",
     // 06xx: files
     /// A source's or sink's file cannot be read, written or renamed.
     FileAccess = "MS0601",

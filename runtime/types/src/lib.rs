@@ -4,11 +4,11 @@
 //! reads a clock or knows tokio.
 //!
 //! Reading order: [`ids`] name things, [`time`] and [`duration`] measure them, [`schema`] and
-//! [`batch`] describe records, [`element`] is what travels along an edge, [`snapshot`] is what a
-//! checkpoint keeps, [`load`] is how busy a task is, [`protocol`] is what coordinator and worker say
-//! to each other, [`api`] is what the coordinator's REST interface answers, [`told`] are values that
-//! a newer version may have more of, [`error`] is how things go wrong, [`text`] is how people read
-//! numbers.
+//! [`batch`] describe records, [`keys`] say which belong together, [`element`] is what travels along
+//! an edge, [`snapshot`] is what a checkpoint keeps, [`load`] is how busy a task is, [`protocol`] is
+//! what coordinator and worker say to each other, [`api`] is what the coordinator's REST interface
+//! answers, [`told`] are values that a newer version may have more of, [`error`] is how things go
+//! wrong, [`text`] is how people read numbers.
 
 pub mod api;
 pub mod batch;
@@ -17,6 +17,7 @@ pub mod duration;
 pub mod element;
 pub mod error;
 pub mod ids;
+pub mod keys;
 pub mod load;
 pub mod protocol;
 pub mod schema;

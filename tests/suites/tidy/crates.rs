@@ -19,11 +19,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("connect", &["types"]),
     ("operators", &["state", "types"]),
     ("derive", &[]),
+    ("exchange", &["types"]),
     ("formats", &["types"]),
     ("connectors", &["connect", "formats", "spec", "types"]),
     (
         "worker",
-        &["connect", "operators", "state", "checkpoint", "types"],
+        &[
+            "connect",
+            "operators",
+            "exchange",
+            "state",
+            "checkpoint",
+            "types",
+        ],
     ),
     (
         "coordinator",
@@ -59,6 +67,7 @@ const HEAVY: &[(&str, &[&str])] = &[
         &[
             "checkpoint",
             "connectors",
+            "exchange",
             "worker",
             "coordinator",
             "millstream",

@@ -143,7 +143,8 @@ async fn a_checkpoint_cuts_two_inputs_at_one_place() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn two_inputs_go_on_from_one_snapshot() {
-    let job = Job::counting_to(50_000).shaped(Shape::Union);
+    // More than the channels hold: no source may end before the checkpoint.
+    let job = Job::counting_to(300_000).shaped(Shape::Union);
     let mut coordinator = Coordinator::with_running(&job, 1).await;
     coordinator.more_written(&job).await;
     coordinator.trigger(1, CheckpointKind::Checkpoint).await;
@@ -158,7 +159,7 @@ async fn two_inputs_go_on_from_one_snapshot() {
             .trigger(checkpoint, CheckpointKind::Checkpoint)
             .await;
         let snapshot = coordinator.acknowledged_by_all(checkpoint, 3).await;
-        if snapshot.operators[&"sink".into()].counters.records_out == 100_000 {
+        if snapshot.operators[&"sink".into()].counters.records_out == 600_000 {
             break;
         }
     }
@@ -166,7 +167,7 @@ async fn two_inputs_go_on_from_one_snapshot() {
         coordinator.ended().await;
     }
     assert_eq!(job.seen().watermarks.last(), Some(&EventTime::MAX));
-    assert_eq!(job.seen().written, 100_000 - before);
+    assert_eq!(job.seen().written, 600_000 - before);
     coordinator.shut_down().await;
 }
 

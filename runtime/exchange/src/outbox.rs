@@ -1,0 +1,281 @@
+//! The sending side of a connection: a queue of frames, and the credit of its channels.
+//!
+//! Tasks put frames in on their threads, the connection's own task takes them out and writes them.
+//! The queue is bounded by the credit of each channel: what waits here, is on its way, or lies unread
+//! at the receiver is never more than the channel's window. A channel without credit blocks the task
+//! that sends into it, and no other.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use arrow_schema::SchemaRef;
+use millstream_types::{Batch, Element, ErrorCode, ErrorKind, Failure};
+use tokio::sync::Notify;
+
+use crate::frame::body::{self, BatchEncoder};
+use crate::frame::{Body, ChannelId, Frame, FrameError, Kind};
+
+/// Why an element is not sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Nobody will read it: the attempt is over, or the reading task has stopped.
+    #[error("the other end is gone")]
+    Closed,
+    /// It cannot be sent to another worker at all.
+    #[error(transparent)]
+    Failed(Failure),
+}
+
+/// What a connection has to write.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    attempt: u64,
+    state: Mutex<State>,
+    /// Wakes the connection: there is something to write, or nothing will be.
+    written: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Frame>,
+    /// How many frames have left the queue.
+    taken: u64,
+    /// Nothing is taken any more, because the attempt or the connection is at its end.
+    closed: bool,
+    channels: BTreeMap<ChannelId, Channel>,
+}
+
+#[derive(Debug, Default)]
+struct Channel {
+    /// Number of the next frame.
+    sequence: u64,
+    /// Bytes of records that were put in and not yet taken by the reading task.
+    in_flight: usize,
+    /// Nobody reads.
+    gone: bool,
+    /// Where in the queue, counted from the first frame ever, a watermark is the channel's last frame.
+    watermark: Option<u64>,
+    /// There is room, or nobody reads any more.
+    room: Arc<Condvar>,
+}
+
+impl State {
+    fn push(
+        &mut self,
+        attempt: u64,
+        id: ChannelId,
+        kind: Kind,
+        body: Body,
+    ) -> Result<(), FrameError> {
+        let end = self.taken + self.queue.len() as u64;
+        let channel = self.channels.entry(id).or_default();
+        let place = channel
+            .watermark
+            .filter(|place| kind == Kind::Watermark && *place >= self.taken);
+        let waiting = place.and_then(|place| {
+            self.queue
+                .get_mut(usize::try_from(place - self.taken).ok()?)
+        });
+        if let Some(waiting) = waiting {
+            // A stream without records must not fill the queue with its watermarks.
+            *waiting = Frame::new(id, attempt, channel.sequence - 1, kind, body)?;
+            return Ok(());
+        }
+        let frame = Frame::new(id, attempt, channel.sequence, kind, body)?;
+        channel.sequence += 1;
+        channel.watermark = (kind == Kind::Watermark).then_some(end);
+        self.queue.push_back(frame);
+        Ok(())
+    }
+}
+
+impl Outbox {
+    pub(crate) fn new(attempt: u64) -> Self {
+        Self {
+            attempt,
+            state: Mutex::default(),
+            written: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts in a frame that needs no credit. What is put into a closed outbox is not sent.
+    pub(crate) fn put(&self, id: ChannelId, kind: Kind, body: Body) -> Result<(), FrameError> {
+        let mut state = self.lock();
+        if !state.closed {
+            state.push(self.attempt, id, kind, body)?;
+        }
+        drop(state);
+        self.written.notify_one();
+        Ok(())
+    }
+
+    /// Puts in a frame of no channel.
+    pub(crate) fn say(&self, kind: Kind) -> Result<(), FrameError> {
+        let frame = Frame::new(ChannelId::default(), self.attempt, 0, kind, Body::default())?;
+        self.lock().queue.push_back(frame);
+        self.written.notify_one();
+        Ok(())
+    }
+
+    /// Takes everything that is to be written; `None` when that was all.
+    pub(crate) fn take(&self) -> Option<VecDeque<Frame>> {
+        let mut state = self.lock();
+        let frames = std::mem::take(&mut state.queue);
+        state.taken += frames.len() as u64;
+        (!state.closed || !frames.is_empty()).then_some(frames)
+    }
+
+    /// Until there may be something to take.
+    pub(crate) async fn filled(&self) {
+        self.written.notified().await;
+    }
+
+    /// The receiver has room again.
+    pub(crate) fn credit(&self, id: ChannelId, bytes: u64) {
+        if let Some(channel) = self.lock().channels.get_mut(&id) {
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            channel.in_flight = channel.in_flight.saturating_sub(bytes);
+            channel.room.notify_all();
+        }
+    }
+
+    /// Nobody reads the channel any more.
+    pub(crate) fn gone(&self, id: ChannelId) {
+        if let Some(channel) = self.lock().channels.get_mut(&id) {
+            channel.gone = true;
+            channel.room.notify_all();
+        }
+    }
+
+    /// Takes no more frames, and wakes whoever waits to put some in.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        for channel in state.channels.values() {
+            channel.room.notify_all();
+        }
+        drop(state);
+        self.written.notify_one();
+    }
+}
+
+/// The writing end of a channel to a task in another worker. Belongs to the task before it.
+pub struct RemoteSender {
+    id: ChannelId,
+    window: usize,
+    outbox: Arc<Outbox>,
+    room: Arc<Condvar>,
+    encoding: Mutex<Encoding>,
+}
+
+#[derive(Default)]
+struct Encoding {
+    schema: Option<SchemaRef>,
+    encoder: BatchEncoder,
+}
+
+impl fmt::Debug for RemoteSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteSender")
+            .field("id", &self.id)
+            .field("window", &self.window)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RemoteSender {
+    pub(crate) fn new(id: ChannelId, window: usize, outbox: &Arc<Outbox>) -> Self {
+        let room = Arc::clone(&outbox.lock().channels.entry(id).or_default().room);
+        Self {
+            id,
+            window,
+            outbox: Arc::clone(outbox),
+            room,
+            encoding: Mutex::default(),
+        }
+    }
+
+    /// Which channel it is.
+    pub const fn id(&self) -> ChannelId {
+        self.id
+    }
+
+    /// Appends an element; records wait until the receiver has room for them.
+    ///
+    /// # Errors
+    /// Nobody will read it, or it cannot be sent.
+    pub fn send(&self, element: &Element) -> Result<(), SendError> {
+        match element {
+            Element::Batch(batch) => self.send_batch(batch),
+            Element::Watermark(time) => {
+                self.put(Kind::Watermark, body::encode_watermark(*time), false)
+            }
+            Element::Idle => self.put(Kind::Idle, Body::default(), false),
+            Element::Barrier(barrier) => {
+                self.put(Kind::Barrier, body::encode_barrier(*barrier), false)
+            }
+            Element::End => self.put(Kind::End, Body::default(), false),
+        }
+    }
+
+    fn send_batch(&self, batch: &Batch) -> Result<(), SendError> {
+        let mut encoding = self.encoding.lock().unwrap_or_else(PoisonError::into_inner);
+        let schema = batch.records().schema_ref();
+        if encoding.schema.as_ref() != Some(schema) {
+            let body = body::encode_schema(schema).map_err(|error| self.unsendable(&error))?;
+            self.put(Kind::Schema, body, false)?;
+            encoding.schema = Some(Arc::clone(schema));
+        }
+        let body = encoding.encoder.encode(batch);
+        let body = body.map_err(|error| self.unsendable(&error))?;
+        self.put(Kind::Batch, body, true)
+    }
+
+    fn put(&self, kind: Kind, body: Body, needs_credit: bool) -> Result<(), SendError> {
+        let bytes = if needs_credit { body.len() } else { 0 };
+        let mut state = self.outbox.lock();
+        loop {
+            let closed = state.closed;
+            let channel = state.channels.entry(self.id).or_default();
+            if closed || channel.gone {
+                return Err(SendError::Closed);
+            }
+            // A batch that is larger than the window passes alone.
+            let in_flight = channel.in_flight;
+            if bytes == 0 || in_flight == 0 || in_flight + bytes <= self.window {
+                channel.in_flight += bytes;
+                break;
+            }
+            let waited = self.room.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        let pushed = state.push(self.outbox.attempt, self.id, kind, body);
+        drop(state);
+        self.outbox.written.notify_one();
+        pushed.map_err(|error| self.unsendable(&error))
+    }
+
+    fn unsendable(&self, error: &FrameError) -> SendError {
+        SendError::Failed(Failure::new(
+            ErrorCode::ExchangeFrame,
+            ErrorKind::Internal,
+            format!(
+                "records for {} cannot be sent to another worker: {error}",
+                self.id
+            ),
+        ))
+    }
+}
+
+impl Drop for RemoteSender {
+    fn drop(&mut self) {
+        if let Err(error) = self.outbox.put(self.id, Kind::Closed, Body::default()) {
+            tracing::error!(channel = %self.id, %error, "the end of a channel is not told");
+        }
+    }
+}
