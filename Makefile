@@ -6,10 +6,10 @@
 export MILLSTREAM_CACHE ?= $(HOME)/.cache/millstream
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster cluster-down test test-faults test-kubernetes lint format bench crds clean-run
+.PHONY: help run cluster cluster-down test test-faults test-kubernetes test-simulation lint format bench crds clean-run
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Run the demo: a million orders, validated and enriched, exactly once, on this machine
 	@tools/demo.sh
@@ -28,6 +28,9 @@ test-faults: ## Only the suites that are bad to real jobs, with those tests that
 
 test-kubernetes: ## Run jobs on a real Kubernetes for half an hour; as root
 	@tools/test-kubernetes.sh
+
+test-simulation: ## Run jobs in a simulation under 3,000 fresh seeds, and look for every seeded bug
+	@MILLSTREAM_SIMULATION_SEEDS=$${MILLSTREAM_SIMULATION_SEEDS:-3000} tools/test.sh --test simulation
 
 lint: ## Check formatting, lints and the house rules
 	@tools/lint.sh

@@ -54,11 +54,34 @@ pub struct Registry;
 impl TaskFactory for Registry {
     fn job(&self, deploy: &Deploy) -> Result<Box<dyn JobTasks>, Failure> {
         let loaded = LoadedJob::parse(deploy.job.clone(), "the coordinator's job file")?;
-        if loaded.graph.fingerprint != deploy.fingerprint {
-            return Err(mismatch(&deploy.fingerprint, &loaded.graph.fingerprint));
-        }
+        check(&loaded.graph, deploy)?;
         let connectors = Connectors::of(&loaded.graph)?;
         Ok(Box::new(Tasks::new(loaded, connectors, deploy)))
+    }
+}
+
+/// Makes the tasks of one job, with connectors that are not those of its file.
+#[derive(Clone)]
+pub struct Substituted {
+    /// The job.
+    pub job: LoadedJob,
+    /// A connector for every source and sink of it.
+    pub connectors: Connectors,
+}
+
+impl TaskFactory for Substituted {
+    fn job(&self, deploy: &Deploy) -> Result<Box<dyn JobTasks>, Failure> {
+        check(&self.job.graph, deploy)?;
+        let (job, connectors) = (self.job.clone(), self.connectors.clone());
+        Ok(Box::new(Tasks::new(job, connectors, deploy)))
+    }
+}
+
+fn check(graph: &JobGraph, deploy: &Deploy) -> Result<(), Failure> {
+    if graph.fingerprint == deploy.fingerprint {
+        Ok(())
+    } else {
+        Err(mismatch(&deploy.fingerprint, &graph.fingerprint))
     }
 }
 

@@ -13,7 +13,7 @@ use millstream_coordinator::{DEFAULT_CANCEL_TIMEOUT, Options, Overrides};
 use millstream_types::clock::SystemClock;
 use millstream_types::protocol::Heartbeat;
 use millstream_types::{Clock, Deployment, ErrorCode, ErrorKind, Failure, WorkerId};
-use millstream_worker::Pinning;
+use millstream_worker::{Pinning, Threads};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -110,6 +110,7 @@ fn worker_options(name: &str, slots: u32, clock: Arc<dyn Clock>) -> millstream_w
         build: crate::BUILD.to_owned(),
         factory: Arc::new(Registry),
         clock,
+        threads: Threads::Own,
         pinning: Pinning::Auto,
         cancel_timeout: CANCEL_TIMEOUT,
     }

@@ -5,6 +5,10 @@ use std::hash::{BuildHasher, RandomState};
 /// A name that nobody else makes: 128 bits from the operating system's generator, which seeds
 /// every [`RandomState`].
 pub(crate) fn nonce() -> String {
+    #[cfg(feature = "simulation")]
+    if let Some(nonce) = crate::storage::simulated::nonce() {
+        return nonce;
+    }
     let word = || RandomState::new().hash_one("nonce");
     format!("{:016x}{:016x}", word(), word())
 }

@@ -5,6 +5,8 @@ mod file;
 mod location;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -141,6 +143,13 @@ impl Storage {
         expect(clippy::unused_async, reason = "only S3 has something to wait for")
     )]
     pub async fn open(uri: &str, options: &StorageOptions) -> Result<Self> {
+        #[cfg(feature = "simulation")]
+        if let Some(door) = simulated::door(uri) {
+            return Ok(Self {
+                uri: uri.trim_end_matches('/').into(),
+                door,
+            });
+        }
         let door: Arc<dyn Door> = match Location::parse(uri)? {
             Location::File { directory } => Arc::new(file::FileDoor::new(directory)),
             #[cfg(feature = "s3")]

@@ -30,6 +30,8 @@ use millstream_spec::{ValidSink, ValidSource};
 
 use access::Access;
 use sink::KafkaSinkConnector;
+#[cfg(feature = "simulation")]
+pub use sink::SimulatedSlots;
 use source::KafkaSourceConnector;
 
 /// The source that reads `options.topics`.

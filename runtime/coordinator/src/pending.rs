@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use millstream_types::ids::TaskId;
 use millstream_types::{
-    CheckpointId, CheckpointKind, Opaque, OperatorSnapshot, OperatorUid, SubtaskIndex,
+    Bug, CheckpointId, CheckpointKind, Opaque, OperatorSnapshot, OperatorUid, SubtaskIndex,
     TaskSnapshot, Timestamp,
 };
 
@@ -120,7 +120,9 @@ impl Pending {
 
     /// Takes a task's acknowledgement.
     pub fn acknowledge(&mut self, task: TaskId, snapshot: TaskSnapshot) -> Ack {
-        if !self.waiting.remove(&task) {
+        let was_waiting = self.waiting.remove(&task)
+            || (Bug::AcknowledgementCountedTwice.is_seeded() && self.waiting.pop_first().is_some());
+        if !was_waiting {
             return if self.snapshots.contains_key(&task) {
                 Ack::Duplicate
             } else {

@@ -8,10 +8,11 @@
 //! an edge, [`snapshot`] is what a checkpoint keeps, [`load`] is how busy a task is, [`protocol`] is
 //! what coordinator and worker say to each other, [`api`] is what the coordinator's REST interface
 //! answers, [`told`] are values that a newer version may have more of, [`error`] is how things go
-//! wrong, [`text`] is how people read numbers.
+//! wrong, [`text`] is how people read numbers. [`bug`] is for tests.
 
 pub mod api;
 pub mod batch;
+pub mod bug;
 pub mod clock;
 pub mod duration;
 pub mod element;
@@ -27,6 +28,7 @@ pub mod time;
 pub mod told;
 
 pub use batch::Batch;
+pub use bug::Bug;
 pub use clock::Clock;
 pub use element::{Barrier, CheckpointKind, Element};
 pub use error::{ErrorCode, ErrorKind, Failure};

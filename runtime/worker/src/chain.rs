@@ -11,7 +11,7 @@ use millstream_connect::SinkWriter;
 use millstream_operators::{Context, InputIndex, Operator};
 use millstream_types::snapshot::Counters;
 use millstream_types::{
-    Barrier, Batch, CheckpointId, Committable, Element, EventTime, Failure, OperatorSnapshot,
+    Barrier, Batch, Bug, CheckpointId, Committable, Element, EventTime, Failure, OperatorSnapshot,
     OperatorUid,
 };
 
@@ -245,13 +245,26 @@ impl Chain {
     pub fn committed(&mut self, checkpoint: CheckpointId) {
         for node in &mut self.nodes {
             if let Work::Sink(sink) = &mut node.work {
-                let (done, pending) = std::mem::take(&mut sink.pending)
-                    .into_iter()
-                    .partition(|committable| committable.checkpoint <= checkpoint);
+                let (done, pending) =
+                    std::mem::take(&mut sink.pending)
+                        .into_iter()
+                        .partition(|committable| {
+                            committable.checkpoint <= checkpoint
+                                || Bug::CompletedForgetsLaterTransaction.is_seeded()
+                        });
                 sink.pending = pending;
                 sink.writer.committed(&done);
             }
         }
+    }
+
+    /// Whether so many bytes are in none of the channels that are written and read.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn has_room(&self, bound: usize) -> bool {
+        self.nodes.iter().all(|node| match &node.work {
+            Work::Output(channel) => channel.has_room(bound),
+            Work::Operator(_) | Work::Sink(_) => true,
+        })
     }
 
     /// Totals and prepared transactions of every node.
@@ -269,7 +282,11 @@ impl Node {
             Work::Operator(_) => Vec::new(),
             Work::Sink(sink) => {
                 counters.bytes += sink.writer.bytes();
-                sink.pending.clone()
+                if Bug::EarlierTransactionNotListed.is_seeded() {
+                    sink.pending.last().cloned().into_iter().collect()
+                } else {
+                    sink.pending.clone()
+                }
             }
         };
         let snapshot = OperatorSnapshot {

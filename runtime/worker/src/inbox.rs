@@ -223,6 +223,16 @@ impl ChannelSender {
     }
 }
 
+#[cfg(feature = "simulation")]
+impl ChannelSender {
+    /// Whether less than so many bytes are in the channel, or nobody reads it any more.
+    pub(crate) fn has_room(&self, bound: usize) -> bool {
+        let state = self.shared.lock();
+        let channel = state.channels.get(self.channel);
+        state.closed || channel.is_none_or(|it| it.bytes < bound)
+    }
+}
+
 impl Drop for ChannelSender {
     fn drop(&mut self) {
         if let Some(channel) = self.shared.lock().channels.get_mut(self.channel) {

@@ -48,6 +48,7 @@ pub mod service;
 pub mod task;
 #[cfg(test)]
 mod testing;
+mod threads;
 pub mod watermark;
 
 pub use affinity::Pinning;
@@ -56,3 +57,8 @@ pub use plan::{
     TaskFactory, TaskPlan, WatermarkPlan,
 };
 pub use service::{Activity, CoordinatorConnection, Departure, Ended, Options, Worker};
+#[cfg(feature = "simulation")]
+pub use task::SteppedTask;
+#[cfg(feature = "simulation")]
+pub use threads::Stepped;
+pub use threads::Threads;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::affinity::Pinning;
 use crate::plan::TaskFactory;
+use crate::threads::Threads;
 pub use activity::Activity;
 use session::Session;
 
@@ -34,6 +35,8 @@ pub struct Options {
     pub factory: Arc<dyn TaskFactory>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// What runs tasks.
+    pub threads: Threads,
     /// Whether task threads are bound to cores.
     pub pinning: Pinning,
     /// How long a cancelled task may take to stop before the process is given up.

@@ -6,6 +6,8 @@
 
 mod root;
 mod run;
+#[cfg(feature = "simulation")]
+mod stepped;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -26,6 +28,8 @@ use crate::chain::Stop;
 use crate::inbox::{ChannelSender, Command, Inbox, InboxHandle, Unreachable};
 use crate::plan::{EdgeIndex, JobTasks};
 use run::Task;
+#[cfg(feature = "simulation")]
+pub use stepped::SteppedTask;
 
 /// What a task says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,53 +120,101 @@ pub struct Start {
 /// # Errors
 /// The operating system gives no thread.
 pub fn spawn(start: Start) -> io::Result<TaskHandle> {
-    let inbox = start.handle.clone();
-    let shared = Arc::new(Shared::default());
-    let for_thread = Arc::clone(&shared);
+    let core = start.core;
+    let (life, handle) = Life::new(start);
     std::thread::Builder::new()
-        .name(format!("task-{}", start.id))
-        .spawn(move || live(start, &for_thread))?;
-    Ok(TaskHandle { inbox, shared })
+        .name(format!("task-{}", life.id))
+        .spawn(move || life.live(core))?;
+    Ok(handle)
 }
 
-/// The life of a task thread: build, run, report.
-fn live(start: Start, shared: &Arc<Shared>) {
-    let (id, events, core) = (start.id, start.events.clone(), start.core);
-    let clock = Arc::clone(&start.clock);
-    // Held until everything below is dropped, whichever way this ends.
-    let _token = start.token.clone();
-    let built = catch_unwind(AssertUnwindSafe(|| Task::build(start, Arc::clone(shared))));
-    let stop = match built {
-        Err(panic) => Stop::Failed(panicked(id, panic.as_ref(), "while it was starting")),
-        Ok(Err(stop)) => stop,
-        Ok(Ok(mut task)) => {
+/// The life of a task: build, run, report.
+pub(crate) struct Life {
+    id: TaskId,
+    events: mpsc::Sender<(TaskId, Event)>,
+    shared: Arc<Shared>,
+    stage: Stage,
+    // Dropped after everything above.
+    _token: TaskTrackerToken,
+}
+
+enum Stage {
+    ToBuild(Box<Start>),
+    Built(Box<Task>),
+    Over,
+}
+
+impl Life {
+    /// A task that is not built yet, and what reaches it.
+    pub(crate) fn new(start: Start) -> (Self, TaskHandle) {
+        let shared = Arc::new(Shared::default());
+        let handle = TaskHandle {
+            inbox: start.handle.clone(),
+            shared: Arc::clone(&shared),
+        };
+        let life = Self {
+            id: start.id,
+            events: start.events.clone(),
+            shared,
+            _token: start.token.clone(),
+            stage: Stage::ToBuild(Box::new(start)),
+        };
+        (life, handle)
+    }
+
+    fn live(mut self, core: Option<usize>) {
+        let ended = self.build().and_then(|()| {
             if let Some(core) = core {
                 affinity::pin(core);
             }
-            tracing::debug!(task = %id, started_at = ?clock.monotonic(), "task runs");
-            run_caught(id, &mut task)
-        }
-    };
-    match stop {
-        Stop::Failed(failure) if !shared.cancelled.load(Ordering::Acquire) => {
-            // Nobody listens when the attempt is over; then nobody needs to know.
-            drop(events.blocking_send((id, Event::Failed(failure))));
-        }
-        Stop::Failed(failure) => {
-            tracing::debug!(task = %id, %failure, "cancelled task failed on its way out");
-        }
-        Stop::Cancelled => {}
+            self.caught(Task::run)
+        });
+        self.report(ended);
     }
-}
 
-fn run_caught(id: TaskId, task: &mut Task) -> Stop {
-    match catch_unwind(AssertUnwindSafe(|| task.run())) {
-        Ok(stop) => stop,
-        Err(panic) => {
+    fn build(&mut self) -> Result<(), Stop> {
+        let Stage::ToBuild(start) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            return Ok(());
+        };
+        let shared = Arc::clone(&self.shared);
+        match catch_unwind(AssertUnwindSafe(|| Task::build(*start, shared))) {
+            Ok(task) => {
+                self.stage = Stage::Built(Box::new(task?));
+                tracing::debug!(task = %self.id, "task runs");
+                Ok(())
+            }
+            Err(panic) => {
+                let failure = panicked(self.id, panic.as_ref(), "while it was starting");
+                Err(Stop::Failed(failure))
+            }
+        }
+    }
+
+    /// Has the task do something; a panic is its failure.
+    fn caught(&mut self, work: impl FnOnce(&mut Task) -> Result<(), Stop>) -> Result<(), Stop> {
+        let Stage::Built(task) = &mut self.stage else {
+            return Err(Stop::Cancelled);
+        };
+        let worked = catch_unwind(AssertUnwindSafe(|| work(task)));
+        worked.unwrap_or_else(|panic| {
             // The reader itself may be what is broken.
             let place = catch_unwind(AssertUnwindSafe(|| task.place()))
                 .unwrap_or_else(|_| String::from("at an unknown position"));
-            Stop::Failed(panicked(id, panic.as_ref(), &place))
+            Err(Stop::Failed(panicked(self.id, panic.as_ref(), &place)))
+        })
+    }
+
+    fn report(&mut self, ended: Result<(), Stop>) {
+        self.stage = Stage::Over;
+        match ended {
+            Err(Stop::Failed(failure)) if !self.shared.cancelled.load(Ordering::Acquire) => {
+                // Nobody listens when the attempt is over; then nobody needs to know.
+                drop(self.events.blocking_send((self.id, Event::Failed(failure))));
+            }
+            Err(Stop::Failed(failure)) => {
+                tracing::debug!(task = %self.id, %failure, "cancelled task failed on its way out");
+            }
+            Err(Stop::Cancelled) | Ok(()) => {}
         }
     }
 }

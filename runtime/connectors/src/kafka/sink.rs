@@ -47,6 +47,8 @@ use beside::{Beside, BesideColumns};
 use delivery::{Destination, Wait};
 use keys::Key;
 use maker::{Made, Maker, SlotName};
+#[cfg(feature = "simulation")]
+pub use slots::SimulatedSlots;
 use slots::Slots;
 
 /// How often a writer that keeps its producer looks for new partitions.

@@ -3,7 +3,7 @@
 
 use millstream_checkpoint::{MANIFEST_VERSION, Manifest};
 use millstream_types::protocol::ToWorker;
-use millstream_types::{Attempt, CheckpointId, Committable, ErrorCode, ErrorKind, Failure};
+use millstream_types::{Attempt, Bug, CheckpointId, Committable, ErrorCode, ErrorKind, Failure};
 
 use crate::Progress;
 use crate::job::command::Command;
@@ -97,6 +97,9 @@ impl Job {
             return;
         };
         execution.trigger.left(id);
+        if Bug::AbortedNumberReused.is_seeded() {
+            execution.next_checkpoint = id;
+        }
         let attempt = execution.attempt;
         Self::broadcast(&mut self.commands, execution, || ToWorker::Aborted {
             attempt,

@@ -12,7 +12,7 @@ use millstream_connect::SourceConnector;
 use millstream_plan::JobGraph;
 use millstream_spec::ValidJob;
 use millstream_types::{
-    Attempt, CheckpointId, Clock, Deployment, ErrorCode, ErrorKind, Failure, Lineage, Opaque,
+    Attempt, Bug, CheckpointId, Clock, Deployment, ErrorCode, ErrorKind, Failure, Lineage, Opaque,
     OperatorUid,
 };
 use tokio::sync::mpsc;
@@ -242,6 +242,9 @@ impl Keeper {
     ) -> Result<Written, NotFinalized> {
         let bytes = size(&manifest);
         let commits = Commits::of(&manifest).after(self.confirmed.clone());
+        if Bug::CommitBeforeDecision.is_seeded() {
+            drop(commit_all(self, &commits).await);
+        }
         fail::fail_point!("coordinator::before-decide", |_| std::process::abort());
         let permit = self.decide(manifest, &commits.by_sink, deadline).await?;
         fail::fail_point!("coordinator::after-decide", |_| std::process::abort());

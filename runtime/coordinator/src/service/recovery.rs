@@ -12,10 +12,11 @@ pub(super) mod state;
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_checkpoint::{
-    Admission, ChainState, CommitPermit, Manifest, Release, ReleaseReason, Storage, reserve,
+    Admission, ChainState, CommitPermit, Manifest, Release, ReleaseReason, Storage, read_savepoint,
+    reserve,
 };
 use millstream_connect::SplitEnumerator;
-use millstream_types::{Attempt, Deployment, ErrorKind, Failure, OperatorUid};
+use millstream_types::{Attempt, Bug, Deployment, ErrorKind, Failure, OperatorUid};
 
 use crate::Restore;
 use crate::job::{Event, Over, Prepared};
@@ -263,7 +264,9 @@ async fn resolve(
     };
     let permit = keeper.claimed()?.recovery_permit();
     let rewind = match (&permit, &state.newest) {
-        (Some(_), Some(newest)) => commit_or_go_back(keeper, state, newest).await?,
+        (Some(_), Some(newest)) if !Bug::RecoveryDoesNotCommit.is_seeded() => {
+            commit_or_go_back(keeper, state, newest).await?
+        }
         _ => None,
     };
     let opened = lingering(state);
@@ -372,7 +375,14 @@ async fn begin(
         }
         Basis::Newest(newest) => {
             let path = state.newest_path.clone().unwrap_or_default();
-            Beginning::restored(*newest, path, place)
+            let mut manifest = *newest;
+            if Bug::RestoreFromOlder.is_seeded()
+                && let Some(older) = state.checkpoints.iter().rev().nth(1)
+                && let Ok(older) = read_savepoint(&older.path, &keeper.storage_options).await
+            {
+                manifest = older;
+            }
+            Beginning::restored(manifest, path, place)
         }
         Basis::Empty => Beginning::empty(keeper, place),
     };

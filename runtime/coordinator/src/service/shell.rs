@@ -173,19 +173,22 @@ impl Shell {
         let wake_at = [self.job.wake_at(), self.fleet.wake_at()];
         let wake_at = wake_at.into_iter().flatten().min();
         let until = wake_at.map(|at| at.saturating_sub(self.clock.monotonic()));
+        // In a fixed order, so that a run can be repeated: first what is rare, and what the job
+        // waits for.
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => Woken::Interrupted,
+            Some(done) = self.operation.join_next() => Woken::Done(done),
+            Some(event) = self.events.1.recv() => Woken::Event(event),
+            Some(note) = self.notes.recv() => Woken::Event(Event::Preparing(note)),
+            () = pause(until) => Woken::Time,
             Some(connection) = self.connections.recv() => Woken::Connection(connection),
             Some((key, message)) = self.heard.1.recv() => Woken::Heard(key, message),
+            Some(_) = self.readers.join_next() => Woken::Time,
+            Some(Ok(found)) = self.lookups.join_next() => Woken::Found(found),
             Some(request) = self.requests.recv(), if self.lookups.len() < LOOKUPS_MAX => {
                 Woken::Request(request)
             }
-            Some(Ok(found)) = self.lookups.join_next() => Woken::Found(found),
-            Some(done) = self.operation.join_next() => Woken::Done(done),
-            Some(note) = self.notes.recv() => Woken::Event(Event::Preparing(note)),
-            Some(event) = self.events.1.recv() => Woken::Event(event),
-            Some(_) = self.readers.join_next() => Woken::Time,
-            () = pause(until) => Woken::Time,
         }
     }
 

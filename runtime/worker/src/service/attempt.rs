@@ -11,9 +11,9 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::Options;
-use crate::inbox::{CHANNEL_BYTES, ChannelSender, Inbox, InboxHandle, inbox};
+use crate::inbox::{ChannelSender, Inbox, InboxHandle, inbox};
 use crate::plan::{EdgeIndex, ForwardEdge, JobTasks};
-use crate::task::{Event, Start, TaskHandle, spawn};
+use crate::task::{Event, Start, TaskHandle};
 
 /// Events that tasks may have said and nobody has heard yet; a task that says more waits.
 const EVENTS: usize = 256;
@@ -25,7 +25,7 @@ pub(super) struct RunningAttempt {
     events: mpsc::Receiver<(TaskId, Event)>,
 }
 
-/// A deployment whose job is being planned on a thread for such work.
+/// A deployment whose job is being planned, beside the session's loop.
 pub(super) struct Planning {
     deploy: Deploy,
     job: JoinHandle<Result<Box<dyn JobTasks>, Failure>>,
@@ -43,7 +43,7 @@ impl Planning {
         let for_plan = deploy.clone();
         Self {
             deploy,
-            job: tokio::task::spawn_blocking(move || factory.job(&for_plan)),
+            job: options.threads.work(move || factory.job(&for_plan)),
         }
     }
 
@@ -69,7 +69,8 @@ impl RunningAttempt {
         deploy: Deploy,
         job: &Arc<dyn JobTasks>,
     ) -> Result<Self, Failure> {
-        let mut ends = join(&job.edges(), &deploy.tasks);
+        let bound = options.threads.channel_bytes();
+        let mut ends = join(&job.edges(), &deploy.tasks, bound);
         let (sender, events) = mpsc::channel(EVENTS);
         let tracker = TaskTracker::new();
         let mut tasks = BTreeMap::new();
@@ -77,20 +78,22 @@ impl RunningAttempt {
             let Some(end) = ends.remove(&id) else {
                 continue;
             };
-            let handle = spawn(Start {
-                id,
-                job: Arc::clone(job),
-                restore: restore.into_iter().collect(),
-                inbox: end.inbox,
-                channels: end.channels,
-                handle: end.handle,
-                outputs: end.outputs,
-                core: options.pinning.core(options.slots, index),
-                clock: Arc::clone(&options.clock),
-                events: sender.clone(),
-                token: tracker.token(),
-            })
-            .map_err(|error| no_thread(id, &error))?;
+            let handle = options
+                .threads
+                .spawn(Start {
+                    id,
+                    job: Arc::clone(job),
+                    restore: restore.into_iter().collect(),
+                    inbox: end.inbox,
+                    channels: end.channels,
+                    handle: end.handle,
+                    outputs: end.outputs,
+                    core: options.pinning.core(options.slots, index),
+                    clock: Arc::clone(&options.clock),
+                    events: sender.clone(),
+                    token: tracker.token(),
+                })
+                .map_err(|error| no_thread(id, &error))?;
             tasks.insert(id, handle);
         }
         tracker.close();
@@ -140,7 +143,11 @@ struct Ends {
 }
 
 /// Makes the inbox of every task, and gives the senders to the tasks before it.
-fn join(edges: &[ForwardEdge], deployments: &[TaskDeployment]) -> BTreeMap<TaskId, Ends> {
+fn join(
+    edges: &[ForwardEdge],
+    deployments: &[TaskDeployment],
+    bound: usize,
+) -> BTreeMap<TaskId, Ends> {
     let mut outputs: BTreeMap<TaskId, Vec<(EdgeIndex, ChannelSender)>> = BTreeMap::new();
     let mut ends = BTreeMap::new();
     for TaskDeployment { task: reader, .. } in deployments {
@@ -148,7 +155,7 @@ fn join(edges: &[ForwardEdge], deployments: &[TaskDeployment]) -> BTreeMap<TaskI
         let inputs: Vec<_> = numbered
             .filter(|(_, edge)| edge.to == reader.vertex)
             .collect();
-        let (inbox, senders, handle) = inbox(inputs.len(), CHANNEL_BYTES);
+        let (inbox, senders, handle) = inbox(inputs.len(), bound);
         let channels = inputs.len();
         for ((number, edge), sender) in inputs.into_iter().zip(senders) {
             let writer = TaskId {

@@ -363,6 +363,7 @@ impl<'a> Session<'a> {
         };
         let (_, tracker) = current.running.watch();
         tokio::select! {
+            biased;
             () = tracker.wait() => Ok(()),
             () = until(current.cancelling) => Err(self.give_up(&current.running)),
         }

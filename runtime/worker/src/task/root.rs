@@ -91,8 +91,13 @@ impl Source {
     }
 
     /// Polls once and pushes what came. Whether the source has ended.
-    pub(super) fn step(&mut self, chain: &mut Chain, clock: &dyn Clock) -> Result<bool, Stop> {
-        let ended = match self.reader.poll(WAIT)? {
+    pub(super) fn step(
+        &mut self,
+        chain: &mut Chain,
+        clock: &dyn Clock,
+        patience: Duration,
+    ) -> Result<bool, Stop> {
+        let ended = match self.reader.poll(patience.min(WAIT))? {
             Polled::Records(output) => {
                 fail::fail_point!("worker::after-poll", |_| std::process::abort());
                 self.push(&output, chain, clock)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millstream_types::ids::TaskId;
 use millstream_types::{
-    Barrier, CheckpointId, CheckpointKind, Clock, Element, ErrorCode, ErrorKind, EventTime,
+    Barrier, Bug, CheckpointId, CheckpointKind, Clock, Element, ErrorCode, ErrorKind, EventTime,
     Failure, OperatorUid, SplitState, TaskSnapshot,
 };
 use tokio::sync::mpsc;
@@ -28,7 +28,7 @@ const PLACES_MAX: usize = 8;
 pub(super) struct Task {
     id: TaskId,
     root: Root,
-    chain: Chain,
+    pub(super) chain: Chain,
     phase: Phase,
     last_barrier: Option<CheckpointId>,
     inbox: Inbox,
@@ -87,34 +87,41 @@ impl Task {
     }
 
     /// Runs until cancelled or failed.
-    pub(super) fn run(&mut self) -> Stop {
-        let result = self.say(Event::Running).and_then(|()| {
-            loop {
-                self.turn()?;
-            }
-        });
-        match result {
-            Ok(()) | Err(Stop::Cancelled) => Stop::Cancelled,
-            Err(Stop::Failed(failure)) => Stop::Failed(self.with_place(failure)),
+    pub(super) fn run(&mut self) -> Result<(), Stop> {
+        self.begin()?;
+        loop {
+            self.step(PUBLISH)?;
         }
     }
 
-    /// One turn of the loop: a bounded piece of work.
-    fn turn(&mut self) -> Result<(), Stop> {
+    /// Says that it runs.
+    pub(super) fn begin(&self) -> Result<(), Stop> {
+        self.say(Event::Running)
+    }
+
+    /// A bounded piece of work; waits for it so long, at most.
+    pub(super) fn step(&mut self, patience: Duration) -> Result<(), Stop> {
+        self.turn(patience).map_err(|stop| match stop {
+            Stop::Failed(failure) => Stop::Failed(self.with_place(failure)),
+            Stop::Cancelled => Stop::Cancelled,
+        })
+    }
+
+    fn turn(&mut self, patience: Duration) -> Result<(), Stop> {
         self.publish_if_due();
         let is_reading = self.phase == Phase::Reading;
         let (held, timeout) = match &self.root {
-            Root::Gate(gate) => (gate.held(), PUBLISH),
+            Root::Gate(gate) => (gate.held(), patience),
             // Its reader is where it waits.
             Root::Source(_) if is_reading => (&[][..], Duration::ZERO),
-            Root::Source(_) => (&[][..], PUBLISH),
+            Root::Source(_) => (&[][..], patience),
         };
         match self.inbox.next(held, timeout)? {
             Some(Received::Command(command)) => self.command(command),
             Some(Received::Element(channel, element)) => self.element(channel, element),
             None => match &mut self.root {
                 Root::Source(source) if is_reading => {
-                    if source.step(&mut self.chain, self.clock.as_ref())? {
+                    if source.step(&mut self.chain, self.clock.as_ref(), patience)? {
                         self.chain.watermark(EventTime::MAX)?;
                         self.end()?;
                     }
@@ -206,10 +213,19 @@ impl Task {
             self.chain.watermark(EventTime::MAX)?;
             self.chain.end()?;
         }
-        self.chain.forward(barrier)?;
+        let is_overtaken = Bug::BarrierOvertaken.is_seeded();
+        if !is_overtaken {
+            self.chain.forward(barrier)?;
+        }
         self.chain.prepare(checkpoint)?;
         fail::fail_point!("worker::after-prepare", |_| std::process::abort());
         let snapshot = self.snapshot();
+        if is_overtaken {
+            if let Root::Source(source) = &mut self.root {
+                source.step(&mut self.chain, self.clock.as_ref(), Duration::ZERO)?;
+            }
+            self.chain.forward(barrier)?;
+        }
         if let Root::Source(source) = &mut self.root {
             source.reader().snapshotted(checkpoint);
         }
@@ -241,6 +257,9 @@ impl Task {
     fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), Stop> {
         if let Root::Gate(gate) = &mut self.root {
             gate.cancelled(checkpoint);
+        }
+        if Bug::AbortForgetsTransaction.is_seeded() {
+            self.chain.committed(checkpoint);
         }
         match self.phase {
             Phase::Stopped { at, drained: true } if at == checkpoint => {

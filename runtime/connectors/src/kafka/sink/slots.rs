@@ -86,6 +86,34 @@ impl Slots {
     }
 }
 
+/// [`Slots`] for a writer that a simulator makes.
+#[cfg(feature = "simulation")]
+#[derive(Debug)]
+pub struct SimulatedSlots(Slots);
+
+#[cfg(feature = "simulation")]
+impl SimulatedSlots {
+    /// As [`Slots::new`].
+    pub const fn new(bound: u32) -> Self {
+        Self(Slots::new(bound))
+    }
+
+    /// As [`Slots::take`].
+    pub fn take(&mut self) -> Option<u32> {
+        self.0.take()
+    }
+
+    /// As [`Slots::snapshot`].
+    pub fn snapshot(&mut self, slot: Option<u32>) {
+        self.0.snapshot(slot);
+    }
+
+    /// As [`Slots::committed`].
+    pub fn committed(&mut self, slots: &[u32]) {
+        self.0.committed(slots);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -221,6 +221,7 @@ impl Coordinator {
             build: String::new(),
             factory: Arc::new(Factory(Arc::clone(&current))),
             clock: Arc::new(SystemClock::default()),
+            threads: Threads::Own,
             pinning: Pinning::Off,
             cancel_timeout: Duration::from_secs(2),
         });

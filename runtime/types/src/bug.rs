@@ -1,0 +1,66 @@
+//! Bugs that the simulation seeds into the code to show that it finds them.
+//!
+//! Without the feature `seeded-bugs`, which no program has that is shipped, there are none.
+
+#[cfg(feature = "seeded-bugs")]
+use std::cell::Cell;
+
+/// A bug, by the place that has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bug {
+    /// A snapshot lists only what was prepared last.
+    EarlierTransactionNotListed,
+    /// An aborted checkpoint takes what was prepared for it out of the next snapshots.
+    AbortForgetsTransaction,
+    /// A completed checkpoint counts as having committed what was prepared after it, too.
+    CompletedForgetsLaterTransaction,
+    /// A barrier is forwarded after the first records behind it.
+    BarrierOvertaken,
+    /// A second acknowledgement of a task counts as another's.
+    AcknowledgementCountedTwice,
+    /// The number of an aborted checkpoint is used again.
+    AbortedNumberReused,
+    /// A job whose sources have ended is complete without a last checkpoint.
+    EndWithoutCheckpoint,
+    /// What a checkpoint lists is committed before it is decided.
+    CommitBeforeDecision,
+    /// A commit without an answer counts as done.
+    UnknownCommitIsDone,
+    /// A restart goes on from the checkpoint before the newest.
+    RestoreFromOlder,
+    /// What the newest checkpoint lists is not committed in a recovery.
+    RecoveryDoesNotCommit,
+    /// A conditional write of a slot whose outcome is unknown counts as done.
+    UnknownDecisionIsDone,
+    /// A conditional write of a slot that another has taken counts as done.
+    TakenSlotIsWritten,
+    /// Dealing splits out to another number of subtasks leaves one out.
+    SplitLostAtRescale,
+    /// What older attempts have left open stays open.
+    FenceSkipped,
+}
+
+#[cfg(feature = "seeded-bugs")]
+thread_local! {
+    static SEEDED: Cell<Option<Bug>> = const { Cell::new(None) };
+}
+
+impl Bug {
+    /// Whether the code that runs on this thread has the bug.
+    #[cfg(feature = "seeded-bugs")]
+    pub fn is_seeded(self) -> bool {
+        SEEDED.get() == Some(self)
+    }
+
+    /// Whether the code that runs on this thread has the bug.
+    #[cfg(not(feature = "seeded-bugs"))]
+    pub const fn is_seeded(self) -> bool {
+        false
+    }
+
+    /// Seeds a bug into the code that runs on this thread; `None` takes it out again.
+    #[cfg(feature = "seeded-bugs")]
+    pub fn seed(bug: Option<Self>) {
+        SEEDED.set(bug);
+    }
+}

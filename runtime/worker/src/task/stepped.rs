@@ -1,0 +1,71 @@
+//! A task without a thread: a simulator steps it.
+
+use std::time::Duration;
+
+use millstream_types::ids::TaskId;
+
+use super::run::Task;
+use super::{Life, Stage, Start, TaskHandle};
+
+/// Most that a task says in one step.
+const EVENTS_OF_A_STEP: usize = 4;
+
+/// A task that does something only when it is stepped.
+pub struct SteppedTask {
+    life: Life,
+    begun: bool,
+    /// Bytes in a channel from which on its writer waits.
+    bound: usize,
+}
+
+impl SteppedTask {
+    pub(crate) fn new(start: Start, bound: usize) -> (Self, TaskHandle) {
+        let (life, handle) = Life::new(start);
+        let task = Self {
+            life,
+            begun: false,
+            bound,
+        };
+        (task, handle)
+    }
+
+    /// Which task.
+    pub const fn id(&self) -> TaskId {
+        self.life.id
+    }
+
+    /// Does a bounded piece of work without waiting for anything. Whether the task is still there.
+    pub fn step(&mut self) -> bool {
+        if self.life.events.capacity() < EVENTS_OF_A_STEP && !self.life.events.is_closed() {
+            return true;
+        }
+        let result = if self.begun {
+            let bound = self.bound;
+            self.life.caught(|task| {
+                if task.has_room(bound) {
+                    task.step(Duration::ZERO)
+                } else {
+                    Ok(())
+                }
+            })
+        } else {
+            self.begun = true;
+            self.life
+                .build()
+                .and_then(|()| self.life.caught(|task| task.begin()))
+        };
+        let is_over = result.is_err();
+        if is_over {
+            self.life.report(result);
+        }
+        debug_assert_eq!(is_over, matches!(self.life.stage, Stage::Over));
+        !is_over
+    }
+}
+
+impl Task {
+    /// Whether every channel that it writes takes more, or nobody reads it any more.
+    fn has_room(&self, bound: usize) -> bool {
+        self.chain.has_room(bound)
+    }
+}

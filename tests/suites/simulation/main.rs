@@ -1,0 +1,79 @@
+//! Simulation: coordinators, workers and their tasks as they are, on one thread, with a store, a
+//! broker and a network that follow their rules and a seed.
+//!
+//! A seed stands for a job, its input, and everything that goes wrong; a run of it is the same every
+//! time. [`audit`] judges what committed readers see. How it works and how to read a failure:
+//! `docs/testing.md`.
+//!
+//! Reading order: [`scenario`] is what a seed stands for, [`world`] is what is outside of processes,
+//! with [`store`], [`broker`] and [`network`] in it; [`source`] and [`sink`] are connectors to the
+//! broker; [`process`] holds what is real; [`simulation`] is the run, [`seeds`] runs many.
+
+mod audit;
+mod broker;
+mod bugs;
+mod coverage;
+mod network;
+mod process;
+mod random;
+mod scenario;
+mod seeds;
+mod simulation;
+mod sink;
+mod source;
+mod store;
+mod world;
+
+use std::hash::{BuildHasher, RandomState};
+
+use scenario::Scenario;
+use seeds::{Campaign, explain, run_caught};
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Fresh seeds, so that every run of the suite looks at others.
+#[test]
+fn jobs_are_exactly_once_under_fresh_seeds() {
+    let count = number("MILLSTREAM_SIMULATION_SEEDS").unwrap_or(300);
+    let from = number("MILLSTREAM_SIMULATION_FROM")
+        .unwrap_or_else(|| RandomState::new().hash_one("seeds") >> 16);
+    let campaign = Campaign::run(from, count, 1);
+    println!("from seed {from}: {}", campaign.summary());
+    campaign.assert_passed();
+}
+
+#[test]
+fn a_seed_is_a_full_reproduction() {
+    for seed in 0..10 {
+        let first = run_caught(Scenario::new(seed), None, false);
+        let second = run_caught(Scenario::new(seed), None, false);
+        assert_eq!(first.hash, second.hash, "seed {seed}");
+        assert_eq!(first.took, second.took, "seed {seed}");
+        assert_eq!(first.coverage, second.coverage, "seed {seed}");
+    }
+}
+
+/// One seed with all that happens: `MILLSTREAM_SIMULATION_SEED`, and of its faults only those of
+/// `MILLSTREAM_SIMULATION_FAULTS`.
+#[test]
+fn replay() {
+    let seed = number("MILLSTREAM_SIMULATION_SEED").unwrap_or(1);
+    let mut scenario = Scenario::new(seed);
+    if let Ok(keep) = std::env::var("MILLSTREAM_SIMULATION_FAULTS") {
+        let keep = keep.split(',').filter_map(|number| number.parse().ok());
+        scenario = scenario.keeping(&keep.collect::<Vec<_>>());
+    }
+    println!("{scenario:#?}");
+    let report = run_caught(scenario, None, true);
+    for line in &report.trace {
+        println!("{line}");
+    }
+    println!("{}", report.coverage);
+    assert!(
+        report.violations.is_empty(),
+        "{}",
+        explain(seed, &report.violations)
+    );
+}
