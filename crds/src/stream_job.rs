@@ -79,11 +79,17 @@ pub struct StreamJobSpec {
     /// Image of the runtime that coordinator and workers run. A new image is an upgrade.
     #[schemars(length(min = 1, max = 1024))]
     pub image: String,
-    /// How many subtasks run every step of the dataflow. Changing it rescales the job from its
-    /// newest checkpoint. Default: 1.
+    /// How many subtasks run every node of the dataflow that does not say otherwise. Changing it
+    /// rescales the job from its newest checkpoint. Default: 1.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 32_768))]
     pub parallelism: u32,
+    /// Highest parallelism of a node with `partitionBy`: into how many key groups its records are
+    /// divided. Default: 1024.
+    // Not filled in, so that the revisions of jobs that do not have it stay what they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 32_768))]
+    pub max_parallelism: Option<u32>,
     /// Whether neighbouring steps run in one task without a queue between them. Default: true.
     #[serde(default = "yes")]
     pub operator_chaining: bool,

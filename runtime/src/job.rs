@@ -78,6 +78,18 @@ impl LoadedJob {
         Self::plan(text, job)
     }
 
+    /// The same with another parallelism.
+    ///
+    /// # Errors
+    /// It is too high.
+    pub fn rescaled(self, parallelism: u32) -> Result<Self, Failure> {
+        let job = self.job.rescaled(parallelism).map_err(|message| {
+            let kind = ErrorKind::InvalidJob;
+            Failure::new(ErrorCode::InvalidJob, kind, message)
+        })?;
+        Ok(Self { job, ..self })
+    }
+
     fn plan(text: String, job: ValidJob) -> Result<Self, LoadError> {
         let graph = millstream_plan::plan(&job)?;
         Ok(Self { text, job, graph })

@@ -88,12 +88,10 @@ impl<'a> Blueprint<'a> {
         metadata
     }
 
-    /// Number of worker pods: parallelism over slots, rounded up.
+    /// Number of worker pods: the highest parallelism of a node over slots, rounded up.
     pub fn worker_count(&self) -> i32 {
-        let workers = self
-            .spec
-            .parallelism
-            .div_ceil(self.spec.workers.slots.max(1));
+        let slots = self.spec.dataflow.slots(self.spec.parallelism);
+        let workers = slots.div_ceil(self.spec.workers.slots.max(1));
         i32::try_from(workers).unwrap_or(i32::MAX)
     }
 }

@@ -14,7 +14,13 @@ use super::build::names::{LABEL_REVISION, Names, Role};
 use super::digest;
 
 /// Keys of the spec that the runtime reads.
-const RUNTIME_KEYS: [&str; 4] = ["operatorChaining", "checkpoint", "restart", "dataflow"];
+const RUNTIME_KEYS: [&str; 5] = [
+    "operatorChaining",
+    "maxParallelism",
+    "checkpoint",
+    "restart",
+    "dataflow",
+];
 
 /// Key of the job file in a revision's config map.
 pub const JOB_FILE: &str = "job.yaml";

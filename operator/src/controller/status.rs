@@ -104,8 +104,10 @@ fn workers(view: &View<'_>) -> WorkersStatus {
     let desired = match (view.status.deployed.as_ref(), view.running) {
         (Some(_), Some(spec)) => {
             let parallelism = view.status.parallelism.unwrap_or_default();
-            let slots = i64::from(spec.workers.slots.max(1));
-            i32::try_from((parallelism + slots - 1) / slots).unwrap_or(i32::MAX)
+            let parallelism = u32::try_from(parallelism).unwrap_or_default();
+            let needed = spec.dataflow.slots(parallelism);
+            let workers = needed.div_ceil(spec.workers.slots.max(1));
+            i32::try_from(workers).unwrap_or(i32::MAX)
         }
         _ => 0,
     };

@@ -106,6 +106,7 @@ mod tests {
     fn a_build_without_kafka_says_so() {
         let options = r#"{"bootstrapServers": "localhost:9092", "topics": ["orders"]}"#;
         let spec = ValidSource {
+            parallelism: None,
             name: "orders".to_owned(),
             connector: SourceOptions::Kafka(serde_json::from_str(options).unwrap()),
             format: millstream_spec::Format::Raw(millstream_spec::dataflow::RawFormat {}),

@@ -80,26 +80,35 @@ pub fn gaps(edges: &[Edge], previous: &Totals, totals: &Totals) -> Vec<String> {
     };
     // A source that nobody reads emits nothing that could be missing.
     let known: BTreeSet<&OperatorUid> = totals.keys().collect();
-    for edge in edges {
-        if !known.contains(&edge.from) || !known.contains(&edge.to) {
+    let receivers: BTreeSet<&OperatorUid> = edges.iter().map(|edge| &edge.to).collect();
+    for to in receivers {
+        let inputs: Vec<&Edge> = edges.iter().filter(|edge| edge.to == *to).collect();
+        let mut both = inputs.iter().map(|edge| &edge.from).chain([to]);
+        if !both.all(|uid| known.contains(uid)) {
             continue;
         }
-        let (emitted, what) = if edge.dead_letters {
-            (
-                grown(&edge.from, |counters| counters.dead_letters),
-                "dead letters",
-            )
-        } else {
-            (
-                grown(&edge.from, |counters| counters.records_out),
-                "records",
-            )
-        };
-        let received = grown(&edge.to, |counters| counters.records_in);
-        if emitted != received {
+        let emitted = inputs.iter().map(|edge| {
+            if edge.dead_letters {
+                grown(&edge.from, |counters| counters.dead_letters)
+            } else {
+                grown(&edge.from, |counters| counters.records_out)
+            }
+        });
+        let emitted: Vec<i128> = emitted.collect();
+        let received = grown(to, |counters| counters.records_in);
+        if emitted.iter().sum::<i128>() != received {
+            let emitted = inputs.iter().zip(emitted).map(|(edge, count)| {
+                let what = if edge.dead_letters {
+                    "dead letters"
+                } else {
+                    "records"
+                };
+                format!("{} emitted {count} {what}", edge.from)
+            });
+            let emitted: Vec<String> = emitted.collect();
             gaps.push(format!(
-                "{} emitted {emitted} {what} and {} received {received}",
-                edge.from, edge.to
+                "{} and {to} received {received}",
+                emitted.join(", ")
             ));
         }
     }

@@ -63,7 +63,7 @@ pub struct Settings {
     pub fingerprint: String,
     /// Kind of every source's and sink's connector.
     pub connectors: BTreeMap<OperatorUid, String>,
-    /// How many subtasks every vertex has.
+    /// The job's parallelism.
     pub parallelism: u32,
     /// Its vertices and edges.
     pub topology: Topology,
@@ -95,7 +95,7 @@ impl Settings {
             fingerprint: graph.fingerprint.clone(),
             connectors: graph.connectors(),
             parallelism: job.parallelism,
-            topology: Topology::from(graph),
+            topology: Topology::new(graph, job.parallelism),
             checkpoint: TriggerSettings::from(&job.checkpoint),
             tolerable_failures: job.checkpoint.tolerable_failures,
             cancel_timeout,

@@ -1,7 +1,7 @@
 //! Where things run: subtasks in workers, splits in subtasks. Pure and deterministic.
 //!
-//! Subtask i of every vertex lies in the same slot of the same worker, because vertices are joined
-//! by forward edges. Splits are dealt out anew on every restore, from the union of all snapshots,
+//! A slot holds at most one subtask of each vertex. Subtasks with one number, of vertices of one
+//! parallelism, are in one slot, because forward edges join them. Splits are dealt out anew on every restore, from the union of all snapshots,
 //! so a job may be restored at any parallelism.
 
 use std::collections::BTreeMap;
@@ -9,24 +9,24 @@ use std::collections::BTreeMap;
 use millstream_types::snapshot::Counters;
 use millstream_types::{Bug, OperatorSnapshot, SplitState, SubtaskIndex, WorkerId};
 
-/// Which worker runs which subtask.
+/// Which worker has which slot of the job.
 pub type Placement = BTreeMap<SubtaskIndex, WorkerId>;
 
 /// The workers offer fewer slots than the job needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{needed} slots are needed and {offered} are offered")]
 pub struct NotEnoughSlots {
-    /// The job's parallelism.
+    /// Slots that the job needs: the highest parallelism of its nodes.
     pub needed: u32,
     /// Slots over all workers.
     pub offered: u32,
 }
 
-/// Deals `parallelism` subtasks out to workers, as evenly as their slots allow. A subtask stays
+/// Deals `parallelism` slots of the job out to workers, as evenly as these allow. One stays
 /// where it was in `previous` if that worker is still there and the spread stays even.
 ///
 /// # Errors
-/// The workers have fewer slots than subtasks.
+/// The workers have fewer slots.
 pub fn place(
     workers: &BTreeMap<WorkerId, u32>,
     parallelism: u32,

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_plan::{JobGraph, NodeIndex, NodeInput, NodeKind, Vertex};
+use millstream_plan::{JobGraph, NodeIndex, NodeKind, Output};
 use millstream_types::ids::TaskId;
 use millstream_types::{OperatorUid, SubtaskIndex, VertexId};
 
-/// Vertices and edges by operator uid.
+/// Vertices and edges by operator uid, at one parallelism of the job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
     /// All vertices.
@@ -27,8 +27,8 @@ pub struct VertexOperators {
     pub id: VertexId,
     /// Its operators.
     pub operators: Vec<OperatorUid>,
-    /// The source that all its records come from, directly or over other vertices.
-    pub source: Option<OperatorUid>,
+    /// How many subtasks run it.
+    pub parallelism: u32,
 }
 
 /// Records of one operator that another one gets.
@@ -42,87 +42,71 @@ pub struct Edge {
     pub to: OperatorUid,
 }
 
-impl From<&JobGraph> for Topology {
-    fn from(graph: &JobGraph) -> Self {
-        let uid = |node: NodeIndex| graph.nodes.get(node.0).map(|node| node.uid.clone());
-        let vertices: Vec<VertexOperators> = graph
-            .vertices
-            .iter()
-            .map(|vertex| VertexOperators {
-                id: vertex.id,
-                operators: vertex.nodes.iter().filter_map(|node| uid(*node)).collect(),
-                source: root(graph, vertex).and_then(uid),
+impl Topology {
+    /// The graph of a job that runs with this parallelism.
+    pub fn new(graph: &JobGraph, parallelism: u32) -> Self {
+        let uid = |node: NodeIndex| graph.node(node).map(|node| node.uid.clone());
+        let vertices = graph.vertices.iter();
+        let vertices = vertices.map(|vertex| VertexOperators {
+            id: vertex.id,
+            operators: vertex.nodes.iter().filter_map(|node| uid(*node)).collect(),
+            parallelism: vertex.parallelism.unwrap_or(parallelism),
+        });
+        let edges = graph.edges.iter().filter_map(|edge| {
+            Some(Edge {
+                from: uid(edge.from.node())?,
+                dead_letters: matches!(edge.from, Output::DeadLetters(_)),
+                to: uid(edge.to)?,
             })
-            .collect();
+        });
         let mut topology = Self {
-            vertices,
+            vertices: vertices.collect(),
             sources: BTreeMap::new(),
             sinks: BTreeSet::new(),
-            edges: Vec::new(),
+            edges: edges.collect(),
         };
-        for node in &graph.nodes {
+        for (index, node) in graph.nodes.iter().enumerate() {
             match node.kind {
-                NodeKind::Source(_) => topology.add_source(&node.uid),
+                NodeKind::Source(_) => {
+                    let vertex = graph.vertex_of(NodeIndex(index));
+                    let vertex = vertex.map(|vertex| (node.uid.clone(), vertex.id));
+                    topology.sources.extend(vertex);
+                }
                 NodeKind::Sink(_) => drop(topology.sinks.insert(node.uid.clone())),
                 NodeKind::Sql(_) => {}
-            }
-            if let Some(input) = node.input
-                && let Some(from) = uid(input.node())
-            {
-                topology.edges.push(Edge {
-                    from,
-                    dead_letters: matches!(input, NodeInput::DeadLetters(_)),
-                    to: node.uid.clone(),
-                });
             }
         }
         topology
     }
-}
 
-/// The source node at the beginning of a vertex's records.
-fn root(graph: &JobGraph, vertex: &Vertex) -> Option<NodeIndex> {
-    let mut vertex = vertex;
-    // Each step goes to an earlier vertex, so this many steps are enough.
-    for _ in &graph.vertices {
-        match vertex.input {
-            None => return vertex.nodes.first().copied(),
-            Some(input) => vertex = graph.vertices.iter().find(|other| other.id == input)?,
-        }
-    }
-    None
-}
-
-impl Topology {
-    fn add_source(&mut self, uid: &OperatorUid) {
-        let vertex = self
-            .vertices
-            .iter()
-            .find(|vertex| vertex.operators.contains(uid));
-        if let Some(vertex) = vertex {
-            self.sources.insert(uid.clone(), vertex.id);
-        }
+    /// How many slots the job needs: the highest parallelism of its vertices.
+    pub fn slots(&self) -> u32 {
+        let all = self.vertices.iter().map(|vertex| vertex.parallelism);
+        all.max().unwrap_or(0)
     }
 
-    /// Every task at a parallelism.
-    pub fn tasks(&self, parallelism: u32) -> BTreeSet<TaskId> {
-        self.vertices
-            .iter()
-            .flat_map(|vertex| {
-                (0..parallelism).map(|subtask| TaskId {
+    /// How many subtasks run an operator.
+    pub fn parallelism_of(&self, uid: &OperatorUid) -> u32 {
+        let mut vertices = self.vertices.iter();
+        let vertex = vertices.find(|vertex| vertex.operators.contains(uid));
+        vertex.map_or(0, |vertex| vertex.parallelism)
+    }
+
+    /// Every task, with the slot that it runs in. Those of a vertex are spread over all slots;
+    /// equal subtasks of vertices of one parallelism, which forward edges join, share a slot.
+    pub fn tasks(&self) -> impl Iterator<Item = (TaskId, SubtaskIndex, &VertexOperators)> {
+        let slots = u64::from(self.slots());
+        self.vertices.iter().flat_map(move |vertex| {
+            (0..vertex.parallelism).map(move |subtask| {
+                let task = TaskId {
                     vertex: vertex.id,
                     subtask: SubtaskIndex(subtask),
-                })
+                };
+                let slot = u64::from(subtask) * slots / u64::from(vertex.parallelism);
+                let slot = SubtaskIndex(u32::try_from(slot).unwrap_or(u32::MAX));
+                (task, slot, vertex)
             })
-            .collect()
-    }
-
-    /// The source that a vertex's records come from.
-    pub fn source_of(&self, vertex: VertexId) -> Option<&OperatorUid> {
-        self.vertices
-            .iter()
-            .find(|other| other.id == vertex)
-            .and_then(|vertex| vertex.source.as_ref())
+        })
     }
 
     /// Whether the job has an operator of this name.

@@ -11,6 +11,7 @@
 
 mod evaluate;
 mod filter;
+mod union;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use datafusion_physical_expr::utils::collect_columns;
 use millstream_types::{Batch, ErrorCode, ErrorKind, Failure, OperatorUid};
 
 use crate::{Context, InputIndex, Operator, Result};
+
+pub use union::SqlUnion;
 
 use evaluate::Evaluator;
 use filter::Filter;

@@ -3,16 +3,16 @@
 use millstream_spec::ValidJob;
 use sha2::{Digest, Sha256};
 
-use crate::graph::{Node, NodeKind, Vertex};
+use crate::graph::{JobGraph, NodeKind};
 
 /// Counts changes of [`canonical`] and of what the same text means.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The hash, in hexadecimal digits.
 ///
-/// Parallelism is not in it: a job that is only rescaled keeps it.
-pub(crate) fn fingerprint(job: &ValidJob, nodes: &[Node], vertices: &[Vertex]) -> String {
-    let digest = Sha256::digest(canonical(job, nodes, vertices).join("\n").as_bytes());
+/// The job's parallelism is not in it: a job that is only rescaled keeps it.
+pub(crate) fn fingerprint(job: &ValidJob, graph: &JobGraph) -> String {
+    let digest = Sha256::digest(canonical(job, graph).join("\n").as_bytes());
     let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     digits
         .filter_map(|digit| char::from_digit(digit.into(), 16))
@@ -20,25 +20,26 @@ pub(crate) fn fingerprint(job: &ValidJob, nodes: &[Node], vertices: &[Vertex]) -
 }
 
 /// One line per fact.
-fn canonical(job: &ValidJob, nodes: &[Node], vertices: &[Vertex]) -> Vec<String> {
+fn canonical(job: &ValidJob, graph: &JobGraph) -> Vec<String> {
     let mut lines = vec![format!("format {FORMAT}"), format!("job {}", job.id)];
+    lines.push(format!("max parallelism {}", graph.max_parallelism));
     let transforms = job.transforms.iter();
     lines.extend(
         transforms.map(|transform| format!("sql {:?} {:?}", transform.name, transform.sql)),
     );
-    for node in nodes {
-        lines.push(format!(
-            "node {:?} input {:?}",
-            node.uid.as_str(),
-            node.input
-        ));
+    for node in &graph.nodes {
+        let (uid, parallelism) = (node.uid.as_str(), node.parallelism);
+        lines.push(format!("node {uid:?} parallelism {parallelism:?}"));
         match &node.kind {
             NodeKind::Source(source) => lines.push(format!("source {source:?}")),
             NodeKind::Sql(sql) => {
-                let filter = sql.filter.iter().map(|filter| &filter.expression);
-                lines.extend(filter.map(|expression| format!("filter {expression}")));
-                let projection = sql.projection.iter().map(|column| &column.expression);
-                lines.extend(projection.map(|expression| format!("project {expression}")));
+                for select in &sql.selects {
+                    lines.push(format!("select {}", select.input));
+                    let filter = select.filter.iter().map(|filter| &filter.expression);
+                    lines.extend(filter.map(|expression| format!("filter {expression}")));
+                    let projection = select.projection.iter().map(|column| &column.expression);
+                    lines.extend(projection.map(|expression| format!("project {expression}")));
+                }
             }
             // Not its copy of the checkpoint settings, which change no record.
             NodeKind::Sink(sink) => {
@@ -52,6 +53,12 @@ fn canonical(job: &ValidJob, nodes: &[Node], vertices: &[Vertex]) -> Vec<String>
             format!("column {name:?} {} {nullable}", field.data_type())
         }));
     }
-    lines.extend(vertices.iter().map(|vertex| format!("vertex {vertex:?}")));
+    lines.extend(graph.edges.iter().map(|edge| format!("edge {edge:?}")));
+    lines.extend(
+        graph
+            .vertices
+            .iter()
+            .map(|vertex| format!("vertex {vertex:?}")),
+    );
     lines
 }

@@ -1,4 +1,4 @@
-//! The job graph: vertices of chained nodes.
+//! The job graph: nodes, the edges between them, and vertices of chained nodes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
 use millstream_spec::{ValidSink, ValidSource};
-use millstream_types::{OperatorUid, VertexId};
+use millstream_types::{EdgeId, OperatorUid, VertexId};
 
 use crate::compatibility::{connector_kind, sink_connector_kind};
 
@@ -14,27 +14,17 @@ use crate::compatibility::{connector_kind, sink_connector_kind};
 /// shows that they are equal.
 #[derive(Debug, Clone)]
 pub struct JobGraph {
-    /// All nodes, each after its input.
+    /// All nodes, each after those that it reads from.
     pub nodes: Vec<Node>,
+    /// Where records flow, in order of the nodes that read and of their inputs. An edge's number is
+    /// its place here.
+    pub edges: Vec<Edge>,
     /// Chains of nodes that one task runs, each after the vertices it reads from.
     pub vertices: Vec<Vertex>,
+    /// Into how many key groups the records of a [`Partitioning::Hash`] edge are divided.
+    pub max_parallelism: u32,
     /// Hash over everything that must be equal in all processes of a job.
     pub fingerprint: String,
-}
-
-impl JobGraph {
-    /// Kind of every source's and sink's connector.
-    pub fn connectors(&self) -> BTreeMap<OperatorUid, String> {
-        let kind = |node: &Node| match &node.kind {
-            NodeKind::Source(source) => Some(connector_kind(&source.connector)),
-            NodeKind::Sink(sink) => Some(sink_connector_kind(&sink.connector)),
-            NodeKind::Sql(_) => None,
-        };
-        let nodes = self.nodes.iter();
-        nodes
-            .filter_map(|node| Some((node.uid.clone(), kind(node)?.to_owned())))
-            .collect()
-    }
 }
 
 /// Position of a node in [`JobGraph::nodes`].
@@ -46,8 +36,8 @@ pub struct NodeIndex(pub usize);
 pub struct Node {
     /// Its name in the job file: state is found by it.
     pub uid: OperatorUid,
-    /// Where its records come from; `None` for a source.
-    pub input: Option<NodeInput>,
+    /// How many subtasks run it, if not as many as the job has.
+    pub parallelism: Option<u32>,
     /// What it does.
     pub kind: NodeKind,
     /// Columns it emits; for a sink, columns it is given. For a source, the columns that anybody
@@ -55,22 +45,46 @@ pub struct Node {
     pub schema: SchemaRef,
 }
 
-/// An output of another node.
+/// Where records flow from one node to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edge {
+    /// What is sent.
+    pub from: Output,
+    /// Who gets it.
+    pub to: NodeIndex,
+    /// Which input of that node it is, from 0.
+    pub input: usize,
+    /// Which subtask gets a record.
+    pub partitioning: Partitioning,
+}
+
+/// An output of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeInput {
+pub enum Output {
     /// Its records.
     Main(NodeIndex),
     /// The records that the source could not decode (`<source>.deadLetters`).
     DeadLetters(NodeIndex),
 }
 
-impl NodeInput {
+impl Output {
     /// The node that the output belongs to.
     pub const fn node(self) -> NodeIndex {
         match self {
             Self::Main(node) | Self::DeadLetters(node) => node,
         }
     }
+}
+
+/// Which subtask of the node behind an edge gets a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Partitioning {
+    /// The one with the same number. Both nodes have the same parallelism.
+    Forward,
+    /// The one that the values in these columns (by position in the batch that is sent) belong to.
+    Hash(Vec<usize>),
+    /// Any: batches are dealt out in turn.
+    Rebalance,
 }
 
 /// What a node does.
@@ -84,9 +98,18 @@ pub enum NodeKind {
     Sink(Arc<ValidSink>),
 }
 
-/// A bound SQL transform: `SELECT projection FROM input WHERE filter`.
+/// A bound SQL transform: the records of one SELECT after those of another.
 #[derive(Debug, Clone)]
 pub struct SqlTransform {
+    /// What `UNION ALL` connects; one, if there is none.
+    pub selects: Vec<SqlSelect>,
+}
+
+/// `SELECT projection FROM input WHERE filter`.
+#[derive(Debug, Clone)]
+pub struct SqlSelect {
+    /// Which input of the node it reads, from 0.
+    pub input: usize,
     /// Rows for which one of them is not true are dropped.
     pub filter: Vec<Computed>,
     /// One expression per column of the node's schema.
@@ -107,9 +130,49 @@ pub struct Computed {
 pub struct Vertex {
     /// Its number.
     pub id: VertexId,
-    /// Its nodes, each after its input. The first is a source, or reads from another vertex.
+    /// Its nodes, each after those it reads from. The first is a source, or reads from other
+    /// vertices; the others read from nodes of this vertex only.
     pub nodes: Vec<NodeIndex>,
-    /// The vertex that its first node reads from, over a forward edge (subtask i reads from
-    /// subtask i, in the same worker); `None` if the first node is a source.
-    pub input: Option<VertexId>,
+    /// How many subtasks run it, if not as many as the job has.
+    pub parallelism: Option<u32>,
+}
+
+impl JobGraph {
+    /// Kind of every source's and sink's connector.
+    pub fn connectors(&self) -> BTreeMap<OperatorUid, String> {
+        let kind = |node: &Node| match &node.kind {
+            NodeKind::Source(source) => Some(connector_kind(&source.connector)),
+            NodeKind::Sink(sink) => Some(sink_connector_kind(&sink.connector)),
+            NodeKind::Sql(_) => None,
+        };
+        let nodes = self.nodes.iter();
+        nodes
+            .filter_map(|node| Some((node.uid.clone(), kind(node)?.to_owned())))
+            .collect()
+    }
+
+    /// A node.
+    pub fn node(&self, index: NodeIndex) -> Option<&Node> {
+        self.nodes.get(index.0)
+    }
+
+    /// What a node reads, by its inputs.
+    pub fn inputs(&self, of: NodeIndex) -> impl Iterator<Item = &Edge> {
+        self.edges.iter().filter(move |edge| edge.to == of)
+    }
+
+    /// The vertex that runs a node.
+    pub fn vertex_of(&self, node: NodeIndex) -> Option<&Vertex> {
+        let mut vertices = self.vertices.iter();
+        vertices.find(|vertex| vertex.nodes.contains(&node))
+    }
+
+    /// The edges between vertices, with the vertices that they connect. All others are within one.
+    pub fn between_vertices(&self) -> impl Iterator<Item = (EdgeId, &Edge, &Vertex, &Vertex)> {
+        (0..).map(EdgeId).zip(&self.edges).filter_map(|(id, edge)| {
+            let from = self.vertex_of(edge.from.node())?;
+            let to = self.vertex_of(edge.to)?;
+            (from.id != to.id).then_some((id, edge, from, to))
+        })
+    }
 }

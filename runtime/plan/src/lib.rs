@@ -20,6 +20,7 @@ pub mod explain;
 mod fingerprint;
 mod functions;
 pub mod graph;
+mod partition;
 mod planning;
 mod semantics;
 mod sink;
@@ -27,5 +28,8 @@ mod sql;
 
 pub use compatibility::{Incompatibility, OperatorState, compatibility};
 pub use error::{Fault, PlanError};
-pub use graph::{Computed, JobGraph, Node, NodeIndex, NodeInput, NodeKind, SqlTransform, Vertex};
+pub use graph::{
+    Computed, Edge, JobGraph, Node, NodeIndex, NodeKind, Output, Partitioning, SqlSelect,
+    SqlTransform, Vertex,
+};
 pub use planning::plan;

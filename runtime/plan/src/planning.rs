@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::{ArrowError, Schema, SchemaRef};
+use datafusion_common::internal_datafusion_err;
 use datafusion_common::tree_node::{Transformed, TreeNode as _};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
@@ -14,9 +15,12 @@ use millstream_types::{ErrorCode, OperatorUid};
 
 use crate::error::{Fault, PlanError};
 use crate::functions::Functions;
-use crate::graph::{Computed, JobGraph, Node, NodeIndex, NodeInput, NodeKind, SqlTransform};
-use crate::sql::{BoundTransform, bind_transform};
-use crate::{chaining, fingerprint, sink};
+use crate::graph::{
+    Computed, Edge, JobGraph, Node, NodeIndex, NodeKind, Output, Partitioning, SqlSelect,
+    SqlTransform,
+};
+use crate::sql::{BoundExpression, BoundSelect, BoundTransform, bind_transform};
+use crate::{chaining, fingerprint, partition, sink};
 
 /// Stack for planning. Expressions are walked recursively, with several frames of several KiB per
 /// level in a debug build; the deepest that [`nesting`](crate::sql::nesting) lets through needs a
@@ -50,14 +54,17 @@ fn plan_here(job: &ValidJob) -> Result<JobGraph, PlanError> {
     faults.extend(sink_faults(job, &outputs));
     PlanError::of(faults)?;
     let needed = needed_columns(job, &mut bound, &outputs);
-    let nodes = nodes(job, &bound, &needed).map_err(PlanError::from)?;
-    let vertices = chaining::chain(&nodes, job.operator_chaining);
-    let fingerprint = fingerprint::fingerprint(job, &nodes, &vertices);
-    Ok(JobGraph {
+    let (nodes, edges) = nodes(job, &bound, &needed).map_err(PlanError::from)?;
+    let vertices = chaining::chain(&nodes, &edges, job.operator_chaining);
+    let mut graph = JobGraph {
         nodes,
+        edges,
         vertices,
-        fingerprint,
-    })
+        max_parallelism: job.max_parallelism,
+        fingerprint: String::new(),
+    };
+    graph.fingerprint = fingerprint::fingerprint(job, &graph);
+    Ok(graph)
 }
 
 /// All columns of each node's main output, by the node's name.
@@ -75,10 +82,18 @@ fn bind_all(job: &ValidJob, faults: &mut Vec<Fault>) -> (Bound, Outputs) {
         .map(|source| (source.name.clone(), arrow_schema(&source.schema)))
         .collect();
     for transform in &job.transforms {
-        let Some(input) = output_of(&transform.input, &outputs) else {
+        let inputs = transform.inputs.iter();
+        let inputs: Option<Vec<_>> = inputs.map(|input| output_of(input, &outputs)).collect();
+        let Some(inputs) = inputs else {
             continue;
         };
-        match bind_transform(&functions, transform, &input) {
+        faults.extend(partition::faults(
+            |key| format!("transform `{}`, {key}", transform.name),
+            &transform.partition_by,
+            &transform.inputs,
+            &inputs,
+        ));
+        match bind_transform(&functions, transform, &inputs) {
             Ok(transformed) => {
                 outputs.insert(transform.name.clone(), transformed.schema());
                 bound.insert(transform.name.clone(), transformed);
@@ -99,12 +114,29 @@ fn output_of(input: &Input, outputs: &Outputs) -> Option<SchemaRef> {
 
 /// Sinks that cannot write the columns that they are given.
 fn sink_faults(job: &ValidJob, outputs: &Outputs) -> Vec<Fault> {
-    let sinks = job.sinks.iter().enumerate();
-    let faults = sinks.filter_map(|(index, one)| {
-        let schema = output_of(&one.input, outputs)?;
-        Some(sink::faults(index, one, &schema))
-    });
-    faults.flatten().collect()
+    let mut faults = Vec::new();
+    for (index, one) in job.sinks.iter().enumerate() {
+        let at = |key: &str| format!("spec.dataflow.sinks[{index}].{key}");
+        let inputs = one.inputs.iter();
+        let inputs: Option<Vec<_>> = inputs.map(|input| output_of(input, outputs)).collect();
+        let Some(inputs) = inputs else {
+            continue;
+        };
+        faults.extend(partition::faults(
+            at,
+            &one.partition_by,
+            &one.inputs,
+            &inputs,
+        ));
+        match partition::same_columns(&one.inputs, &inputs) {
+            Ok(schema) => faults.extend(sink::faults(index, one, &schema)),
+            Err(fault) => faults.push(Fault {
+                subject: at("inputs"),
+                ..fault
+            }),
+        }
+    }
+    faults
 }
 
 /// Finds which columns of each source anybody uses, from the sinks upwards, and drops unused
@@ -120,15 +152,15 @@ fn needed_columns(
             needed.entry(name.clone()).or_default().extend(columns);
         }
     };
-    for sink in &job.sinks {
-        let all = output_of(&sink.input, outputs).map(|schema| {
+    for input in job.sinks.iter().flat_map(|sink| &sink.inputs) {
+        let all = output_of(input, outputs).map(|schema| {
             schema
                 .fields()
                 .iter()
                 .map(|field| field.name().clone())
                 .collect()
         });
-        need(&sink.input, all.unwrap_or_default());
+        need(input, all.unwrap_or_default());
     }
     for source in &job.sources {
         let time = source
@@ -138,11 +170,15 @@ fn needed_columns(
         need(&Input::Main(source.name.clone()), time.collect());
     }
     for transform in job.transforms.iter().rev() {
-        if let Some(bound) = bound.get_mut(&transform.name) {
-            bound.keep(needed.entry(transform.name.clone()).or_default());
-            let reads = bound.reads();
-            if let Input::Main(name) = &transform.input {
-                needed.entry(name.clone()).or_default().extend(reads);
+        let Some(bound) = bound.get_mut(&transform.name) else {
+            continue;
+        };
+        bound.keep(needed.entry(transform.name.clone()).or_default());
+        for (number, input) in transform.inputs.iter().enumerate() {
+            if let Input::Main(name) = input {
+                let columns = needed.entry(name.clone()).or_default();
+                columns.extend(bound.reads(number));
+                columns.extend(transform.partition_by.iter().cloned());
             }
         }
     }
@@ -153,41 +189,91 @@ fn nodes(
     job: &ValidJob,
     bound: &Bound,
     needed: &BTreeMap<String, BTreeSet<String>>,
-) -> Result<Vec<Node>, Fault> {
-    let mut nodes: Vec<Node> = Vec::new();
+) -> Result<(Vec<Node>, Vec<Edge>), Fault> {
+    let mut builder = Builder::default();
     for source in &job.sources {
         let all = arrow_schema(&source.schema);
-        nodes.push(Node {
+        builder.nodes.push(Node {
             uid: OperatorUid(source.name.clone()),
-            input: None,
+            parallelism: source.parallelism,
             schema: projected(&all, needed.get(&source.name)),
             kind: NodeKind::Source(Arc::clone(source)),
         });
     }
     for transform in &job.transforms {
-        let (input, schema) = input_of(&nodes, &transform.input)?;
+        let (inputs, schemas) = builder.inputs(&transform.inputs)?;
         let Some(bound) = bound.get(&transform.name) else {
             return Err(internal(&transform.name, "it is not bound"));
         };
-        let sql = lower_transform(bound, &schema)
+        let sql = lower_transform(bound, &schemas)
             .map_err(|error| internal(&transform.name, &error.to_string()))?;
-        nodes.push(Node {
+        let node = Node {
             uid: OperatorUid(transform.name.clone()),
-            input: Some(input),
+            parallelism: transform.parallelism,
             kind: NodeKind::Sql(sql),
             schema: bound.schema(),
-        });
+        };
+        builder.add(node, &transform.partition_by, &inputs, &schemas)?;
     }
     for sink in &job.sinks {
-        let (input, schema) = input_of(&nodes, &sink.input)?;
-        nodes.push(Node {
+        let (inputs, schemas) = builder.inputs(&sink.inputs)?;
+        let node = Node {
             uid: OperatorUid(sink.name.clone()),
-            input: Some(input),
+            parallelism: sink.parallelism,
+            schema: partition::same_columns(&sink.inputs, &schemas)?,
             kind: NodeKind::Sink(Arc::clone(sink)),
-            schema,
-        });
+        };
+        builder.add(node, &sink.partition_by, &inputs, &schemas)?;
     }
-    Ok(nodes)
+    Ok((builder.nodes, builder.edges))
+}
+
+/// The graph so far.
+#[derive(Default)]
+struct Builder {
+    nodes: Vec<Node>,
+    edges: Vec<Edge>,
+}
+
+impl Builder {
+    /// The outputs that a node reads, and their columns.
+    fn inputs(&self, inputs: &[Input]) -> Result<(Vec<Output>, Vec<SchemaRef>), Fault> {
+        let found = inputs.iter().map(|input| input_of(&self.nodes, input));
+        let found = found.collect::<Result<Vec<_>, _>>()?;
+        Ok(found.into_iter().unzip())
+    }
+
+    /// Adds a node and the edges that lead to it.
+    fn add(
+        &mut self,
+        node: Node,
+        partition_by: &[String],
+        inputs: &[Output],
+        schemas: &[SchemaRef],
+    ) -> Result<(), Fault> {
+        let to = NodeIndex(self.nodes.len());
+        for (input, (from, schema)) in inputs.iter().zip(schemas).enumerate() {
+            let before = self.nodes.get(from.node().0).map(|from| from.parallelism);
+            let partitioning = if !partition_by.is_empty() {
+                let columns = partition_by.iter().map(|column| schema.index_of(column));
+                let columns = columns.collect::<Result<_, _>>();
+                let missing = |error: ArrowError| internal(node.uid.as_str(), &error.to_string());
+                Partitioning::Hash(columns.map_err(missing)?)
+            } else if before == Some(node.parallelism) {
+                Partitioning::Forward
+            } else {
+                Partitioning::Rebalance
+            };
+            self.edges.push(Edge {
+                from: *from,
+                to,
+                input,
+                partitioning,
+            });
+        }
+        self.nodes.push(node);
+        Ok(())
+    }
 }
 
 /// The needed columns in their declared order; the first one if none is needed, as a batch needs
@@ -207,7 +293,7 @@ fn projected(all: &SchemaRef, needed: Option<&BTreeSet<String>>) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-fn input_of(nodes: &[Node], input: &Input) -> Result<(NodeInput, SchemaRef), Fault> {
+fn input_of(nodes: &[Node], input: &Input) -> Result<(Output, SchemaRef), Fault> {
     let (Input::Main(name) | Input::DeadLetters(name)) = input;
     let found = nodes
         .iter()
@@ -215,12 +301,11 @@ fn input_of(nodes: &[Node], input: &Input) -> Result<(NodeInput, SchemaRef), Fau
         .find(|(_, node)| node.uid.as_str() == name);
     match (found, input) {
         (Some((index, node)), Input::Main(_)) => {
-            Ok((NodeInput::Main(NodeIndex(index)), Arc::clone(&node.schema)))
+            Ok((Output::Main(NodeIndex(index)), Arc::clone(&node.schema)))
         }
-        (Some((index, _)), Input::DeadLetters(_)) => Ok((
-            NodeInput::DeadLetters(NodeIndex(index)),
-            dead_letter_schema(),
-        )),
+        (Some((index, _)), Input::DeadLetters(_)) => {
+            Ok((Output::DeadLetters(NodeIndex(index)), dead_letter_schema()))
+        }
         (None, _) => Err(internal(name, "it is read before it is there")),
     }
 }
@@ -236,34 +321,33 @@ fn internal(name: &str, message: &str) -> Fault {
     }
 }
 
-/// The expressions of a transform over the columns that its input has now.
+/// The expressions of a transform over the columns that its inputs have now.
 fn lower_transform(
     bound: &BoundTransform,
-    input: &SchemaRef,
+    inputs: &[SchemaRef],
 ) -> datafusion_common::Result<SqlTransform> {
-    let filter = bound
-        .filter
-        .iter()
-        .map(|condition| (&condition.expr, &condition.text));
-    let columns = bound
-        .columns
-        .iter()
-        .map(|column| (&column.expr, &column.text));
+    let lower = |select: &BoundSelect| {
+        let no_input = || internal_datafusion_err!("it has no input {}", select.input);
+        let schema = inputs.get(select.input).ok_or_else(no_input)?;
+        let all = |expressions: &[BoundExpression]| {
+            let expressions = expressions.iter();
+            let computed = expressions.map(|it| computed(it, schema));
+            computed.collect::<datafusion_common::Result<Vec<_>>>()
+        };
+        Ok(SqlSelect {
+            input: select.input,
+            filter: all(&select.filter)?,
+            projection: all(&select.columns)?,
+        })
+    };
+    let selects = bound.selects.iter().map(lower);
     Ok(SqlTransform {
-        filter: filter
-            .map(|it| computed(it, input))
-            .collect::<Result<_, _>>()?,
-        projection: columns
-            .map(|it| computed(it, input))
-            .collect::<Result<_, _>>()?,
+        selects: selects.collect::<datafusion_common::Result<_>>()?,
     })
 }
 
-fn computed(
-    (expression, text): (&Arc<dyn PhysicalExpr>, &String),
-    input: &SchemaRef,
-) -> datafusion_common::Result<Computed> {
-    let over_input = Arc::clone(expression).transform_up(|node| {
+fn computed(bound: &BoundExpression, input: &SchemaRef) -> datafusion_common::Result<Computed> {
+    let over_input = Arc::clone(&bound.expr).transform_up(|node| {
         let Some(column) = node.downcast_ref::<Column>() else {
             return Ok(Transformed::no(node));
         };
@@ -273,6 +357,6 @@ fn computed(
     })?;
     Ok(Computed {
         expression: over_input.data,
-        text: text.clone(),
+        text: bound.text.clone(),
     })
 }

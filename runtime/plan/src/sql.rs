@@ -1,10 +1,11 @@
-//! One transform's SQL, bound to the columns of its input.
+//! One transform's SQL, bound to the columns of its inputs.
 //!
-//! [`parse`] cuts the text, which [`dialect`] and [`nesting`] bound, into select items and a
+//! [`parse`] cuts the text, which [`dialect`] and [`nesting`] bound, into SELECTs of items and a
 //! filter, and refuses the [`clauses`] that a transform cannot have; [`names`] checks every column
 //! and function against the input, and [`items`] lists the output columns; [`bind`] gives every
-//! [`expression`] its meaning, which [`semantics`](crate::semantics) decides. A fault of any step
-//! names its [`place`] in the text, and what fails on a record is shown as it is [`written`].
+//! [`expression`] its meaning, which [`semantics`](crate::semantics) decides; [`union`] brings the
+//! columns of several SELECTs together. A fault of any step names its [`place`] in the text, and
+//! what fails on a record is shown as it is [`written`].
 
 pub(crate) mod bind;
 pub(crate) mod clauses;
@@ -18,6 +19,7 @@ pub(crate) mod nesting;
 pub(crate) mod parse;
 pub(crate) mod place;
 pub(crate) mod spelling;
+pub(crate) mod union;
 pub(crate) mod written;
 
 use std::collections::BTreeSet;
@@ -37,26 +39,26 @@ const MAX_FAULTS: usize = 50;
 /// A transform whose expressions have types.
 #[derive(Debug, Clone)]
 pub(crate) struct BoundTransform {
-    /// Rows for which one of them is not true are dropped.
-    pub(crate) filter: Vec<Condition>,
     /// Its output columns.
-    pub(crate) columns: Vec<BoundColumn>,
+    pub(crate) fields: Vec<Field>,
+    /// What `UNION ALL` connects; one, if there is none.
+    pub(crate) selects: Vec<BoundSelect>,
 }
 
-/// One of the conditions that WHERE connects with AND.
+/// One SELECT.
 #[derive(Debug, Clone)]
-pub(crate) struct Condition {
-    /// How it is computed.
-    pub(crate) expr: Arc<dyn PhysicalExpr>,
-    /// How it is written.
-    pub(crate) text: String,
+pub(crate) struct BoundSelect {
+    /// Which of the transform's inputs it reads.
+    pub(crate) input: usize,
+    /// Rows for which one of them is not true are dropped.
+    pub(crate) filter: Vec<BoundExpression>,
+    /// How each output column is computed.
+    pub(crate) columns: Vec<BoundExpression>,
 }
 
-/// One output column of a transform.
+/// One of the conditions that WHERE connects with AND, or a column.
 #[derive(Debug, Clone)]
-pub(crate) struct BoundColumn {
-    /// Name, type and nullability.
-    pub(crate) field: Field,
+pub(crate) struct BoundExpression {
     /// How it is computed.
     pub(crate) expr: Arc<dyn PhysicalExpr>,
     /// How it is written.
@@ -66,51 +68,88 @@ pub(crate) struct BoundColumn {
 impl BoundTransform {
     /// The output columns.
     pub(crate) fn schema(&self) -> SchemaRef {
-        let fields: Vec<Field> = self.columns.iter().map(|c| c.field.clone()).collect();
-        Schema::new(fields).into()
+        Schema::new(self.fields.clone()).into()
     }
 
     /// Keeps the output columns that are `needed`; the first one if none is, as a batch without
     /// columns has no place on an edge.
     pub(crate) fn keep(&mut self, needed: &BTreeSet<String>) {
-        let used = |column: &BoundColumn| needed.contains(column.field.name());
-        if self.columns.iter().any(used) {
-            self.columns.retain(used);
-        } else {
-            self.columns.truncate(1);
+        let fields = self.fields.iter();
+        let mut kept: Vec<bool> = fields.map(|field| needed.contains(field.name())).collect();
+        if !kept.contains(&true)
+            && let Some(first) = kept.first_mut()
+        {
+            *first = true;
+        }
+        retain(&mut self.fields, &kept);
+        for select in &mut self.selects {
+            retain(&mut select.columns, &kept);
         }
     }
 
-    /// Columns of the input that its expressions read.
-    pub(crate) fn reads(&self) -> BTreeSet<String> {
-        let conditions = self.filter.iter().map(|condition| &condition.expr);
-        let columns = self.columns.iter().map(|column| &column.expr);
-        conditions
-            .chain(columns)
-            .flat_map(collect_columns)
+    /// Columns of an input that its expressions read.
+    pub(crate) fn reads(&self, input: usize) -> BTreeSet<String> {
+        let selects = self.selects.iter().filter(|select| select.input == input);
+        selects
+            .flat_map(|select| select.filter.iter().chain(&select.columns))
+            .flat_map(|expression| collect_columns(&expression.expr))
             .map(|column| column.name().to_owned())
             .collect()
     }
 }
 
-/// Binds a transform to the columns of its input.
+fn retain<T>(all: &mut Vec<T>, kept: &[bool]) {
+    let mut kept = kept.iter();
+    all.retain(|_| kept.next().copied().unwrap_or_default());
+}
+
+/// Binds a transform to the columns of its inputs.
 ///
 /// # Errors
 /// Every fault of the transform.
 pub(crate) fn bind_transform(
     functions: &Functions,
     transform: &ValidTransform,
-    input: &SchemaRef,
+    inputs: &[SchemaRef],
 ) -> Result<BoundTransform, Vec<Fault>> {
     let subject = place::Subject::new(&transform.name, &transform.sql);
-    let select = parse::parse(&subject, &transform.input).map_err(|fault| vec![fault])?;
-    let scope = names::Scope::new(&subject, functions, &select, input);
-    let binder = bind::Binder::new(&subject, functions, input);
+    let selections = parse::parse(&subject, &transform.inputs).map_err(|fault| vec![fault])?;
     let mut faults = Vec::new();
-    let items = scope.expand(select.items, &mut faults);
-    let filter = select
+    let mut selects = Vec::with_capacity(selections.len());
+    for selection in selections {
+        let Some(schema) = inputs.get(selection.input) else {
+            continue;
+        };
+        selects.push(bind_select(
+            &subject,
+            functions,
+            selection,
+            schema,
+            &mut faults,
+        ));
+    }
+    if faults.is_empty() {
+        let united = union::unite(&subject, selects);
+        return united.map_err(|fault| vec![fault]);
+    }
+    faults.sort_by_key(|fault| fault.place.as_ref().map(|place| (place.line, place.column)));
+    Err(faults)
+}
+
+/// A SELECT with its types. What has a fault is left out.
+fn bind_select(
+    subject: &place::Subject<'_>,
+    functions: &Functions,
+    selection: parse::Selection,
+    schema: &SchemaRef,
+    faults: &mut Vec<Fault>,
+) -> union::TypedSelect {
+    let scope = names::Scope::new(subject, functions, &selection, schema);
+    let binder = bind::Binder::new(subject, functions, schema, selection.number);
+    let items = scope.expand(selection.items, faults);
+    let filter = selection
         .filter
-        .and_then(|ast| scope.resolve(ast, &mut faults))
+        .and_then(|ast| scope.resolve(ast, faults))
         .and_then(|ast| binder.filter(&ast).map_err(|fault| faults.push(fault)).ok())
         .unwrap_or_default();
     let mut columns = Vec::with_capacity(items.len());
@@ -121,10 +160,10 @@ pub(crate) fn bind_transform(
             Err(_) => break,
         }
     }
-    if faults.is_empty() {
-        Ok(BoundTransform { filter, columns })
-    } else {
-        faults.sort_by_key(|fault| fault.place.as_ref().map(|place| (place.line, place.column)));
-        Err(faults)
+    union::TypedSelect {
+        input: selection.input,
+        place: selection.place,
+        filter,
+        columns,
     }
 }

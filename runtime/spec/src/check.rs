@@ -9,6 +9,7 @@ mod checkpoint;
 mod graph;
 mod kafka;
 mod metadata;
+mod partition;
 mod properties;
 mod restart;
 mod sink;
@@ -44,6 +45,7 @@ pub(crate) fn check(root: &Node, faults: &mut Faults) -> Option<ValidJob> {
     }
     let dataflow = part("dataflow");
     graph::check(dataflow, &mut report);
+    partition::check(root.get("spec"), &mut report);
     let settings = Settings {
         checkpoint,
         restart,

@@ -26,6 +26,18 @@ pub struct Dataflow {
     pub sinks: Vec<Sink>,
 }
 
+impl Dataflow {
+    /// The highest parallelism of its nodes, at this one of the job: how many slots it needs.
+    pub fn slots(&self, parallelism: u32) -> u32 {
+        let sources = self.sources.iter().map(|it| it.parallelism);
+        let transforms = self.transforms.iter().map(|it| it.parallelism);
+        let sinks = self.sinks.iter().map(|it| it.parallelism);
+        let own = sources.chain(transforms).chain(sinks);
+        let all = own.map(|own| own.unwrap_or(parallelism));
+        all.max().unwrap_or(parallelism)
+    }
+}
+
 /// Where records come from. Exactly one of `kafka`, `files` and `generator` is given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -61,6 +73,11 @@ pub struct Source {
     /// What happens to a record that cannot be decoded. Default: `Fail`.
     #[serde(default)]
     pub on_error: OnError,
+    /// How many subtasks run this node, if not as many as the job's `parallelism` says. It stays
+    /// when the job is rescaled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 32_768))]
+    pub parallelism: Option<u32>,
 }
 
 /// How bytes become columns and columns bytes. Exactly one is given.
@@ -125,10 +142,26 @@ pub struct Transform {
     /// Name of the node: lower-case letters, digits, `-` and `_`.
     #[schemars(length(min = 1, max = 63), pattern(r"^[a-z]([a-z0-9_-]*[a-z0-9])?$"))]
     pub name: String,
-    /// The node whose records it gets: a source, a transform, or `<source>.deadLetters`.
+    /// The node whose records it gets: a source, a transform, or `<source>.deadLetters`. Exactly one
+    /// of `input` and `inputs` is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
-    pub input: String,
-    /// `SELECT … FROM <input> [WHERE …]`.
+    pub input: Option<String>,
+    /// The nodes whose records it gets, if there are several: those that its SQL reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
+    pub inputs: Vec<String>,
+    /// Columns of the input: all records with the same values in them go through one subtask of
+    /// this node, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 128)))]
+    pub partition_by: Vec<String>,
+    /// How many subtasks run this node, if not as many as the job's `parallelism` says. It stays
+    /// when the job is rescaled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 32_768))]
+    pub parallelism: Option<u32>,
+    /// `SELECT … FROM <input> [WHERE …]`, or several of them with `UNION ALL` between.
     #[schemars(length(min = 1, max = 65_536))]
     pub sql: String,
 }
@@ -140,9 +173,25 @@ pub struct Sink {
     /// Name of the node: lower-case letters, digits, `-` and `_`.
     #[schemars(length(min = 1, max = 63), pattern(r"^[a-z]([a-z0-9_-]*[a-z0-9])?$"))]
     pub name: String,
-    /// The node whose records it gets: a source, a transform, or `<source>.deadLetters`.
+    /// The node whose records it gets: a source, a transform, or `<source>.deadLetters`. Exactly one
+    /// of `input` and `inputs` is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
-    pub input: String,
+    pub input: Option<String>,
+    /// The nodes whose records it gets, if there are several, all with the same columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
+    pub inputs: Vec<String>,
+    /// Columns of the input: all records with the same values in them go through one subtask of
+    /// this node, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 128)))]
+    pub partition_by: Vec<String>,
+    /// How many subtasks run this node, if not as many as the job's `parallelism` says. It stays
+    /// when the job is rescaled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 32_768))]
+    pub parallelism: Option<u32>,
     /// Write to a topic of a Kafka cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaSink>,

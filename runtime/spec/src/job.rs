@@ -9,10 +9,15 @@ use crate::{CheckpointSpec, Dataflow, RestartStrategy};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobSpec {
-    /// How many subtasks run every step of the dataflow. Default: 1.
+    /// How many subtasks run every node of the dataflow that does not say otherwise. Default: 1.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 32_768))]
     pub parallelism: u32,
+    /// Highest parallelism of a node with `partitionBy`: into how many key groups its records are
+    /// divided. Default: 1024.
+    #[serde(default = "max_parallelism")]
+    #[schemars(range(min = 1, max = 32_768))]
+    pub max_parallelism: u32,
     /// Whether neighbouring steps run in one task without a queue between them. Turning it off
     /// gives every step its own thread. Default: true.
     #[serde(default = "yes")]
@@ -28,6 +33,13 @@ pub struct JobSpec {
 
 const fn one() -> u32 {
     1
+}
+
+/// `maxParallelism` where none is given.
+pub(crate) const MAX_PARALLELISM: u32 = 1_024;
+
+const fn max_parallelism() -> u32 {
+    MAX_PARALLELISM
 }
 
 const fn yes() -> bool {

@@ -21,8 +21,11 @@ pub struct ValidJob {
     /// `metadata.uid`, which tells two jobs of one name apart that follow each other; the API
     /// server gives one.
     pub identity: Option<String>,
-    /// How many subtasks run every step.
+    /// How many subtasks run every node that does not say otherwise.
     pub parallelism: u32,
+    /// Into how many key groups the records of a node with `partitionBy` are divided: its parallelism
+    /// is no higher.
+    pub max_parallelism: u32,
     /// Whether neighbouring steps share a task.
     pub operator_chaining: bool,
     /// When and where checkpoints are taken.
@@ -31,10 +34,47 @@ pub struct ValidJob {
     pub restart: RestartStrategy,
     /// Where records come from. Names are unique over all nodes.
     pub sources: Vec<Arc<ValidSource>>,
-    /// What is done with them, each after its input.
+    /// What is done with them, each after its inputs.
     pub transforms: Vec<ValidTransform>,
     /// Where they go.
     pub sinks: Vec<Arc<ValidSink>>,
+}
+
+impl ValidJob {
+    /// The same job with another parallelism.
+    ///
+    /// # Errors
+    /// It is higher than the number of key groups of a node with `partitionBy`.
+    pub fn rescaled(mut self, parallelism: u32) -> Result<Self, String> {
+        let keyed =
+            |partition_by: &[String], own: Option<u32>| !partition_by.is_empty() && own.is_none();
+        let transforms = self.transforms.iter();
+        let transforms = transforms.filter(|it| keyed(&it.partition_by, it.parallelism));
+        let sinks = self.sinks.iter();
+        let sinks = sinks.filter(|it| keyed(&it.partition_by, it.parallelism));
+        let mut names = transforms
+            .map(|it| &it.name)
+            .chain(sinks.map(|it| &it.name));
+        let most = self.max_parallelism;
+        if let Some(name) = names.next().filter(|_| parallelism > most) {
+            return Err(format!(
+                "a parallelism of {parallelism} is too high: `{name}` has `partitionBy`, and its \
+                 keys are divided into {most} groups (`spec.maxParallelism`)"
+            ));
+        }
+        self.parallelism = parallelism;
+        Ok(self)
+    }
+
+    /// The highest parallelism of its nodes: how many slots it needs.
+    pub fn slots(&self) -> u32 {
+        let sources = self.sources.iter().map(|it| it.parallelism);
+        let transforms = self.transforms.iter().map(|it| it.parallelism);
+        let sinks = self.sinks.iter().map(|it| it.parallelism);
+        let own = sources.chain(transforms).chain(sinks);
+        let all = own.map(|own| own.unwrap_or(self.parallelism));
+        all.max().unwrap_or(self.parallelism)
+    }
 }
 
 /// A checked source.
@@ -55,6 +95,8 @@ pub struct ValidSource {
     pub watermark: Option<Watermark>,
     /// What happens to a record that cannot be decoded.
     pub on_error: OnError,
+    /// How many subtasks run it, if not as many as the job has.
+    pub parallelism: Option<u32>,
 }
 
 /// A source's connector.
@@ -77,14 +119,18 @@ pub enum SourceConnector {
 pub struct ValidTransform {
     /// Name of the node.
     pub name: String,
-    /// The output it reads.
-    pub input: Input,
+    /// The outputs that its SQL reads, at least one.
+    pub inputs: Vec<Input>,
+    /// Columns of each input by which its records are spread over the subtasks.
+    pub partition_by: Vec<String>,
+    /// How many subtasks run it, if not as many as the job has.
+    pub parallelism: Option<u32>,
     /// Its SQL, not yet bound.
     pub sql: String,
 }
 
 /// An output of a node, by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Input {
     /// Records of a source or transform.
     Main(String),
@@ -97,8 +143,12 @@ pub enum Input {
 pub struct ValidSink {
     /// Name of the node.
     pub name: String,
-    /// The output it reads.
-    pub input: Input,
+    /// The outputs it reads, at least one.
+    pub inputs: Vec<Input>,
+    /// Columns of each input by which its records are spread over the subtasks.
+    pub partition_by: Vec<String>,
+    /// How many subtasks run it, if not as many as the job has.
+    pub parallelism: Option<u32>,
     /// The connector and its options.
     pub connector: SinkConnector,
     /// How columns become bytes; unused for the blackhole.

@@ -55,7 +55,7 @@ fn check(file: &Path, options: &ValidateOptions) -> Result<Report, Failure> {
         Err(error) => return Ok(Report::refused(&error)),
     };
     if let Some(parallelism) = options.parallelism {
-        loaded.job.parallelism = parallelism;
+        loaded = loaded.rescaled(parallelism)?;
     }
     let connectors = match Connectors::of(&loaded.graph) {
         Ok(connectors) => connectors,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use millstream_plan::{JobGraph, NodeInput, NodeKind};
+use millstream_plan::{JobGraph, NodeIndex, NodeKind, Output};
 use millstream_types::OperatorUid;
 use millstream_types::snapshot::Counters;
 
@@ -14,62 +14,76 @@ pub(super) struct Flow {
     ways: Vec<Way>,
 }
 
-/// The way from a source to one sink.
+/// Everything between the sources and one sink.
 #[derive(Debug, Clone)]
 struct Way {
-    source: OperatorUid,
-    /// Whether it carries the records that the source could not decode.
-    dead_letters: bool,
+    /// What comes from sources.
+    inputs: Vec<SourceOutput>,
     operators: Vec<OperatorUid>,
+    /// Outputs that are read by several nodes of the way, once for each time more than the first.
+    copies: Vec<SourceOutput>,
     sink: OperatorUid,
 }
 
-/// What became of a source's records on the way to one sink.
+/// An output of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct SourceOutput {
+    uid: OperatorUid,
+    /// Whether it is of the records that a source could not decode.
+    dead_letters: bool,
+}
+
+/// What became of sources' records on the way to one sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Balance {
-    /// Where they came from.
-    pub(super) source: OperatorUid,
-    /// Whether they are those that the source could not decode.
-    pub(super) dead_letters: bool,
+    /// Where they came from, as the job file names it.
+    pub(super) from: Vec<String>,
     /// Where they went.
     pub(super) sink: OperatorUid,
     /// Records that went in.
     pub(super) came: u64,
+    /// Records that went on more than one path.
+    pub(super) copied: u64,
     /// Records that the sink wrote.
     pub(super) written: u64,
     /// Records that operators dropped.
     pub(super) filtered: u64,
-    /// The source's totals.
-    pub(super) totals: Counters,
+    /// Records that a source could not decode, if these are others than those that the sink is
+    /// given.
+    pub(super) undecoded: Option<Undecoded>,
+}
+
+/// Records that could not be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Undecoded {
+    pub(super) dead_letters: u64,
+    pub(super) skipped: u64,
 }
 
 impl Balance {
     /// Whether the two sides of the equation are equal.
-    pub(super) const fn holds(&self) -> bool {
-        let lost_before = if self.dead_letters {
-            0
-        } else {
-            self.totals.dead_letters + self.totals.skipped
-        };
-        self.came == self.written + self.filtered + lost_before
+    pub(super) fn holds(&self) -> bool {
+        let lost = self.undecoded.map_or(0, |it| it.dead_letters + it.skipped);
+        self.came + self.copied == self.written + self.filtered + lost
     }
 
     /// What has come since an earlier balance of the same way.
     pub(super) fn since(&self, before: &Self) -> Self {
-        let Counters {
-            dead_letters,
-            skipped,
-            ..
-        } = before.totals;
+        let undecoded = self.undecoded.map(|now| {
+            let before = before.undecoded;
+            let dead_letters = before.map_or(0, |it| it.dead_letters);
+            let skipped = before.map_or(0, |it| it.skipped);
+            Undecoded {
+                dead_letters: now.dead_letters.saturating_sub(dead_letters),
+                skipped: now.skipped.saturating_sub(skipped),
+            }
+        });
         Self {
             came: self.came.saturating_sub(before.came),
+            copied: self.copied.saturating_sub(before.copied),
             written: self.written.saturating_sub(before.written),
             filtered: self.filtered.saturating_sub(before.filtered),
-            totals: Counters {
-                dead_letters: self.totals.dead_letters.saturating_sub(dead_letters),
-                skipped: self.totals.skipped.saturating_sub(skipped),
-                ..self.totals
-            },
+            undecoded,
             ..self.clone()
         }
     }
@@ -79,10 +93,10 @@ impl Flow {
     /// The ways of a graph.
     pub(super) fn of(graph: &JobGraph) -> Self {
         let mut flow = Self::default();
-        for node in &graph.nodes {
+        for (index, node) in graph.nodes.iter().enumerate() {
             match &node.kind {
                 NodeKind::Source(_) => flow.sources.push(node.uid.clone()),
-                NodeKind::Sink(_) => flow.ways.extend(way(graph, node.input, &node.uid)),
+                NodeKind::Sink(_) => flow.ways.push(way(graph, NodeIndex(index), &node.uid)),
                 NodeKind::Sql(_) => {}
             }
         }
@@ -103,50 +117,93 @@ impl Flow {
     }
 }
 
-fn way(graph: &JobGraph, input: Option<NodeInput>, sink: &OperatorUid) -> Option<Way> {
-    let mut operators = Vec::new();
-    let mut input = input?;
-    loop {
-        let node = graph.nodes.get(input.node().0)?;
-        match (&node.kind, node.input) {
-            (NodeKind::Source(_), _) => {
-                operators.reverse();
-                return Some(Way {
-                    source: node.uid.clone(),
-                    dead_letters: matches!(input, NodeInput::DeadLetters(_)),
-                    operators,
-                    sink: sink.clone(),
-                });
+/// Everything that leads to a sink.
+fn way(graph: &JobGraph, sink: NodeIndex, uid: &OperatorUid) -> Way {
+    let mut way = Way {
+        inputs: Vec::new(),
+        operators: Vec::new(),
+        copies: Vec::new(),
+        sink: uid.clone(),
+    };
+    let mut reached = Vec::new();
+    let mut waiting = vec![sink];
+    while let Some(reader) = waiting.pop() {
+        for output in graph.inputs(reader).map(|edge| edge.from) {
+            let Some(node) = graph.node(output.node()) else {
+                continue;
+            };
+            let named = SourceOutput {
+                uid: node.uid.clone(),
+                dead_letters: matches!(output, Output::DeadLetters(_)),
+            };
+            if reached.contains(&output) {
+                way.copies.push(named);
+                continue;
             }
-            (_, Some(before)) => {
-                operators.push(node.uid.clone());
-                input = before;
+            reached.push(output);
+            match node.kind {
+                NodeKind::Source(_) => way.inputs.push(named),
+                NodeKind::Sql(_) | NodeKind::Sink(_) => {
+                    way.operators.push(node.uid.clone());
+                    waiting.push(output.node());
+                }
             }
-            (_, None) => return None,
         }
     }
+    way
 }
 
 impl Way {
     fn balance(&self, totals: &BTreeMap<OperatorUid, Counters>) -> Balance {
         let of = |uid: &OperatorUid| totals.get(uid).copied().unwrap_or_default();
-        let source = of(&self.source);
-        let dropped = |uid: &OperatorUid| {
-            let operator = of(uid);
-            operator.records_in.saturating_sub(operator.records_out)
-        };
-        Balance {
-            source: self.source.clone(),
-            dead_letters: self.dead_letters,
-            sink: self.sink.clone(),
-            came: if self.dead_letters {
-                source.dead_letters
+        let sent = |output: &SourceOutput| {
+            let totals = of(&output.uid);
+            if output.dead_letters {
+                totals.dead_letters
             } else {
-                source.records_in
-            },
+                totals.records_out
+            }
+        };
+        let came = |output: &SourceOutput| {
+            if output.dead_letters {
+                sent(output)
+            } else {
+                of(&output.uid).records_in
+            }
+        };
+        let main = self.inputs.iter().filter(|input| !input.dead_letters);
+        let undecoded = main.map(|input| of(&input.uid)).fold(None, |sum, totals| {
+            let sum: Undecoded = sum.unwrap_or(Undecoded {
+                dead_letters: 0,
+                skipped: 0,
+            });
+            Some(Undecoded {
+                dead_letters: sum.dead_letters + totals.dead_letters,
+                skipped: sum.skipped + totals.skipped,
+            })
+        });
+        // One that reads an input in several SELECTs may emit more than it gets.
+        let operators = || self.operators.iter().map(|uid| of(uid));
+        let dropped = operators().map(|it| it.records_in.saturating_sub(it.records_out));
+        let added = operators().map(|it| it.records_out.saturating_sub(it.records_in));
+        Balance {
+            from: self.inputs.iter().map(SourceOutput::name).collect(),
+            sink: self.sink.clone(),
+            came: self.inputs.iter().map(came).sum(),
+            copied: self.copies.iter().map(sent).chain(added).sum(),
             written: of(&self.sink).records_out,
-            filtered: self.operators.iter().map(dropped).sum(),
-            totals: source,
+            filtered: dropped.sum(),
+            undecoded,
+        }
+    }
+}
+
+impl SourceOutput {
+    fn name(&self) -> String {
+        if self.dead_letters {
+            format!("{}.deadLetters", self.uid)
+        } else {
+            self.uid.to_string()
         }
     }
 }
@@ -179,8 +236,11 @@ mod tests {
 
     fn flow() -> Flow {
         let way = |dead_letters, operators: &[&str], sink: &str| Way {
-            source: "orders".into(),
-            dead_letters,
+            inputs: vec![SourceOutput {
+                uid: "orders".into(),
+                dead_letters,
+            }],
+            copies: Vec::new(),
             operators: operators
                 .iter()
                 .map(|uid| OperatorUid::from(*uid))
@@ -231,6 +291,42 @@ mod tests {
         let since = later.since(&before);
         assert!(since.holds(), "{since:?}");
         assert_eq!((since.came, since.written, since.filtered), (100, 90, 10));
+    }
+
+    #[test]
+    fn ways_that_part_and_meet_again_balance() {
+        let text = "
+apiVersion: millstream.dev/v1alpha1
+kind: StreamJob
+metadata: {name: met}
+spec:
+  checkpoint: {storage: 'file:///tmp/met'}
+  dataflow:
+    sources: [{name: orders, generator: {}}, {name: more, generator: {}}]
+    transforms:
+      - {name: small, input: orders, sql: 'SELECT order_id FROM orders WHERE quantity < 3'}
+      - name: all
+        inputs: [small, orders, more]
+        sql: SELECT order_id FROM small UNION ALL SELECT order_id FROM orders
+          UNION ALL SELECT order_id FROM more
+    sinks: [{name: out, inputs: [all, small], blackhole: {}}]
+";
+        let job = millstream_spec::read(text, "met.yaml").unwrap();
+        let flow = Flow::of(&millstream_plan::plan(&job).unwrap());
+        let totals = |written| {
+            BTreeMap::from([
+                ("orders".into(), counters(100, 100)),
+                ("more".into(), counters(50, 50)),
+                ("small".into(), counters(100, 30)),
+                ("all".into(), counters(180, 180)),
+                ("out".into(), counters(written, written)),
+            ])
+        };
+        let balance = flow.balances(&totals(210)).remove(0);
+        assert_eq!(balance.came, 150);
+        assert_eq!((balance.copied, balance.filtered), (130, 70));
+        assert!(balance.holds());
+        assert!(!flow.balances(&totals(209))[0].holds());
     }
 
     #[test]

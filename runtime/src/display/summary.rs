@@ -8,7 +8,7 @@ use millstream_types::OperatorUid;
 use millstream_types::snapshot::Counters;
 use millstream_types::text::number;
 
-use super::balance::{Balance, Flow};
+use super::balance::{Balance, Flow, Undecoded};
 use crate::text::duration;
 
 /// The summary, and whether every record is accounted for.
@@ -117,24 +117,25 @@ fn totals(snapshot: &Snapshot) -> &BTreeMap<OperatorUid, Counters> {
 fn equation(balance: &Balance, note: &str) -> String {
     let sign = if balance.holds() { "=" } else { "≠" };
     let verdict = if balance.holds() { "ok" } else { "WRONG" };
-    let (source, sink) = (&balance.source, &balance.sink);
+    let (from, sink) = (balance.from.join(" + "), &balance.sink);
+    let mut came = format!("{} in", number(balance.came));
+    if balance.copied > 0 {
+        came += &format!(" + {} copied", number(balance.copied));
+    }
     let mut parts = vec![
         format!("{} written", number(balance.written)),
         format!("{} filtered", number(balance.filtered)),
     ];
-    let from = if balance.dead_letters {
-        format!("{source}.deadLetters")
-    } else {
-        parts.push(format!(
-            "{} dead letters",
-            number(balance.totals.dead_letters)
-        ));
-        parts.push(format!("{} skipped", number(balance.totals.skipped)));
-        source.to_string()
-    };
+    if let Some(Undecoded {
+        dead_letters,
+        skipped,
+    }) = balance.undecoded
+    {
+        parts.push(format!("{} dead letters", number(dead_letters)));
+        parts.push(format!("{} skipped", number(skipped)));
+    }
     format!(
-        "  {from} → {sink}: {} in {sign} {}  {verdict}{note}\n",
-        number(balance.came),
+        "  {from} → {sink}: {came} {sign} {}  {verdict}{note}\n",
         parts.join(" + ")
     )
 }

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use millstream_connect::{ReaderContext, WriterContext};
-use millstream_operators::sql::SqlOperator;
-use millstream_plan::{JobGraph, Node, NodeIndex, NodeInput, NodeKind, Vertex};
+use millstream_operators::sql::{SqlOperator, SqlUnion};
+use millstream_operators::{InputIndex, Operator};
+use millstream_plan::{
+    JobGraph, Node, NodeIndex, NodeKind, Output, SqlSelect, SqlTransform, Vertex,
+};
 use millstream_spec::ValidSource;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::Deploy;
 use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure, JobId, Lineage, VertexId};
 use millstream_worker::{
-    EdgeIndex, ForwardEdge, JobTasks, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step,
+    JobTasks, Partitioning, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step, TaskEdge,
     TaskPlan, WatermarkPlan,
 };
 
@@ -40,16 +43,30 @@ impl Tasks {
 }
 
 impl JobTasks for Tasks {
-    fn edges(&self) -> Vec<ForwardEdge> {
-        let vertices = self.graph.vertices.iter();
-        vertices
-            .filter_map(|vertex| {
-                Some(ForwardEdge {
-                    from: vertex.input?,
-                    to: vertex.id,
-                })
+    fn edges(&self) -> Vec<TaskEdge> {
+        let edges = self.graph.between_vertices();
+        edges
+            .map(|(id, edge, from, to)| TaskEdge {
+                id,
+                from: from.id,
+                to: to.id,
+                input: InputIndex(edge.input),
+                partitioning: match &edge.partitioning {
+                    millstream_plan::Partitioning::Forward => Partitioning::Forward,
+                    millstream_plan::Partitioning::Rebalance => Partitioning::Rebalance,
+                    millstream_plan::Partitioning::Hash(columns) => Partitioning::Hash {
+                        columns: columns.clone(),
+                        max_parallelism: self.graph.max_parallelism,
+                    },
+                },
             })
             .collect()
+    }
+
+    fn parallelism(&self, vertex: VertexId) -> u32 {
+        let vertex = self.vertex(vertex).ok();
+        let own = vertex.and_then(|vertex| vertex.parallelism);
+        own.unwrap_or(self.parallelism)
     }
 
     fn task(&self, task: TaskId) -> Result<TaskPlan, Failure> {
@@ -61,12 +78,22 @@ impl JobTasks for Tasks {
             NodeKind::Sql(_) | NodeKind::Sink(_) => (Root::Edges, 0),
         };
         let nodes = vertex.nodes.iter().skip(skip);
+        let outputs = self.graph.between_vertices();
+        let outputs = outputs.filter(|(_, _, from, _)| from.id == vertex.id);
         Ok(TaskPlan {
             root,
             nodes: nodes
                 .map(|index| self.planned(vertex, skip, *index, task))
                 .collect::<Result<_, _>>()?,
-            outputs: self.outputs(vertex, skip)?,
+            outputs: outputs
+                .map(|(id, edge, ..)| {
+                    let input = port(vertex, skip, edge.from);
+                    Ok(PlannedOutput {
+                        input: input.ok_or_else(|| malformed(vertex.id))?,
+                        edge: id,
+                    })
+                })
+                .collect::<Result<_, Failure>>()?,
         })
     }
 }
@@ -94,7 +121,7 @@ impl Tasks {
                 job: self.job.clone(),
                 uid: node.uid.clone(),
                 subtask: task.subtask,
-                parallelism: self.parallelism,
+                parallelism: self.parallelism(task.vertex),
                 schema: Arc::clone(&node.schema),
             })?;
         Ok(Root::Source(SourceRoot {
@@ -112,20 +139,14 @@ impl Tasks {
         task: TaskId,
     ) -> Result<PlannedNode, Failure> {
         let node = self.node(index)?;
-        let input = node.input.ok_or_else(|| malformed(vertex.id))?;
         let step = match &node.kind {
             NodeKind::Source(_) => return Err(malformed(vertex.id)),
-            NodeKind::Sql(sql) => Step::Operator(Box::new(SqlOperator::new(
-                node.uid.clone(),
-                expressions(&sql.filter),
-                expressions(&sql.projection),
-                Arc::clone(&node.schema),
-            )?)),
+            NodeKind::Sql(sql) => Step::Operator(sql_operator(node, sql)?),
             NodeKind::Sink(_) => Step::Sink(self.writer(node, task)?),
         };
         Ok(PlannedNode {
             uid: node.uid.clone(),
-            input: port_or_root(vertex, skip, index, input).ok_or_else(|| malformed(vertex.id))?,
+            input: self.port_of(vertex, skip, index)?,
             step,
         })
     }
@@ -144,46 +165,55 @@ impl Tasks {
                 attempt: self.attempt,
                 lineage: self.lineage.clone(),
                 subtask: task.subtask,
-                parallelism: self.parallelism,
+                parallelism: self.parallelism(task.vertex),
                 schema: Arc::clone(&node.schema),
             })
     }
 
-    fn outputs(&self, vertex: &Vertex, skip: usize) -> Result<Vec<PlannedOutput>, Failure> {
-        let readers = self.graph.vertices.iter();
-        // As in `edges`.
-        let readers = readers.filter(|reader| reader.input.is_some());
-        (0..)
-            .map(EdgeIndex)
-            .zip(readers)
-            .filter(|(_, reader)| reader.input == Some(vertex.id))
-            .map(|(edge, reader)| {
-                let first = reader.nodes.first().ok_or_else(|| malformed(reader.id))?;
-                let input = self.node(*first)?.input;
-                let input = input.and_then(|input| port(vertex, skip, input));
-                Ok(PlannedOutput {
-                    input: input.ok_or_else(|| malformed(reader.id))?,
-                    edge,
-                })
-            })
-            .collect()
+    /// Where a node of this vertex gets its records from: the first one from the task's root, and
+    /// any other from one before it. `skip` is 1 if the first node is a source, which is the root
+    /// itself.
+    fn port_of(&self, vertex: &Vertex, skip: usize, node: NodeIndex) -> Result<Port, Failure> {
+        if skip == 0 && vertex.nodes.first() == Some(&node) {
+            return Ok(Port::Root);
+        }
+        let mut inputs = self.graph.inputs(node);
+        let port = match (inputs.next(), inputs.next()) {
+            (Some(edge), None) => port(vertex, skip, edge.from),
+            _ => None,
+        };
+        port.ok_or_else(|| malformed(vertex.id))
     }
 }
 
-/// Where a node of this vertex gets its records from: another node, or the task's root. Only the
-/// first node of a vertex that is fed by another reads what another vertex sends.
-fn port_or_root(vertex: &Vertex, skip: usize, node: NodeIndex, input: NodeInput) -> Option<Port> {
-    let is_fed = vertex.input.is_some() && vertex.nodes.first() == Some(&node);
-    port(vertex, skip, input).or_else(|| is_fed.then_some(Port::Root))
+fn sql_operator(node: &Node, sql: &SqlTransform) -> Result<Box<dyn Operator>, Failure> {
+    let operator = |select: &SqlSelect| {
+        SqlOperator::new(
+            node.uid.clone(),
+            expressions(&select.filter),
+            expressions(&select.projection),
+            Arc::clone(&node.schema),
+        )
+    };
+    if let [only] = sql.selects.as_slice() {
+        return Ok(Box::new(operator(only)?));
+    }
+    let selects = sql.selects.iter();
+    let selects = selects.map(|select| Ok((InputIndex(select.input), operator(select)?)));
+    Ok(Box::new(SqlUnion::new(
+        selects.collect::<Result<_, Failure>>()?,
+    )))
 }
 
-/// The output of this vertex that `input` names; `None` if it belongs to another vertex. `skip` is
-/// 1 if the vertex begins with a source, which is the task's root and not one of its nodes.
-fn port(vertex: &Vertex, skip: usize, input: NodeInput) -> Option<Port> {
-    let position = vertex.nodes.iter().position(|node| *node == input.node())?;
-    Some(match (position.checked_sub(skip), input) {
-        (None, NodeInput::Main(_)) => Port::Root,
-        (None, NodeInput::DeadLetters(_)) => Port::DeadLetters,
+/// An output of this vertex; `None` if it belongs to another one.
+fn port(vertex: &Vertex, skip: usize, output: Output) -> Option<Port> {
+    let position = vertex
+        .nodes
+        .iter()
+        .position(|node| *node == output.node())?;
+    Some(match (position.checked_sub(skip), output) {
+        (None, Output::Main(_)) => Port::Root,
+        (None, Output::DeadLetters(_)) => Port::DeadLetters,
         (Some(node), _) => Port::Node(node),
     })
 }
@@ -257,24 +287,5 @@ spec:
         let plan = planned("{column: ts}");
         assert_eq!(plan.max_out_of_orderness, Duration::ZERO);
         assert_eq!(plan.idle_timeout, None);
-    }
-
-    #[test]
-    fn only_the_first_node_of_a_fed_vertex_reads_what_another_vertex_sends() {
-        let elsewhere = NodeInput::Main(NodeIndex(0));
-        let vertex = |input| Vertex {
-            id: VertexId(1),
-            nodes: vec![NodeIndex(1), NodeIndex(2)],
-            input,
-        };
-        let fed = vertex(Some(VertexId(0)));
-        let (first, second) = (NodeIndex(1), NodeIndex(2));
-        assert_eq!(port_or_root(&fed, 0, first, elsewhere), Some(Port::Root));
-        assert_eq!(port_or_root(&fed, 0, second, elsewhere), None);
-        let beside = NodeInput::Main(first);
-        assert_eq!(port_or_root(&fed, 0, second, beside), Some(Port::Node(0)));
-        let unfed = vertex(None);
-        assert_eq!(port_or_root(&unfed, 1, second, elsewhere), None);
-        assert_eq!(port_or_root(&unfed, 1, second, beside), Some(Port::Root));
     }
 }

@@ -27,7 +27,7 @@ fn try_main(options: CoordinatorOptions, logging: &Logging) -> Result<Exit, Fail
     let heartbeat = heartbeat(&options)?;
     let mut loaded = LoadedJob::read(&options.job)?;
     if let Some(parallelism) = options.parallelism {
-        loaded.job.parallelism = parallelism;
+        loaded = loaded.rescaled(parallelism)?;
     }
     let runtime = runtime()?;
     let exit = runtime.block_on(run(options, loaded, heartbeat))?;

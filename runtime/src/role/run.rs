@@ -54,10 +54,10 @@ fn try_main(options: RunOptions, logging: &Logging) -> Result<Exit, Failure> {
 async fn run(options: RunOptions, loaded: LoadedJob, display: Display) -> Result<Exit, Failure> {
     let mut signals = Signals::catch().map_err(|error| system("signals are not caught", &error))?;
     let clock = clock();
-    let parallelism = loaded.job.parallelism;
+    let needed = loaded.job.slots();
     let slots = options
         .slots
-        .unwrap_or_else(|| parallelism.div_ceil(options.workers));
+        .unwrap_or_else(|| needed.div_ceil(options.workers));
     let (connections, workers) = mpsc::channel(CONNECTIONS_CAPACITY);
     let start = options.start;
     let coordinator = coordinator_options(loaded, start, None, HEARTBEAT, Arc::clone(&clock))?;

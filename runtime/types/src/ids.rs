@@ -86,6 +86,10 @@ number! {
     /// Position of a vertex in its job graph, from 0.
     VertexId(u32)
 }
+number! {
+    /// Position of an edge in its job graph, from 0.
+    EdgeId(u32)
+}
 name! {
     /// Which chain of checkpoints: two chains of one job name differ in it.
     Lineage

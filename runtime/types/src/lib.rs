@@ -33,7 +33,7 @@ pub use clock::Clock;
 pub use element::{Barrier, CheckpointKind, Element};
 pub use error::{ErrorCode, ErrorKind, Failure};
 pub use ids::{
-    Attempt, CheckpointId, Deployment, JobId, Lineage, OperatorUid, SubtaskIndex, VertexId,
+    Attempt, CheckpointId, Deployment, EdgeId, JobId, Lineage, OperatorUid, SubtaskIndex, VertexId,
     WorkerId,
 };
 pub use snapshot::{Committable, Opaque, OperatorSnapshot, SplitState, TaskSnapshot};

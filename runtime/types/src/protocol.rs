@@ -4,7 +4,7 @@
 //! other side is gone; heartbeats are the fallback. Every message about a running job carries
 //! the attempt; receivers drop those of older attempts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -213,6 +213,9 @@ pub struct Deploy {
     pub fingerprint: String,
     /// The job's parallelism in this attempt.
     pub parallelism: u32,
+    /// Sources that will find no more splits than the tasks are deployed with.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub bounded: BTreeSet<OperatorUid>,
     /// What to start.
     pub tasks: Vec<TaskDeployment>,
 }

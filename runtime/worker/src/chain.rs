@@ -15,7 +15,8 @@ use millstream_types::{
     OperatorUid,
 };
 
-use crate::inbox::{ChannelSender, Closed};
+use crate::inbox::Closed;
+use crate::output::Output;
 use crate::plan::{PlannedNode, Port, Step};
 
 /// Why a task stops before its end.
@@ -58,7 +59,7 @@ struct Node {
 enum Work {
     Operator(Box<dyn Operator>),
     Sink(Sink),
-    Output(ChannelSender),
+    Output(Output),
 }
 
 struct Sink {
@@ -69,7 +70,7 @@ struct Sink {
 
 impl Chain {
     /// Puts the nodes and output channels of a task together.
-    pub fn new(nodes: Vec<PlannedNode>, outputs: Vec<(Port, ChannelSender)>) -> Self {
+    pub fn new(nodes: Vec<PlannedNode>, outputs: Vec<(Port, Output)>) -> Self {
         let mut chain = Self {
             nodes: Vec::with_capacity(nodes.len() + outputs.len()),
             root: Vec::new(),
@@ -86,8 +87,8 @@ impl Chain {
             };
             chain.attach(node.uid, node.input, work);
         }
-        for (input, channel) in outputs {
-            chain.attach(OperatorUid::from(""), input, Work::Output(channel));
+        for (input, output) in outputs {
+            chain.attach(OperatorUid::from(""), input, Work::Output(output));
         }
         chain
     }
@@ -154,7 +155,7 @@ impl Chain {
                 node.counters.records_out += rows;
                 Ok(())
             }
-            Work::Output(channel) => Ok(channel.send(Element::Batch(batch.clone()))?),
+            Work::Output(output) => output.batch(batch),
         }
     }
 
@@ -207,7 +208,7 @@ impl Chain {
                     handle(operator.as_mut(), &mut self.context)?;
                     self.push_emitted(index)?;
                 }
-                Work::Output(channel) => channel.send(element.clone())?,
+                Work::Output(output) => output.control(element)?,
                 Work::Sink(_) => {}
             }
         }
@@ -218,13 +219,40 @@ impl Chain {
     ///
     /// # Errors
     /// A channel is closed.
-    pub fn forward(&self, barrier: Barrier) -> Result<(), Stop> {
-        for node in &self.nodes {
-            if let Work::Output(channel) = &node.work {
-                channel.send(Element::Barrier(barrier))?;
-            }
+    pub fn forward(&mut self, barrier: Barrier) -> Result<(), Stop> {
+        for output in self.outputs() {
+            output.control(&Element::Barrier(barrier))?;
         }
         Ok(())
+    }
+
+    /// Whether outputs may hold records back.
+    pub fn holds(&self) -> bool {
+        let outputs = self.nodes.iter().filter_map(|node| match &node.work {
+            Work::Output(output) => Some(output),
+            Work::Operator(_) | Work::Sink(_) => None,
+        });
+        outputs.into_iter().any(Output::holds)
+    }
+
+    /// There are no records for now: sends those that outputs hold back.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn flush(&mut self) -> Result<(), Stop> {
+        for output in self.outputs() {
+            output.flush()?;
+        }
+        Ok(())
+    }
+
+    fn outputs(&mut self) -> impl Iterator<Item = &mut Output> {
+        self.nodes
+            .iter_mut()
+            .filter_map(|node| match &mut node.work {
+                Work::Output(output) => Some(output),
+                Work::Operator(_) | Work::Sink(_) => None,
+            })
     }
 
     /// Prepares every sink: what was written before the barrier is durable when this returns.

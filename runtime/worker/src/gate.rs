@@ -24,19 +24,23 @@ pub enum Arrival {
     End,
 }
 
-/// The channels that lead to a task. Each is an input of its first node, in their order.
+/// The channels that lead to a task.
 #[derive(Debug, Clone)]
 pub struct Gate {
+    /// By channel: which input of the task's first node its records are for.
+    inputs: Vec<InputIndex>,
     alignment: Alignment,
     event_time: Channels,
 }
 
 impl Gate {
-    /// Nothing has come over any channel.
-    pub fn new(channels: usize) -> Self {
+    /// Nothing has come over any channel; `inputs` says for which input of the task's first node
+    /// each one's records are.
+    pub fn new(inputs: Vec<InputIndex>) -> Self {
         Self {
-            alignment: Alignment::new(channels),
-            event_time: Channels::new(channels),
+            alignment: Alignment::new(inputs.len()),
+            event_time: Channels::new(inputs.len()),
+            inputs,
         }
     }
 
@@ -53,7 +57,8 @@ impl Gate {
     ) -> impl Iterator<Item = Arrival> + use<> {
         let (first, second) = match element {
             Element::Batch(batch) => {
-                let batch = Arrival::Batch(InputIndex(channel.0), batch);
+                let input = self.inputs.get(channel.0).copied().unwrap_or_default();
+                let batch = Arrival::Batch(input, batch);
                 (
                     self.event_time.records(channel).map(Arrival::from),
                     Some(batch),

@@ -9,7 +9,9 @@
 //! Invariants:
 //! - A barrier splits a task's stream at one place: the source positions, counters and prepared
 //!   transactions of a snapshot all speak of the records before it and of none behind it.
-//! - A barrier is forwarded into every output channel before the task acknowledges it.
+//! - A barrier is forwarded into every output channel before the task acknowledges it. What an
+//!   output holds back, to send larger batches, goes before every control element, and whenever the
+//!   task has nothing to read.
 //! - A task with several channels takes its snapshot when the barrier has come over all of them;
 //!   what lies behind the barrier waits until then.
 //! - A prepared transaction is listed in every snapshot until the coordinator has said that a
@@ -21,7 +23,7 @@
 //! The worker knows neither job files nor connectors: the binary gives it a [`TaskFactory`].
 //!
 //! Reading order: [`plan`] is what a task is made of, [`chain`] pushes elements through it,
-//! [`inbox`] joins tasks, [`alignment`] and [`event_time`] are the rules for several channels and
+//! [`output`] and [`inbox`] join tasks, [`alignment`] and [`event_time`] are the rules for several channels and
 //! [`gate`] applies them, [`watermark`] finds a source's watermark, [`task`] is the loop, [`service`]
 //! is the conversation with the coordinator.
 //!
@@ -43,6 +45,7 @@ pub mod chain;
 pub mod event_time;
 pub mod gate;
 pub mod inbox;
+pub mod output;
 pub mod plan;
 pub mod service;
 pub mod task;
@@ -53,7 +56,7 @@ pub mod watermark;
 
 pub use affinity::Pinning;
 pub use plan::{
-    EdgeIndex, ForwardEdge, JobTasks, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step,
+    JobTasks, Partitioning, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step, TaskEdge,
     TaskFactory, TaskPlan, WatermarkPlan,
 };
 pub use service::{Activity, CoordinatorConnection, Departure, Ended, Options, Worker};

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use millstream_connect::{Result, SinkWriter, SourceReader};
-use millstream_operators::Operator;
+use millstream_operators::{InputIndex, Operator};
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::Deploy;
-use millstream_types::{OperatorUid, VertexId};
+use millstream_types::{EdgeId, OperatorUid, VertexId};
 
 /// Turns a deployment into runnable tasks.
 pub trait TaskFactory: Send + Sync {
@@ -19,9 +19,11 @@ pub trait TaskFactory: Send + Sync {
 
 /// One planned job in one attempt: makes its tasks.
 pub trait JobTasks: Send + Sync {
-    /// The forward edges between vertices: subtask i of one reads from subtask i of the other.
-    /// Those that lead to one vertex are the inputs of its first node, in this order.
-    fn edges(&self) -> Vec<ForwardEdge>;
+    /// The edges between vertices.
+    fn edges(&self) -> Vec<TaskEdge>;
+
+    /// How many subtasks run a vertex.
+    fn parallelism(&self, vertex: VertexId) -> u32;
 
     /// Builds one task with its readers and writers. Called on a thread of the task's own, so it
     /// may take its time.
@@ -32,12 +34,34 @@ pub trait JobTasks: Send + Sync {
 }
 
 /// An edge between two vertices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ForwardEdge {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskEdge {
+    /// Its number in the job graph.
+    pub id: EdgeId,
     /// The vertex that writes.
     pub from: VertexId,
     /// The vertex that reads.
     pub to: VertexId,
+    /// Which input of the first node of the vertex that reads.
+    pub input: InputIndex,
+    /// Which subtask gets a record.
+    pub partitioning: Partitioning,
+}
+
+/// Which subtask of the vertex behind an edge gets a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Partitioning {
+    /// The one with the same number.
+    Forward,
+    /// The one that the values in some columns belong to.
+    Hash {
+        /// Positions of the columns in the batch that is sent.
+        columns: Vec<usize>,
+        /// Into how many key groups they are divided.
+        max_parallelism: u32,
+    },
+    /// Any: batches are dealt out in turn.
+    Rebalance,
 }
 
 /// One task: a root, and a tree of nodes that it feeds.
@@ -54,7 +78,7 @@ pub struct TaskPlan {
 pub enum Root {
     /// A source of its own.
     Source(SourceRoot),
-    /// The same subtask of other vertices, by each [`ForwardEdge`] that leads here.
+    /// Tasks of other vertices, by each [`TaskEdge`] that leads here.
     Edges,
 }
 
@@ -95,12 +119,8 @@ pub struct PlannedOutput {
     /// The output that is sent.
     pub input: Port,
     /// Which of the job's edges it is sent over.
-    pub edge: EdgeIndex,
+    pub edge: EdgeId,
 }
-
-/// Position of an edge in [`JobTasks::edges`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EdgeIndex(pub usize);
 
 /// An output within a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

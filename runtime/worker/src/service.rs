@@ -7,6 +7,7 @@
 mod activity;
 mod attempt;
 mod session;
+mod wiring;
 
 use std::sync::Arc;
 use std::time::Duration;

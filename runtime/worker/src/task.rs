@@ -10,23 +10,26 @@ mod run;
 mod stepped;
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use millstream_operators::InputIndex;
 use millstream_types::ids::TaskId;
 use millstream_types::{
-    CheckpointId, Clock, ErrorCode, ErrorKind, Failure, OperatorSnapshot, OperatorUid, TaskSnapshot,
+    CheckpointId, Clock, EdgeId, ErrorCode, ErrorKind, Failure, OperatorSnapshot, OperatorUid,
+    TaskSnapshot,
 };
 use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::affinity;
 use crate::chain::Stop;
-use crate::inbox::{ChannelSender, Command, Inbox, InboxHandle, Unreachable};
-use crate::plan::{EdgeIndex, JobTasks};
+use crate::inbox::{Command, Inbox, InboxHandle, Unreachable};
+use crate::output::Output;
+use crate::plan::JobTasks;
 use run::Task;
 #[cfg(feature = "simulation")]
 pub use stepped::SteppedTask;
@@ -99,12 +102,14 @@ pub struct Start {
     pub restore: BTreeMap<OperatorUid, OperatorSnapshot>,
     /// What reaches it.
     pub inbox: Inbox,
-    /// How many channels lead to its inbox.
-    pub channels: usize,
+    /// For each channel that leads to its inbox, the input of its first node.
+    pub inputs: Vec<InputIndex>,
     /// Reaches it.
     pub handle: InboxHandle,
-    /// The channels that it writes.
-    pub outputs: Vec<(EdgeIndex, ChannelSender)>,
+    /// The edges that it writes.
+    pub outputs: Vec<(EdgeId, Output)>,
+    /// Sources that will find no more splits.
+    pub bounded: Arc<BTreeSet<OperatorUid>>,
     /// The core to run on, if it is bound to one.
     pub core: Option<usize>,
     /// Time for idleness and progress.

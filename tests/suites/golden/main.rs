@@ -1,6 +1,7 @@
 //! The examples that need nothing but this machine, run to their end: interrupted, killed and
 //! resumed at another parallelism, they leave the same output as without any of it.
 
+mod edges;
 mod messages;
 mod store;
 

@@ -20,6 +20,7 @@ fn columns(name: &str, column_type: ColumnType) -> Vec<Column> {
 fn decoder(on_error: OnError) -> RecordDecoder {
     let schema = columns("id", ColumnType::Int64);
     let spec = ValidSource {
+        parallelism: None,
         name: "orders".to_owned(),
         connector: SourceConnector::Generator(GeneratorSource::default()),
         format: Format::Json(JsonFormat {}),
@@ -137,6 +138,7 @@ fn a_batch_is_full_by_rows_or_bytes_of_whatever_was_pushed() {
 fn raw_records_are_text() {
     let schema = columns("value", ColumnType::String);
     let spec = ValidSource {
+        parallelism: None,
         name: "logs".to_owned(),
         connector: SourceConnector::Generator(GeneratorSource::default()),
         format: Format::Raw(RawFormat {}),

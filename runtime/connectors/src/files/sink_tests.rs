@@ -105,7 +105,9 @@ fn connector(path: &Path, format: Format) -> Arc<dyn SinkConnector> {
     };
     crate::sink(&Arc::new(ValidSink {
         name: UID.to_owned(),
-        input: Input::Main("valid".to_owned()),
+        inputs: vec![Input::Main("valid".to_owned())],
+        partition_by: Vec::new(),
+        parallelism: None,
         connector: SinkOptions::Files(options),
         format,
         metadata: Vec::new(),

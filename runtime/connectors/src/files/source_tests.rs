@@ -30,6 +30,7 @@ fn connector(path: &Path, on_error: OnError) -> Arc<dyn SourceConnector> {
         path: path.to_str().unwrap().to_owned(),
     };
     crate::source(&Arc::new(ValidSource {
+        parallelism: None,
         name: "lines".to_owned(),
         connector: SourceOptions::Files(options),
         format: Format::Json(millstream_spec::dataflow::JsonFormat {}),

@@ -13,6 +13,7 @@ use super::*;
 
 fn connector(options: &GeneratorSource) -> Arc<dyn SourceConnector> {
     let spec = Arc::new(ValidSource {
+        parallelism: None,
         name: "orders".to_owned(),
         connector: SourceOptions::Generator(options.clone()),
         format: Format::Json(millstream_spec::dataflow::JsonFormat {}),

@@ -210,7 +210,9 @@ impl TestSink {
     pub(crate) fn with_checkpoint(options: Value, checkpoint: CheckpointSpec) -> Self {
         let spec = ValidSink {
             name: "out".into(),
-            input: Input::Main("in".into()),
+            inputs: vec![Input::Main("in".into())],
+            partition_by: Vec::new(),
+            parallelism: None,
             connector: valid::SinkConnector::Kafka(serde_json::from_value(options).unwrap()),
             format: Format::Json(millstream_spec::dataflow::JsonFormat {}),
             metadata: Vec::new(),
@@ -266,6 +268,7 @@ pub(crate) struct TestSource {
 impl TestSource {
     pub(crate) fn new(options: Value, on_error: OnError) -> Self {
         let spec = ValidSource {
+            parallelism: None,
             name: "in".into(),
             connector: valid::SourceConnector::Kafka(serde_json::from_value(options).unwrap()),
             format: Format::Json(millstream_spec::dataflow::JsonFormat {}),

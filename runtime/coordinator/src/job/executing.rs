@@ -52,7 +52,11 @@ impl Job {
 
     /// Deploys if the workers have enough slots. Whether it did.
     pub(super) fn deploy_if_possible(&mut self, now: Now) -> bool {
-        let Ok(placement) = place(&self.workers, self.settings.parallelism, &self.placement) else {
+        let Ok(placement) = place(
+            &self.workers,
+            self.settings.topology.slots(),
+            &self.placement,
+        ) else {
             return false;
         };
         let Some(prepared) = self.take_phase(|phase| match phase {
@@ -71,6 +75,7 @@ impl Job {
                     job: self.settings.job_text.clone(),
                     fingerprint: self.settings.fingerprint.clone(),
                     parallelism: self.settings.parallelism,
+                    bounded: plan.bounded.clone(),
                     tasks: tasks.clone(),
                 }),
             });
@@ -206,14 +211,7 @@ impl Job {
         let Phase::Executing(execution) = &mut self.phase else {
             return;
         };
-        let topology = &self.settings.topology;
-        let over = |task: &TaskId| {
-            execution.ended.contains(task)
-                || topology
-                    .source_of(task.vertex)
-                    .is_some_and(|source| has_nothing_to_read(execution, source, task.subtask))
-        };
-        if execution.all_running() && execution.tasks.iter().all(over) {
+        if execution.all_running() && execution.ended == execution.tasks {
             if Bug::EndWithoutCheckpoint.is_seeded() {
                 self.close_completed_attempt();
                 return;
@@ -244,7 +242,7 @@ impl Job {
         let loads = execution
             .loads
             .entry(uid.clone())
-            .or_insert_with(|| SplitLoads::new(self.settings.parallelism));
+            .or_insert_with(|| SplitLoads::new(self.settings.topology.parallelism_of(uid)));
         for (subtask, splits) in loads.assign(splits) {
             let task = TaskId { vertex, subtask };
             if let Some(worker) = execution.host(task) {
@@ -279,16 +277,6 @@ impl Job {
     }
 }
 
-/// A subtask without unfinished splits of a source that will find no more never says that it has
-/// ended, because its reader has nothing whose end it could see.
-fn has_nothing_to_read(execution: &Execution, source: &OperatorUid, subtask: SubtaskIndex) -> bool {
-    !execution.discovering.contains(source)
-        && execution
-            .loads
-            .get(source)
-            .is_none_or(|loads| loads.reading(subtask) == 0)
-}
-
 fn not_started(execution: &Execution) -> Failure {
     let missing: BTreeSet<TaskId> = execution
         .tasks
@@ -320,46 +308,42 @@ pub(super) fn name_tasks(tasks: &BTreeSet<TaskId>) -> String {
 struct Deployment {
     tasks: BTreeMap<WorkerId, Vec<TaskDeployment>>,
     dealt: BTreeMap<OperatorUid, Dealt>,
+    /// Sources that will find no more splits.
+    bounded: BTreeSet<OperatorUid>,
 }
 
 impl Deployment {
     fn new(settings: &Settings, placement: &Placement, prepared: &Prepared) -> Self {
         let nothing = BTreeMap::new();
         let mut dealt = BTreeMap::new();
-        for uid in settings
-            .topology
-            .vertices
-            .iter()
-            .flat_map(|vertex| &vertex.operators)
-        {
-            let restored = prepared.manifest.operators.get(uid).unwrap_or(&nothing);
-            let discovered = prepared.discovered.get(uid).cloned().unwrap_or_default();
-            dealt.insert(
-                uid.clone(),
-                deal(restored, discovered, settings.parallelism),
-            );
-        }
-        let mut tasks: BTreeMap<WorkerId, Vec<TaskDeployment>> = BTreeMap::new();
-        for (subtask, worker) in placement {
-            for vertex in &settings.topology.vertices {
-                let restore = vertex
-                    .operators
-                    .iter()
-                    .map(|uid| (uid.clone(), snapshot_of(&dealt, uid, *subtask)))
-                    .collect();
-                tasks
-                    .entry(worker.clone())
-                    .or_default()
-                    .push(TaskDeployment {
-                        task: TaskId {
-                            vertex: vertex.id,
-                            subtask: *subtask,
-                        },
-                        restore,
-                    });
+        let topology = &settings.topology;
+        for vertex in &topology.vertices {
+            for uid in &vertex.operators {
+                let restored = prepared.manifest.operators.get(uid).unwrap_or(&nothing);
+                let discovered = prepared.discovered.get(uid).cloned().unwrap_or_default();
+                let state = deal(restored, discovered, vertex.parallelism);
+                dealt.insert(uid.clone(), state);
             }
         }
-        Self { tasks, dealt }
+        let mut tasks: BTreeMap<WorkerId, Vec<TaskDeployment>> = BTreeMap::new();
+        for (task, slot, vertex) in topology.tasks() {
+            let Some(worker) = placement.get(&slot) else {
+                continue;
+            };
+            let operators = vertex.operators.iter();
+            let restore = operators
+                .map(|uid| (uid.clone(), snapshot_of(&dealt, uid, task.subtask)))
+                .collect();
+            let deployments = tasks.entry(worker.clone()).or_default();
+            deployments.push(TaskDeployment { task, restore });
+        }
+        let is_bounded = |uid: &&OperatorUid| !prepared.discovering.contains(*uid);
+        let bounded = topology.sources.keys().filter(is_bounded);
+        Self {
+            bounded: bounded.cloned().collect(),
+            tasks,
+            dealt,
+        }
     }
 
     fn execution(self, settings: &Settings, prepared: Prepared, now: Now) -> Execution {
@@ -390,7 +374,7 @@ impl Deployment {
         Execution {
             attempt: prepared.attempt,
             hosts,
-            tasks: settings.topology.tasks(settings.parallelism),
+            tasks: settings.topology.tasks().map(|(task, ..)| task).collect(),
             running: BTreeSet::new(),
             ended: BTreeSet::new(),
             deploy_deadline: now.monotonic.saturating_add(settings.deploy_timeout),
@@ -398,7 +382,6 @@ impl Deployment {
             splits,
             loads,
             identities: prepared.identities,
-            discovering: prepared.discovering,
             trigger: Trigger::new(settings.checkpoint),
             counter: FailureCounter::new(settings.tolerable_failures),
             pending: BTreeMap::new(),

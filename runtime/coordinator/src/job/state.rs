@@ -66,7 +66,6 @@ pub(crate) struct Execution {
     pub(crate) splits: KnownSplits,
     pub(crate) loads: BTreeMap<OperatorUid, SplitLoads>,
     pub(crate) identities: BTreeMap<OperatorUid, Opaque>,
-    pub(crate) discovering: BTreeSet<OperatorUid>,
     pub(crate) trigger: Trigger,
     pub(crate) counter: FailureCounter,
     pub(crate) pending: BTreeMap<CheckpointId, (Pending, Purpose)>,

@@ -203,7 +203,11 @@ impl Job {
     }
 
     fn missing_slots(&self) -> String {
-        match place(&self.workers, self.settings.parallelism, &self.placement) {
+        match place(
+            &self.workers,
+            self.settings.topology.slots(),
+            &self.placement,
+        ) {
             Ok(_) => String::new(),
             Err(missing) => format!(
                 "{} {}: {missing} by {} workers; start workers with {} more slots, or lower \

@@ -65,7 +65,7 @@ fn topology() -> Topology {
     let vertex = |id, operator: &str| VertexOperators {
         id: VertexId(id),
         operators: vec![operator.into()],
-        source: Some("orders".into()),
+        parallelism: 2,
     };
     Topology {
         vertices: vec![vertex(0, "orders"), vertex(1, "out")],

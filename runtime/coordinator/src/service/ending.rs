@@ -24,7 +24,7 @@ impl Keeper {
     pub(super) fn resolved(&mut self, state: &ChainState) {
         self.own = self.claimed.as_ref().map(|claimed| Opened {
             attempt: claimed.attempt(),
-            parallelism: self.job.parallelism,
+            parallelism: self.job.slots(),
             sinks: self.families.clone(),
         });
         let older = self.own.as_ref().map(|own| Revisit::new(state, own));

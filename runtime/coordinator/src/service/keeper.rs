@@ -114,7 +114,7 @@ impl Keeper {
     /// # Errors
     /// A connector cannot work as configured, or a node of the graph has none.
     pub(super) fn new(options: &Options, notes: mpsc::Sender<String>) -> Result<Self, Failure> {
-        let topology = Topology::from(&options.graph);
+        let topology = Topology::new(&options.graph, options.job.parallelism);
         for uid in topology.sources.keys() {
             if !options.sources.contains_key(uid) {
                 return Err(no_connector(uid));
@@ -199,7 +199,8 @@ impl Keeper {
             name: self.holder.clone(),
             build: self.build.clone(),
             identity: self.job.identity.clone(),
-            parallelism: self.job.parallelism,
+            // No subtask has a higher number.
+            parallelism: self.job.slots(),
             deployment: self.deployment,
             host: self.host.clone(),
             sinks: self.families.clone(),

@@ -5,7 +5,11 @@ use millstream_spec::connector::DeliveryGuarantee;
 use millstream_spec::valid::{SinkConnector, SourceConnector};
 use millstream_spec::{Format, OnError, ValidSink, ValidSource, WritableMetadata};
 
-use crate::graph::{Node, NodeKind, SqlTransform};
+use millstream_types::schema::dead_letter_schema;
+
+use crate::graph::{
+    Edge, JobGraph, Node, NodeIndex, NodeKind, Output, Partitioning, SqlSelect, SqlTransform,
+};
 use crate::semantics::types::Type;
 
 /// Kind and options of a node, each a few words.
@@ -97,15 +101,33 @@ fn format_name(format: &Format) -> String {
     .to_owned()
 }
 
-/// The columns of a node as name, type and, where one is computed, how.
-pub(super) fn columns(node: &Node) -> Vec<[String; 3]> {
+/// The columns of a node as name, type and, where one is computed, how; none for a sink, which is
+/// given what its inputs show.
+pub(super) fn shown_columns(graph: &JobGraph, index: NodeIndex, node: &Node) -> Vec<[String; 3]> {
+    match &node.kind {
+        NodeKind::Sink(_) if !reads_dead_letters(graph, index) => Vec::new(),
+        _ => columns(node),
+    }
+}
+
+/// Whether all that a node reads are records that could not be decoded.
+pub(super) fn reads_dead_letters(graph: &JobGraph, node: NodeIndex) -> bool {
+    let mut inputs = graph.inputs(node).peekable();
+    let some = inputs.peek().is_some();
+    some && inputs.all(|edge| matches!(edge.from, Output::DeadLetters(_)))
+}
+
+fn columns(node: &Node) -> Vec<[String; 3]> {
     let fields = node.schema.fields().iter().enumerate();
     fields
         .map(|(index, field)| {
             let nullable = if field.is_nullable() { "" } else { " not null" };
             let column_type = format!("{}{nullable}", Type::name_of(field.data_type()));
             let computed = match &node.kind {
-                NodeKind::Sql(sql) => computed(sql, index, field.name()),
+                NodeKind::Sql(SqlTransform { selects }) => match selects.as_slice() {
+                    [only] => computed(only, index, field.name()),
+                    _ => None,
+                },
                 NodeKind::Source(_) | NodeKind::Sink(_) => None,
             };
             [
@@ -117,24 +139,87 @@ pub(super) fn columns(node: &Node) -> Vec<[String; 3]> {
         .collect()
 }
 
-fn computed(sql: &SqlTransform, index: usize, name: &str) -> Option<String> {
-    let column = sql.projection.get(index)?;
+fn computed(select: &SqlSelect, index: usize, name: &str) -> Option<String> {
+    let column = select.projection.get(index)?;
     let same = column
         .expression
         .downcast_ref::<Column>()
         .is_some_and(|column| column.name() == name);
-    (!same).then(|| column.text.clone())
+    (!same && column.text != name).then(|| column.text.clone())
 }
 
-/// The condition of a transform, as it is written.
+/// The condition of a transform with one SELECT, as it is written.
 pub(super) fn condition(node: &Node) -> Option<String> {
-    let NodeKind::Sql(sql) = &node.kind else {
-        return None;
-    };
-    let texts: Vec<&str> = sql
-        .filter
-        .iter()
+    match &node.kind {
+        NodeKind::Sql(SqlTransform { selects }) => match selects.as_slice() {
+            [only] => condition_of(only),
+            _ => None,
+        },
+        NodeKind::Source(_) | NodeKind::Sink(_) => None,
+    }
+}
+
+fn condition_of(select: &SqlSelect) -> Option<String> {
+    let conditions = select.filter.iter();
+    let texts: Vec<&str> = conditions
         .map(|condition| condition.text.as_str())
         .collect();
     (!texts.is_empty()).then(|| texts.join(" AND "))
+}
+
+/// What each SELECT of a transform does, if there are several: where it reads, its condition, and
+/// the columns that it computes.
+pub(super) fn selects(graph: &JobGraph, index: NodeIndex, node: &Node) -> Vec<String> {
+    let NodeKind::Sql(SqlTransform { selects }) = &node.kind else {
+        return Vec::new();
+    };
+    if selects.len() < 2 {
+        return Vec::new();
+    }
+    let mut lines = Vec::new();
+    for select in selects {
+        let mut inputs = graph.inputs(index);
+        let edge = inputs.find(|edge| edge.input == select.input);
+        let from = edge
+            .map(|edge| output(graph, edge.from))
+            .unwrap_or_default();
+        let condition = condition_of(select).map(|condition| format!(" where {condition}"));
+        lines.push(format!("from {from}{}", condition.unwrap_or_default()));
+        let fields = node.schema.fields().iter().enumerate();
+        lines.extend(fields.filter_map(|(index, field)| {
+            let computed = computed(select, index, field.name())?;
+            Some(format!("  {} = {computed}", field.name()))
+        }));
+    }
+    lines
+}
+
+/// An output as the job file names it.
+pub(super) fn output(graph: &JobGraph, output: Output) -> String {
+    let uid = graph.node(output.node()).map(|node| node.uid.to_string());
+    let uid = uid.unwrap_or_default();
+    match output {
+        Output::Main(_) => uid,
+        Output::DeadLetters(_) => format!("{uid}.deadLetters"),
+    }
+}
+
+/// Which subtask gets a record, in words.
+pub(super) fn partitioning(graph: &JobGraph, edge: &Edge) -> String {
+    match &edge.partitioning {
+        Partitioning::Forward => "forward".to_owned(),
+        Partitioning::Rebalance => "rebalance".to_owned(),
+        Partitioning::Hash(columns) => {
+            let dead_letters = dead_letter_schema();
+            let schema = match edge.from {
+                Output::Main(node) => graph.node(node).map(|node| &node.schema),
+                Output::DeadLetters(_) => Some(&dead_letters),
+            };
+            let names = columns.iter().filter_map(|column| {
+                let fields = schema?.fields();
+                fields.get(*column).map(|field| field.name().clone())
+            });
+            format!("hash by {}", names.collect::<Vec<_>>().join(", "))
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The graph for Graphviz: `millstream explain job.yaml --dot | dot -Tsvg > job.svg`.
 
 use super::describe;
-use crate::graph::{JobGraph, Node, NodeIndex, NodeInput, NodeKind, Vertex};
+use crate::graph::{JobGraph, Node, NodeIndex, NodeKind, Output, Partitioning, Vertex};
 
 /// The graph in the language of Graphviz: a box per node with its columns, a frame per vertex.
 pub fn dot(graph: &JobGraph) -> String {
@@ -14,19 +14,25 @@ pub fn dot(graph: &JobGraph) -> String {
     for vertex in &graph.vertices {
         lines.extend(frame(graph, vertex));
     }
-    for (index, node) in graph.nodes.iter().enumerate() {
-        let (from, style) = match node.input {
-            Some(NodeInput::Main(from)) => (from, ""),
-            Some(NodeInput::DeadLetters(from)) => {
-                (from, " [label=\" dead letters\", style=dashed]")
-            }
-            None => continue,
+    for edge in &graph.edges {
+        let mut words = Vec::new();
+        if matches!(edge.from, Output::DeadLetters(_)) {
+            words.push("dead letters".to_owned());
+        }
+        if edge.partitioning != Partitioning::Forward {
+            words.push(describe::partitioning(graph, edge));
+        }
+        let dashed = match edge.from {
+            Output::DeadLetters(_) => ", style=dashed",
+            Output::Main(_) => "",
         };
-        lines.push(format!(
-            "  {} -> {}{style};",
-            name(from),
-            name(NodeIndex(index))
-        ));
+        let style = if words.is_empty() {
+            String::new()
+        } else {
+            format!(" [label=\" {}\"{dashed}]", words.join(", "))
+        };
+        let (from, to) = (name(edge.from.node()), name(edge.to));
+        lines.push(format!("  {from} -> {to}{style};"));
     }
     lines.push("}\n".to_owned());
     lines.join("\n")
@@ -44,8 +50,9 @@ fn frame(graph: &JobGraph, vertex: &Vertex) -> Vec<String> {
         "    style=rounded;".to_owned(),
     ];
     lines.extend(vertex.nodes.iter().filter_map(|index| {
-        let node = graph.nodes.get(index.0)?;
-        Some(format!("    {} [label=<{}>];", name(*index), label(node)))
+        let node = graph.node(*index)?;
+        let label = label(graph, *index, node);
+        Some(format!("    {} [label=<{label}>];", name(*index)))
     }));
     lines.push("  }".to_owned());
     lines
@@ -56,7 +63,7 @@ fn name(index: NodeIndex) -> String {
 }
 
 /// The box of a node: an HTML table.
-fn label(node: &Node) -> String {
+fn label(graph: &JobGraph, index: NodeIndex, node: &Node) -> String {
     let colour = match &node.kind {
         NodeKind::Source(_) => "#dcebfa",
         NodeKind::Sql(_) => "#f2f2f2",
@@ -79,16 +86,16 @@ fn label(node: &Node) -> String {
             escaped(&condition)
         )
     }));
-    let columns = match (&node.kind, node.input) {
-        // A sink is given what its input shows.
-        (NodeKind::Sink(_), Some(NodeInput::Main(_))) => Vec::new(),
-        _ => describe::columns(node),
-    };
+    let columns = describe::shown_columns(graph, index, node);
     rows.extend(columns.iter().map(|column| {
         let cells = column
             .iter()
             .map(|cell| format!("<TD ALIGN=\"LEFT\">{}</TD>", escaped(cell)));
         format!("<TR>{}</TR>", cells.collect::<String>())
+    }));
+    rows.extend(describe::selects(graph, index, node).iter().map(|line| {
+        let text = escaped(line);
+        format!("<TR><TD COLSPAN=\"3\" ALIGN=\"LEFT\">{text}</TD></TR>")
     }));
     format!(
         "<TABLE BORDER=\"1\" COLOR=\"#888888\" CELLBORDER=\"0\" CELLSPACING=\"0\" CELLPADDING=\"3\">{}</TABLE>",

@@ -3,7 +3,7 @@
 use millstream_spec::ValidJob;
 
 use super::describe;
-use crate::graph::{JobGraph, Node, NodeIndex, NodeInput, NodeKind, Vertex};
+use crate::graph::{JobGraph, Node, NodeIndex, Vertex};
 
 /// The graph as a tree: every vertex with its nodes, what they do, and the columns
 /// they emit.
@@ -13,16 +13,20 @@ pub fn text(job: &ValidJob, graph: &JobGraph) -> String {
         format!("parallelism {}", job.parallelism),
         format!("fingerprint {}", graph.fingerprint),
     ];
-    let subtasks = match job.parallelism {
-        1 => "1 subtask".to_owned(),
-        count => format!("{count} subtasks"),
-    };
     for vertex in &graph.vertices {
-        let input = vertex
-            .input
-            .map(|input| format!(", reads from vertex {input}"));
-        let input = input.unwrap_or_default();
-        lines.push(format!("\nvertex {}, {subtasks}{input}", vertex.id));
+        let subtasks = match vertex.parallelism.unwrap_or(job.parallelism) {
+            1 => "1 subtask".to_owned(),
+            count => format!("{count} subtasks"),
+        };
+        lines.push(format!("\nvertex {}, {subtasks}", vertex.id));
+        let inputs = graph
+            .between_vertices()
+            .filter(|(.., to)| to.id == vertex.id);
+        lines.extend(inputs.map(|(_, edge, from, _)| {
+            let output = describe::output(graph, edge.from);
+            let partitioning = describe::partitioning(graph, edge);
+            format!("reads {output} of vertex {}, {partitioning}", from.id)
+        }));
         if let Some(root) = vertex.nodes.first() {
             let tree = Tree { graph, vertex };
             tree.node(&mut lines, *root, "", "");
@@ -40,15 +44,15 @@ struct Tree<'a> {
 impl Tree<'_> {
     /// Adds a node and all behind it. `first` begins its first line, `rest` all others.
     fn node(&self, lines: &mut Vec<String>, index: NodeIndex, first: &str, rest: &str) {
-        let Some(node) = self.graph.nodes.get(index.0) else {
+        let Some(node) = self.graph.node(index) else {
             return;
         };
         let readers: Vec<NodeIndex> = self.readers(index);
-        let (uid, origin) = (&node.uid, origin(node));
+        let (uid, origin) = (&node.uid, origin(self.graph, index));
         let summary = describe::summary(node).join(", ");
         lines.push(format!("{first}{uid}{origin}: {summary}"));
         let bar = if readers.is_empty() { " " } else { "│" };
-        let details = details(node).into_iter();
+        let details = details(self.graph, index, node).into_iter();
         lines.extend(details.map(|line| format!("{rest}{bar}   {line}").trim_end().to_owned()));
         for (place, reader) in readers.iter().enumerate() {
             let (branch, below) = if place + 1 == readers.len() {
@@ -61,30 +65,29 @@ impl Tree<'_> {
         }
     }
 
-    /// The nodes of this vertex that read from a node.
+    /// The nodes of this vertex that read from a node of it.
     fn readers(&self, of: NodeIndex) -> Vec<NodeIndex> {
-        let reads = |index: &&NodeIndex| {
-            let node = self.graph.nodes.get(index.0);
-            node.and_then(|node| node.input).map(NodeInput::node) == Some(of)
-        };
-        self.vertex.nodes.iter().filter(reads).copied().collect()
+        let edges = self.graph.edges.iter();
+        let edges = edges.filter(|edge| edge.from.node() == of);
+        let is_first = |node: &NodeIndex| self.vertex.nodes.first() == Some(node);
+        edges
+            .map(|edge| edge.to)
+            .filter(|node| self.vertex.nodes.contains(node) && !is_first(node))
+            .collect()
     }
 }
 
-fn origin(node: &Node) -> &'static str {
-    match node.input {
-        Some(NodeInput::DeadLetters(_)) => " (dead letters)",
-        Some(NodeInput::Main(_)) | None => "",
+fn origin(graph: &JobGraph, node: NodeIndex) -> &'static str {
+    if describe::reads_dead_letters(graph, node) {
+        " (dead letters)"
+    } else {
+        ""
     }
 }
 
-/// The condition, and the columns as a table where they are not those of the input.
-fn details(node: &Node) -> Vec<String> {
-    let columns = match (&node.kind, node.input) {
-        // A sink is given what its input shows.
-        (NodeKind::Sink(_), Some(NodeInput::Main(_))) => Vec::new(),
-        _ => describe::columns(node),
-    };
+/// The columns as a table where they are not those of the input, and what each SELECT does.
+fn details(graph: &JobGraph, index: NodeIndex, node: &Node) -> Vec<String> {
+    let columns = describe::shown_columns(graph, index, node);
     let widest = |part: fn(&[String; 3]) -> &String| {
         columns
             .iter()
@@ -102,5 +105,10 @@ fn details(node: &Node) -> Vec<String> {
             format!("{name:names$}  {column_type:types$}  = {computed}")
         }
     });
-    condition.into_iter().chain(columns).collect()
+    let selects = describe::selects(graph, index, node).into_iter();
+    condition
+        .into_iter()
+        .chain(columns)
+        .chain(selects)
+        .collect()
 }

@@ -20,14 +20,16 @@ const END: &str = "<!-- functions: end -->";
 fn value(functions: &Functions, call: &str) -> String {
     let transform = ValidTransform {
         name: "t".to_owned(),
-        input: Input::Main("input".to_owned()),
+        inputs: vec![Input::Main("input".to_owned())],
+        partition_by: Vec::new(),
+        parallelism: None,
         sql: format!("SELECT {call} AS x FROM input"),
     };
-    let bound = match bind_transform(functions, &transform, &Arc::new(Schema::empty())) {
+    let bound = match bind_transform(functions, &transform, &[Arc::new(Schema::empty())]) {
         Ok(bound) => bound,
         Err(faults) => return format!("is refused: {}", faults[0].message),
     };
-    let literal = bound.columns[0].expr.downcast_ref::<Literal>();
+    let literal = bound.selects[0].columns[0].expr.downcast_ref::<Literal>();
     let Some(literal) = literal else {
         // A choice of which a branch cannot be computed is made record by record.
         let schema = Schema::empty();
@@ -36,7 +38,10 @@ fn value(functions: &Functions, call: &str) -> String {
             vec![],
             &arrow_array::RecordBatchOptions::new().with_row_count(Some(1)),
         );
-        let value = bound.columns[0].expr.evaluate(&batch.unwrap()).unwrap();
+        let value = bound.selects[0].columns[0]
+            .expr
+            .evaluate(&batch.unwrap())
+            .unwrap();
         return format!("→ `{}`", shown(&value.into_array(1).unwrap()));
     };
     format!("→ `{}`", shown(&literal.value().to_array().unwrap()))

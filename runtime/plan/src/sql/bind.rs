@@ -2,24 +2,26 @@
 
 use std::cell::Cell;
 
-use arrow_schema::{Field, SchemaRef};
+use arrow_schema::SchemaRef;
 use datafusion_sql::sqlparser::ast::{self, BinaryOperator};
 
+use super::BoundExpression;
 use super::items::Item;
 use super::place::Subject;
+use super::union::TypedColumn;
 use super::written::written;
-use super::{BoundColumn, Condition};
 use crate::error::Fault;
 use crate::functions::Functions;
 use crate::semantics::typed::Typed;
-use crate::semantics::types::Type;
-use crate::semantics::{Refusal, cast, logic};
+use crate::semantics::{Refusal, logic};
 
 /// Gives types to the expressions of one transform.
 pub(crate) struct Binder<'a> {
     pub(super) subject: &'a Subject<'a>,
     pub(super) functions: &'a Functions,
     pub(super) input: &'a SchemaRef,
+    /// Which SELECT of the text it is, from 0.
+    select: usize,
     /// How many choices are around what is being bound: a constant in there that has no value,
     /// such as `1 / 0`, fails only if it is chosen.
     pub(super) choices: Cell<u32>,
@@ -50,11 +52,13 @@ impl<'a> Binder<'a> {
         subject: &'a Subject<'a>,
         functions: &'a Functions,
         input: &'a SchemaRef,
+        select: usize,
     ) -> Self {
         Self {
             subject,
             functions,
             input,
+            select,
             choices: Cell::new(0),
         }
     }
@@ -63,10 +67,10 @@ impl<'a> Binder<'a> {
     ///
     /// # Errors
     /// One has no type, or is not boolean.
-    pub(crate) fn filter(&self, ast: &ast::Expr) -> Result<Vec<Condition>, Fault> {
+    pub(crate) fn filter(&self, ast: &ast::Expr) -> Result<Vec<BoundExpression>, Fault> {
         let mut conjuncts = Vec::new();
         split(ast, &mut conjuncts);
-        let written = written(self.subject.sql, self.subject.tokens()).conditions;
+        let written = written(self.subject.sql, self.subject.tokens_of(self.select)).conditions;
         let mut written = (written.len() == conjuncts.len()).then(|| written.into_iter());
         let mut conditions = Vec::with_capacity(conjuncts.len());
         for (index, ast) in conjuncts.into_iter().enumerate() {
@@ -84,7 +88,7 @@ impl<'a> Binder<'a> {
                 );
                 self.subject.unbound(self.subject.span_of(ast), message)
             })?;
-            conditions.push(Condition {
+            conditions.push(BoundExpression {
                 expr: typed.expr,
                 text: text.unwrap_or_else(|| ast.to_string()),
             });
@@ -92,46 +96,13 @@ impl<'a> Binder<'a> {
         Ok(conditions)
     }
 
-    /// An output column.
+    /// A column with its type.
     ///
     /// # Errors
-    /// It has no type, or one that columns cannot have.
-    pub(crate) fn column(&self, item: Item) -> Result<BoundColumn, Fault> {
+    /// It has none.
+    pub(crate) fn column(&self, item: Item) -> Result<TypedColumn, Fault> {
         let typed = self.typed(&item.ast)?;
-        let Some(output) = typed.data_type.column() else {
-            return Err(self.no_column_type(&item, typed.data_type));
-        };
-        // Of local time, a column has what calendar and clock show.
-        let output = Type::of(&output.arrow()).map_err(|refusal| self.here(&item.ast, refusal))?;
-        let typed = cast::cast(typed, output, cast::Failing::Fails)
-            .map_err(|refusal| self.here(&item.ast, refusal))?;
-        let text = item.text.unwrap_or_else(|| item.ast.to_string());
-        Ok(BoundColumn {
-            field: Field::new(item.name, output.arrow(), typed.nullable),
-            expr: typed.expr,
-            text,
-        })
-    }
-
-    fn no_column_type(&self, item: &Item, computed: Type) -> Fault {
-        let name = &item.name;
-        let message = match computed {
-            Type::Null => format!("`{name}` is NULL, which is of no type"),
-            other => format!(
-                "`{name}` is {}, which a column cannot be",
-                other.with_article()
-            ),
-        };
-        let fault = self
-            .subject
-            .unbound(self.subject.span_of(&item.ast), message);
-        fault.with_help(match computed {
-            Type::Null => "give it a type, as in CAST(NULL AS string)",
-            Type::Duration => {
-                "EXTRACT(epoch FROM …) gives its seconds, CAST(… AS int64) its microseconds"
-            }
-            _ => "convert it with CAST, for example to string",
-        })
+        Ok(TypedColumn { item, typed })
     }
 
     /// An expression with its type.
@@ -141,10 +112,12 @@ impl<'a> Binder<'a> {
     pub(super) fn typed(&self, ast: &ast::Expr) -> Result<Typed, Fault> {
         let mut typed = self.expression(ast).map_err(|trouble| match trouble {
             Trouble::Part(fault) => fault,
-            Trouble::Here(refusal) => self.here(ast, refusal),
+            Trouble::Here(refusal) => self.subject.refused(ast, refusal),
         })?;
         match typed.take_broken() {
-            Some(message) if self.choices.get() == 0 => Err(self.here(ast, Refusal::new(message))),
+            Some(message) if self.choices.get() == 0 => {
+                Err(self.subject.refused(ast, Refusal::new(message)))
+            }
             _ => Ok(typed),
         }
     }
@@ -155,17 +128,6 @@ impl<'a> Binder<'a> {
         let typed = self.typed(ast);
         self.choices.set(self.choices.get() - 1);
         typed
-    }
-
-    /// A refusal with its place.
-    pub(super) fn here(&self, ast: &ast::Expr, refusal: Refusal) -> Fault {
-        let fault = self
-            .subject
-            .unbound(self.subject.span_of(ast), refusal.message);
-        match refusal.help {
-            Some(help) => fault.with_help(help),
-            None => fault,
-        }
     }
 }
 

@@ -281,7 +281,7 @@ impl Binder<'_> {
                 Some(operand) => compare::compare(Operator::Eq, operand.clone(), bound),
                 None => logic::condition(bound),
             };
-            let condition = condition.map_err(|refusal| self.here(when, refusal))?;
+            let condition = condition.map_err(|refusal| self.subject.refused(when, refusal))?;
             branches.push((condition, self.chosen(&branch.result)?));
         }
         let otherwise = otherwise

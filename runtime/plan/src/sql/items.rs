@@ -28,7 +28,7 @@ impl Scope<'_> {
     pub(crate) fn expand(&self, items: Vec<SelectItem>, faults: &mut Vec<Fault>) -> Vec<Item> {
         let mut names = BTreeSet::new();
         let mut expanded: Vec<Item> = Vec::new();
-        let written = written(self.subject.sql, self.subject.tokens()).items;
+        let written = written(self.subject.sql, self.subject.tokens_of(self.select)).items;
         let mut written = (written.len() == items.len()).then(|| written.into_iter());
         for item in items {
             let text = written.as_mut().and_then(Iterator::next);
@@ -38,7 +38,7 @@ impl Scope<'_> {
             );
             for mut item in self.item(item, faults) {
                 item.text = text.clone().filter(|_| is_single);
-                if !names.insert(item.name.clone()) {
+                if self.select == 0 && !names.insert(item.name.clone()) {
                     faults.push(self.twice(&item));
                 }
                 expanded.push(item);
@@ -108,6 +108,8 @@ impl Scope<'_> {
             other => self.keyword_column(other).map(|ident| ident.value),
         };
         let ast = self.resolve(ast, faults)?;
+        // The columns of a union have the names of its first SELECT's.
+        let name = name.or_else(|| (self.select > 0).then(|| ast.to_string()));
         if name.is_none() {
             let span = self.subject.span_of(&ast);
             let fault = self.subject.unbound(span, "this expression has no name");

@@ -52,6 +52,8 @@ pub(crate) struct Scope<'a> {
     functions: &'a Functions,
     qualifiers: Vec<Vec<String>>,
     pub(super) input: &'a SchemaRef,
+    /// Which SELECT of the text it is, from 0.
+    pub(super) select: usize,
 }
 
 impl<'a> Scope<'a> {
@@ -66,6 +68,7 @@ impl<'a> Scope<'a> {
             functions,
             qualifiers: select.qualifiers.clone(),
             input,
+            select: select.number,
         }
     }
 

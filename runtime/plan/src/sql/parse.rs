@@ -1,8 +1,10 @@
 //! From text to select items and a filter; everything else that SQL can say is refused.
 
 use datafusion_sql::sqlparser::ast::{
-    Expr, ObjectName, Query, Select, SelectItem, SetExpr, Spanned, Statement, TableFactor,
+    Expr, ObjectName, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned,
+    Statement, TableFactor,
 };
+use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 use millstream_spec::valid::Input;
@@ -24,6 +26,12 @@ type Checked<T> = Result<T, Fault>;
 /// `SELECT items FROM input [alias] [WHERE filter]`.
 #[derive(Debug)]
 pub(crate) struct Selection {
+    /// Which SELECT of the text it is, from 0.
+    pub(crate) number: usize,
+    /// Where it begins.
+    pub(crate) place: Option<Span>,
+    /// Which of the transform's inputs it reads.
+    pub(crate) input: usize,
     /// What stands between `SELECT` and `FROM`.
     pub(crate) items: Vec<SelectItem>,
     /// What may stand before a column, as in `orders.price`.
@@ -32,18 +40,30 @@ pub(crate) struct Selection {
     pub(crate) filter: Option<Expr>,
 }
 
-/// Parses a transform's SQL.
+/// Most SELECTs of one transform.
+const MAX_SELECTS: usize = 100;
+
+/// Parses a transform's SQL: one SELECT, or several with UNION ALL between them.
 ///
 /// # Errors
-/// It is not SQL, or not a selection from the transform's input.
-pub(crate) fn parse(subject: &Subject<'_>, input: &Input) -> Checked<Selection> {
+/// It is not SQL, or not a selection from the transform's inputs, or not from all of them.
+pub(crate) fn parse(subject: &Subject<'_>, inputs: &[Input]) -> Checked<Vec<Selection>> {
     let text = Text::read(subject)?;
-    let statement = text.statement(input)?;
+    let statement = text.statement(inputs)?;
     let Statement::Query(query) = statement else {
         return Err(text.refuse(None, "only SELECT can be a transform"));
     };
-    let select = text.query(*query)?;
-    text.select(select, input)
+    let selects = text.query(*query)?;
+    let selections: Vec<Selection> = selects
+        .into_iter()
+        .enumerate()
+        .map(|(number, select)| text.select(number, select, inputs))
+        .collect::<Checked<_>>()?;
+    let is_read = |input| selections.iter().any(|select| select.input == input);
+    match (0..inputs.len()).find(|input| !is_read(*input)) {
+        Some(unread) => Err(text.unread(inputs.get(unread))),
+        None => Ok(selections),
+    }
 }
 
 /// The text in pieces, and what faults are about.
@@ -77,12 +97,12 @@ impl<'a> Text<'a> {
     }
 
     /// The one statement.
-    fn statement(&self, input: &Input) -> Checked<Statement> {
+    fn statement(&self, inputs: &[Input]) -> Checked<Statement> {
         let mut statements = Parser::new(&TransformDialect)
             .with_recursion_limit(MAX_PARSER_DEPTH)
             .with_tokens_with_locations(self.tokens.clone())
             .parse_statements()
-            .map_err(|error| self.unparsed(&error, input))?;
+            .map_err(|error| self.unparsed(&error, inputs))?;
         let first = statements.pop();
         match (first, statements.is_empty()) {
             (Some(statement), true) => Ok(statement),
@@ -101,7 +121,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    fn unparsed(&self, error: &ParserError, input: &Input) -> Fault {
+    fn unparsed(&self, error: &ParserError, inputs: &[Input]) -> Fault {
         let text = match error {
             ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.as_str(),
             ParserError::RecursionLimitExceeded => "parentheses and functions nest too deep",
@@ -118,13 +138,14 @@ impl<'a> Text<'a> {
         let fault = self
             .subject
             .fault(ErrorCode::SqlDoesNotParse, span, message);
-        let written = written(input);
-        if written.contains('"') && !self.subject.sql.contains(&written) {
-            return fault.with_help(format!(
-                "the input's name needs double quotes: FROM {written}"
-            ));
+        let mut written = inputs.iter().map(written);
+        let unquoted = |name: &String| name.contains('"') && !self.subject.sql.contains(name);
+        match written.find(unquoted) {
+            Some(name) => {
+                fault.with_help(format!("the input's name needs double quotes: FROM {name}"))
+            }
+            None => fault,
         }
-        fault
     }
 
     /// The token that begins at a location, or just the location.
@@ -165,7 +186,10 @@ impl<'a> Text<'a> {
         let span = span.or_else(|| self.first());
         self.subject
             .fault(ErrorCode::SqlDoesNotBind, span, message)
-            .with_help("a transform is SELECT expressions FROM its input, with WHERE if need be")
+            .with_help(
+                "a transform is SELECT expressions FROM its input, with WHERE if need be, or \
+                 several of them with UNION ALL between",
+            )
     }
 
     fn first(&self) -> Option<Span> {
@@ -182,40 +206,98 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The SELECT of a query that is nothing else.
-    fn query(&self, query: Query) -> Checked<Select> {
+    /// The SELECTs of a query that is nothing else.
+    fn query(&self, query: Query) -> Checked<Vec<Select>> {
         self.refuse_clause(clauses::of_query(&query))?;
-        match *query.body {
-            SetExpr::Select(select) => Ok(*select),
-            SetExpr::Query(_) => Err(self.refuse(None, "write the SELECT without parentheses")),
-            SetExpr::SetOperation { op, .. } => {
-                let keyword = op.to_string();
-                let message = format!("{keyword} is not supported");
-                Err(self.refuse(self.keyword(&keyword), message))
+        let mut selects = Vec::new();
+        // The parser puts the first ones deepest.
+        let mut rest = Some(query.body);
+        while let Some(body) = rest.take() {
+            match *body {
+                SetExpr::Select(select) => selects.push(*select),
+                SetExpr::Query(_) => {
+                    return Err(self.refuse(None, "write the SELECT without parentheses"));
+                }
+                SetExpr::SetOperation {
+                    op,
+                    set_quantifier,
+                    left,
+                    right,
+                } => {
+                    self.refuse_set(op, set_quantifier)?;
+                    let SetExpr::Select(select) = *right else {
+                        return Err(self.refuse(None, "write the SELECT without parentheses"));
+                    };
+                    selects.push(*select);
+                    rest = Some(left);
+                }
+                _ => return Err(self.refuse(None, "only SELECT can be a transform")),
             }
-            _ => Err(self.refuse(None, "only SELECT can be a transform")),
+            if selects.len() > MAX_SELECTS {
+                let message = format!("it has more than {MAX_SELECTS} SELECTs");
+                return Err(self.refuse(self.keyword("UNION"), message));
+            }
         }
+        selects.reverse();
+        Ok(selects)
+    }
+
+    fn refuse_set(&self, op: SetOperator, quantifier: SetQuantifier) -> Checked<()> {
+        let message = match (op, quantifier) {
+            (SetOperator::Union, SetQuantifier::All) => return Ok(()),
+            (SetOperator::Union, SetQuantifier::None | SetQuantifier::Distinct) => {
+                "UNION without ALL is not supported: it would have to remember every row. Write \
+                 UNION ALL, which keeps all rows"
+                    .to_owned()
+            }
+            (SetOperator::Union, _) => "columns meet by their places: write UNION ALL".to_owned(),
+            (op, _) => format!("{op} is not supported"),
+        };
+        Err(self.refuse(self.keyword(&op.to_string()), message))
+    }
+
+    fn unread(&self, input: Option<&Input>) -> Fault {
+        let name = input.map(plain).unwrap_or_default();
+        self.subject
+            .fault(
+                ErrorCode::SqlDoesNotBind,
+                self.first(),
+                format!("no SELECT reads the input `{name}`"),
+            )
+            .with_help("read it in a SELECT after UNION ALL, or take it out of `inputs`")
     }
 
     /// What a SELECT selects, if it does nothing that a transform cannot.
-    fn select(&self, mut select: Select, input: &Input) -> Checked<Selection> {
+    fn select(&self, number: usize, mut select: Select, inputs: &[Input]) -> Checked<Selection> {
         self.refuse_clause(clauses::of_select(&select))?;
         if select.projection.is_empty() {
             return Err(self.refuse(self.keyword("FROM"), "it selects no columns"));
         }
-        let qualifiers = self.table(&mut select, input)?;
+        let (input, qualifiers) = self.table(&mut select, inputs)?;
+        let tokens = self.subject.tokens_of(number).iter();
+        let mut words = tokens.filter(|token| matches!(token.token, Token::Word(_)));
         Ok(Selection {
+            number,
+            // Behind ALL.
+            place: words
+                .find(|word| is_select(&word.token))
+                .map(|word| word.span),
+            input,
             items: select.projection,
             qualifiers,
             filter: select.selection,
         })
     }
 
-    /// What may stand before a column's name, if FROM names the input and nothing else.
-    fn table(&self, select: &mut Select, input: &Input) -> Checked<Vec<Vec<String>>> {
-        let joined = "joins are not supported: a transform reads one input";
+    /// The input that FROM names, if it names one and nothing else, and what may stand before a
+    /// column's name.
+    fn table(&self, select: &mut Select, inputs: &[Input]) -> Checked<(usize, Vec<Vec<String>>)> {
+        let joined = "joins are not supported: a SELECT reads one input";
         let Some(from) = select.from.pop() else {
-            let message = format!("it reads nothing: FROM {} is missing", written(input));
+            let message = format!(
+                "it reads nothing: FROM {} is missing",
+                any_of(inputs, written)
+            );
             return Err(self.refuse(None, message));
         };
         if !select.from.is_empty() || !from.joins.is_empty() {
@@ -224,20 +306,19 @@ impl<'a> Text<'a> {
         }
         let is_plain = clauses::is_plain(&from.relation);
         let TableFactor::Table { name, alias, .. } = from.relation else {
-            return Err(self.not_the_input(input));
+            return Err(self.not_an_input(inputs));
         };
         if !is_plain {
-            return Err(self.not_the_input(input));
+            return Err(self.not_an_input(inputs));
         }
         let parts = parts(&name);
-        if !is_named(input, &parts) {
-            return Err(self.other_table(&name, &parts, input));
-        }
+        let Some(input) = inputs.iter().position(|input| is_named(input, &parts)) else {
+            return Err(self.other_table(&name, &parts, inputs));
+        };
         let Some(alias) = alias else {
             let last = parts.last().cloned();
-            return Ok(std::iter::once(parts)
-                .chain(last.map(|last| vec![last]))
-                .collect());
+            let qualifiers = std::iter::once(parts).chain(last.map(|last| vec![last]));
+            return Ok((input, qualifiers.collect()));
         };
         if let Some(column) = alias.columns.first() {
             return Err(self.refuse(
@@ -245,34 +326,60 @@ impl<'a> Text<'a> {
                 "columns are renamed with AS, one by one",
             ));
         }
-        Ok(vec![vec![alias.name.value]])
+        Ok((input, vec![vec![alias.name.value]]))
     }
 
-    fn not_the_input(&self, input: &Input) -> Fault {
-        let message = format!(
-            "FROM takes the name of the input, {}, and nothing else",
-            written(input)
-        );
+    fn not_an_input(&self, inputs: &[Input]) -> Fault {
+        let message = match inputs {
+            [input] => format!(
+                "FROM takes the name of the input, {}, and nothing else",
+                written(input)
+            ),
+            several => format!(
+                "FROM takes the name of one of the inputs, {}, and nothing else",
+                any_of(several, written)
+            ),
+        };
         self.refuse(self.keyword("FROM"), message)
     }
 
-    fn other_table(&self, name: &ObjectName, parts: &[String], input: &Input) -> Fault {
-        let wanted = written(input);
+    fn other_table(&self, name: &ObjectName, parts: &[String], inputs: &[Input]) -> Fault {
+        let (read, is) = match inputs {
+            [_] => ("its input is", "the transform's `input`"),
+            _ => ("its inputs are", "the transform's `inputs`"),
+        };
+        let all: Vec<String> = inputs.iter().map(|it| format!("`{}`", plain(it))).collect();
         let fault = self.subject.unbound(
             name.span(),
             format!(
-                "it reads `{}`, but its input is `{}`",
+                "it reads `{}`, but {read} {}",
                 parts.join("."),
-                plain(input)
+                all.join(", ")
             ),
         );
-        let misspelt = nearest(&parts.join("."), [plain(input).as_str()]).is_some();
-        fault.with_help(if misspelt {
-            format!("write FROM {wanted}")
-        } else {
-            format!("write FROM {wanted}, or change the transform's `input`")
+        let plain_names: Vec<String> = inputs.iter().map(plain).collect();
+        let near = nearest(&parts.join("."), plain_names.iter().map(String::as_str));
+        let near = inputs
+            .iter()
+            .find(|input| near == Some(plain(input).as_str()));
+        fault.with_help(match near {
+            Some(near) => format!("write FROM {}", written(near)),
+            None => format!("write FROM {}, or change {is}", any_of(inputs, written)),
         })
     }
+}
+
+/// Names with `or` before the last.
+fn any_of(inputs: &[Input], name: fn(&Input) -> String) -> String {
+    let names: Vec<String> = inputs.iter().map(name).collect();
+    match names.as_slice() {
+        [most @ .., last] if !most.is_empty() => format!("{} or {last}", most.join(", ")),
+        names => names.concat(),
+    }
+}
+
+fn is_select(token: &Token) -> bool {
+    matches!(token, Token::Word(word) if word.keyword == Keyword::SELECT)
 }
 
 /// Takes the parser's ` at Line: 1, Column: 16` from the end of its message.

@@ -11,6 +11,7 @@ use millstream_types::ErrorCode;
 
 use super::dialect::TransformDialect;
 use crate::error::{Fault, Place};
+use crate::semantics::Refusal;
 
 /// What a fault is about: a node and its SQL.
 #[derive(Debug, Clone)]
@@ -54,6 +55,15 @@ impl<'a> Subject<'a> {
         self.fault(ErrorCode::SqlDoesNotBind, Some(span), message)
     }
 
+    /// A refusal of an expression, with its place.
+    pub(crate) fn refused(&self, ast: &Expr, refusal: Refusal) -> Fault {
+        let fault = self.unbound(self.span_of(ast), refusal.message);
+        match refusal.help {
+            Some(help) => fault.with_help(help),
+            None => fault,
+        }
+    }
+
     /// Where an expression stands, with the words and parentheses around it that belong to it.
     pub(crate) fn span_of(&self, expr: &Expr) -> Span {
         extent(self.tokens(), expr)
@@ -67,6 +77,21 @@ impl<'a> Subject<'a> {
             tokens.retain(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF));
             tokens
         })
+    }
+
+    /// Those of one of the SELECTs that UNION connects.
+    pub(crate) fn tokens_of(&self, select: usize) -> &[TokenWithSpan] {
+        let mut depth = 0_usize;
+        let mut parts = self.tokens().split(|token| {
+            match &token.token {
+                Token::LParen => depth += 1,
+                Token::RParen => depth = depth.saturating_sub(1),
+                Token::Word(word) => return depth == 0 && word.keyword == Keyword::UNION,
+                _ => {}
+            }
+            false
+        });
+        parts.nth(select).unwrap_or_default()
     }
 
     fn place(&self, span: Span) -> Option<Place> {

@@ -102,7 +102,7 @@ fn running(template: &Template, rows: &[Row]) -> Result<Running, String> {
     };
     let schema = Arc::clone(&transform.schema);
     let data_type = schema.field(0).data_type().clone();
-    let projection = expressions(&sql.projection);
+    let projection = expressions(&sql.selects[0].projection);
     let operator = SqlOperator::new("t".into(), vec![], projection, schema).unwrap();
     let all = records(template, rows);
     let read: Vec<usize> = node(&graph, "input")

@@ -23,7 +23,7 @@ const REFUSED: [&str; 24] = [
     "VALUES (1)",
     "(SELECT quantity FROM orders)",
     "WITH x AS (SELECT 1) SELECT * FROM orders",
-    "SELECT quantity FROM orders UNION ALL SELECT small FROM orders",
+    "SELECT quantity FROM orders UNION SELECT small FROM orders",
     "SELECT a.order_id FROM orders a JOIN b ON a.y = b.y",
     "SELECT * FROM orders, payments",
     "SELECT * FROM (SELECT * FROM orders) x",

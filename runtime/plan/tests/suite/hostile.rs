@@ -33,7 +33,7 @@ fn expressions_of_the_greatest_depth_are_planned_and_evaluated_on_a_small_stack(
         let NodeKind::Sql(sql) = &node(&graph, "t").kind else {
             panic!("`t` is a transform")
         };
-        let output = Arc::clone(&sql.projection[0].expression);
+        let output = Arc::clone(&sql.selects[0].projection[0].expression);
         let batch = RecordBatch::new_empty(Arc::clone(&node(&graph, "orders").schema));
         // As small as the stack of any thread that tasks run on.
         let thread = std::thread::Builder::new().stack_size(2 * 1_024 * 1_024);

@@ -84,16 +84,27 @@ impl Job {
         self
     }
 
-    pub(crate) fn transform(mut self, name: &str, from: &str, sql: &str) -> Self {
-        let sql = serde_json::Value::from(sql);
+    pub(crate) fn transform(self, name: &str, from: &str, sql: &str) -> Self {
+        self.transform_with(name, from, sql, "")
+    }
+
+    /// A transform of one input, or of `a, b`, with more keys of its own.
+    pub(crate) fn transform_with(mut self, name: &str, from: &str, sql: &str, more: &str) -> Self {
+        let (reads, sql) = (reads(from), serde_json::Value::from(sql));
         self.transforms
-            .push(format!("    - {{name: {name}, input: {from}, sql: {sql}}}"));
+            .push(format!("    - {{name: {name}, {reads}, sql: {sql}{more}}}"));
         self
     }
 
-    pub(crate) fn sink(mut self, name: &str, from: &str) -> Self {
+    pub(crate) fn sink(self, name: &str, from: &str) -> Self {
+        self.sink_with(name, from, "")
+    }
+
+    /// A sink of one input, or of `a, b`, with more keys of its own.
+    pub(crate) fn sink_with(mut self, name: &str, from: &str, more: &str) -> Self {
+        let reads = reads(from);
         self.sinks.push(format!(
-            "    - {{name: {name}, input: {from}, blackhole: {{}}}}"
+            "    - {{name: {name}, {reads}, blackhole: {{}}{more}}}"
         ));
         self
     }
@@ -149,6 +160,14 @@ impl Job {
             Ok(_) => panic!("this must not be planned:\n{}", self.yaml()),
             Err(error) => error.to_string(),
         }
+    }
+}
+
+fn reads(from: &str) -> String {
+    if from.contains(',') {
+        format!("inputs: [{from}]")
+    } else {
+        format!("input: {from}")
     }
 }
 

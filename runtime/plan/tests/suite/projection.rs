@@ -1,6 +1,6 @@
 //! Which columns are read, what a wildcard stands for, and what is chained and fingerprinted.
 
-use millstream_plan::{JobGraph, NodeIndex, NodeInput, Vertex};
+use millstream_plan::{Edge, JobGraph, NodeIndex, Output, Partitioning, Vertex};
 use millstream_types::VertexId;
 
 use crate::jobs::{Job, ORDERS, described, job, node, one};
@@ -137,11 +137,11 @@ fn forked() -> Job {
         .sink("paid", "payments")
 }
 
-fn vertex(id: u32, nodes: &[usize], input: Option<u32>) -> Vertex {
+fn vertex(id: u32, nodes: &[usize]) -> Vertex {
     Vertex {
         id: VertexId(id),
         nodes: nodes.iter().copied().map(NodeIndex).collect(),
-        input: input.map(VertexId),
+        parallelism: None,
     }
 }
 
@@ -155,9 +155,13 @@ fn everything_behind_a_source_is_one_vertex() {
     );
     assert_eq!(
         graph.vertices,
-        [vertex(0, &[0, 2, 3, 4], None), vertex(1, &[1, 5], None)]
+        [vertex(0, &[0, 2, 3, 4]), vertex(1, &[1, 5])]
     );
-    assert_eq!(graph.nodes[4].input, Some(NodeInput::Main(NodeIndex(2))));
+    let edges: Vec<&Edge> = graph.inputs(NodeIndex(4)).collect();
+    assert_eq!(edges.len(), 1);
+    assert_eq!(edges[0].from, Output::Main(NodeIndex(2)));
+    assert_eq!(edges[0].partitioning, Partitioning::Forward);
+    assert_eq!(graph.between_vertices().count(), 0);
 }
 
 #[test]
@@ -166,12 +170,12 @@ fn without_chaining_a_vertex_reads_from_the_vertex_of_its_input() {
     assert_eq!(
         graph.vertices,
         [
-            vertex(0, &[0], None),
-            vertex(1, &[1], None),
-            vertex(2, &[2], Some(0)),
-            vertex(3, &[3], Some(2)),
-            vertex(4, &[4], Some(2)),
-            vertex(5, &[5], Some(1)),
+            vertex(0, &[0]),
+            vertex(1, &[1]),
+            vertex(2, &[2]),
+            vertex(3, &[3]),
+            vertex(4, &[4]),
+            vertex(5, &[5]),
         ]
     );
 }

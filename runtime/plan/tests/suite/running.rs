@@ -39,7 +39,10 @@ fn planned(sql: &str) -> Planned {
         };
         computed.iter().map(expression).collect::<Vec<_>>()
     };
-    let (filter, projection) = (expressions(&bound.filter), expressions(&bound.projection));
+    let (filter, projection) = {
+        let select = &bound.selects[0];
+        (expressions(&select.filter), expressions(&select.projection))
+    };
     let schema = Arc::clone(&transform.schema);
     Planned {
         read: read.collect(),

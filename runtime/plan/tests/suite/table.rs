@@ -67,7 +67,10 @@ impl Table {
             };
             computed.iter().map(expression).collect::<Vec<_>>()
         };
-        let (filter, projection) = (expressions(&sql.filter), expressions(&sql.projection));
+        let (filter, projection) = {
+            let select = &sql.selects[0];
+            (expressions(&select.filter), expressions(&select.projection))
+        };
         let schema = Arc::clone(&transform.schema);
         let mut operator = SqlOperator::new("t".into(), filter, projection, schema).unwrap();
         let all = self.records.schema();

@@ -66,7 +66,7 @@ fn value(expression: &str) -> String {
     };
     let column_type = described(&transform.schema);
     let column_type = column_type.strip_prefix("x ").unwrap();
-    let values = sql.projection[0]
+    let values = sql.selects[0].projection[0]
         .expression
         .evaluate(&orders().project(&read).unwrap())
         .and_then(|value| value.into_array(2));

@@ -1,6 +1,6 @@
 //! From a checked tree to a [`ValidJob`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_types::JobId;
@@ -44,6 +44,7 @@ pub(super) fn build(root: &Node) -> Result<ValidJob, Missed> {
         },
         identity: metadata("uid"),
         parallelism: spec.parallelism,
+        max_parallelism: spec.max_parallelism,
         operator_chaining: spec.operator_chaining,
         restart: spec.restart,
         sources: sources.collect::<Result<_, _>>()?,
@@ -82,6 +83,7 @@ fn source(source: Source) -> Result<Arc<ValidSource>, Missed> {
         metadata: source.metadata,
         watermark: source.watermark,
         on_error: source.on_error,
+        parallelism: source.parallelism,
     }))
 }
 
@@ -108,7 +110,9 @@ fn sink(sink: Sink, checkpoint: &CheckpointSpec) -> Result<Arc<ValidSink>, Misse
     };
     Ok(Arc::new(ValidSink {
         name: sink.name,
-        input: input(&sink.input),
+        inputs: inputs(sink.input.as_ref(), &sink.inputs),
+        partition_by: sink.partition_by,
+        parallelism: sink.parallelism,
         connector,
         format: sink.format.unwrap_or_default(),
         metadata: sink.metadata,
@@ -139,51 +143,47 @@ fn guarantee(sink: &KafkaSink, checkpoint: &CheckpointSpec) -> DeliveryGuarantee
     })
 }
 
-/// Transforms in the order they are written, but each after the one it reads.
+/// What a node reads, in the order it is written.
+fn inputs(input_key: Option<&String>, inputs_key: &[String]) -> Vec<Input> {
+    let texts = input_key.into_iter().chain(inputs_key);
+    texts.map(|text| input(text)).collect()
+}
+
+/// Transforms in the order they are written, but each after those it reads.
 fn ordered(transforms: Vec<Transform>) -> Vec<ValidTransform> {
-    let inputs: BTreeMap<String, Input> = transforms
-        .iter()
-        .map(|transform| (transform.name.clone(), input(&transform.input)))
-        .collect();
-    let names: Vec<String> = transforms
-        .iter()
-        .map(|transform| transform.name.clone())
-        .collect();
-    let mut waiting: BTreeMap<String, Transform> = transforms
+    let names: Vec<String> = transforms.iter().map(|one| one.name.clone()).collect();
+    let mut waiting: BTreeMap<String, ValidTransform> = transforms
         .into_iter()
-        .map(|transform| (transform.name.clone(), transform))
+        .map(|one| {
+            let valid = ValidTransform {
+                inputs: inputs(one.input.as_ref(), &one.inputs),
+                name: one.name,
+                partition_by: one.partition_by,
+                parallelism: one.parallelism,
+                sql: one.sql,
+            };
+            (valid.name.clone(), valid)
+        })
         .collect();
-    let mut ordered = Vec::new();
-    for name in &names {
-        for name in upstream(name, &inputs).into_iter().rev() {
-            if let Some(Transform {
-                name,
-                sql,
-                input: text,
-            }) = waiting.remove(name)
-            {
-                ordered.push(ValidTransform {
-                    name,
-                    input: input(&text),
-                    sql,
-                });
+    let mut ordered = Vec::with_capacity(names.len());
+    for name in names {
+        let mut stack = vec![name];
+        while let Some(name) = stack.last() {
+            let Some(transform) = waiting.get(name) else {
+                stack.pop();
+                continue;
+            };
+            let next = transform.inputs.iter().find_map(|input| match input {
+                Input::Main(name) if waiting.contains_key(name) => Some(name.clone()),
+                Input::Main(_) | Input::DeadLetters(_) => None,
+            });
+            match next {
+                // In a cycle, which the checks have reported.
+                Some(next) if stack.contains(&next) => break,
+                Some(next) => stack.push(next),
+                None => ordered.extend(stack.pop().and_then(|name| waiting.remove(&name))),
             }
         }
     }
     ordered
-}
-
-/// A transform, the one it reads, and so on until a source.
-fn upstream<'a>(name: &'a str, inputs: &'a BTreeMap<String, Input>) -> Vec<&'a str> {
-    let mut names = vec![name];
-    let mut seen = BTreeSet::from([name]);
-    let mut current = name;
-    while let Some(Input::Main(next)) = inputs.get(current) {
-        if !inputs.contains_key(next) || !seen.insert(next) {
-            break;
-        }
-        names.push(next);
-        current = next;
-    }
-    names
 }

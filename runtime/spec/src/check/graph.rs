@@ -51,17 +51,24 @@ struct Node<'a> {
     path: String,
     kind: Kind,
     name: Option<&'a str>,
-    input: Option<&'a str>,
+    inputs: Vec<Read<'a>>,
+}
+
+/// An output that a node reads.
+struct Read<'a> {
+    /// Where it is named.
+    path: String,
+    text: &'a str,
 }
 
 pub(super) fn check(dataflow: Option<&Tree>, report: &mut Report<'_>) {
-    let nodes = nodes(dataflow);
+    let nodes = nodes(dataflow, report);
     let by_name = check_names(&nodes, report);
     let guesses = check_inputs(&nodes, &by_name, report);
     check_cycles(&nodes, &by_name, report);
     // A node that cannot be read may be the reader that is missed.
     let is_readable = |node: &Node<'_>| {
-        node.name.is_some() && (node.input.is_some() || matches!(node.kind, Kind::Source(_)))
+        node.name.is_some() && (!node.inputs.is_empty() || matches!(node.kind, Kind::Source(_)))
     };
     let has_sinks = nodes.iter().any(|node| node.kind == Kind::Sink);
     if has_sinks && nodes.iter().all(is_readable) {
@@ -69,7 +76,7 @@ pub(super) fn check(dataflow: Option<&Tree>, report: &mut Report<'_>) {
     }
 }
 
-fn nodes(dataflow: Option<&Tree>) -> Vec<Node<'_>> {
+fn nodes<'a>(dataflow: Option<&'a Tree>, report: &mut Report<'_>) -> Vec<Node<'a>> {
     let source = |tree: &Tree| Kind::Source(dead_letters(tree.get("onError")));
     let sources = items(dataflow, "sources")
         .into_iter()
@@ -83,12 +90,73 @@ fn nodes(dataflow: Option<&Tree>) -> Vec<Node<'_>> {
     let nodes = sources.chain(transforms).chain(sinks);
     nodes
         .map(|(kind, (path, tree))| Node {
-            path,
             kind,
             name: tree.get("name").and_then(Tree::text),
-            input: tree.get("input").and_then(Tree::text),
+            inputs: match kind {
+                Kind::Source(_) => Vec::new(),
+                Kind::Transform | Kind::Sink => inputs(tree, &path, report),
+            },
+            path,
         })
         .collect()
+}
+
+/// What a transform or sink reads: `input`, or `inputs`.
+fn inputs<'a>(tree: &'a Tree, path: &str, report: &mut Report<'_>) -> Vec<Read<'a>> {
+    let (one, several) = (path::key(path, "input"), path::key(path, "inputs"));
+    match (tree.get("input"), tree.get("inputs")) {
+        (Some(_), Some(_)) => {
+            let message =
+                "does not go with `input`. Name all that it reads here, and remove `input`";
+            report.add(&several, message);
+            Vec::new()
+        }
+        (None, None) => {
+            // A key that is not known may have been meant as one.
+            if !report.any_within(path) {
+                let message = "reads nothing. Give it `input`, the name of a source or transform, or \
+                               `inputs`, a list of them";
+                report.add(path, message);
+            }
+            Vec::new()
+        }
+        (Some(input), None) => {
+            let text = input.text().into_iter();
+            text.map(|text| Read {
+                path: one.clone(),
+                text,
+            })
+            .collect()
+        }
+        (None, Some(inputs)) => {
+            if inputs.items().is_empty() && !report.any_within(&several) {
+                report.add(
+                    &several,
+                    "is empty. Name the sources and transforms that it reads",
+                );
+            }
+            named(inputs.items(), &several, report)
+        }
+    }
+}
+
+/// The texts of a list, each once.
+fn named<'a>(items: &'a [Tree], path: &str, report: &mut Report<'_>) -> Vec<Read<'a>> {
+    let mut reads: Vec<Read<'a>> = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let (Some(text), path) = (item.text(), path::item(path, index)) else {
+            continue;
+        };
+        if reads.iter().any(|read| read.text == text) {
+            report.add(
+                &path,
+                format!("`{}` is there twice. Remove one", shown(text)),
+            );
+        } else {
+            reads.push(Read { path, text });
+        }
+    }
+    reads
 }
 
 fn dead_letters(on_error: Option<&Tree>) -> DeadLetters {
@@ -133,14 +201,10 @@ fn check_inputs<'a>(
 ) -> BTreeSet<String> {
     let outputs = outputs(nodes);
     let mut guesses = BTreeSet::new();
-    for node in nodes
-        .iter()
-        .filter(|node| !matches!(node.kind, Kind::Source(_)))
-    {
-        let Some(text) = node.input else { continue };
+    for Read { path, text } in nodes.iter().flat_map(|node| &node.inputs) {
         let (name, of_dead_letters) = match text.strip_suffix(DEAD_LETTERS) {
             Some(name) => (name, true),
-            None => (text, false),
+            None => (*text, false),
         };
         let message = match by_name.get(name).map(|node| (node.kind, of_dead_letters)) {
             None => {
@@ -156,7 +220,7 @@ fn check_inputs<'a>(
             Some((_, false)) => None,
         };
         if let Some(message) = message {
-            report.add(&path::key(&node.path, "input"), message);
+            report.add(path, message);
         }
     }
     guesses
@@ -203,42 +267,61 @@ fn no_dead_letters(name: &str, kind: Kind) -> Option<String> {
 fn check_cycles<'a>(nodes: &'a [Node<'a>], by_name: &ByName<'a>, report: &mut Report<'_>) {
     let mut done: BTreeSet<&str> = BTreeSet::new();
     for node in nodes.iter().filter(|node| node.kind == Kind::Transform) {
-        let mut way: Vec<&str> = Vec::new();
-        let mut current = node.name;
-        while let Some(name) = current.filter(|name| !done.contains(name)) {
-            if let Some(start) = way.iter().position(|seen| *seen == name) {
-                report_cycle(way.get(start..).unwrap_or_default(), by_name, report);
-                break;
+        // The transforms on the way here, each with the inputs that are still to be looked at.
+        let mut way: Vec<(&Node<'_>, usize)> = vec![(node, 0)];
+        while let Some((node, next)) = way.last_mut() {
+            let Some(name) = node.name.filter(|name| !done.contains(name)) else {
+                way.pop();
+                continue;
+            };
+            let Some(input) = node.inputs.get(*next) else {
+                done.insert(name);
+                way.pop();
+                continue;
+            };
+            *next += 1;
+            let Some(read) = by_name
+                .get(input.text)
+                .filter(|it| it.kind == Kind::Transform)
+            else {
+                continue;
+            };
+            match way.iter().position(|(seen, _)| seen.name == read.name) {
+                Some(start) => {
+                    report_cycle(way.get(start..).unwrap_or_default(), report);
+                    done.extend(way.iter().filter_map(|(node, _)| node.name));
+                }
+                None => way.push((read, 0)),
             }
-            way.push(name);
-            let next = by_name
-                .get(name)
-                .filter(|node| node.kind == Kind::Transform);
-            current = next.and_then(|node| node.input);
         }
-        done.extend(way);
     }
 }
 
-fn report_cycle(names: &[&str], by_name: &ByName<'_>, report: &mut Report<'_>) {
-    let Some(first) = names.first().and_then(|name| by_name.get(name)) else {
+/// Reports transforms each of which reads the next, and the last the first.
+fn report_cycle(way: &[(&Node<'_>, usize)], report: &mut Report<'_>) {
+    let Some((first, next)) = way.first() else {
         return;
     };
-    let way = names.iter().chain(names.first());
-    let way: Vec<String> = way.map(|name| format!("`{}`", shown(name))).collect();
+    let names = way.iter().chain(way.first());
+    let names = names.filter_map(|(node, _)| node.name);
+    let names: Vec<String> = names.map(|name| format!("`{}`", shown(name))).collect();
+    let Some(input) = first.inputs.get(next.saturating_sub(1)) else {
+        return;
+    };
     report.add(
-        &path::key(&first.path, "input"),
+        &input.path,
         format!(
             "is part of a cycle: {}. A transform cannot read, directly or through others, what it \
              writes: let one of them read a source",
-            way.join(" reads ")
+            names.join(" reads ")
         ),
     );
 }
 
 /// Reports records that nobody reads.
 fn check_readers(nodes: &[Node<'_>], guesses: &BTreeSet<String>, report: &mut Report<'_>) {
-    let read: BTreeSet<&str> = nodes.iter().filter_map(|node| node.input).collect();
+    let reads = nodes.iter().flat_map(|node| &node.inputs);
+    let read: BTreeSet<&str> = reads.map(|read| read.text).collect();
     let is_read = |output: &str| read.contains(output) || guesses.contains(output);
     for node in nodes.iter().filter(|node| node.kind != Kind::Sink) {
         let Some(name) = node.name else { continue };

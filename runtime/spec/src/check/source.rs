@@ -39,9 +39,12 @@ pub(super) fn check(source: &Node, path: &str, report: &mut Report<'_>) {
 }
 
 /// Keys of sources and sinks that are no connectors.
-const OTHER_KEYS: [&str; 7] = [
+const OTHER_KEYS: [&str; 10] = [
     "name",
     "input",
+    "inputs",
+    "parallelism",
+    "partitionBy",
     "format",
     "schema",
     "metadata",

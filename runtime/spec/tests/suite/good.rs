@@ -37,8 +37,11 @@ fn transforms_come_after_what_they_read() {
         .map(|node| node.name.as_str())
         .collect();
     assert_eq!(names, ["valid", "enriched"]);
-    assert_eq!(job.transforms[1].input, Input::Main("valid".to_owned()));
-    assert_eq!(job.sinks[1].input, Input::DeadLetters("orders".to_owned()));
+    assert_eq!(job.transforms[1].inputs, [Input::Main("valid".to_owned())]);
+    assert_eq!(
+        job.sinks[1].inputs,
+        [Input::DeadLetters("orders".to_owned())]
+    );
 }
 
 #[test]

@@ -4,8 +4,13 @@ use millstream_types::{CheckpointKind, Timestamp};
 
 use super::*;
 use crate::alignment::ChannelIndex;
-use crate::inbox::{Inbox, Received, inbox};
+use crate::inbox::{ChannelSender, Inbox, Received, inbox};
+use crate::plan::Partitioning;
 use crate::testing::{Memory, Shared, Watching, batch};
+
+fn forward(channel: ChannelSender) -> Output {
+    Output::new(&Partitioning::Forward, vec![channel], 0)
+}
 
 fn sink(seen: &Shared, input: Port, uid: &str) -> PlannedNode {
     PlannedNode {
@@ -58,8 +63,8 @@ fn a_node_feeds_everything_behind_it() {
 fn what_an_operator_holds_comes_before_the_end() {
     let seen = Shared::default();
     let (mut inbox, mut senders, _handle) = inbox(1, 1_000_000);
-    let sender = senders.remove(0);
-    let mut chain = Chain::new(vec![watching(&seen)], vec![(Port::Node(0), sender)]);
+    let output = forward(senders.remove(0));
+    let mut chain = Chain::new(vec![watching(&seen)], vec![(Port::Node(0), output)]);
     chain.push(InputIndex(0), &batch(0..1)).unwrap();
     chain.watermark(EventTime(7)).unwrap();
     chain.end().unwrap();
@@ -72,8 +77,8 @@ fn what_an_operator_holds_comes_before_the_end() {
 #[test]
 fn a_barrier_stays_behind_the_records_before_it() {
     let (mut inbox, mut senders, _handle) = inbox(1, 1_000_000);
-    let sender = senders.remove(0);
-    let mut chain = Chain::new(Vec::new(), vec![(Port::Root, sender)]);
+    let output = forward(senders.remove(0));
+    let mut chain = Chain::new(Vec::new(), vec![(Port::Root, output)]);
     let barrier = Barrier {
         checkpoint: CheckpointId(1),
         kind: CheckpointKind::Checkpoint,

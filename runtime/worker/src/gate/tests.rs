@@ -14,13 +14,18 @@ fn barrier(number: u64) -> Barrier {
     }
 }
 
+/// Two channels, each of another input.
+fn two() -> Gate {
+    Gate::new(vec![InputIndex(0), InputIndex(1)])
+}
+
 fn arrivals(gate: &mut Gate, channel: ChannelIndex, element: Element) -> Vec<Arrival> {
     gate.element(channel, element).collect()
 }
 
 #[test]
 fn records_come_with_the_number_of_their_input() {
-    let mut gate = Gate::new(2);
+    let mut gate = two();
     let records = batch(0..3);
     let came = arrivals(&mut gate, B, Element::Batch(records.clone()));
     assert_eq!(came, [Arrival::Batch(InputIndex(1), records)]);
@@ -28,7 +33,7 @@ fn records_come_with_the_number_of_their_input() {
 
 #[test]
 fn a_barrier_comes_once_from_all_channels_and_holds_those_that_brought_it() {
-    let mut gate = Gate::new(2);
+    let mut gate = two();
     assert_eq!(arrivals(&mut gate, A, Element::Barrier(barrier(1))), []);
     assert_eq!(gate.held(), [true, false]);
     let came = arrivals(&mut gate, B, Element::Barrier(barrier(1)));
@@ -38,7 +43,7 @@ fn a_barrier_comes_once_from_all_channels_and_holds_those_that_brought_it() {
 
 #[test]
 fn a_newer_barrier_declines_the_older_one() {
-    let mut gate = Gate::new(2);
+    let mut gate = two();
     arrivals(&mut gate, A, Element::Barrier(barrier(1)));
     let came = arrivals(&mut gate, B, Element::Barrier(barrier(2)));
     assert_eq!(came, [Arrival::Declined(CheckpointId(1))]);
@@ -47,7 +52,7 @@ fn a_newer_barrier_declines_the_older_one() {
 
 #[test]
 fn what_is_cancelled_holds_nothing() {
-    let mut gate = Gate::new(2);
+    let mut gate = two();
     arrivals(&mut gate, A, Element::Barrier(barrier(1)));
     gate.cancelled(CheckpointId(1));
     assert_eq!(gate.held(), [false, false]);
@@ -57,7 +62,7 @@ fn what_is_cancelled_holds_nothing() {
 
 #[test]
 fn the_end_comes_when_every_channel_has_ended_and_barriers_still_follow() {
-    let mut gate = Gate::new(2);
+    let mut gate = two();
     arrivals(&mut gate, A, Element::Watermark(EventTime::MAX));
     assert_eq!(arrivals(&mut gate, A, Element::End), []);
     let came = arrivals(&mut gate, B, Element::Watermark(EventTime::MAX));
@@ -70,7 +75,7 @@ fn the_end_comes_when_every_channel_has_ended_and_barriers_still_follow() {
 
 #[test]
 fn records_of_a_channel_that_was_idle_wake_what_waits_behind() {
-    let mut gate = Gate::new(1);
+    let mut gate = Gate::new(vec![InputIndex(0)]);
     arrivals(&mut gate, A, Element::Watermark(EventTime(5)));
     assert_eq!(arrivals(&mut gate, A, Element::Idle), [Arrival::Idle]);
     let came = arrivals(&mut gate, A, Element::Batch(batch(0..1)));

@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::Options;
-use crate::inbox::{ChannelSender, Inbox, InboxHandle, inbox};
-use crate::plan::{EdgeIndex, ForwardEdge, JobTasks};
+use super::wiring::join;
+use crate::plan::JobTasks;
 use crate::task::{Event, Start, TaskHandle};
 
 /// Events that tasks may have said and nobody has heard yet; a task that says more waits.
@@ -70,7 +70,8 @@ impl RunningAttempt {
         job: &Arc<dyn JobTasks>,
     ) -> Result<Self, Failure> {
         let bound = options.threads.channel_bytes();
-        let mut ends = join(&job.edges(), &deploy.tasks, bound);
+        let mut ends = join(job.as_ref(), &deploy.tasks, bound)?;
+        let bounded = Arc::new(deploy.bounded);
         let (sender, events) = mpsc::channel(EVENTS);
         let tracker = TaskTracker::new();
         let mut tasks = BTreeMap::new();
@@ -85,9 +86,10 @@ impl RunningAttempt {
                     job: Arc::clone(job),
                     restore: restore.into_iter().collect(),
                     inbox: end.inbox,
-                    channels: end.channels,
+                    inputs: end.inputs,
                     handle: end.handle,
                     outputs: end.outputs,
+                    bounded: Arc::clone(&bounded),
                     core: options.pinning.core(options.slots, index),
                     clock: Arc::clone(&options.clock),
                     events: sender.clone(),
@@ -132,51 +134,6 @@ impl Drop for RunningAttempt {
     fn drop(&mut self) {
         self.cancel();
     }
-}
-
-/// The ends that a task has of the channels between the tasks of one worker.
-struct Ends {
-    inbox: Inbox,
-    channels: usize,
-    handle: InboxHandle,
-    outputs: Vec<(EdgeIndex, ChannelSender)>,
-}
-
-/// Makes the inbox of every task, and gives the senders to the tasks before it.
-fn join(
-    edges: &[ForwardEdge],
-    deployments: &[TaskDeployment],
-    bound: usize,
-) -> BTreeMap<TaskId, Ends> {
-    let mut outputs: BTreeMap<TaskId, Vec<(EdgeIndex, ChannelSender)>> = BTreeMap::new();
-    let mut ends = BTreeMap::new();
-    for TaskDeployment { task: reader, .. } in deployments {
-        let numbered = (0..).map(EdgeIndex).zip(edges);
-        let inputs: Vec<_> = numbered
-            .filter(|(_, edge)| edge.to == reader.vertex)
-            .collect();
-        let (inbox, senders, handle) = inbox(inputs.len(), bound);
-        let channels = inputs.len();
-        for ((number, edge), sender) in inputs.into_iter().zip(senders) {
-            let writer = TaskId {
-                vertex: edge.from,
-                subtask: reader.subtask,
-            };
-            outputs.entry(writer).or_default().push((number, sender));
-        }
-        let outputs = Vec::new();
-        let end = Ends {
-            inbox,
-            channels,
-            handle,
-            outputs,
-        };
-        ends.insert(*reader, end);
-    }
-    for (task, end) in &mut ends {
-        end.outputs = outputs.remove(task).unwrap_or_default();
-    }
-    ends
 }
 
 fn no_thread(task: TaskId, error: &std::io::Error) -> Failure {

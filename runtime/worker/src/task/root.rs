@@ -35,6 +35,8 @@ pub(super) struct Source {
     reader: Box<dyn SourceReader>,
     watermark: Option<SourceWatermark>,
     restored: Counters,
+    /// Whether it has all splits that it will ever get.
+    is_bounded: bool,
 }
 
 struct SourceWatermark {
@@ -47,6 +49,7 @@ impl Source {
     pub(super) fn new(
         root: SourceRoot,
         restore: Option<&OperatorSnapshot>,
+        is_bounded: bool,
     ) -> Result<Self, Failure> {
         let watermark = root.watermark.map(|plan| SourceWatermark {
             column: plan.column,
@@ -58,6 +61,7 @@ impl Source {
             reader: root.reader,
             watermark,
             restored: Counters::default(),
+            is_bounded,
         };
         if let Some(snapshot) = restore {
             source.restored = snapshot.counters;
@@ -97,13 +101,23 @@ impl Source {
         clock: &dyn Clock,
         patience: Duration,
     ) -> Result<bool, Stop> {
-        let ended = match self.reader.poll(patience.min(WAIT))? {
+        // What outputs hold back is sent before it waits.
+        let wait = if chain.holds() {
+            Duration::ZERO
+        } else {
+            patience.min(WAIT)
+        };
+        let ended = match self.reader.poll(wait)? {
             Polled::Records(output) => {
                 fail::fail_point!("worker::after-poll", |_| std::process::abort());
                 self.push(&output, chain, clock)?;
                 false
             }
-            Polled::Nothing => false,
+            Polled::Nothing => {
+                chain.flush()?;
+                // A reader without splits has no end that it could see.
+                self.is_bounded && self.reader.snapshot().is_empty()
+            }
             Polled::End => true,
         };
         self.advance(chain, clock)?;

@@ -56,19 +56,22 @@ impl Task {
             nodes,
             outputs,
         } = start.job.task(start.id)?;
-        let mut channels: BTreeMap<_, _> = start.outputs.into_iter().collect();
+        let mut edges: BTreeMap<_, _> = start.outputs.into_iter().collect();
         let mut ends = Vec::with_capacity(outputs.len());
         for output in outputs {
-            let channel = channels.remove(&output.edge);
-            ends.push((output.input, channel.ok_or_else(|| miswired(start.id))?));
+            let channels = edges.remove(&output.edge);
+            ends.push((output.input, channels.ok_or_else(|| miswired(start.id))?));
         }
-        let root = match (root, start.channels) {
-            (plan::Root::Source(source), 0) => {
+        let root = match root {
+            plan::Root::Source(source) if start.inputs.is_empty() => {
                 let restore = start.restore.get(&source.uid);
-                Root::Source(Source::new(source, restore)?)
+                let is_bounded = start.bounded.contains(&source.uid);
+                Root::Source(Source::new(source, restore, is_bounded)?)
             }
-            (plan::Root::Edges, channels @ 1..) => Root::Gate(Gate::new(channels)),
-            _ => return Err(Stop::Failed(miswired(start.id))),
+            plan::Root::Edges if !start.inputs.is_empty() => Root::Gate(Gate::new(start.inputs)),
+            plan::Root::Source(_) | plan::Root::Edges => {
+                return Err(Stop::Failed(miswired(start.id)));
+            }
         };
         let mut chain = Chain::new(nodes, ends);
         chain.restore(&start.restore);
@@ -111,6 +114,8 @@ impl Task {
         self.publish_if_due();
         let is_reading = self.phase == Phase::Reading;
         let (held, timeout) = match &self.root {
+            // What outputs hold back is sent before it waits.
+            Root::Gate(gate) if self.chain.holds() => (gate.held(), Duration::ZERO),
             Root::Gate(gate) => (gate.held(), patience),
             // Its reader is where it waits.
             Root::Source(_) if is_reading => (&[][..], Duration::ZERO),
@@ -127,7 +132,7 @@ impl Task {
                     }
                     Ok(())
                 }
-                Root::Source(_) | Root::Gate(_) => Ok(()),
+                Root::Source(_) | Root::Gate(_) => self.chain.flush(),
             },
         }
     }

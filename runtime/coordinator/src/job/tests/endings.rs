@@ -51,41 +51,23 @@ fn a_bounded_job_completes_after_a_final_checkpoint() {
     assert_eq!(rig.job.state(), JobState::Completed);
 }
 
+/// A subtask without splits of such a source ends at once, which is the worker's to say.
 #[test]
-fn subtasks_that_have_nothing_to_read_do_not_hold_up_the_end() {
+fn workers_are_told_which_sources_find_no_more_splits() {
+    let bounded_of = |rig: &Rig| -> Vec<Vec<OperatorUid>> {
+        let deploys = rig.deploys().into_iter();
+        deploys
+            .map(|(_, deploy)| deploy.bounded.iter().cloned().collect())
+            .collect()
+    };
+    let mut rig = Rig::new();
+    bounded(&mut rig, |_| {});
+    assert_eq!(bounded_of(&rig), [vec![OperatorUid::from("orders")]]);
     let mut rig = Rig::new();
     bounded(&mut rig, |prepared| {
-        let subtasks = prepared
-            .manifest
-            .operators
-            .get_mut(&OperatorUid::from("orders"))
-            .unwrap();
-        for snapshot in subtasks.values_mut() {
-            snapshot.splits.truncate(1);
-        }
+        prepared.discovering.insert("orders".into());
     });
-    ended(&mut rig, task(0, 0));
-    assert_eq!(rig.barriers(), [11]);
-    ended(&mut rig, task(1, 0));
-    // The other two have no split and never will.
-    let attempt = rig.attempt();
-    for (host, task) in rig.hosts() {
-        let mut snapshot = snapshot_of(task, &[]);
-        for state in snapshot.operators.values_mut() {
-            state.splits.retain(|split| split.split == "p0");
-        }
-        rig.say(
-            &host,
-            ToCoordinator::CheckpointAcknowledged {
-                attempt,
-                checkpoint: CheckpointId(11),
-                task,
-                snapshot,
-            },
-        );
-    }
-    rig.finalized(11);
-    assert_eq!(rig.barriers(), [11, 12]);
+    assert_eq!(bounded_of(&rig), [vec![]]);
 }
 
 #[test]

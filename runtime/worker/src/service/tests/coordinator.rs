@@ -1,21 +1,22 @@
 //! The other end of a worker's connection, and jobs for it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millstream_connect::SinkWriter;
-use millstream_operators::Operator;
+use millstream_operators::{InputIndex, Operator};
 use millstream_types::clock::SystemClock;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::{Deploy, Heartbeat, TaskDeployment, TaskProgress};
 use millstream_types::{
-    Attempt, CheckpointId, CheckpointKind, SubtaskIndex, TaskSnapshot, Timestamp, VertexId,
+    Attempt, CheckpointId, CheckpointKind, EdgeId, SubtaskIndex, TaskSnapshot, Timestamp, VertexId,
 };
 use tokio::task::JoinSet;
 
 use super::*;
 use crate::plan::{
-    EdgeIndex, ForwardEdge, JobTasks, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step,
+    JobTasks, Partitioning, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step, TaskEdge,
     TaskPlan, WatermarkPlan,
 };
 use crate::testing::{Counting, Memory, Seen, Watching, split};
@@ -41,6 +42,8 @@ pub(super) struct Job {
     seen: Shared,
     operator: MakeOperator,
     sink: MakeSink,
+    /// Sources that are said to find no more splits.
+    bounded: BTreeSet<&'static str>,
     /// Planning waits here.
     gate: Option<Arc<Barrier>>,
 }
@@ -53,12 +56,18 @@ impl Job {
             seen: Shared::default(),
             operator: |seen| Box::new(Watching::new(seen)),
             sink: |seen| Box::new(Memory::new(seen)),
+            bounded: BTreeSet::new(),
             gate: None,
         }
     }
 
     pub(super) fn shaped(self, shape: Shape) -> Self {
         Self { shape, ..self }
+    }
+
+    pub(super) fn bounded(mut self, uid: &'static str) -> Self {
+        self.bounded.insert(uid);
+        self
     }
 
     pub(super) fn with_operator(self, operator: MakeOperator) -> Self {
@@ -116,6 +125,7 @@ impl Job {
             job: String::new(),
             fingerprint: String::new(),
             parallelism: 1,
+            bounded: self.bounded.iter().map(|uid| (*uid).into()).collect(),
             tasks: (0..self.vertices()).map(deployment).collect(),
         }
     }
@@ -136,16 +146,23 @@ impl Job {
 }
 
 impl JobTasks for Job {
-    fn edges(&self) -> Vec<ForwardEdge> {
-        let edge = |from, to| ForwardEdge {
+    fn edges(&self) -> Vec<TaskEdge> {
+        let edge = |from, to| TaskEdge {
+            id: EdgeId(from),
             from: VertexId(from),
             to: VertexId(to),
+            input: InputIndex(usize::try_from(from).unwrap_or_default()),
+            partitioning: Partitioning::Forward,
         };
         match self.shape {
             Shape::OneVertex => Vec::new(),
             Shape::TwoVertices => vec![edge(0, 1)],
             Shape::Union => vec![edge(0, 2), edge(1, 2)],
         }
+    }
+
+    fn parallelism(&self, _: VertexId) -> u32 {
+        1
     }
 
     fn task(&self, task: TaskId) -> millstream_operators::Result<TaskPlan> {
@@ -164,12 +181,12 @@ impl JobTasks for Job {
                 }),
             })
         };
-        let numbered = (0..).map(EdgeIndex).zip(self.edges());
-        let outputs = numbered.filter(|(_, edge)| edge.from == task.vertex);
+        let edges = self.edges().into_iter();
+        let outputs = edges.filter(|edge| edge.from == task.vertex);
         let outputs: Vec<PlannedOutput> = outputs
-            .map(|(edge, _)| PlannedOutput {
+            .map(|edge| PlannedOutput {
                 input: Port::Root,
-                edge,
+                edge: edge.id,
             })
             .collect();
         let is_last = task.vertex.0 + 1 == self.vertices();
