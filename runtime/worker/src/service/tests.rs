@@ -142,6 +142,21 @@ async fn a_checkpoint_cuts_two_inputs_at_one_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_source_without_splits_ends_if_it_will_get_none() {
+    let job = Job::counting_to(10).shaped(Shape::TwoVertices);
+    let job = job.bounded("source");
+    let mut coordinator = Coordinator::registered(&job).await;
+    let nothing = TaskSnapshot::default();
+    coordinator.deploy(&job, 1, Some(&nothing)).await;
+    coordinator.ended().await;
+    coordinator.ended().await;
+    coordinator.trigger(1, CheckpointKind::Checkpoint).await;
+    coordinator.acknowledged_by_all(1, 2).await;
+    assert_eq!(job.seen().written, 0);
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn two_inputs_go_on_from_one_snapshot() {
     // More than the channels hold: no source may end before the checkpoint.
     let job = Job::counting_to(300_000).shaped(Shape::Union);
