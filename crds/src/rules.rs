@@ -52,6 +52,8 @@ const NOT_A_NAME: &str = "must be the name of an object: lower-case letters, dig
 const IS_JOB_NAME: &str = r"self.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')";
 const NOT_A_JOB_NAME: &str = "must be the name of a StreamJob: at most 63 lower-case letters, digits and `-`, and begin with \
      a letter";
+const READS: &str = "has(self.input) != has(self.inputs)";
+const READS_NOT: &str = "exactly one of `input` and `inputs` must be given";
 const LIMITS_FIT: &str = "!has(self.requests) || !has(self.limits) \
     || ['cpu', 'memory'].all(kind, !(kind in self.requests) || !(kind in self.limits) \
     || !isQuantity(string(self.requests[kind])) || !isQuantity(string(self.limits[kind])) \
@@ -134,6 +136,8 @@ const STREAM_JOB: &[Rule] = &[
          + (has(self.blackhole) ? 1 : 0) == 1",
         "exactly one of `kafka`, `files`, `print` and `blackhole` must be given",
     ),
+    rule("spec.dataflow.transforms[]", READS, READS_NOT),
+    rule("spec.dataflow.sinks[]", READS, READS_NOT),
     rule(
         "spec.upgrade.progressDeadline",
         "duration(self) > duration('0s')",

@@ -146,7 +146,7 @@ async fn a_source_without_splits_ends_if_it_will_get_none() {
     let job = Job::counting_to(10).shaped(Shape::TwoVertices);
     let job = job.bounded("source");
     let mut coordinator = Coordinator::registered(&job).await;
-    let nothing = TaskSnapshot::default();
+    let nothing = millstream_types::TaskSnapshot::default();
     coordinator.deploy(&job, 1, Some(&nothing)).await;
     coordinator.ended().await;
     coordinator.ended().await;
