@@ -288,4 +288,44 @@ spec:
         assert_eq!(plan.max_out_of_orderness, Duration::ZERO);
         assert_eq!(plan.idle_timeout, None);
     }
+
+    #[test]
+    fn keys_are_divided_into_as_many_groups_as_the_job_file_says() {
+        let text = "
+apiVersion: millstream.dev/v1alpha1
+kind: StreamJob
+metadata: {name: keyed}
+spec:
+  parallelism: 2
+  maxParallelism: 8
+  checkpoint: {storage: 'file:///tmp/keyed'}
+  dataflow:
+    sources: [{name: orders, generator: {}}]
+    sinks: [{name: out, input: orders, partitionBy: [customer_id], parallelism: 3, blackhole: {}}]
+";
+        let loaded = LoadedJob::parse(text.to_owned(), "keyed.yaml").unwrap();
+        let connectors = Connectors::of(&loaded.graph).unwrap();
+        let deploy = Deploy {
+            attempt: Attempt(1),
+            lineage: None,
+            job: String::new(),
+            fingerprint: String::new(),
+            parallelism: 2,
+            bounded: std::collections::BTreeSet::new(),
+            tasks: Vec::new(),
+        };
+        let tasks = Tasks::new(loaded, connectors, &deploy);
+        let partitioning: Vec<_> = tasks
+            .edges()
+            .into_iter()
+            .map(|it| it.partitioning)
+            .collect();
+        let hash = Partitioning::Hash {
+            columns: vec![1],
+            max_parallelism: 8,
+        };
+        assert_eq!(partitioning, [hash]);
+        let subtasks = [VertexId(0), VertexId(1)].map(|vertex| tasks.parallelism(vertex));
+        assert_eq!(subtasks, [2, 3]);
+    }
 }

@@ -290,7 +290,7 @@ impl Chain {
     #[cfg(feature = "simulation")]
     pub(crate) fn has_room(&self, bound: usize) -> bool {
         self.nodes.iter().all(|node| match &node.work {
-            Work::Output(channel) => channel.has_room(bound),
+            Work::Output(output) => output.has_room(bound),
             Work::Operator(_) | Work::Sink(_) => true,
         })
     }

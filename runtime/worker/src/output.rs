@@ -94,6 +94,12 @@ impl Output {
         Ok(())
     }
 
+    /// Whether less than so many bytes are in every channel that is read.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn has_room(&self, bound: usize) -> bool {
+        self.channels.iter().all(|channel| channel.has_room(bound))
+    }
+
     fn send_ready(&mut self) -> Result<(), Stop> {
         for (destination, batch) in self.ready.drain(..) {
             if let Some(channel) = self.channels.get(destination) {
