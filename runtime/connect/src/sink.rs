@@ -7,6 +7,7 @@
 //! after a restart as on every ordinary checkpoint.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_schema::SchemaRef;
 use futures::future::BoxFuture;
@@ -69,6 +70,12 @@ pub trait SinkWriter: Send {
 
     /// Bytes written since this writer was made.
     fn bytes(&self) -> u64;
+
+    /// How long it has waited for the other side to take records, since it was made. For people:
+    /// it tells what holds a task up.
+    fn waited(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Makes prepared transactions visible, or undoes them. Runs in the coordinator.

@@ -125,6 +125,12 @@ pub trait SourceReader: Send {
     /// the task adds them to the restored ones.
     fn counters(&self) -> Counters;
 
+    /// How long it has waited for records within [`poll`](Self::poll) calls that returned some,
+    /// since it was made. For people: it tells how busy a task is.
+    fn waited(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// The checkpoint is decided. For telling the outside how far the job is; a failure to do so
     /// is the reader's to log and count, never the job's.
     fn completed(&mut self, checkpoint: CheckpointId) {

@@ -175,6 +175,8 @@ struct Reader {
     started: Instant,
     pace: Option<Pace>,
     made: u64,
+    /// How long it has waited for its pace.
+    waited: Duration,
 }
 
 impl Reader {
@@ -187,6 +189,7 @@ impl Reader {
             started: Instant::now(),
             pace: None,
             made: 0,
+            waited: Duration::ZERO,
         })
     }
 
@@ -232,6 +235,7 @@ impl Reader {
             Ok(rows) => rows.min(MAX_BATCH_ROWS),
             Err(wait) => {
                 crate::pause(wait.min(timeout));
+                self.waited += wait.min(timeout);
                 let rows = pace.allowance(self.started.elapsed());
                 rows.unwrap_or_default().min(MAX_BATCH_ROWS)
             }
@@ -306,6 +310,10 @@ impl SourceReader for Reader {
             records_out: self.made,
             ..Counters::default()
         }
+    }
+
+    fn waited(&self) -> Duration {
+        self.waited
     }
 }
 

@@ -6,6 +6,7 @@
 //! a watermark reaches its children before the watermark does.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use millstream_connect::SinkWriter;
 use millstream_operators::{Context, InputIndex, Operator};
@@ -224,6 +225,16 @@ impl Chain {
             output.control(&Element::Barrier(barrier))?;
         }
         Ok(())
+    }
+
+    /// How long it has waited for room, in channels and in what sinks write to.
+    pub fn waited(&self) -> Duration {
+        let of = |node: &Node| match &node.work {
+            Work::Operator(_) => Duration::ZERO,
+            Work::Sink(sink) => sink.writer.waited(),
+            Work::Output(output) => output.waited(),
+        };
+        self.nodes.iter().map(of).sum()
     }
 
     /// Whether outputs may hold records back.

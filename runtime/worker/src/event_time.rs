@@ -68,6 +68,17 @@ impl Channels {
         self.progress()
     }
 
+    /// The watermark of a channel; `None` before the first, and while it is idle.
+    pub fn watermark_of(&self, channel: usize) -> Option<EventTime> {
+        let channel = self.all.get(channel).filter(|it| !it.is_idle)?;
+        (channel.watermark > EventTime::MIN).then_some(channel.watermark)
+    }
+
+    /// What was told last; `None` before the first.
+    pub fn told(&self) -> Option<EventTime> {
+        (self.told > EventTime::MIN).then_some(self.told)
+    }
+
     /// Whether no records follow over any channel.
     pub fn have_ended(&self) -> bool {
         self.all.iter().all(|channel| channel.has_ended)

@@ -44,6 +44,11 @@ impl Gate {
         }
     }
 
+    /// The event time of all channels.
+    pub const fn event_time(&self) -> &Channels {
+        &self.event_time
+    }
+
     /// Which channels, by their numbers, have to wait.
     pub fn held(&self) -> &[bool] {
         self.alignment.held()

@@ -280,6 +280,17 @@ impl Inbox {
         }
     }
 
+    /// Bytes of records in each channel.
+    pub fn queued(&self) -> Vec<usize> {
+        let state = self.shared.lock();
+        state.channels.iter().map(|channel| channel.bytes).collect()
+    }
+
+    /// Bytes of records that a channel holds.
+    pub fn bound(&self) -> usize {
+        self.shared.bound
+    }
+
     fn element(
         &mut self,
         state: &mut State,

@@ -24,7 +24,7 @@
 //!
 //! Reading order: [`plan`] is what a task is made of, [`chain`] pushes elements through it,
 //! [`output`] and [`inbox`] join tasks, [`alignment`] and [`event_time`] are the rules for several channels and
-//! [`gate`] applies them, [`watermark`] finds a source's watermark, [`task`] is the loop, [`service`]
+//! [`gate`] applies them, [`load`] measures for people, [`watermark`] finds a source's watermark, [`task`] is the loop, [`service`]
 //! is the conversation with the coordinator.
 //!
 //! # Crash points
@@ -45,6 +45,7 @@ pub mod chain;
 pub mod event_time;
 pub mod gate;
 pub mod inbox;
+pub mod load;
 pub mod output;
 pub mod plan;
 pub mod service;

@@ -1,14 +1,19 @@
 //! The channels of one edge, as the task writes them that the edge begins in.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use millstream_exchange::Partitioner;
-use millstream_types::{Batch, Element};
+use millstream_types::{Batch, Clock, Element};
 
 use crate::chain::Stop;
 use crate::inbox::ChannelSender;
 use crate::plan::Partitioning;
 
+/// Sending takes less, unless there is no room.
+const WAITED: Duration = Duration::from_micros(100);
+
 /// Sends records to one task or to several, and control elements to all of them.
-#[derive(Debug)]
 pub struct Output {
     /// By the number of the subtask that reads.
     channels: Vec<ChannelSender>,
@@ -17,11 +22,19 @@ pub struct Output {
     ready: Vec<(usize, Batch)>,
     /// Whether the partitioner may hold records.
     holds: bool,
+    clock: Arc<dyn Clock>,
+    /// How long it has waited for room.
+    waited: Duration,
 }
 
 impl Output {
     /// The channels of subtask `from`, by the number of the subtask that reads.
-    pub fn new(partitioning: &Partitioning, channels: Vec<ChannelSender>, from: usize) -> Self {
+    pub fn new(
+        partitioning: &Partitioning,
+        channels: Vec<ChannelSender>,
+        from: usize,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let destinations = channels.len();
         let partitioner = match partitioning {
             Partitioning::Forward => None,
@@ -44,6 +57,8 @@ impl Output {
             partitioner,
             ready: Vec::new(),
             holds: false,
+            clock,
+            waited: Duration::ZERO,
         }
     }
 
@@ -53,10 +68,10 @@ impl Output {
     /// A channel is closed, or the records are not those of the edge.
     pub fn batch(&mut self, batch: &Batch) -> Result<(), Stop> {
         let Some(partitioner) = &mut self.partitioner else {
-            for channel in &self.channels {
-                channel.send(Element::Batch(batch.clone()))?;
-            }
-            return Ok(());
+            let all = 0..self.channels.len();
+            self.ready
+                .extend(all.map(|channel| (channel, batch.clone())));
+            return self.send_ready();
         };
         partitioner.push(batch, &mut self.ready)?;
         self.holds = true;
@@ -75,6 +90,11 @@ impl Output {
             partitioner.flush(&mut self.ready)?;
         }
         self.send_ready()
+    }
+
+    /// How long it has waited for room in its channels.
+    pub const fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// Whether records may be held back.
@@ -101,10 +121,15 @@ impl Output {
     }
 
     fn send_ready(&mut self) -> Result<(), Stop> {
+        let before = self.clock.monotonic();
         for (destination, batch) in self.ready.drain(..) {
             if let Some(channel) = self.channels.get(destination) {
                 channel.send(Element::Batch(batch))?;
             }
+        }
+        let took = self.clock.monotonic().saturating_sub(before);
+        if took >= WAITED {
+            self.waited += took;
         }
         Ok(())
     }

@@ -16,8 +16,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use millstream_operators::InputIndex;
 use millstream_types::ids::TaskId;
+use millstream_types::load::TaskLoad;
 use millstream_types::{
     CheckpointId, Clock, EdgeId, ErrorCode, ErrorKind, Failure, OperatorSnapshot, OperatorUid,
     TaskSnapshot,
@@ -28,6 +28,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::affinity;
 use crate::chain::Stop;
 use crate::inbox::{Command, Inbox, InboxHandle, Unreachable};
+use crate::load::InputChannel;
 use crate::output::Output;
 use crate::plan::JobTasks;
 use run::Task;
@@ -61,6 +62,7 @@ pub struct TaskHandle {
 struct Shared {
     cancelled: AtomicBool,
     progress: Mutex<TaskSnapshot>,
+    load: Mutex<Option<TaskLoad>>,
 }
 
 impl TaskHandle {
@@ -84,11 +86,18 @@ impl TaskHandle {
         let progress = self.shared.progress.lock();
         progress.unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// How busy it is, at most a fraction of a second old; `None` in its first second.
+    pub fn load(&self) -> Option<TaskLoad> {
+        let load = self.shared.load.lock();
+        load.unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Shared {
-    fn publish(&self, snapshot: TaskSnapshot) {
+    fn publish(&self, snapshot: TaskSnapshot, load: Option<TaskLoad>) {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        *self.load.lock().unwrap_or_else(PoisonError::into_inner) = load;
     }
 }
 
@@ -102,8 +111,8 @@ pub struct Start {
     pub restore: BTreeMap<OperatorUid, OperatorSnapshot>,
     /// What reaches it.
     pub inbox: Inbox,
-    /// For each channel that leads to its inbox, the input of its first node.
-    pub inputs: Vec<InputIndex>,
+    /// The channels that lead to its inbox.
+    pub inputs: Vec<InputChannel>,
     /// Reaches it.
     pub handle: InboxHandle,
     /// The edges that it writes.

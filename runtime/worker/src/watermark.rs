@@ -45,6 +45,11 @@ impl Watermarks {
         }
     }
 
+    /// What was told last; `None` before the first.
+    pub fn told(&self) -> Option<EventTime> {
+        (self.emitted > EventTime::MIN).then_some(self.emitted)
+    }
+
     /// Makes room for splits up to `count`; new ones are active from `now`.
     pub fn set_splits(&mut self, count: usize, now: Duration) {
         let fresh = Split {

@@ -90,6 +90,8 @@ struct KafkaWriter {
     transactions: Option<Transactions>,
     failed: Option<Failure>,
     bytes: u64,
+    /// How long it has waited for brokers.
+    waited: Duration,
     clock: SystemClock,
 }
 
@@ -164,6 +166,7 @@ impl KafkaWriter {
             transactions,
             failed: None,
             bytes: 0,
+            waited: Duration::ZERO,
             clock: SystemClock::default(),
         };
         writer.order();
@@ -268,6 +271,7 @@ impl KafkaWriter {
                 producer.produce_each(partition, full, wait_for_room)
             }
         };
+        self.waited += wait.waited();
         produced.map_err(|error| match error {
             Enqueue::GaveUp(failure) => failure,
             Enqueue::Refused(error) => {
@@ -293,7 +297,9 @@ impl KafkaWriter {
             self.note_snapshot(None);
             return Ok(Vec::new());
         };
-        Wait::new(&self.destination).for_delivery(&current.made.producer)?;
+        let mut wait = Wait::new(&self.destination);
+        wait.for_delivery(&current.made.producer)?;
+        self.waited += wait.waited();
         fail::fail_point!("kafka-sink::flushed", |_| std::process::abort());
         let Some(identity) = current.made.identity.clone() else {
             self.refresh_partitions();
@@ -375,6 +381,10 @@ impl SinkWriter for KafkaWriter {
 
     fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    fn waited(&self) -> Duration {
+        self.waited
     }
 }
 

@@ -9,7 +9,8 @@ use crate::plan::Partitioning;
 use crate::testing::{Memory, Shared, Watching, batch};
 
 fn forward(channel: ChannelSender) -> Output {
-    Output::new(&Partitioning::Forward, vec![channel], 0)
+    let clock = std::sync::Arc::new(millstream_types::clock::SystemClock::default());
+    Output::new(&Partitioning::Forward, vec![channel], 0, clock)
 }
 
 fn sink(seen: &Shared, input: Port, uid: &str) -> PlannedNode {

@@ -21,7 +21,8 @@ fn output(partitioning: &Partitioning, tasks: usize) -> (Output, Vec<Inbox>) {
         inboxes.push(inbox);
         channels.extend(senders);
     }
-    (Output::new(partitioning, channels, 1), inboxes)
+    let clock = Arc::new(millstream_types::clock::SystemClock::default());
+    (Output::new(partitioning, channels, 1, clock), inboxes)
 }
 
 fn hash() -> Partitioning {

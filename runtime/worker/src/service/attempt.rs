@@ -70,7 +70,7 @@ impl RunningAttempt {
         job: &Arc<dyn JobTasks>,
     ) -> Result<Self, Failure> {
         let bound = options.threads.channel_bytes();
-        let mut ends = join(job.as_ref(), &deploy.tasks, bound)?;
+        let mut ends = join(job.as_ref(), &deploy.tasks, bound, &options.clock)?;
         let bounded = Arc::new(deploy.bounded);
         let (sender, events) = mpsc::channel(EVENTS);
         let tracker = TaskTracker::new();

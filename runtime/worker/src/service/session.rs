@@ -348,7 +348,10 @@ impl<'a> Session<'a> {
             .iter()
             .flat_map(|current| current.running.tasks());
         let progress = tasks
-            .map(|(task, handle)| TaskProgress::of(*task, handle.progress()))
+            .map(|(task, handle)| TaskProgress {
+                load: handle.load(),
+                ..TaskProgress::of(*task, handle.progress())
+            })
             .collect();
         self.outbox.push_back(ToCoordinator::Heartbeat { progress });
     }

@@ -342,6 +342,43 @@ async fn a_lost_connection_stops_the_tasks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn heartbeats_say_what_tasks_do_with_their_time_and_how_channels_stand() {
+    let job = Job::counting_to(ENDLESS).shaped(Shape::Union);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    coordinator.trigger(1, CheckpointKind::Checkpoint).await;
+    coordinator.acknowledged_by_all(1, 3).await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let loads = loop {
+        let progress = coordinator.heartbeat().await;
+        let loads: Option<Vec<_>> = progress.into_iter().map(|it| it.load).collect();
+        if let Some(loads) = loads.filter(|loads| loads.len() == 3) {
+            break loads;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "nothing is measured"
+        );
+    };
+    for load in &loads {
+        assert_eq!(load.busy + load.backpressured + load.idle, 1_000);
+        assert!(load.watermark.is_some(), "{load:?}");
+    }
+    assert!(loads[0].channels.is_empty() && loads[1].channels.is_empty());
+    let channels = &loads[2].channels;
+    let from: Vec<u32> = channels.iter().map(|it| it.from.vertex.0).collect();
+    assert_eq!(from, [0, 1]);
+    let inputs: Vec<u32> = channels.iter().map(|it| it.input).collect();
+    assert_eq!(inputs, [0, 1]);
+    let alignments: Vec<_> = channels.iter().map(|it| it.alignment_ms).collect();
+    assert!(
+        alignments.contains(&Some(0)),
+        "one came first: {alignments:?}"
+    );
+    assert!(alignments.iter().all(Option::is_some));
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn heartbeats_carry_positions_and_counters() {
     let job = Job::counting_to(1_000);
     let mut coordinator = Coordinator::with_running(&job, 1).await;

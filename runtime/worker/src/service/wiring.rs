@@ -1,21 +1,22 @@
 //! The channels between the tasks of one attempt.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use millstream_operators::InputIndex;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::TaskDeployment;
-use millstream_types::{EdgeId, ErrorCode, ErrorKind, Failure, SubtaskIndex, VertexId};
+use millstream_types::{Clock, EdgeId, ErrorCode, ErrorKind, Failure, SubtaskIndex, VertexId};
 
 use crate::inbox::{ChannelSender, Inbox, InboxHandle, inbox};
+use crate::load::InputChannel;
 use crate::output::Output;
 use crate::plan::{JobTasks, Partitioning, TaskEdge};
 
 /// The ends that a task has of the channels that lead to it and from it.
 pub(super) struct Ends {
     pub(super) inbox: Inbox,
-    /// For each channel of the inbox, the input of the task's first node.
-    pub(super) inputs: Vec<InputIndex>,
+    /// The channels of the inbox.
+    pub(super) inputs: Vec<InputChannel>,
     pub(super) handle: InboxHandle,
     pub(super) outputs: Vec<(EdgeId, Output)>,
 }
@@ -32,6 +33,7 @@ pub(super) fn join(
     job: &dyn JobTasks,
     deployments: &[TaskDeployment],
     bound: usize,
+    clock: &Arc<dyn Clock>,
 ) -> Result<BTreeMap<TaskId, Ends>, Failure> {
     let edges = job.edges();
     let mut senders: BTreeMap<ChannelName, ChannelSender> = BTreeMap::new();
@@ -41,7 +43,10 @@ pub(super) fn join(
         let mut names = Vec::new();
         for edge in edges.iter().filter(|edge| edge.to == reader.vertex) {
             for writer in others(edge, edge.from, reader.subtask, job) {
-                inputs.push(edge.input);
+                inputs.push(InputChannel {
+                    from: writer,
+                    input: edge.input,
+                });
                 names.push((edge.id, writer, *reader));
             }
         }
@@ -66,7 +71,7 @@ pub(super) fn join(
             });
             let channels = channels.collect::<Result<Vec<_>, _>>()?;
             let from = usize::try_from(writer.subtask.0).unwrap_or_default();
-            let output = Output::new(&edge.partitioning, channels, from);
+            let output = Output::new(&edge.partitioning, channels, from, Arc::clone(clock));
             end.outputs.push((edge.id, output));
         }
     }

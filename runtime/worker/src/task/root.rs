@@ -39,6 +39,13 @@ pub(super) struct Source {
     is_bounded: bool,
 }
 
+/// What a step of a source has come to.
+pub(super) struct Step {
+    /// How long it has waited for records.
+    pub(super) waited: Duration,
+    pub(super) has_ended: bool,
+}
+
 struct SourceWatermark {
     column: usize,
     watermarks: Watermarks,
@@ -94,34 +101,49 @@ impl Source {
         }
     }
 
-    /// Polls once and pushes what came. Whether the source has ended.
+    /// Polls once and pushes what came.
     pub(super) fn step(
         &mut self,
         chain: &mut Chain,
         clock: &dyn Clock,
         patience: Duration,
-    ) -> Result<bool, Stop> {
+    ) -> Result<Step, Stop> {
         // What outputs hold back is sent before it waits.
         let wait = if chain.holds() {
             Duration::ZERO
         } else {
             patience.min(WAIT)
         };
-        let ended = match self.reader.poll(wait)? {
+        let (before, waited) = (clock.monotonic(), self.reader.waited());
+        let step = match self.reader.poll(wait)? {
             Polled::Records(output) => {
+                let waited = self.reader.waited().saturating_sub(waited);
                 fail::fail_point!("worker::after-poll", |_| std::process::abort());
                 self.push(&output, chain, clock)?;
-                false
+                Step {
+                    waited,
+                    has_ended: false,
+                }
             }
             Polled::Nothing => {
+                let waited = clock.monotonic().saturating_sub(before);
                 chain.flush()?;
                 // A reader without splits has no end that it could see.
-                self.is_bounded && self.reader.snapshot().is_empty()
+                let has_ended = self.is_bounded && self.reader.snapshot().is_empty();
+                Step { waited, has_ended }
             }
-            Polled::End => true,
+            Polled::End => Step {
+                waited: Duration::ZERO,
+                has_ended: true,
+            },
         };
         self.advance(chain, clock)?;
-        Ok(ended)
+        Ok(step)
+    }
+
+    /// The watermark that it has come to; `None` before the first.
+    pub(super) fn watermark(&self) -> Option<EventTime> {
+        self.watermark.as_ref()?.watermarks.told()
     }
 
     fn push(

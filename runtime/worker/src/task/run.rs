@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_types::ids::TaskId;
+use millstream_types::load::TaskLoad;
 use millstream_types::{
     Barrier, Bug, CheckpointId, CheckpointKind, Clock, Element, ErrorCode, ErrorKind, EventTime,
     Failure, OperatorUid, SplitState, TaskSnapshot,
@@ -17,6 +18,7 @@ use crate::alignment::ChannelIndex;
 use crate::chain::{Chain, Stop};
 use crate::gate::{Arrival, Gate};
 use crate::inbox::{Command, Inbox, Received};
+use crate::load::{self, Alignments, InputChannel, Times};
 use crate::plan::{self, TaskPlan};
 
 /// How often counters and positions are shown to the outside.
@@ -36,6 +38,10 @@ pub(super) struct Task {
     events: mpsc::Sender<(TaskId, Event)>,
     clock: Arc<dyn Clock>,
     published_at: Duration,
+    times: Times,
+    alignments: Alignments,
+    /// The channels that lead here.
+    inputs: Vec<InputChannel>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +74,10 @@ impl Task {
                 let is_bounded = start.bounded.contains(&source.uid);
                 Root::Source(Source::new(source, restore, is_bounded)?)
             }
-            plan::Root::Edges if !start.inputs.is_empty() => Root::Gate(Gate::new(start.inputs)),
+            plan::Root::Edges if !start.inputs.is_empty() => {
+                let inputs = start.inputs.iter().map(|channel| channel.input);
+                Root::Gate(Gate::new(inputs.collect()))
+            }
             plan::Root::Source(_) | plan::Root::Edges => {
                 return Err(Stop::Failed(miswired(start.id)));
             }
@@ -86,6 +95,9 @@ impl Task {
             events: start.events,
             clock: start.clock,
             published_at: Duration::ZERO,
+            times: Times::default(),
+            alignments: Alignments::new(start.inputs.len()),
+            inputs: start.inputs,
         })
     }
 
@@ -111,7 +123,7 @@ impl Task {
     }
 
     fn turn(&mut self, patience: Duration) -> Result<(), Stop> {
-        self.publish_if_due();
+        let now = self.publish_if_due();
         let is_reading = self.phase == Phase::Reading;
         let (held, timeout) = match &self.root {
             // What outputs hold back is sent before it waits.
@@ -121,12 +133,19 @@ impl Task {
             Root::Source(_) if is_reading => (&[][..], Duration::ZERO),
             Root::Source(_) => (&[][..], patience),
         };
-        match self.inbox.next(held, timeout)? {
+        let received = self.inbox.next(held, timeout)?;
+        if !timeout.is_zero() {
+            let waited = self.clock.monotonic().saturating_sub(now);
+            self.times.idle(waited);
+        }
+        match received {
             Some(Received::Command(command)) => self.command(command),
             Some(Received::Element(channel, element)) => self.element(channel, element),
             None => match &mut self.root {
                 Root::Source(source) if is_reading => {
-                    if source.step(&mut self.chain, self.clock.as_ref(), patience)? {
+                    let step = source.step(&mut self.chain, self.clock.as_ref(), patience)?;
+                    self.times.idle(step.waited);
+                    if step.has_ended {
                         self.chain.watermark(EventTime::MAX)?;
                         self.end()?;
                     }
@@ -141,6 +160,10 @@ impl Task {
         let Root::Gate(gate) = &mut self.root else {
             return Err(Stop::Failed(miswired(self.id)));
         };
+        if let Element::Barrier(barrier) = &element {
+            let now = self.clock.monotonic();
+            self.alignments.came(channel, barrier.checkpoint, now);
+        }
         for arrival in gate.element(channel, element) {
             match arrival {
                 Arrival::Batch(input, batch) => self.chain.push(input, &batch)?,
@@ -293,12 +316,14 @@ impl Task {
         TaskSnapshot { operators }
     }
 
-    fn publish_if_due(&mut self) {
+    /// Returns the time.
+    fn publish_if_due(&mut self) -> Duration {
         let now = self.clock.monotonic();
         if now.saturating_sub(self.published_at) >= PUBLISH {
             self.published_at = now;
             self.publish();
         }
+        now
     }
 
     fn publish(&mut self) {
@@ -306,7 +331,29 @@ impl Task {
         for operator in snapshot.operators.values_mut() {
             operator.committables.clear();
         }
-        self.shared.publish(snapshot);
+        let load = self.load();
+        self.shared.publish(snapshot, load);
+    }
+
+    /// How busy it is; `None` in its first second.
+    fn load(&mut self) -> Option<TaskLoad> {
+        let now = self.clock.monotonic();
+        let times = self.times.shown(now, self.chain.waited())?;
+        let gate = match &self.root {
+            Root::Source(source) => return Some(load::load(times, source.watermark())),
+            Root::Gate(gate) => gate.event_time(),
+        };
+        let mut shown = load::load(times, gate.told());
+        let (queued, bound) = (self.inbox.queued(), self.inbox.bound());
+        let alignments = self.alignments.shown();
+        let channels = self.inputs.iter().zip(queued).zip(alignments).enumerate();
+        shown.channels = channels
+            .map(|(number, ((input, queued), alignment))| {
+                let watermark = gate.watermark_of(number);
+                load::channel(*input, queued, bound, watermark, *alignment)
+            })
+            .collect();
+        Some(shown)
     }
 
     fn say(&self, event: Event) -> Result<(), Stop> {

@@ -33,6 +33,8 @@ pub(super) struct Wait<'a> {
     destination: &'a Destination,
     queued: usize,
     since: Instant,
+    /// How long it has been.
+    waited: Duration,
 }
 
 impl<'a> Wait<'a> {
@@ -41,7 +43,13 @@ impl<'a> Wait<'a> {
             destination,
             queued: usize::MAX,
             since: Instant::now(),
+            waited: Duration::ZERO,
         }
+    }
+
+    /// How long it has been.
+    pub(super) const fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// Waits a moment for room in the queue.
@@ -49,7 +57,9 @@ impl<'a> Wait<'a> {
     /// # Errors
     /// A delivery has failed, or there has been no broker for too long.
     pub(super) fn for_room(&mut self, producer: &Producer) -> Result<()> {
+        let before = Instant::now();
         producer.poll(FULL_QUEUE_WAIT);
+        self.waited += before.elapsed();
         self.check(producer)
     }
 
@@ -58,9 +68,11 @@ impl<'a> Wait<'a> {
     /// # Errors
     /// As [`for_room`](Self::for_room).
     pub(super) fn for_delivery(&mut self, producer: &Producer) -> Result<()> {
+        let before = Instant::now();
         while !producer.flush(FLUSH_WAIT) {
             self.check(producer)?;
         }
+        self.waited += before.elapsed();
         self.destination.check(producer)
     }
 

@@ -47,6 +47,8 @@ pub(super) struct KafkaReader {
     commits: Commits,
     access: Access,
     failed: Option<Failure>,
+    /// How long it has waited for messages.
+    waited: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +85,7 @@ impl KafkaReader {
         let decoder = RecordDecoder::new(spec, &cx.schema)?;
         Ok(Self {
             source: spec.name.clone(),
+            waited: Duration::ZERO,
             messages: Messages::with_capacity(MAX_BATCH_ROWS),
             consumer,
             wanted: decoder.wanted(),
@@ -135,8 +138,10 @@ impl KafkaReader {
         let deadline = Instant::now() + timeout;
         loop {
             if self.messages.is_empty() {
-                let left = deadline.saturating_duration_since(Instant::now());
+                let before = Instant::now();
+                let left = deadline.saturating_duration_since(before);
                 let fetched = self.consumer.fetch(&mut self.messages, left);
+                self.waited += before.elapsed();
                 self.check_connection()?;
                 if fetched == 0 && left.is_zero() {
                     return Ok(Polled::Nothing);
@@ -352,6 +357,10 @@ impl SourceReader for KafkaReader {
 
     fn counters(&self) -> Counters {
         self.decoder.counters()
+    }
+
+    fn waited(&self) -> Duration {
+        self.waited
     }
 
     fn snapshotted(&mut self, checkpoint: CheckpointId) {
