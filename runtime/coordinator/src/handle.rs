@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_types::api::{
-    AuditReport, CheckpointCounts, CheckpointDetail, CheckpointSummary, GivenUp, JobState,
-    JobStatus, SavepointStatus, StopRequest,
+    AuditReport, CheckpointCounts, CheckpointDetail, CheckpointSummary, GivenUp, JobGraphReport,
+    JobState, JobStatus, SavepointStatus, StopRequest,
 };
 use millstream_types::{Attempt, Failure, WorkerId};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -121,12 +121,18 @@ pub struct Handle {
     pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(crate) progress: broadcast::Sender<Progress>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) graph: Arc<JobGraphReport>,
 }
 
 impl Handle {
     /// What is known now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// The job's graph, which stays as long as the coordinator.
+    pub fn graph(&self) -> &JobGraphReport {
+        &self.graph
     }
 
     /// Follows what is known. Closed when the coordinator has ended; the last value stays.

@@ -17,6 +17,7 @@ pub use openapi::document as openapi;
 pub fn router(handle: &Handle) -> Router {
     Router::new()
         .route("/v1/job", get(routes::job))
+        .route("/v1/job/graph", get(routes::graph))
         .route("/v1/checkpoints", get(routes::checkpoints))
         .route("/v1/checkpoints/{id}", get(routes::checkpoint))
         .route("/v1/savepoints", post(routes::take_savepoint))

@@ -26,6 +26,7 @@ use crate::handle::Request;
 use crate::job::{Job, Settings};
 use crate::metrics::Metrics;
 use crate::restart::RestartPolicy;
+use crate::topology;
 use crate::{Handle, Options, Outcome, Snapshot, WorkerConnection};
 use shell::Shell;
 
@@ -72,6 +73,7 @@ impl Coordinator {
             snapshot: snapshot_receiver,
             progress: progress.clone(),
             metrics: Arc::clone(&metrics),
+            graph: Arc::new(topology::report(&options.graph, options.job.parallelism)),
         };
         let coordinator = Self {
             options,

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_plan::{JobGraph, NodeIndex, NodeKind, Output};
+use millstream_plan::{JobGraph, NodeIndex, NodeKind, Output, Partitioning};
+use millstream_types::api::{EdgeReport, JobGraphReport, VertexReport};
 use millstream_types::ids::TaskId;
 use millstream_types::{OperatorUid, SubtaskIndex, VertexId};
 
@@ -114,5 +115,36 @@ impl Topology {
         self.vertices
             .iter()
             .any(|vertex| vertex.operators.contains(uid))
+    }
+}
+
+/// A graph as the REST interface shows it, at one parallelism of the job.
+pub fn report(graph: &JobGraph, parallelism: u32) -> JobGraphReport {
+    let uid = |node: NodeIndex| graph.node(node).map(|node| node.uid.clone());
+    let vertices = graph.vertices.iter().map(|vertex| VertexReport {
+        id: vertex.id,
+        operators: vertex.nodes.iter().filter_map(|it| uid(*it)).collect(),
+        parallelism: vertex.parallelism.unwrap_or(parallelism),
+    });
+    let edges = graph.edges.iter().filter_map(|edge| {
+        let partitioning = match edge.partitioning {
+            Partitioning::Forward => "forward",
+            Partitioning::Hash(_) => "hash",
+            Partitioning::Rebalance => "rebalance",
+        };
+        Some(EdgeReport {
+            from: uid(edge.from.node())?,
+            dead_letters: matches!(edge.from, Output::DeadLetters(_)),
+            to: uid(edge.to)?,
+            input: u32::try_from(edge.input).unwrap_or(u32::MAX),
+            partitioning: partitioning.to_owned(),
+            partition_by: graph.partition_by(edge),
+        })
+    });
+    JobGraphReport {
+        fingerprint: graph.fingerprint.clone(),
+        max_parallelism: graph.max_parallelism,
+        vertices: vertices.collect(),
+        edges: edges.collect(),
     }
 }

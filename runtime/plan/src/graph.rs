@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
 use millstream_spec::{ValidSink, ValidSource};
+use millstream_types::schema::dead_letter_schema;
 use millstream_types::{EdgeId, OperatorUid, VertexId};
 
 use crate::compatibility::{connector_kind, sink_connector_kind};
@@ -159,6 +160,22 @@ impl JobGraph {
     /// What a node reads, by its inputs.
     pub fn inputs(&self, of: NodeIndex) -> impl Iterator<Item = &Edge> {
         self.edges.iter().filter(move |edge| edge.to == of)
+    }
+
+    /// Names of the columns by which the records of an edge are spread; none unless they are hashed.
+    pub fn partition_by(&self, edge: &Edge) -> Vec<String> {
+        let Partitioning::Hash(columns) = &edge.partitioning else {
+            return Vec::new();
+        };
+        let schema = match edge.from {
+            Output::Main(node) => self.node(node).map(|node| Arc::clone(&node.schema)),
+            Output::DeadLetters(_) => Some(dead_letter_schema()),
+        };
+        let fields = schema.iter().flat_map(|schema| {
+            let fields = columns.iter();
+            fields.filter_map(|column| schema.fields().get(*column))
+        });
+        fields.map(|field| field.name().clone()).collect()
     }
 
     /// The vertex that runs a node.

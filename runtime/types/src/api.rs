@@ -197,6 +197,55 @@ pub struct TaskStatus {
     pub load: Option<TaskLoad>,
 }
 
+/// `GET /v1/job/graph`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JobGraphReport {
+    /// Hash over everything that all processes of the job agree on.
+    pub fingerprint: String,
+    /// Into how many key groups the records of a node with `partitionBy` are divided.
+    pub max_parallelism: u32,
+    /// Chains of nodes that one task runs, each after those it reads from.
+    pub vertices: Vec<VertexReport>,
+    /// Where records flow.
+    pub edges: Vec<EdgeReport>,
+}
+
+/// Nodes that one task runs, in as many subtasks as its parallelism.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VertexReport {
+    /// Its number, which is that of its tasks.
+    pub id: VertexId,
+    /// Its nodes, each after those it reads from.
+    pub operators: Vec<OperatorUid>,
+    /// How many subtasks run it.
+    pub parallelism: u32,
+}
+
+/// Records of one node that another one gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeReport {
+    /// Who sends them.
+    pub from: OperatorUid,
+    /// Whether they are those that the source could not decode.
+    #[serde(default)]
+    pub dead_letters: bool,
+    /// Who gets them.
+    pub to: OperatorUid,
+    /// Which input of that node it is, from 0.
+    #[serde(default)]
+    pub input: u32,
+    /// Which subtask gets a record: `forward`, the one with the same number; `hash`, the one that
+    /// the values of `partitionBy` belong to; `rebalance`, any.
+    #[serde(default)]
+    pub partitioning: String,
+    /// The columns that `hash` looks at.
+    #[serde(default)]
+    pub partition_by: Vec<String>,
+}
+
 /// How far a split is from being read to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -1,8 +1,8 @@
 //! The interface described for machines: `OpenAPI` 3.1, whose schemas are those of the bodies' types.
 
 use millstream_types::api::{
-    ApiError, AuditReport, CheckpointDetail, CheckpointList, JobStatus, SavepointRequest,
-    SavepointStatus, StopRequest,
+    ApiError, AuditReport, CheckpointDetail, CheckpointList, JobGraphReport, JobStatus,
+    SavepointRequest, SavepointStatus, StopRequest,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -57,6 +57,7 @@ impl Schemas {
 fn paths(schemas: &mut Schemas) -> Value {
     let error = &schemas.answer::<ApiError>();
     let job = schemas.answer::<JobStatus>();
+    let graph = schemas.answer::<JobGraphReport>();
     let savepoint = schemas.answer::<SavepointStatus>();
     let list = schemas.answer::<CheckpointList>();
     let detail = schemas.answer::<CheckpointDetail>();
@@ -66,6 +67,9 @@ fn paths(schemas: &mut Schemas) -> Value {
     let mut paths = json!({
         "/v1/job": {"get": Operation::new("getJob", "What the job is doing")
             .answers("200", "The job", &job)
+            .document(error)},
+        "/v1/job/graph": {"get": Operation::new("getJobGraph", "Its nodes, the chains that tasks run, and where records flow")
+            .answers("200", "The graph", &graph)
             .document(error)},
         "/v1/checkpoints": {"get":
             Operation::new("listCheckpoints", "Checkpoints and savepoints since this coordinator began, the newest first, at most 100")

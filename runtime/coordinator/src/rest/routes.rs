@@ -5,8 +5,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use millstream_types::api::{
-    AuditReport, CheckpointDetail, CheckpointList, JobState, JobStatus, SavepointRequest,
-    SavepointStatus, StopRequest,
+    AuditReport, CheckpointDetail, CheckpointList, JobGraphReport, JobState, JobStatus,
+    SavepointRequest, SavepointStatus, StopRequest,
 };
 
 use super::answer::{Body, Path, Refusal};
@@ -14,6 +14,10 @@ use crate::Handle;
 
 pub(super) async fn job(State(handle): State<Handle>) -> Json<JobStatus> {
     Json(handle.snapshot().job.clone())
+}
+
+pub(super) async fn graph(State(handle): State<Handle>) -> Json<JobGraphReport> {
+    Json(handle.graph().clone())
 }
 
 pub(super) async fn checkpoints(State(handle): State<Handle>) -> Json<CheckpointList> {

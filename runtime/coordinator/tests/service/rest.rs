@@ -1,7 +1,7 @@
 use millstream_coordinator::{Restore, rest};
 use millstream_types::api::{
-    ApiError, CheckpointDetail, CheckpointList, CheckpointState, JobState, JobStatus,
-    SavepointStatus,
+    ApiError, CheckpointDetail, CheckpointList, CheckpointState, JobGraphReport, JobState,
+    JobStatus, SavepointStatus,
 };
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -158,6 +158,47 @@ async fn how_busy_every_task_is_can_be_seen() {
     );
     assert_eq!(value("millstream_channel_queue_ratio"), Some("0.5"));
     assert_eq!(value("millstream_channel_alignment_seconds"), Some("0.04"));
+}
+
+#[tokio::test]
+async fn the_graph_has_vertices_and_edges_with_their_partitioning() {
+    let scenario = Scenario::default();
+    let served = serve(&scenario, false).await;
+    let graph: JobGraphReport = served.get("/v1/job/graph").await;
+    let nodes: Vec<_> = graph.vertices.iter().map(|it| it.operators.len()).collect();
+    assert_eq!(nodes, [2], "source and sink are one chain");
+    assert_eq!(graph.vertices[0].parallelism, 2);
+    let edges: Vec<_> = graph
+        .edges
+        .iter()
+        .map(|it| it.partitioning.as_str())
+        .collect();
+    assert_eq!(edges, ["forward"]);
+
+    let text = "
+apiVersion: millstream.dev/v1alpha1
+kind: StreamJob
+metadata: {name: keyed}
+spec:
+  checkpoint: {storage: 'file:///tmp/keyed'}
+  dataflow:
+    sources: [{name: orders, generator: {}}]
+    sinks:
+    - {name: out, input: orders, partitionBy: [customer_id], blackhole: {}}
+    - {name: wide, input: orders, parallelism: 4, blackhole: {}}
+";
+    let job = millstream_spec::read(text, "keyed.yaml").unwrap();
+    let graph = millstream_plan::plan(&job).unwrap();
+    let report = millstream_coordinator::topology::report(&graph, 3);
+    let parallelism: Vec<_> = report.vertices.iter().map(|it| it.parallelism).collect();
+    assert_eq!(parallelism, [3, 3, 4]);
+    let edges: Vec<_> = report
+        .edges
+        .iter()
+        .map(|it| (it.partitioning.as_str(), it.partition_by.join(",")))
+        .collect();
+    let expected = [("hash", "customer_id"), ("rebalance", "")];
+    assert_eq!(edges, expected.map(|(of, by)| (of, by.to_owned())));
 }
 
 #[tokio::test]

@@ -5,8 +5,6 @@ use millstream_spec::connector::DeliveryGuarantee;
 use millstream_spec::valid::{SinkConnector, SourceConnector};
 use millstream_spec::{Format, OnError, ValidSink, ValidSource, WritableMetadata};
 
-use millstream_types::schema::dead_letter_schema;
-
 use crate::graph::{
     Edge, JobGraph, Node, NodeIndex, NodeKind, Output, Partitioning, SqlSelect, SqlTransform,
 };
@@ -209,17 +207,6 @@ pub(super) fn partitioning(graph: &JobGraph, edge: &Edge) -> String {
     match &edge.partitioning {
         Partitioning::Forward => "forward".to_owned(),
         Partitioning::Rebalance => "rebalance".to_owned(),
-        Partitioning::Hash(columns) => {
-            let dead_letters = dead_letter_schema();
-            let schema = match edge.from {
-                Output::Main(node) => graph.node(node).map(|node| &node.schema),
-                Output::DeadLetters(_) => Some(&dead_letters),
-            };
-            let names = columns.iter().filter_map(|column| {
-                let fields = schema?.fields();
-                fields.get(*column).map(|field| field.name().clone())
-            });
-            format!("hash by {}", names.collect::<Vec<_>>().join(", "))
-        }
+        Partitioning::Hash(_) => format!("hash by {}", graph.partition_by(edge).join(", ")),
     }
 }
