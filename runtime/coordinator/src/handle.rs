@@ -1,93 +1,12 @@
 //! How others observe a running coordinator and ask it for things.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use millstream_types::api::{
-    AuditReport, CheckpointCounts, CheckpointDetail, CheckpointSummary, GivenUp, JobGraphReport,
-    JobState, JobStatus, SavepointStatus, StopRequest,
-};
-use millstream_types::{Attempt, Failure, WorkerId};
+use millstream_types::api::{JobGraphReport, SavepointStatus, StopRequest};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::audit::Totals;
 use crate::metrics::Metrics;
-
-/// Everything that is known about the job at one instant.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Snapshot {
-    /// The job.
-    pub job: JobStatus,
-    /// Counts since this coordinator began.
-    pub counts: CheckpointCounts,
-    /// Checkpoints and savepoints since this coordinator began, the newest first, at most 100.
-    pub checkpoints: Vec<CheckpointDetail>,
-    /// Savepoints that were asked for since this coordinator began, by name.
-    pub savepoints: BTreeMap<String, SavepointStatus>,
-    /// What became of the records, by the newest manifest.
-    pub audit: AuditReport,
-    /// Totals of the manifest that the first attempt of this coordinator has started from.
-    pub began_with: Option<Totals>,
-}
-
-/// One piece of news. For progress displays; whoever lags behind misses some and reads the
-/// [`Snapshot`] instead.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Progress {
-    /// The job does something else now.
-    State {
-        /// What it does.
-        state: JobState,
-        /// In which attempt.
-        attempt: Attempt,
-    },
-    /// A checkpoint or savepoint is complete and, if its kind commits, committed.
-    Completed(CheckpointSummary),
-    /// A checkpoint or savepoint has failed.
-    Failed(CheckpointSummary),
-    /// An attempt has failed and another follows.
-    Restarting {
-        /// Why.
-        failure: Failure,
-        /// When.
-        delay: Duration,
-    },
-    /// All output of a checkpoint was aborted before it could be committed: the job has gone back
-    /// to the one before.
-    GaveUp(GivenUp),
-    /// A worker has registered.
-    WorkerJoined {
-        /// Which.
-        worker: WorkerId,
-        /// Its slots.
-        slots: u32,
-    },
-    /// A worker is gone.
-    WorkerLeft {
-        /// Which.
-        worker: WorkerId,
-        /// Why.
-        failure: Failure,
-    },
-}
-
-/// Why a request was not taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// The request itself is wrong.
-    #[error("{0}")]
-    Invalid(String),
-    /// It does not fit what the job is doing.
-    #[error("{0}")]
-    Conflict(String),
-    /// The checkpoint store could not be asked.
-    #[error(transparent)]
-    Store(Failure),
-    /// The coordinator has ended.
-    #[error("the coordinator has ended; ask its successor")]
-    Ended,
-}
+use crate::{Progress, RequestError, Snapshot};
 
 /// A request with the place for its answer.
 #[derive(Debug)]

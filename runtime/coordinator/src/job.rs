@@ -12,43 +12,59 @@
 //! - Nothing is deployed before the attempt is claimed and everything older is resolved.
 //! - A message of another attempt than the current one changes nothing.
 //! - Being fenced ends the run from any state, and nothing is written after it.
+//!
+//! Cut by data: [`workers`] who is there, [`execution`] the tasks of an attempt and how they stand,
+//! [`checkpoints`] the life of every checkpoint of that attempt, [`savepoints`] the life of every
+//! savepoint and of a stop, [`history`] and [`audit`] what became of them, for people, [`common`] what
+//! a job has in every phase. [`phase`] says where it stands; an event is taken by the phase, which
+//! says what becomes of it: [`executing`] while tasks run, [`waiting`] otherwise.
 
-mod closing;
+pub mod audit;
+pub mod checkpoints;
 pub mod command;
+mod common;
+mod deployment;
 pub mod event;
 mod executing;
-mod failing;
-mod finalizing;
-mod leaving;
-mod messages;
-mod records;
-mod requests;
-mod state;
-mod status;
+mod execution;
+mod history;
+pub mod news;
+pub mod outcome;
+mod phase;
+pub mod requests;
+mod savepoints;
+pub mod status;
+mod waiting;
+mod workers;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use millstream_checkpoint::{Manifest, Release, ReleaseReason};
 use millstream_spec::ValidJob;
 use millstream_spec::checkpoint::Retention;
-use millstream_types::api::GivenUp;
-use millstream_types::protocol::ToWorker;
-use millstream_types::{
-    Attempt, Deployment, ErrorKind, Failure, JobId, OperatorUid, Timestamp, WorkerId,
-};
+use millstream_types::api::JobState;
+use millstream_types::protocol::{ToCoordinator, ToWorker};
+use millstream_types::{Attempt, Deployment, ErrorKind, JobId, OperatorUid, Timestamp};
 
 pub use command::Command;
 pub use event::{Event, NotFinalized, Now, Over, Prepared, Written};
 
-use crate::audit::{Audit, Totals};
-use crate::placement::Placement;
+use crate::manifest::JobFacts;
 use crate::restart::RestartPolicy;
 use crate::topology::Topology;
-use crate::trigger::{Settings as TriggerSettings, Stop};
-use crate::{Outcome, Progress};
-use records::Records;
+use audit::Audit;
+use checkpoints::pending::Parts;
+use checkpoints::trigger::Settings as TriggerSettings;
+use common::Common;
+use execution::Execution;
+use history::History;
+use news::Progress;
+use outcome::Outcome;
+use phase::{Close, Closing, Next, Phase, Transition};
 pub(crate) use requests::check_name;
-use state::Phase;
+use savepoints::Savepoints;
+use workers::Workers;
 
 /// What never changes about a job while a coordinator runs it.
 #[derive(Debug, Clone)]
@@ -103,139 +119,128 @@ impl Settings {
             discards: job.checkpoint.retention() == Retention::DeleteOnCancellation,
         }
     }
+
+    fn manifest(&self, attempt: Attempt, parts: Parts, decided_at: Timestamp) -> Manifest {
+        let facts = JobFacts {
+            job: &self.job,
+            fingerprint: &self.fingerprint,
+            connectors: self.connectors.clone(),
+            parallelism: self.parallelism,
+        };
+        facts.manifest(attempt, parts, decided_at)
+    }
 }
 
 /// A job as its coordinator sees it.
 #[derive(Debug)]
 pub struct Job {
-    settings: Settings,
-    restart: RestartPolicy,
     phase: Phase,
-    /// Registered workers and their slots.
-    workers: BTreeMap<WorkerId, u32>,
-    /// Those of them that want to go.
-    leaving: BTreeSet<WorkerId>,
-    /// Where subtasks ran last.
-    placement: Placement,
-    /// The newest claimed attempt.
-    attempt: Attempt,
-    /// Attempts that were begun, successful or not.
-    begun: u64,
-    /// A stop that was asked for and is not done.
-    stop: Option<Stop>,
-    /// Somebody has cancelled the job.
-    cancelled: bool,
-    /// Savepoints that were asked for and are not triggered.
-    savepoints: Vec<String>,
-    records: Records,
-    audit: Audit,
-    /// Totals of the newest manifest.
-    totals: Totals,
-    restored_from: Option<String>,
-    /// The newest checkpoint that the job has gone back from.
-    given_up: Option<GivenUp>,
-    last_failure: Option<Failure>,
-    since: Timestamp,
-    /// When the job had ended, if that was before this coordinator began.
-    ended_at: Option<Timestamp>,
-    shown: millstream_types::api::JobState,
-    commands: Vec<Command>,
+    common: Common,
+    /// The state that observers were told last.
+    shown: JobState,
 }
 
 impl Job {
     /// A job whose first attempt begins with the first command.
     pub fn new(settings: Settings, restart: RestartPolicy, now: Timestamp) -> Self {
         Self {
-            settings,
-            restart,
             phase: Phase::Preparing {
                 note: String::new(),
             },
-            workers: BTreeMap::new(),
-            leaving: BTreeSet::new(),
-            placement: Placement::new(),
-            attempt: Attempt(0),
-            begun: 1,
-            stop: None,
-            cancelled: false,
-            savepoints: Vec::new(),
-            records: Records::default(),
-            audit: Audit::default(),
-            totals: Totals::new(),
-            restored_from: None,
-            given_up: None,
-            last_failure: None,
-            since: now,
-            ended_at: None,
-            shown: millstream_types::api::JobState::Restoring,
-            commands: vec![Command::Prepare],
+            common: Common {
+                settings,
+                restart,
+                workers: Workers::default(),
+                placement: BTreeMap::new(),
+                attempt: Attempt(0),
+                begun: 1,
+                cancelled: false,
+                savepoints: Savepoints::default(),
+                history: History::default(),
+                audit: Audit::default(),
+                restored_from: None,
+                given_up: None,
+                last_failure: None,
+                since: now,
+                ended_at: None,
+                commands: vec![Command::Prepare],
+            },
+            shown: JobState::Restoring,
         }
     }
 
     /// Takes a fact.
     pub fn handle(&mut self, event: Event, now: Now) {
-        if matches!(self.phase, Phase::Ended(_)) {
-            self.handle_ended(event);
+        if let Phase::Ended(outcome) = &self.phase {
+            self.common.handle_after(outcome, event);
             return;
         }
-        match event {
-            Event::Prepared(prepared) => self.prepared(*prepared),
-            Event::AlreadyCompleted(manifest) => self.already_completed(manifest.as_deref()),
-            Event::Over(over) => self.over(*over),
-            Event::PrepareFailed(failure) => self.prepare_failed(failure, now),
-            Event::Preparing(text) => {
-                if let Phase::Preparing { note } = &mut self.phase {
-                    *note = text;
-                }
-            }
-            Event::WorkerJoined { worker, slots } => self.worker_joined(worker, slots),
-            Event::WorkerLost { worker, failure } => self.worker_lost(&worker, failure, now),
-            Event::Message { worker, message } => self.message(&worker, message, now),
-            Event::Finalized {
-                attempt,
-                checkpoint,
-                result,
-            } => self.finalized(attempt, checkpoint, result, now),
-            Event::SavepointWritten {
-                attempt,
-                checkpoint,
-                name,
-                result,
-            } => self.savepoint_written((attempt, checkpoint), &name, result, now),
-            Event::Released(result) => self.released(result),
-            Event::Discovered {
-                attempt,
-                uid,
-                discovery,
-            } => self.discovered(attempt, &uid, discovery),
-            Event::Measured { attempt, uid, lags } => {
-                if let Phase::Executing(execution) = &mut self.phase
-                    && execution.attempt == attempt
-                {
-                    execution.measured(uid, lags);
-                }
-            }
-            Event::DiscoveryFailed { attempt, failure } => {
-                if self
-                    .execution()
-                    .is_some_and(|execution| execution.attempt == attempt)
-                {
-                    self.fail_attempt(failure, now);
-                }
-            }
-            Event::Broken(failure) => {
-                self.last_failure = Some(failure.clone());
-                self.end(Outcome::Failed(failure));
-            }
-            Event::Interrupted => self.end(Outcome::Interrupted),
-            Event::Tick => {}
+        if let Some(event) = self.everywhere(event, now) {
+            let job = &mut self.common;
+            let transition = match &mut self.phase {
+                Phase::Executing(execution) => execution.handle(event, job, now),
+                Phase::Preparing { note } => job.while_preparing(note, event, now),
+                Phase::Cancelling(cancelling) => job.while_cancelling(cancelling, event, now),
+                Phase::Closing(closing) => job.while_closing(closing, event, now),
+                Phase::Waiting(_) => job.while_idle(event, false, now),
+                Phase::Delaying { .. } => job.while_idle(event, true, now),
+                Phase::Ended(_) => Transition::Stay,
+            };
+            self.enter(transition, now);
         }
         self.advance(now);
     }
 
+    /// What a fact means in every phase. Returns it if it may mean more.
+    fn everywhere(&mut self, event: Event, now: Now) -> Option<Event> {
+        let job = &mut self.common;
+        match event {
+            Event::WorkerJoined { worker, slots } => {
+                job.news(Progress::WorkerJoined {
+                    worker: worker.clone(),
+                    slots,
+                });
+                job.workers.joined(worker, slots);
+                None
+            }
+            Event::WorkerLost { worker, failure } => {
+                let was_there = job.workers.remove(&worker);
+                was_there.then(|| {
+                    job.news(Progress::WorkerLeft {
+                        worker: worker.clone(),
+                        failure: failure.clone(),
+                    });
+                    Event::WorkerLost { worker, failure }
+                })
+            }
+            Event::Message {
+                worker,
+                message: ToCoordinator::Leaving,
+            } => {
+                let is_new = job.workers.wants_to_leave(&worker);
+                is_new.then(|| {
+                    tracing::info!(%worker, "worker wants to leave");
+                    let message = ToCoordinator::Leaving;
+                    Event::Message { worker, message }
+                })
+            }
+            Event::Broken(failure) => {
+                job.last_failure = Some(failure.clone());
+                self.enter(Transition::End(Outcome::Failed(failure)), now);
+                None
+            }
+            Event::Interrupted => {
+                self.enter(Transition::End(Outcome::Interrupted), now);
+                None
+            }
+            Event::Tick => None,
+            event => Some(event),
+        }
+    }
+
     /// Takes the commands that have come up since the last call.
     pub fn take_commands(&mut self) -> Vec<Command> {
-        std::mem::take(&mut self.commands)
+        std::mem::take(&mut self.common.commands)
     }
 
     /// When to send a [`Event::Tick`] if nothing else happens, monotonic.
@@ -244,7 +249,7 @@ impl Job {
             Phase::Executing(execution) if !execution.all_running() => {
                 Some(execution.deploy_deadline)
             }
-            Phase::Executing(execution) => execution.trigger.wake_at(),
+            Phase::Executing(execution) => execution.checkpoints.wake_at(),
             Phase::Cancelling(cancelling) => Some(cancelling.deadline),
             Phase::Delaying { until } => Some(*until),
             Phase::Preparing { .. } | Phase::Waiting(_) | Phase::Closing(_) | Phase::Ended(_) => {
@@ -255,140 +260,182 @@ impl Job {
 
     /// Does what time or a change of the surroundings allows, until nothing more is to be done.
     fn advance(&mut self, now: Now) {
-        self.let_go();
+        self.dismiss_leaving();
         while self.step(now) {}
-        self.let_go();
+        self.dismiss_leaving();
         self.show(now);
     }
 
+    /// Whether the phase has changed.
     fn step(&mut self, now: Now) -> bool {
-        match &self.phase {
-            Phase::Waiting(_) if self.may_stop_idle() => {
-                self.stop_waiting();
-                true
+        let job = &mut self.common;
+        let transition = match &mut self.phase {
+            Phase::Waiting(prepared) if job.may_stop_idle() => {
+                job.close_stopped(&prepared.manifest)
             }
-            Phase::Waiting(_) => self.deploy_if_possible(now),
-            Phase::Executing(_) => self.check_execution(now),
-            Phase::Cancelling(_) => self.finish_cancelling(now),
-            Phase::Delaying { until } if now.monotonic >= *until => {
-                self.begin_attempt();
-                true
+            Phase::Waiting(prepared) => {
+                let Some(execution) = deployment::deploy(job, prepared, now) else {
+                    return false;
+                };
+                self.phase = Phase::Executing(Box::new(execution));
+                return true;
             }
+            Phase::Executing(execution) => execution.advance(job, now),
+            Phase::Cancelling(cancelling) => job.finish_cancelling(cancelling, now),
+            Phase::Delaying { until } if now.monotonic >= *until => Transition::Prepare,
             Phase::Delaying { .. }
             | Phase::Preparing { .. }
             | Phase::Closing(_)
-            | Phase::Ended(_) => false,
+            | Phase::Ended(_) => Transition::Stay,
+        };
+        let changes = !matches!(transition, Transition::Stay);
+        self.enter(transition, now);
+        changes
+    }
+
+    /// Goes where an event leads.
+    fn enter(&mut self, transition: Transition, now: Now) {
+        match transition {
+            Transition::Stay => {}
+            Transition::Wait(prepared) => self.phase = Phase::Waiting(prepared),
+            Transition::Prepare => {
+                self.common.begun += 1;
+                self.common.commands.push(Command::Prepare);
+                self.phase = Phase::Preparing {
+                    note: String::new(),
+                };
+            }
+            Transition::Fail(failure) if failure.kind == ErrorKind::Fenced => {
+                let end = self.common.fenced(failure);
+                self.enter(end, now);
+            }
+            Transition::Fail(failure) => {
+                tracing::warn!(attempt = %self.common.attempt, %failure, "attempt failed");
+                let next = self.common.after_failure(failure.clone(), now);
+                self.enter(Transition::Leave(failure, next), now);
+            }
+            Transition::Leave(reason, next) => match self.execution() {
+                Some(_) => self.cancel_tasks(&reason, next, now),
+                None => self.enter(Transition::Follow(next), now),
+            },
+            Transition::Follow(Next::Restart(until)) => self.phase = Phase::Delaying { until },
+            Transition::Follow(Next::GiveUp(failure)) => {
+                let close = self.common.give_up(failure);
+                self.enter(close, now);
+            }
+            Transition::Follow(Next::Cancel) => {
+                let close = self.common.close_cancelled();
+                self.enter(close, now);
+            }
+            Transition::Close(close) => self.close(close),
+            Transition::End(outcome) => self.end(outcome),
         }
     }
 
-    /// Takes the phase out, if it is the one that is wanted; it stays where it is otherwise. Who
-    /// takes it sets the next one before anybody looks.
-    fn take_phase<T>(&mut self, wanted: impl FnOnce(Phase) -> Result<T, Phase>) -> Option<T> {
-        let meanwhile = Phase::Preparing {
-            note: String::new(),
+    fn cancel_tasks(&mut self, reason: &millstream_types::Failure, next: Next, now: Now) {
+        if let Phase::Executing(execution)
+        | Phase::Closing(Closing {
+            execution: Some(execution),
+            ..
+        }) = &self.phase
+        {
+            let cancelling = self.common.stop_tasks(execution, reason, next, now);
+            self.phase = Phase::Cancelling(cancelling);
+        }
+    }
+
+    /// What is left is a savepoint, if one is wanted, and the release of the chain.
+    fn close(&mut self, close: Close) {
+        let Close {
+            reason,
+            outcome,
+            savepoint,
+        } = close;
+        self.common.commands.push(Command::StopDiscovery);
+        let closing = Closing {
+            reason,
+            outcome,
+            execution: None,
         };
-        match wanted(std::mem::replace(&mut self.phase, meanwhile)) {
-            Ok(taken) => Some(taken),
-            Err(other) => {
-                self.phase = other;
-                None
+        let before = std::mem::replace(&mut self.phase, Phase::Closing(closing));
+        if let Phase::Closing(closing) = &mut self.phase {
+            if let Phase::Executing(execution) = before {
+                closing.execution = Some(execution);
+            }
+            match savepoint {
+                Some(write) => self.common.write_savepoint(write),
+                None => self.common.release(closing),
             }
         }
     }
 
-    fn begin_attempt(&mut self) {
-        self.begun += 1;
-        self.phase = Phase::Preparing {
-            note: String::new(),
+    fn end(&mut self, outcome: Outcome) {
+        let job = &mut self.common;
+        job.commands.push(Command::StopDiscovery);
+        let message = if outcome.is_final() {
+            ToWorker::Shutdown
+        } else {
+            let attempt = job.attempt;
+            ToWorker::Cancel { attempt }
         };
-        self.commands.push(Command::Prepare);
+        let workers: Vec<_> = job.workers.slots().keys().cloned().collect();
+        for worker in workers {
+            job.send(&worker, message.clone());
+        }
+        job.commands.push(Command::Finish(outcome.clone()));
+        self.phase = Phase::Ended(outcome);
     }
 
-    fn execution(&self) -> Option<&state::Execution> {
+    /// Lets those workers go that want to and are not needed any more.
+    fn dismiss_leaving(&mut self) {
+        let phase = &self.phase;
+        let going = self.common.workers.take_leaving(|worker| match phase {
+            Phase::Executing(execution) => !execution.hosts.contains_key(worker),
+            Phase::Cancelling(cancelling) => !cancelling.waiting.contains(worker),
+            // They are sent home with all the others in a moment.
+            Phase::Closing(_) | Phase::Ended(_) => false,
+            Phase::Preparing { .. } | Phase::Waiting(_) | Phase::Delaying { .. } => true,
+        });
+        for worker in going {
+            self.common.send(&worker, ToWorker::Shutdown);
+        }
+    }
+
+    fn execution(&self) -> Option<&Execution> {
         match &self.phase {
             Phase::Executing(execution) => Some(execution),
             Phase::Closing(closing) => closing.execution.as_deref(),
             _ => None,
         }
     }
+}
 
-    fn worker_joined(&mut self, worker: WorkerId, slots: u32) {
-        self.commands.push(Command::News(Progress::WorkerJoined {
-            worker: worker.clone(),
-            slots,
-        }));
-        self.workers.insert(worker, slots);
+impl Common {
+    /// Whether a stop is asked for that needs no running tasks.
+    fn may_stop_idle(&self) -> bool {
+        self.savepoints.stop().is_some_and(|stop| !stop.drain)
     }
 
-    fn worker_lost(&mut self, worker: &WorkerId, failure: Failure, now: Now) {
-        self.leaving.remove(worker);
-        if self.workers.remove(worker).is_none() {
-            return;
-        }
-        self.commands.push(Command::News(Progress::WorkerLeft {
-            worker: worker.clone(),
-            failure: failure.clone(),
-        }));
-        match &mut self.phase {
-            Phase::Executing(execution) if execution.hosts.contains_key(worker) => {
-                if execution.is_sealed() {
-                    execution.late_failure = Some(failure);
-                } else {
-                    self.fail_attempt(failure, now);
-                }
-            }
-            Phase::Cancelling(cancelling) => {
-                cancelling.waiting.remove(worker);
-            }
+    /// Releases the chain, with all that is to be known about the end.
+    fn release(&mut self, closing: &Closing) {
+        let mut release = Release {
+            restored_from: self.restored_from.clone(),
+            ..closing.reason.into()
+        };
+        match &closing.outcome {
+            Outcome::Stopped { savepoint } => release.savepoint.clone_from(savepoint),
+            Outcome::Failed(failure) => release = release.with_failure(Some(failure)),
             _ => {}
         }
-    }
-
-    /// Sends a message to every worker that runs tasks of the attempt.
-    fn broadcast(
-        commands: &mut Vec<Command>,
-        execution: &state::Execution,
-        message: impl Fn() -> ToWorker,
-    ) {
-        for worker in execution.hosts.keys() {
-            commands.push(Command::Send {
-                worker: worker.clone(),
-                message: message(),
-            });
-        }
-    }
-
-    fn end(&mut self, outcome: Outcome) {
-        let over = matches!(
-            outcome,
-            Outcome::Completed | Outcome::Stopped { .. } | Outcome::Failed(_)
-        );
-        self.commands.push(Command::StopDiscovery);
-        for worker in self.workers.keys() {
-            let message = if over {
-                ToWorker::Shutdown
+        // They go only with a job that was cancelled, and ends because of that.
+        let is_cancelled = self.cancelled && closing.reason == ReleaseReason::Stopped;
+        let release = Box::new(release);
+        self.commands
+            .push(if is_cancelled && self.settings.discards {
+                Command::Discard(release)
             } else {
-                ToWorker::Cancel {
-                    attempt: self.attempt,
-                }
-            };
-            self.commands.push(Command::Send {
-                worker: worker.clone(),
-                message,
+                Command::Release(release)
             });
-        }
-        self.commands.push(Command::Finish(outcome.clone()));
-        self.phase = Phase::Ended(outcome);
-    }
-
-    /// Ends the run if the failure says that a newer attempt owns the job. Whether it did.
-    fn end_if_fenced(&mut self, failure: &Failure) -> bool {
-        let fenced = failure.kind == ErrorKind::Fenced;
-        if fenced {
-            self.last_failure = Some(failure.clone());
-            self.end(Outcome::Fenced(failure.clone()));
-        }
-        fenced
     }
 }
 

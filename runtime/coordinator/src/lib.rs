@@ -26,10 +26,11 @@
 //!   lost by a coordinator that does not hold the chain.
 //! - A savepoint lists no transactions: it is written when a later checkpoint has committed them.
 //!
-//! Reading order: [`restart`], [`placement`], [`pending`], [`trigger`], [`fitting`], [`opened`] and
-//! [`audit`] are pure rules, [`preflight`] asks before a start; [`topology`] is what they know of a job graph; [`job`] is the state machine made of
-//! them; [`service`] drives it; [`handle`], [`rest`] and [`metrics`] show it; [`connection`],
-//! [`options`] and [`outcome`] are what the process that runs a coordinator deals with.
+//! Reading order: [`restart`], [`placement`], [`fitting`] and [`opened`] are pure rules, [`topology`] is
+//! what they know of a job graph; [`job`] is the pure state machine, with the life of checkpoints and
+//! savepoints in rooms of its own; [`preflight`] asks before a start; [`service`] drives the job;
+//! [`handle`], [`rest`] and [`metrics`] show it; [`connection`] and [`options`] are what the process
+//! that runs a coordinator deals with.
 //!
 //! # Crash points
 //! With the feature `fail/failpoints` these names can be armed; each ends the process at once:
@@ -49,16 +50,14 @@
 //! | `coordinator::before-savepoint`, `coordinator::after-savepoint` | around the write of a savepoint |
 //! | `coordinator::before-release`, `coordinator::after-release` | around the release of the chain |
 
-pub mod audit;
 pub mod connection;
 pub mod fitting;
 pub mod handle;
 pub mod job;
+mod manifest;
 pub mod metrics;
 pub mod opened;
 pub mod options;
-pub mod outcome;
-pub mod pending;
 pub mod placement;
 pub mod preflight;
 mod random;
@@ -66,11 +65,13 @@ pub mod rest;
 pub mod restart;
 pub mod service;
 pub mod topology;
-pub mod trigger;
 
 pub use connection::{CONNECTIONS_CAPACITY, OUTGOING_CAPACITY, WorkerConnection};
-pub use handle::{Handle, Progress, RequestError, Snapshot};
+pub use handle::Handle;
+pub use job::news::Progress;
+pub use job::outcome::Outcome;
+pub use job::requests::RequestError;
+pub use job::status::Snapshot;
 pub use metrics::Metrics;
 pub use options::{DEFAULT_CANCEL_TIMEOUT, DEFAULT_HEARTBEAT, Options, Overrides, Restore};
-pub use outcome::Outcome;
 pub use service::Coordinator;

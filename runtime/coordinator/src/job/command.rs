@@ -6,7 +6,8 @@ use millstream_checkpoint::{Manifest, Release};
 use millstream_types::protocol::ToWorker;
 use millstream_types::{Attempt, CheckpointId, WorkerId};
 
-use crate::{Outcome, Progress};
+use crate::job::news::Progress;
+use crate::job::outcome::Outcome;
 
 /// Something to do. Commands are carried out in order; those for the chain one after the other.
 #[derive(Debug, PartialEq)]

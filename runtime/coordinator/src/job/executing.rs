@@ -1,410 +1,485 @@
-//! From a claimed attempt to running tasks, and the checkpoints of those.
+//! What happens while the tasks of an attempt are started or run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use millstream_checkpoint::Manifest;
 use millstream_connect::Discovery;
 use millstream_types::ids::TaskId;
-use millstream_types::protocol::{Deploy, TaskDeployment, TaskProgress, ToWorker};
+use millstream_types::protocol::{TaskProgress, ToCoordinator, ToWorker};
 use millstream_types::{
-    Attempt, Barrier, Bug, CheckpointKind, ErrorCode, ErrorKind, Failure, OperatorSnapshot,
-    OperatorUid, SubtaskIndex, TaskSnapshot, WorkerId,
+    Attempt, Bug, CheckpointId, ErrorCode, ErrorKind, Failure, OperatorUid, TaskSnapshot, WorkerId,
 };
 
-use crate::Progress;
+use crate::job::checkpoints::trigger::{FailureReason, Purpose};
+use crate::job::checkpoints::{Acknowledged, Complete, Failed, Scope};
 use crate::job::command::Command;
-use crate::job::event::{Now, Prepared};
-use crate::job::state::{Execution, Phase};
-use crate::job::{Job, Settings};
-use crate::pending::{KnownSplits, Pending};
-use crate::placement::{Dealt, Placement, SplitLoads, deal, place};
-use crate::trigger::{FailureCounter, FailureReason, Purpose, Trigger};
+use crate::job::common::{Common, Late};
+use crate::job::event::{Event, NotFinalized, Now, Written};
+use crate::job::execution::{Execution, name_tasks};
+use crate::job::phase::{Next, Transition};
+use crate::placement::SplitLoads;
 
-impl Job {
-    pub(super) fn prepared(&mut self, prepared: Prepared) {
-        self.attempt = prepared.attempt;
-        let origin = prepared.manifest.imported_from.as_ref();
-        let path = origin.unwrap_or(&prepared.path);
-        self.restored_from = prepared.restored.then(|| path.clone());
-        if let Some(given_up) = prepared.given_up.clone() {
-            self.commands
-                .push(Command::News(Progress::GaveUp(given_up.clone())));
-            self.given_up = Some(given_up);
-        }
-        self.start_from(&prepared.manifest);
-        if self.cancelled {
-            self.close_cancelled();
-        } else if prepared.is_ended() {
-            self.close_completed(None);
-        } else if self.may_stop_idle() {
-            self.close_idle(prepared);
-        } else {
-            self.phase = Phase::Waiting(Box::new(prepared));
-        }
-    }
-
-    /// Counts on from a manifest.
-    pub(super) fn start_from(&mut self, manifest: &Manifest) {
-        self.totals = manifest.totals();
-        self.audit
-            .restored(manifest.checkpoint, &self.settings.topology, &self.totals);
-    }
-
-    /// Deploys if the workers have enough slots. Whether it did.
-    pub(super) fn deploy_if_possible(&mut self, now: Now) -> bool {
-        let Ok(placement) = place(
-            &self.workers,
-            self.settings.topology.slots(),
-            &self.placement,
-        ) else {
-            return false;
-        };
-        let Some(prepared) = self.take_phase(|phase| match phase {
-            Phase::Waiting(prepared) => Ok(prepared),
-            other => Err(other),
-        }) else {
-            return false;
-        };
-        let plan = Deployment::new(&self.settings, &placement, &prepared);
-        for (worker, tasks) in &plan.tasks {
-            self.commands.push(Command::Send {
-                worker: worker.clone(),
-                message: ToWorker::Deploy(Deploy {
-                    attempt: prepared.attempt,
-                    lineage: prepared.lineage.clone(),
-                    job: self.settings.job_text.clone(),
-                    fingerprint: self.settings.fingerprint.clone(),
-                    parallelism: self.settings.parallelism,
-                    bounded: plan.bounded.clone(),
-                    tasks: tasks.clone(),
-                }),
-            });
-        }
-        self.placement = placement;
-        let execution = plan.execution(&self.settings, *prepared, now);
-        self.phase = Phase::Executing(Box::new(execution));
-        true
-    }
-
-    /// Looks after deadlines and triggers what is due. Whether the job's phase has changed.
-    pub(super) fn check_execution(&mut self, now: Now) -> bool {
-        let Phase::Executing(execution) = &mut self.phase else {
-            return false;
-        };
-        if !execution.all_running() {
-            if now.monotonic < execution.deploy_deadline {
-                return false;
-            }
-            let failure = not_started(execution);
-            self.fail_attempt(failure, now);
-            return true;
-        }
-        for id in execution.trigger.expired(now.monotonic) {
-            let failure = self.expired(id);
-            self.fail_checkpoint(id, &failure, FailureReason::Expired, now);
-            if !matches!(self.phase, Phase::Executing(_)) {
-                return true;
-            }
-        }
-        while self.trigger_next(now) {}
-        false
-    }
-
-    fn trigger_next(&mut self, now: Now) -> bool {
-        let Phase::Executing(execution) = &mut self.phase else {
-            return false;
-        };
-        let Some(purpose) = execution.trigger.next(now.monotonic) else {
-            return false;
-        };
-        let id = execution.next_checkpoint;
-        execution.next_checkpoint = id.next();
-        let kind = match &purpose {
-            Purpose::Periodic | Purpose::Final => CheckpointKind::Checkpoint,
-            Purpose::Savepoint(_) => CheckpointKind::Savepoint,
-            Purpose::Stop(stop) => CheckpointKind::StopWithSavepoint { drain: stop.drain },
-        };
-        let pending = Pending::new(
-            (id, kind),
-            (now.wall, now.monotonic),
-            execution.tasks.clone(),
-            execution.splits.clone(),
-            execution.identities.clone(),
-        );
-        self.records.triggered(execution.attempt, &pending);
-        match &purpose {
-            Purpose::Savepoint(name) => {
-                self.savepoints.retain(|waiting| waiting != name);
-                self.records.savepoint_triggered(name, id);
-            }
-            Purpose::Stop(stop) => {
-                if let Some(name) = &stop.savepoint {
-                    self.records.savepoint_triggered(name, id);
+impl Execution {
+    /// Takes a fact.
+    pub(super) fn handle(&mut self, event: Event, job: &mut Common, now: Now) -> Transition {
+        match event {
+            Event::Message { worker, message } => self.message(&worker, message, job, now),
+            Event::WorkerLost { worker, failure } => self.task_lost(&worker, failure),
+            Event::Finalized {
+                attempt,
+                checkpoint,
+                result,
+            } => self.finalized((attempt, checkpoint), result, job, now),
+            Event::SavepointWritten {
+                attempt,
+                checkpoint,
+                name,
+                result,
+            } => match job.savepoint_written((attempt, checkpoint), &name, &result, now) {
+                Err(fenced) => job.fenced(fenced),
+                Ok(_) if result.is_ok() && attempt == self.attempt => {
+                    self.tell_completed(checkpoint, false, job);
+                    Transition::Stay
                 }
+                Ok(_) => Transition::Stay,
+            },
+            Event::Discovered {
+                attempt,
+                uid,
+                discovery,
+            } if attempt == self.attempt => {
+                self.discovered(&uid, discovery, job);
+                Transition::Stay
             }
+            Event::Measured { attempt, uid, lags } if attempt == self.attempt => {
+                self.measured(uid, lags);
+                Transition::Stay
+            }
+            Event::DiscoveryFailed { attempt, failure } if attempt == self.attempt => {
+                Transition::Fail(failure)
+            }
+            _ => Transition::Stay,
+        }
+    }
+
+    /// Looks after deadlines and triggers what is due.
+    pub(super) fn advance(&mut self, job: &mut Common, now: Now) -> Transition {
+        if !self.all_running() {
+            if now.monotonic < self.deploy_deadline {
+                return Transition::Stay;
+            }
+            return Transition::Fail(self.not_started());
+        }
+        for (id, waiting) in self.checkpoints.expired(now) {
+            let failure = expired(id, &waiting, job);
+            let transition = self.fail_checkpoint(id, &failure, FailureReason::Expired, job, now);
+            if !matches!(transition, Transition::Stay) {
+                return transition;
+            }
+        }
+        while self.trigger_next(job, now) {}
+        Transition::Stay
+    }
+
+    fn trigger_next(&mut self, job: &mut Common, now: Now) -> bool {
+        let scope = Scope {
+            tasks: &self.tasks,
+            splits: &self.splits,
+            identities: &self.identities,
+        };
+        let wanted = job.savepoints.wanted();
+        let triggered = self.checkpoints.trigger_next(wanted, scope, now);
+        let Some((pending, purpose, barrier)) = triggered else {
+            return false;
+        };
+        job.history.triggered(self.attempt, pending);
+        match purpose {
+            Purpose::Savepoint(name) => job.savepoints.triggered(name, barrier.checkpoint),
+            Purpose::Stop => job.savepoints.stop_triggered(barrier.checkpoint),
             Purpose::Periodic | Purpose::Final => {}
         }
-        let attempt = execution.attempt;
-        let barrier = Barrier {
-            checkpoint: id,
-            kind,
-            triggered_at: now.wall,
-        };
-        Self::broadcast(&mut self.commands, execution, || ToWorker::Trigger {
-            attempt,
-            barrier,
-        });
-        execution.trigger.triggered(id, &purpose, now.monotonic);
-        execution.pending.insert(id, (pending, purpose));
+        let attempt = self.attempt;
+        job.broadcast(self, &ToWorker::Trigger { attempt, barrier });
         true
     }
 
-    fn expired(&self, id: millstream_types::CheckpointId) -> Failure {
-        let waiting = self
-            .execution()
-            .and_then(|execution| execution.pending.get(&id))
-            .map(|(pending, _)| name_tasks(pending.waiting()))
-            .unwrap_or_default();
-        Failure::new(
-            ErrorCode::CheckpointExpired,
-            ErrorKind::Retryable,
-            format!(
-                "checkpoint {id} was not acknowledged within `checkpoint.timeout` ({:?}) by tasks \
-                 {waiting}",
-                self.settings.checkpoint.timeout
-            ),
-        )
+    fn message(
+        &mut self,
+        worker: &WorkerId,
+        message: ToCoordinator,
+        job: &mut Common,
+        now: Now,
+    ) -> Transition {
+        match message {
+            ToCoordinator::Heartbeat { progress } => self.progressed(worker, progress),
+            ToCoordinator::TaskRunning { attempt, task } => {
+                if self.concerns(worker, attempt, task) {
+                    return self.task_running(task, job, now);
+                }
+            }
+            ToCoordinator::TaskEnded { attempt, task } => {
+                if self.concerns(worker, attempt, task) {
+                    self.ended.insert(task);
+                    return self.look_for_end(job);
+                }
+            }
+            ToCoordinator::CheckpointAcknowledged {
+                attempt,
+                checkpoint,
+                task,
+                snapshot,
+            } => {
+                if self.concerns(worker, attempt, task) {
+                    return self.acknowledged(checkpoint, task, snapshot, job, now);
+                }
+            }
+            ToCoordinator::CheckpointDeclined {
+                attempt,
+                checkpoint,
+                task,
+                failure,
+            } => {
+                if self.concerns(worker, attempt, task) && self.checkpoints.is_pending(checkpoint) {
+                    if !failure.kind.is_restartable() {
+                        return Transition::Fail(failure);
+                    }
+                    let reason = FailureReason::Declined;
+                    return self.fail_checkpoint(checkpoint, &failure, reason, job, now);
+                }
+            }
+            ToCoordinator::TaskFailed {
+                attempt,
+                task,
+                failure,
+            } => {
+                if attempt == self.attempt && self.hosts.contains_key(worker) {
+                    let message = format!("task {task} in {worker}: {}", failure.message);
+                    return self.task_lost(worker, Failure { message, ..failure });
+                }
+            }
+            ToCoordinator::Leaving => return self.worker_leaves(worker, job, now),
+            // The connection's business, and an answer that nobody waits for.
+            ToCoordinator::Register(_) | ToCoordinator::Cancelled { .. } => {}
+        }
+        Transition::Stay
     }
 
-    pub(super) fn task_running(&mut self, task: TaskId, now: Now) {
-        let Phase::Executing(execution) = &mut self.phase else {
+    /// A task, or a worker with all of its tasks, is gone.
+    fn task_lost(&mut self, worker: &WorkerId, failure: Failure) -> Transition {
+        if !self.hosts.contains_key(worker) {
+            return Transition::Stay;
+        }
+        if self.checkpoints.is_sealed() {
+            self.late_failure = Some(failure);
+            return Transition::Stay;
+        }
+        Transition::Fail(failure)
+    }
+
+    /// A worker wants to go. One that runs tasks stays until a checkpoint has been taken that
+    /// begins now; then the job restarts from it, without the worker.
+    fn worker_leaves(&mut self, worker: &WorkerId, job: &Common, now: Now) -> Transition {
+        if self.hosts.contains_key(worker) {
+            if !self.all_running() {
+                return leave(job, now);
+            }
+            self.leave_after = Some(self.checkpoints.expedite_next());
+        }
+        Transition::Stay
+    }
+
+    fn progressed(&mut self, worker: &WorkerId, progress: Vec<TaskProgress>) {
+        let Some(tasks) = self.hosts.get(worker) else {
             return;
         };
-        if !execution.tasks.contains(&task) || !execution.running.insert(task) {
-            return;
-        }
-        if execution.all_running() {
-            execution.trigger.running(now.monotonic);
-            for name in &self.savepoints {
-                execution.trigger.savepoint(name.clone());
+        for report in progress {
+            // A task that is still being built has nothing to report yet; what it was restored
+            // from stays.
+            if tasks.contains(&report.task) && self.running.contains(&report.task) {
+                self.progress.insert(report.task, report);
             }
-            if let Some(stop) = &self.stop {
-                execution.trigger.stop(stop.clone());
-            }
-            let attempt = execution.attempt;
-            self.commands.push(Command::StartDiscovery { attempt });
-            self.look_for_end();
         }
     }
 
-    pub(super) fn task_ended(&mut self, task: TaskId) {
-        if let Phase::Executing(execution) = &mut self.phase
-            && execution.tasks.contains(&task)
-        {
-            execution.ended.insert(task);
-            self.look_for_end();
+    fn task_running(&mut self, task: TaskId, job: &mut Common, now: Now) -> Transition {
+        if !self.running.insert(task) || !self.all_running() {
+            return Transition::Stay;
         }
+        self.checkpoints.running(now);
+        let attempt = self.attempt;
+        job.commands.push(Command::StartDiscovery { attempt });
+        self.look_for_end(job)
     }
 
     /// Makes the final checkpoint due once nothing more can come from any task.
-    fn look_for_end(&mut self) {
-        let Phase::Executing(execution) = &mut self.phase else {
-            return;
-        };
-        if execution.all_running() && execution.ended == execution.tasks {
+    fn look_for_end(&mut self, job: &mut Common) -> Transition {
+        if self.all_running() && self.ended == self.tasks {
             if Bug::EndWithoutCheckpoint.is_seeded() {
-                self.close_completed_attempt();
-                return;
+                return job.close_completed();
             }
-            execution.trigger.ended();
+            self.checkpoints.ended();
         }
+        Transition::Stay
     }
 
-    pub(super) fn discovered(&mut self, attempt: Attempt, uid: &OperatorUid, discovery: Discovery) {
-        let Phase::Executing(execution) = &mut self.phase else {
+    fn discovered(&mut self, uid: &OperatorUid, discovery: Discovery, job: &mut Common) {
+        let Some(vertex) = job.settings.topology.sources.get(uid).copied() else {
             return;
         };
-        let vertex = self.settings.topology.sources.get(uid).copied();
-        let (true, Some(vertex)) = (execution.attempt == attempt, vertex) else {
-            return;
-        };
-        if execution.trigger.is_closed() {
+        if self.checkpoints.is_closed() {
             // The last barrier has gone out.
-            execution.found_late.push((uid.clone(), discovery));
+            self.found_late.push((uid.clone(), discovery));
             return;
         }
         if let Some(identity) = discovery.identity {
-            execution.identities.insert(uid.clone(), identity);
+            self.identities.insert(uid.clone(), identity);
         }
-        let known = execution.splits.entry(uid.clone()).or_default();
+        let known = self.splits.entry(uid.clone()).or_default();
         let mut splits = discovery.splits;
         splits.retain(|split| known.insert(split.split.clone()));
-        let loads = execution
-            .loads
-            .entry(uid.clone())
-            .or_insert_with(|| SplitLoads::new(self.settings.topology.parallelism_of(uid)));
+        let loads = self.loads.entry(uid.clone());
+        let loads =
+            loads.or_insert_with(|| SplitLoads::new(job.settings.topology.parallelism_of(uid)));
+        let attempt = self.attempt;
         for (subtask, splits) in loads.assign(splits) {
             let task = TaskId { vertex, subtask };
-            if let Some(worker) = execution.host(task) {
-                self.commands.push(Command::Send {
-                    worker: worker.clone(),
-                    message: ToWorker::AddSplits {
-                        attempt,
-                        task,
-                        uid: uid.clone(),
-                        splits,
-                    },
-                });
+            let uid = uid.clone();
+            let added = ToWorker::AddSplits {
+                attempt,
+                task,
+                uid,
+                splits,
+            };
+            if let Some(worker) = self.host(task) {
+                job.send(worker, added);
             }
         }
     }
-}
 
-impl Job {
+    fn acknowledged(
+        &mut self,
+        id: CheckpointId,
+        task: TaskId,
+        snapshot: TaskSnapshot,
+        job: &mut Common,
+        now: Now,
+    ) -> Transition {
+        let attempt = self.attempt;
+        match self.checkpoints.acknowledge(id, task, snapshot) {
+            Acknowledged::Dropped => {
+                tracing::debug!(%attempt, checkpoint = %id, %task, "acknowledgement dropped");
+            }
+            Acknowledged::Accepted(count) => job.history.acknowledged(attempt, id, count),
+            Acknowledged::Complete(count, complete) => {
+                job.history.acknowledged(attempt, id, count);
+                self.all_acknowledged(*complete, job, now);
+            }
+            Acknowledged::Inconsistent(failure) => {
+                // The failure is told once, as that of the attempt.
+                let told = failure.clone();
+                drop(job.history.failed(attempt, id, told, now.wall));
+                return Transition::Fail(failure);
+            }
+        }
+        Transition::Stay
+    }
+
+    fn all_acknowledged(&mut self, complete: Complete, job: &mut Common, now: Now) {
+        let Complete {
+            purpose,
+            parts,
+            deadline,
+        } = complete;
+        let mut manifest = job.settings.manifest(self.attempt, parts, now.wall);
+        if let Purpose::Savepoint(name) = &purpose {
+            match job.savepoints.acknowledged(name, manifest) {
+                Some(write) => job.write_savepoint(write),
+                None => self.checkpoints.expedite(),
+            }
+            return;
+        }
+        if purpose == Purpose::Stop {
+            job.savepoints.stop_acknowledged();
+        }
+        manifest.ended = purpose == Purpose::Final;
+        let (id, totals) = (manifest.checkpoint, manifest.totals());
+        job.history.totals(self.attempt, id, totals);
+        job.commands.push(Command::Finalize {
+            manifest: Box::new(manifest.clone()),
+            deadline,
+        });
+        self.checkpoints.finalize(purpose, manifest);
+    }
+
+    /// A checkpoint will never be decided, or is not known to be.
+    fn fail_checkpoint(
+        &mut self,
+        id: CheckpointId,
+        failure: &Failure,
+        reason: FailureReason,
+        job: &mut Common,
+        now: Now,
+    ) -> Transition {
+        let Some(Failed { purpose, too_many }) = self.checkpoints.fail(id, reason) else {
+            return Transition::Stay;
+        };
+        let attempt = self.attempt;
+        let aborted = ToWorker::Aborted {
+            attempt,
+            checkpoint: id,
+        };
+        job.broadcast(self, &aborted);
+        // What has become of tasks does not matter while the last checkpoint is being decided.
+        let is_sealed = self.checkpoints.is_sealed();
+        let late_failure = self.late_failure.take_if(|_| !is_sealed);
+        match purpose {
+            Purpose::Periodic if self.leave_after.is_some() => self.checkpoints.expedite(),
+            Purpose::Periodic | Purpose::Final => {}
+            Purpose::Savepoint(name) => drop(job.savepoints.fail(&name, failure.clone())),
+            Purpose::Stop => job.savepoints.stop_failed(failure.clone()),
+        }
+        job.record_failed((attempt, id), failure.clone(), now);
+        if let Some(in_a_row) = too_many {
+            return Transition::Fail(too_many_failures(job, in_a_row, failure));
+        }
+        if let Some(failure) = late_failure {
+            return Transition::Fail(failure);
+        }
+        self.deal_out_found(job);
+        Transition::Stay
+    }
+
     /// The last checkpoint of the attempt has failed and there may be others: what was found
     /// meanwhile is read from now on.
-    pub(super) fn deal_out_found(&mut self) {
-        let Phase::Executing(execution) = &mut self.phase else {
-            return;
+    fn deal_out_found(&mut self, job: &mut Common) {
+        if !self.checkpoints.is_closed() {
+            for (uid, discovery) in std::mem::take(&mut self.found_late) {
+                self.discovered(&uid, discovery, job);
+            }
+        }
+    }
+
+    fn finalized(
+        &mut self,
+        (attempt, id): (Attempt, CheckpointId),
+        result: Result<Written, NotFinalized>,
+        job: &mut Common,
+        now: Now,
+    ) -> Transition {
+        let is_ours = attempt == self.attempt && self.checkpoints.is_finalizing(id);
+        match result {
+            Ok(written) if is_ours => {
+                job.record_completed((attempt, id), &written, now);
+                self.completed(id, job, now)
+            }
+            Err(NotFinalized::NotDecided(failure)) if is_ours => {
+                if failure.kind == ErrorKind::Fenced {
+                    job.fenced(failure)
+                } else if failure.kind.is_restartable() {
+                    self.fail_checkpoint(id, &failure, FailureReason::NotDecided, job, now)
+                } else {
+                    job.record_failed((attempt, id), failure.clone(), now);
+                    Transition::Fail(failure)
+                }
+            }
+            result => match job.finalized_late((attempt, id), result, now) {
+                Ok(()) => Transition::Stay,
+                Err(Late::Fenced(failure)) => job.fenced(failure),
+                Err(Late::Failed(failure)) if attempt == self.attempt => Transition::Fail(failure),
+                // This attempt has resolved it, or has begun without it.
+                Err(Late::Failed(failure)) => {
+                    tracing::warn!(%attempt, %failure, "checkpoint of an older attempt not committed");
+                    Transition::Stay
+                }
+            },
+        }
+    }
+
+    /// A checkpoint is decided and committed.
+    fn completed(&mut self, id: CheckpointId, job: &mut Common, now: Now) -> Transition {
+        let Some(finalizing) = self.checkpoints.committed(id, now) else {
+            return Transition::Stay;
         };
-        let attempt = execution.attempt;
-        if execution.trigger.is_closed() {
-            return;
+        let (purpose, manifest) = (finalizing.purpose, finalizing.manifest);
+        if purpose.is_last() {
+            // What has become of tasks does not matter once it is decided either.
+            self.late_failure = None;
         }
-        for (uid, discovery) in std::mem::take(&mut execution.found_late) {
-            self.discovered(attempt, &uid, discovery);
+        let topology = &job.settings.topology;
+        job.audit.follow(id, topology, manifest.totals());
+        self.tell_completed(id, true, job);
+        self.supersede_before(id, job, now);
+        let (writes, lost) = job.savepoints.committed(&manifest);
+        for write in writes {
+            job.write_savepoint(write);
         }
+        let mut broken = None;
+        for lost in lost {
+            job.record_failed((self.attempt, lost.checkpoint), lost.failure.clone(), now);
+            broken = Some(lost.failure);
+        }
+        match (purpose, broken) {
+            (Purpose::Final, _) => job.close_completed(),
+            (Purpose::Stop, _) => job.close_stopped(&manifest),
+            (_, Some(failure)) => Transition::Fail(failure),
+            (_, None) if self.leave_after.is_some_and(|first| id >= first) => leave(job, now),
+            (_, None) => Transition::Stay,
+        }
+    }
+
+    /// Gives up older checkpoints that a newer one has made needless.
+    fn supersede_before(&mut self, id: CheckpointId, job: &mut Common, now: Now) {
+        for older in self.checkpoints.superseded_by(id) {
+            let failure = Failure::new(
+                ErrorCode::CheckpointExpired,
+                ErrorKind::Retryable,
+                format!("checkpoint {id} completed before checkpoint {older} and includes it"),
+            );
+            // That counts as no failure, so the attempt goes on.
+            drop(self.fail_checkpoint(older, &failure, FailureReason::Superseded, job, now));
+        }
+    }
+
+    fn tell_completed(&self, checkpoint: CheckpointId, committed: bool, job: &mut Common) {
+        let completed = ToWorker::Completed {
+            attempt: self.attempt,
+            checkpoint,
+            committed,
+        };
+        job.broadcast(self, &completed);
     }
 }
 
-fn not_started(execution: &Execution) -> Failure {
-    let missing: BTreeSet<TaskId> = execution
-        .tasks
-        .difference(&execution.running)
-        .copied()
-        .collect();
-    Failure::new(
+/// Restarts without the workers that leave. It is no failure: it waits for no delay and counts
+/// towards no limit.
+fn leave(job: &Common, now: Now) -> Transition {
+    let reason = Failure::new(
         ErrorCode::WorkerLost,
         ErrorKind::Retryable,
+        format!("worker {} leaves", job.workers.leaving()),
+    );
+    Transition::Leave(reason, Next::Restart(now.monotonic))
+}
+
+fn expired(id: CheckpointId, waiting: &BTreeSet<TaskId>, job: &Common) -> Failure {
+    Failure::new(
+        ErrorCode::CheckpointExpired,
+        ErrorKind::Retryable,
         format!(
-            "tasks {} did not start within `checkpoint.timeout`; look at the logs of their workers",
-            name_tasks(&missing)
+            "checkpoint {id} was not acknowledged within `checkpoint.timeout` ({:?}) by tasks {}",
+            job.settings.checkpoint.timeout,
+            name_tasks(waiting)
         ),
     )
 }
 
-/// The first few tasks of a set, for a message.
-pub(super) fn name_tasks(tasks: &BTreeSet<TaskId>) -> String {
-    let named: Vec<String> = tasks.iter().take(8).map(ToString::to_string).collect();
-    let more = tasks.len().saturating_sub(named.len());
-    if more == 0 {
-        named.join(", ")
-    } else {
-        format!("{} and {more} more", named.join(", "))
-    }
-}
-
-/// What is deployed where, with which state.
-struct Deployment {
-    tasks: BTreeMap<WorkerId, Vec<TaskDeployment>>,
-    dealt: BTreeMap<OperatorUid, Dealt>,
-    /// Sources that will find no more splits.
-    bounded: BTreeSet<OperatorUid>,
-}
-
-impl Deployment {
-    fn new(settings: &Settings, placement: &Placement, prepared: &Prepared) -> Self {
-        let nothing = BTreeMap::new();
-        let mut dealt = BTreeMap::new();
-        let topology = &settings.topology;
-        for vertex in &topology.vertices {
-            for uid in &vertex.operators {
-                let restored = prepared.manifest.operators.get(uid).unwrap_or(&nothing);
-                let discovered = prepared.discovered.get(uid).cloned().unwrap_or_default();
-                let state = deal(restored, discovered, vertex.parallelism);
-                dealt.insert(uid.clone(), state);
-            }
-        }
-        let mut tasks: BTreeMap<WorkerId, Vec<TaskDeployment>> = BTreeMap::new();
-        for (task, slot, vertex) in topology.tasks() {
-            let Some(worker) = placement.get(&slot) else {
-                continue;
-            };
-            let operators = vertex.operators.iter();
-            let restore = operators
-                .map(|uid| (uid.clone(), snapshot_of(&dealt, uid, task.subtask)))
-                .collect();
-            let deployments = tasks.entry(worker.clone()).or_default();
-            deployments.push(TaskDeployment { task, restore });
-        }
-        let is_bounded = |uid: &&OperatorUid| !prepared.discovering.contains(*uid);
-        let bounded = topology.sources.keys().filter(is_bounded);
-        Self {
-            bounded: bounded.cloned().collect(),
-            tasks,
-            dealt,
-        }
-    }
-
-    fn execution(self, settings: &Settings, prepared: Prepared, now: Now) -> Execution {
-        let mut hosts: BTreeMap<WorkerId, BTreeSet<TaskId>> = BTreeMap::new();
-        let mut progress = BTreeMap::new();
-        for (worker, deployments) in self.tasks {
-            let tasks = hosts.entry(worker).or_default();
-            for deployment in deployments {
-                tasks.insert(deployment.task);
-                let operators = deployment.restore.into_iter().collect();
-                let restored = TaskProgress::of(deployment.task, TaskSnapshot { operators });
-                progress.insert(deployment.task, restored);
-            }
-        }
-        let mut splits = KnownSplits::new();
-        let mut loads = BTreeMap::new();
-        for uid in settings.topology.sources.keys() {
-            if let Some(dealt) = self.dealt.get(uid) {
-                let names = dealt
-                    .snapshots
-                    .iter()
-                    .flat_map(|snapshot| &snapshot.splits)
-                    .map(|split| split.split.clone());
-                splits.insert(uid.clone(), names.collect());
-                loads.insert(uid.clone(), dealt.loads.clone());
-            }
-        }
-        Execution {
-            attempt: prepared.attempt,
-            hosts,
-            tasks: settings.topology.tasks().map(|(task, ..)| task).collect(),
-            running: BTreeSet::new(),
-            ended: BTreeSet::new(),
-            deploy_deadline: now.monotonic.saturating_add(settings.deploy_timeout),
-            next_checkpoint: prepared.next_checkpoint,
-            splits,
-            loads,
-            identities: prepared.identities,
-            trigger: Trigger::new(settings.checkpoint),
-            counter: FailureCounter::new(settings.tolerable_failures),
-            pending: BTreeMap::new(),
-            finalizing: BTreeMap::new(),
-            uncommitted_savepoints: Vec::new(),
-            found_late: Vec::new(),
-            leave_after: None,
-            late_failure: None,
-            progress,
-            lags: BTreeMap::new(),
-        }
-    }
-}
-
-fn snapshot_of(
-    dealt: &BTreeMap<OperatorUid, Dealt>,
-    uid: &OperatorUid,
-    subtask: SubtaskIndex,
-) -> OperatorSnapshot {
-    let index = usize::try_from(subtask.0).unwrap_or(usize::MAX);
-    dealt
-        .get(uid)
-        .and_then(|dealt| dealt.snapshots.get(index))
-        .cloned()
-        .unwrap_or_default()
+fn too_many_failures(job: &Common, in_a_row: u32, last: &Failure) -> Failure {
+    Failure::new(
+        ErrorCode::CheckpointFailuresExceeded,
+        ErrorKind::Retryable,
+        format!(
+            "{in_a_row} checkpoints in a row have failed and `checkpoint.tolerableFailures` is {}; \
+             the last one: {last}",
+            job.settings.tolerable_failures
+        ),
+    )
 }

@@ -1,13 +1,31 @@
 //! What people ask for.
 
-use millstream_types::api::{CheckpointState, SavepointStatus, StopRequest};
+use millstream_types::Failure;
+use millstream_types::api::{SavepointStatus, StopRequest};
 
 use crate::job::Job;
-use crate::job::closing::cancelled;
+use crate::job::checkpoints::trigger::Stop;
+use crate::job::common::cancelled;
 use crate::job::event::Now;
-use crate::job::state::{Next, Phase};
-use crate::trigger::Stop;
-use crate::{Outcome, RequestError};
+use crate::job::outcome::Outcome;
+use crate::job::phase::{Next, Phase, Transition};
+
+/// Why a request was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The request itself is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// It does not fit what the job is doing.
+    #[error("{0}")]
+    Conflict(String),
+    /// The checkpoint store could not be asked.
+    #[error(transparent)]
+    Store(Failure),
+    /// The coordinator has ended.
+    #[error("the coordinator has ended; ask its successor")]
+    Ended,
+}
 
 impl Job {
     /// Asks for a savepoint. The same name again is the same request, unless it has failed.
@@ -20,26 +38,18 @@ impl Job {
         now: Now,
     ) -> Result<SavepointStatus, RequestError> {
         check_name(name)?;
-        if let Some(status) = self.records.savepoints.get(name)
-            && status.state != CheckpointState::Failed
-        {
+        if let Some(status) = self.common.savepoints.in_use(name) {
             return Ok(status.clone());
         }
         self.refuse_if_ending()?;
-        let status = self.records.savepoint_requested(name);
-        self.savepoints.push(name.to_owned());
-        if let Phase::Executing(execution) = &mut self.phase
-            && execution.all_running()
-        {
-            execution.trigger.savepoint(name.to_owned());
-        }
+        let status = self.common.savepoints.request(name);
         self.advance(now);
-        Ok(self.records.savepoints.get(name).cloned().unwrap_or(status))
+        Ok(self.savepoint(name).cloned().unwrap_or(status))
     }
 
     /// How a savepoint stands that this coordinator was asked for.
     pub fn savepoint(&self, name: &str) -> Option<&SavepointStatus> {
-        self.records.savepoints.get(name)
+        self.common.savepoints.status(name)
     }
 
     /// Asks the job to stop. The same request again is fine.
@@ -57,7 +67,7 @@ impl Job {
         if self.is_stopped_as(&stop) {
             return Ok(());
         }
-        match &self.stop {
+        match self.common.savepoints.stop() {
             Some(under_way) if *under_way == stop => return Ok(()),
             Some(_) => {
                 return Err(RequestError::Conflict(
@@ -66,25 +76,15 @@ impl Job {
             }
             None => self.refuse_if_ending()?,
         }
-        if let Some(name) = &stop.savepoint {
-            if self
-                .records
-                .savepoints
-                .get(name)
-                .is_some_and(|status| status.state != CheckpointState::Failed)
-            {
-                return Err(RequestError::Conflict(format!(
-                    "savepoint `{name}` exists already; choose another name"
-                )));
-            }
-            self.records.savepoint_requested(name);
+        let savepoints = &mut self.common.savepoints;
+        let name = stop.savepoint.as_deref();
+        if let Some(taken) = name.and_then(|name| savepoints.in_use(name)) {
+            return Err(exists(&taken.name));
         }
-        self.stop = Some(stop.clone());
-        match &mut self.phase {
-            Phase::Executing(execution) if execution.all_running() => execution.trigger.stop(stop),
+        savepoints.request_stop(stop);
+        if let Phase::Delaying { until } = &mut self.phase {
             // Stopping needs no patience.
-            Phase::Delaying { until } => *until = now.monotonic,
-            _ => {}
+            *until = now.monotonic;
         }
         self.advance(now);
         Ok(())
@@ -96,7 +96,7 @@ impl Job {
     /// # Errors
     /// The job has ended otherwise, or is ending.
     pub fn request_cancel(&mut self, now: Now) -> Result<(), RequestError> {
-        if self.cancelled {
+        if self.common.cancelled {
             return Ok(());
         }
         if matches!(self.phase, Phase::Closing(_) | Phase::Ended(_)) {
@@ -105,18 +105,16 @@ impl Job {
                 self.note()
             )));
         }
-        self.cancelled = true;
-        self.last_failure = None;
+        self.common.cancelled = true;
+        self.common.last_failure = None;
         match &mut self.phase {
-            Phase::Executing(_) => {
-                let reason = cancelled();
-                tracing::info!(attempt = %self.attempt, "the job is cancelled");
-                self.stop_attempt(&reason, Next::Cancel, now);
-            }
             Phase::Cancelling(cancelling) => cancelling.next = Next::Cancel,
-            Phase::Waiting(_) | Phase::Delaying { .. } => self.close_cancelled(),
             // What is under way has to come to an end before.
             Phase::Preparing { .. } | Phase::Closing(_) | Phase::Ended(_) => {}
+            Phase::Executing(_) | Phase::Waiting(_) | Phase::Delaying { .. } => {
+                tracing::info!(attempt = %self.common.attempt, "the job is cancelled");
+                self.enter(Transition::Leave(cancelled(), Next::Cancel), now);
+            }
         }
         self.advance(now);
         Ok(())
@@ -147,14 +145,7 @@ impl Job {
             return Ok(());
         }
         let name = stop.savepoint.unwrap_or_default();
-        Err(RequestError::Conflict(format!(
-            "savepoint `{name}` exists already; choose another name"
-        )))
-    }
-
-    /// Whether a stop is asked for that needs no running tasks.
-    pub(super) fn may_stop_idle(&self) -> bool {
-        self.stop.as_ref().is_some_and(|stop| !stop.drain)
+        Err(exists(&name))
     }
 
     fn refuse_if_ending(&self) -> Result<(), RequestError> {
@@ -163,15 +154,21 @@ impl Job {
                 "the job is ending: {}",
                 self.note()
             ))),
-            _ if self.cancelled => Err(RequestError::Conflict(
+            _ if self.common.cancelled => Err(RequestError::Conflict(
                 "the job is being cancelled".to_owned(),
             )),
-            _ if self.stop.is_some() => {
+            _ if self.common.savepoints.stop().is_some() => {
                 Err(RequestError::Conflict("the job is stopping".to_owned()))
             }
             _ => Ok(()),
         }
     }
+}
+
+fn exists(name: &str) -> RequestError {
+    RequestError::Conflict(format!(
+        "savepoint `{name}` exists already; choose another name"
+    ))
 }
 
 /// Checks the name of a savepoint.

@@ -3,26 +3,49 @@
 use std::collections::BTreeMap;
 
 use millstream_checkpoint::ReleaseReason;
-use millstream_types::api::{CheckpointFailures, JobState, JobStatus, WorkerStatus};
+use millstream_types::api::{
+    AuditReport, CheckpointCounts, CheckpointDetail, CheckpointFailures, JobState, JobStatus,
+    SavepointStatus,
+};
 use millstream_types::{ErrorCode, OperatorUid, SplitState};
 
 use crate::job::Job;
+use crate::job::audit::Totals;
 use crate::job::command::Command;
 use crate::job::event::Now;
-use crate::job::state::{Execution, Phase};
+use crate::job::execution::Execution;
+use crate::job::news::Progress;
+use crate::job::outcome::Outcome;
+use crate::job::phase::Phase;
 use crate::placement::place;
-use crate::{Outcome, Progress, Snapshot};
+
+/// Everything that is known about the job at one instant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// The job.
+    pub job: JobStatus,
+    /// Counts since this coordinator began.
+    pub counts: CheckpointCounts,
+    /// Checkpoints and savepoints since this coordinator began, the newest first, at most 100.
+    pub checkpoints: Vec<CheckpointDetail>,
+    /// Savepoints that were asked for since this coordinator began, by name.
+    pub savepoints: BTreeMap<String, SavepointStatus>,
+    /// What became of the records, by the newest manifest.
+    pub audit: AuditReport,
+    /// Totals of the manifest that the first attempt of this coordinator has started from.
+    pub began_with: Option<Totals>,
+}
 
 impl Job {
     /// What the job is doing.
     pub fn state(&self) -> JobState {
         match &self.phase {
             Phase::Ended(_) => self.ended_state(),
-            _ if self.cancelled => JobState::Stopping,
+            _ if self.common.cancelled => JobState::Stopping,
             Phase::Preparing { .. } => JobState::Restoring,
             Phase::Waiting(_) => JobState::WaitingForWorkers,
             Phase::Executing(execution) if !execution.all_running() => JobState::Deploying,
-            Phase::Executing(_) if self.stop.is_some() => JobState::Stopping,
+            Phase::Executing(_) if self.common.savepoints.stop().is_some() => JobState::Stopping,
             Phase::Executing(_) => JobState::Running,
             Phase::Closing(closing) => match closing.reason {
                 ReleaseReason::Stopped | ReleaseReason::Deleted => JobState::Stopping,
@@ -46,61 +69,59 @@ impl Job {
     /// Tells the observers if the job does something else now.
     pub(super) fn show(&mut self, now: Now) {
         let state = self.state();
-        if state != self.shown {
-            self.shown = state;
-            self.since = self.ended_at.unwrap_or(now.wall);
-            tracing::info!(attempt = %self.attempt, ?state, "job state");
-            let news = Progress::State {
-                state,
-                attempt: self.attempt,
-            };
-            // Before the end of the run, which is the last command.
-            let at = match self.commands.last() {
-                Some(Command::Finish(_)) => self.commands.len() - 1,
-                _ => self.commands.len(),
-            };
-            self.commands.insert(at, Command::News(news));
+        if state == self.shown {
+            return;
         }
+        self.shown = state;
+        let job = &mut self.common;
+        let attempt = job.attempt;
+        job.since = job.ended_at.unwrap_or(now.wall);
+        tracing::info!(%attempt, ?state, "job state");
+        // Before the end of the run, which is the last command.
+        let at = match job.commands.last() {
+            Some(Command::Finish(_)) => job.commands.len() - 1,
+            _ => job.commands.len(),
+        };
+        let news = Command::News(Progress::State { state, attempt });
+        job.commands.insert(at, news);
     }
 
     /// Everything that is known.
     pub fn snapshot(&self) -> Snapshot {
-        let operators = match self.execution() {
-            Some(execution) => execution.totals(),
-            None => self.totals.clone(),
-        };
+        let job = &self.common;
         Snapshot {
-            job: JobStatus {
-                job: self.settings.job.clone(),
-                state: self.state(),
-                since: self.since,
-                deployment: self.settings.deployment,
-                attempt: self.attempt,
-                restarts: self.begun - 1,
-                parallelism: self.settings.parallelism,
-                workers: self.worker_statuses(),
-                restored_from: self.restored_from.clone(),
-                given_up: self.given_up.clone(),
-                savepoint: self.stopped_with().cloned(),
-                last_checkpoint: self.records.last_completed.clone(),
-                checkpoint_failures: self.checkpoint_failures(),
-                tasks: self
-                    .execution()
-                    .map(|execution| execution.task_statuses(&self.settings.topology))
-                    .unwrap_or_default(),
-                operators,
-                lags: self
-                    .execution()
-                    .map(|execution| execution.lags.clone())
-                    .unwrap_or_default(),
-                last_failure: self.last_failure.clone().map(Into::into),
-                message: self.note(),
-            },
-            counts: self.records.counts,
-            checkpoints: self.records.checkpoints.iter().cloned().collect(),
-            savepoints: self.records.savepoints.clone(),
-            audit: self.audit.report.clone(),
-            began_with: self.audit.since.clone(),
+            job: self.status(),
+            counts: job.history.counts,
+            checkpoints: job.history.checkpoints.iter().cloned().collect(),
+            savepoints: job.savepoints.statuses(),
+            audit: job.audit.report.clone(),
+            began_with: job.audit.since.clone(),
+        }
+    }
+
+    fn status(&self) -> JobStatus {
+        let job = &self.common;
+        let execution = self.execution();
+        let topology = &job.settings.topology;
+        JobStatus {
+            job: job.settings.job.clone(),
+            state: self.state(),
+            since: job.since,
+            deployment: job.settings.deployment,
+            attempt: job.attempt,
+            restarts: job.begun - 1,
+            parallelism: job.settings.parallelism,
+            workers: job.workers.statuses(execution),
+            restored_from: job.restored_from.clone(),
+            given_up: job.given_up.clone(),
+            savepoint: self.stopped_with().cloned(),
+            last_checkpoint: job.history.last_completed.clone(),
+            checkpoint_failures: self.checkpoint_failures(),
+            tasks: execution.map_or_else(Vec::new, |one| one.task_statuses(topology)),
+            operators: execution.map_or_else(|| job.audit.totals.clone(), Execution::totals),
+            lags: execution.map_or_else(BTreeMap::new, |one| one.lags.clone()),
+            last_failure: job.last_failure.clone().map(Into::into),
+            message: self.note(),
         }
     }
 
@@ -112,14 +133,14 @@ impl Job {
 
     /// What has failed since a checkpoint of this attempt completed.
     fn checkpoint_failures(&self) -> Option<CheckpointFailures> {
-        let in_a_row = self.execution()?.counter.in_a_row();
+        let in_a_row = self.execution()?.checkpoints.failed_in_a_row();
         if in_a_row == 0 {
             return None;
         }
         Some(CheckpointFailures {
             in_a_row,
-            tolerable: self.settings.tolerable_failures,
-            last: self.records.last_failure()?.clone(),
+            tolerable: self.common.settings.tolerable_failures,
+            last: self.common.history.last_failure()?.clone(),
         })
     }
 
@@ -129,21 +150,6 @@ impl Job {
             Phase::Ended(Outcome::Stopped { savepoint }) => savepoint.as_ref(),
             _ => None,
         }
-    }
-
-    fn worker_statuses(&self) -> Vec<WorkerStatus> {
-        let execution = self.execution();
-        self.workers
-            .iter()
-            .map(|(worker, slots)| {
-                let tasks = execution.and_then(|execution| execution.hosts.get(worker));
-                WorkerStatus {
-                    worker: worker.to_string(),
-                    slots: *slots,
-                    tasks: tasks.map_or(0, |tasks| u32::try_from(tasks.len()).unwrap_or(u32::MAX)),
-                }
-            })
-            .collect()
     }
 
     /// What is waited for and what a person can do. Empty when all is well.
@@ -156,15 +162,15 @@ impl Job {
                 execution.running.len(),
                 execution.tasks.len()
             ),
-            Phase::Executing(execution) => match execution.counter.in_a_row() {
+            Phase::Executing(execution) => match execution.checkpoints.failed_in_a_row() {
                 0 => String::new(),
                 failures => format!(
                     "the last {failures} checkpoints failed; {} in a row restart the job",
-                    self.settings.tolerable_failures.saturating_add(1)
+                    self.common.settings.tolerable_failures.saturating_add(1)
                 ),
             },
             Phase::Closing(closing) => match closing.reason {
-                ReleaseReason::Stopped | ReleaseReason::Deleted if self.cancelled => {
+                ReleaseReason::Stopped | ReleaseReason::Deleted if self.common.cancelled => {
                     "the job is cancelled; the chain is being released".to_owned()
                 }
                 ReleaseReason::Stopped | ReleaseReason::Deleted => {
@@ -183,7 +189,9 @@ impl Job {
             Phase::Delaying { .. } => "waits for the restart delay".to_owned(),
             Phase::Ended(outcome) => match outcome {
                 Outcome::Completed => "completed".to_owned(),
-                Outcome::Stopped { savepoint: None } if self.cancelled => self.cancelled_note(),
+                Outcome::Stopped { savepoint: None } if self.common.cancelled => {
+                    self.cancelled_note()
+                }
                 Outcome::Stopped { savepoint: None } => "stopped".to_owned(),
                 Outcome::Stopped {
                     savepoint: Some(path),
@@ -195,7 +203,7 @@ impl Job {
     }
 
     fn cancelled_note(&self) -> String {
-        match (&self.last_failure, self.settings.discards) {
+        match (&self.common.last_failure, self.common.settings.discards) {
             (_, false) => "cancelled; its checkpoints are kept".to_owned(),
             (None, true) => "cancelled; its checkpoints are deleted".to_owned(),
             (Some(failure), true) => format!("cancelled; {failure}"),
@@ -203,18 +211,16 @@ impl Job {
     }
 
     fn missing_slots(&self) -> String {
-        match place(
-            &self.workers,
-            self.settings.topology.slots(),
-            &self.placement,
-        ) {
+        let job = &self.common;
+        let slots = job.workers.slots();
+        match place(slots, job.settings.topology.slots(), &job.placement) {
             Ok(_) => String::new(),
             Err(missing) => format!(
                 "{} {}: {missing} by {} workers; start workers with {} more slots, or lower \
                  `parallelism`",
                 ErrorCode::NotEnoughSlots.code(),
                 ErrorCode::NotEnoughSlots.name(),
-                self.workers.len(),
+                slots.len(),
                 missing.needed - missing.offered
             ),
         }

@@ -5,6 +5,7 @@ mod endings;
 mod failures;
 mod invariants;
 mod leaving;
+mod savepoints;
 mod starting;
 
 use std::collections::BTreeMap;
@@ -17,8 +18,8 @@ use millstream_types::duration::KubeDuration;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::{Deploy, ToCoordinator};
 use millstream_types::{
-    Barrier, CheckpointId, CheckpointKind, Committable, ErrorCode, Opaque, OperatorSnapshot,
-    OperatorUid, SplitState, SubtaskIndex, TaskSnapshot, VertexId,
+    Barrier, CheckpointId, CheckpointKind, Committable, ErrorCode, Failure, Opaque,
+    OperatorSnapshot, OperatorUid, SplitState, SubtaskIndex, TaskSnapshot, VertexId, WorkerId,
 };
 
 use super::*;
@@ -206,7 +207,7 @@ impl Rig {
     }
 
     fn attempt(&self) -> Attempt {
-        self.job.attempt
+        self.job.common.attempt
     }
 
     fn deploys(&self) -> Vec<(&WorkerId, &Deploy)> {

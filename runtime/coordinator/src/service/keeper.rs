@@ -18,6 +18,7 @@ use millstream_types::{
 use tokio::sync::mpsc;
 
 use crate::job::{Event, NotFinalized, Written};
+use crate::manifest::JobFacts;
 use crate::opened::{Committers, Opened};
 use crate::preflight;
 use crate::service::alive::{Doubt, ensure_alive};
@@ -213,6 +214,16 @@ impl Keeper {
             .as_ref()
             .and_then(ClaimedChain::lineage)
             .cloned()
+    }
+
+    /// What every manifest says of the job.
+    pub(super) fn facts(&self) -> JobFacts<'_> {
+        JobFacts {
+            job: &self.job.id,
+            fingerprint: &self.graph.fingerprint,
+            connectors: self.graph.connectors(),
+            parallelism: self.job.parallelism,
+        }
     }
 
     /// Where a slot lies.

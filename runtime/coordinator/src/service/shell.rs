@@ -154,11 +154,7 @@ impl Shell {
 
     /// Whether somebody may still want to know how the job has ended.
     const fn lingers_after(&self, outcome: &Outcome) -> bool {
-        let told = matches!(
-            outcome,
-            Outcome::Completed | Outcome::Stopped { .. } | Outcome::Failed(_)
-        );
-        self.lingers && told
+        self.lingers && outcome.is_final()
     }
 
     fn now(&mut self) -> Now {

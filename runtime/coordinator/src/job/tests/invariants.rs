@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[derive(Debug, Clone, Copy)]
-enum Step {
+pub(super) enum Step {
     Pass(u64),
     Join(u8),
     Lose(u8),
@@ -49,24 +49,24 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// A job and what its surroundings owe it.
-struct Life {
-    rig: Rig,
+pub(super) struct Life {
+    pub(super) rig: Rig,
     attempts: u64,
     seen: usize,
     preparing: bool,
     finalizing: Vec<(Attempt, CheckpointId)>,
-    savepoints: Vec<(Attempt, CheckpointId, String)>,
+    pub(super) savepoints: Vec<(Attempt, CheckpointId, String)>,
     releasing: bool,
-    committed: BTreeSet<(Attempt, CheckpointId)>,
+    pub(super) committed: BTreeSet<(Attempt, CheckpointId)>,
     decided: BTreeSet<(Attempt, CheckpointId)>,
     /// Workers that may still run tasks, by attempt.
     busy: BTreeSet<(WorkerId, Attempt)>,
-    finished: bool,
+    pub(super) finished: bool,
     last_barrier: Option<(Attempt, CheckpointId)>,
 }
 
 impl Life {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             rig: Rig::with(
                 Settings {
@@ -93,12 +93,12 @@ impl Life {
         }
     }
 
-    fn act(&mut self, step: Step) {
+    pub(super) fn act(&mut self, step: Step) {
         let name = |index: u8| format!("w{index}");
         match step {
             Step::Pass(time) => self.rig.pass(time),
             Step::Join(index) => {
-                if !self.rig.job.workers.contains_key(&worker(&name(index))) {
+                if !self.rig.job.common.workers.contains(&worker(&name(index))) {
                     self.rig.join(&name(index), 1);
                 }
             }
@@ -235,7 +235,7 @@ impl Life {
     }
 
     /// Checks every command that has come up, and takes note of what it asks for.
-    fn check(&mut self) -> Result<(), TestCaseError> {
+    pub(super) fn check(&mut self) -> Result<(), TestCaseError> {
         let commands = std::mem::take(&mut self.rig.commands);
         let is_end = |command: &Command| matches!(command, Command::Finish(_));
         let ends = commands.iter().any(is_end);

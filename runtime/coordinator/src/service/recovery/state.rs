@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_checkpoint::{Began, MANIFEST_VERSION, Manifest, Origin, Taken};
+use millstream_checkpoint::{Began, Manifest, Origin, Taken};
 use millstream_connect::{Discovery, SplitEnumerator};
 use millstream_plan::Incompatibility;
 use millstream_types::{
@@ -11,7 +11,7 @@ use millstream_types::{
 
 use crate::fitting::{drop_state, misfits};
 use crate::job::Prepared;
-use crate::pending::Identities;
+use crate::job::checkpoints::pending::{Identities, OperatorStates, Parts};
 use crate::placement::deal;
 use crate::preflight;
 use crate::service::keeper::Keeper;
@@ -54,26 +54,14 @@ impl Beginning {
         (attempt, next): (Attempt, CheckpointId),
     ) -> Self {
         let now = keeper.clock.now();
-        let manifest = Manifest {
-            version: MANIFEST_VERSION,
-            job: keeper.job.id.clone(),
-            checkpoint: next,
-            attempt,
+        let parts = Parts {
+            id: next,
             kind: CheckpointKind::Checkpoint,
-            fingerprint: keeper.graph.fingerprint.clone(),
-            parallelism: keeper.job.parallelism,
             triggered_at: now,
-            decided_at: now,
             identities: Identities::new(),
-            connectors: keeper.graph.connectors(),
-            operators: BTreeMap::new(),
-            swept_through: Attempt(0),
-            imported_from: None,
-            beginning: None,
-            origins: Vec::new(),
-            previous: None,
-            ended: false,
+            operators: OperatorStates::new(),
         };
+        let manifest = keeper.facts().manifest(attempt, parts, now);
         Self {
             attempt,
             manifest,
@@ -195,20 +183,27 @@ impl Beginning {
     /// The manifest as a checkpoint of this attempt.
     pub(in crate::service) fn seal(&mut self, keeper: &Keeper) -> Manifest {
         let now = keeper.clock.now();
-        let manifest = &mut self.manifest;
-        manifest.attempt = self.attempt;
-        manifest.checkpoint = self.next;
-        manifest.kind = CheckpointKind::Checkpoint;
-        manifest.connectors = keeper.graph.connectors();
-        manifest.fingerprint.clone_from(&keeper.graph.fingerprint);
-        manifest.parallelism = keeper.job.parallelism;
-        manifest.triggered_at = now;
-        manifest.decided_at = now;
-        manifest.identities.clone_from(&self.identities);
-        manifest.beginning = Some(Began {
-            after: self.reached.clone(),
-        });
-        manifest.clone()
+        let parts = Parts {
+            id: self.next,
+            kind: CheckpointKind::Checkpoint,
+            triggered_at: now,
+            identities: self.identities.clone(),
+            operators: std::mem::take(&mut self.manifest.operators),
+        };
+        let sealed = keeper.facts().manifest(self.attempt, parts, now);
+        let before = &mut self.manifest;
+        self.manifest = Manifest {
+            swept_through: before.swept_through,
+            imported_from: before.imported_from.take(),
+            beginning: Some(Began {
+                after: self.reached.clone(),
+            }),
+            origins: std::mem::take(&mut before.origins),
+            previous: before.previous.take(),
+            ended: before.ended,
+            ..sealed
+        };
+        self.manifest.clone()
     }
 
     /// What the job's state machine is told.

@@ -20,3 +20,13 @@ pub enum Outcome {
     /// the newest checkpoint, as after a crash.
     Interrupted,
 }
+
+impl Outcome {
+    /// Whether the job is over with it, and not only this coordinator's run.
+    pub const fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Completed | Self::Stopped { .. } | Self::Failed(_)
+        )
+    }
+}

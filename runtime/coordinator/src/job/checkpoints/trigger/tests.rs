@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -17,17 +19,50 @@ const fn id(id: u64) -> CheckpointId {
     CheckpointId(id)
 }
 
-fn running(settings: Settings) -> Trigger {
-    let mut trigger = Trigger::new(settings);
-    trigger.running(millis(0));
-    trigger
+/// A trigger and what people want.
+struct Asked {
+    trigger: Trigger,
+    savepoints: VecDeque<String>,
+    stop: Option<Stop>,
+}
+
+impl Asked {
+    fn running(settings: Settings) -> Self {
+        let mut trigger = Trigger::new(settings);
+        trigger.running(millis(0));
+        Self {
+            trigger,
+            savepoints: VecDeque::new(),
+            stop: None,
+        }
+    }
+
+    fn savepoint(&mut self, name: &str) {
+        self.savepoints.push_back(name.to_owned());
+    }
+
+    fn next(&self, now: Duration) -> Option<Purpose> {
+        let wanted = Wanted {
+            stop: self.stop.as_ref(),
+            savepoint: self.savepoints.front().map(String::as_str),
+        };
+        self.trigger.next(wanted, now)
+    }
+
+    /// Triggers what is due and returns it.
+    fn fire(&mut self, number: u64, now: u64) -> Option<Purpose> {
+        let purpose = self.next(millis(now))?;
+        self.trigger.triggered(id(number), &purpose, millis(now));
+        if let Purpose::Savepoint(name) = &purpose {
+            self.savepoints.retain(|waiting| waiting != name);
+        }
+        Some(purpose)
+    }
 }
 
 /// Triggers what is due and returns it.
-fn fire(trigger: &mut Trigger, number: u64, now: u64) -> Option<Purpose> {
-    let purpose = trigger.next(millis(now))?;
-    trigger.triggered(id(number), &purpose, millis(now));
-    Some(purpose)
+fn fire(asked: &mut Asked, number: u64, now: u64) -> Option<Purpose> {
+    asked.fire(number, now)
 }
 
 const fn stop() -> Stop {
@@ -39,85 +74,88 @@ const fn stop() -> Stop {
 
 #[test]
 fn nothing_is_triggered_before_all_tasks_run_and_the_first_one_at_once_then() {
-    let mut trigger = Trigger::new(SETTINGS);
-    trigger.savepoint("early".to_owned());
-    trigger.stop(stop());
+    let mut trigger = Asked {
+        trigger: Trigger::new(SETTINGS),
+        savepoints: VecDeque::new(),
+        stop: Some(stop()),
+    };
+    trigger.savepoint("early");
     assert_eq!(trigger.next(millis(9_999)), None);
-    assert_eq!(trigger.wake_at(), None);
-    let trigger = running(SETTINGS);
+    assert_eq!(trigger.trigger.wake_at(), None);
+    let trigger = Asked::running(SETTINGS);
     assert_eq!(trigger.next(millis(0)), Some(Purpose::Periodic));
 }
 
 #[test]
 fn the_interval_counts_from_trigger_to_trigger() {
-    let mut trigger = running(SETTINGS);
+    let mut trigger = Asked::running(SETTINGS);
     fire(&mut trigger, 1, 0);
-    trigger.completed(id(1), millis(200));
-    assert_eq!(trigger.wake_at(), Some(millis(1_000)));
+    trigger.trigger.completed(id(1), millis(200));
+    assert_eq!(trigger.trigger.wake_at(), Some(millis(1_000)));
     assert_eq!(trigger.next(millis(999)), None);
     assert_eq!(trigger.next(millis(1_000)), Some(Purpose::Periodic));
 }
 
 #[test]
 fn the_pause_counts_from_completion_to_trigger() {
-    let mut trigger = running(SETTINGS);
+    let mut trigger = Asked::running(SETTINGS);
     fire(&mut trigger, 1, 0);
-    trigger.completed(id(1), millis(950));
+    trigger.trigger.completed(id(1), millis(950));
     assert_eq!(trigger.next(millis(1_249)), None);
     assert_eq!(trigger.next(millis(1_250)), Some(Purpose::Periodic));
 }
 
 #[test]
 fn a_failed_checkpoint_starts_no_pause() {
-    let mut trigger = running(SETTINGS);
+    let mut trigger = Asked::running(SETTINGS);
     fire(&mut trigger, 1, 0);
-    trigger.left(id(1));
+    trigger.trigger.remove(id(1));
     assert_eq!(trigger.next(millis(1_000)), Some(Purpose::Periodic));
 }
 
 #[test]
 fn no_more_are_under_way_than_allowed() {
-    let mut trigger = running(Settings {
+    let mut trigger = Asked::running(Settings {
         max_concurrent: 2,
         ..SETTINGS
     });
     assert!(fire(&mut trigger, 1, 0).is_some());
     assert!(fire(&mut trigger, 2, 1_000).is_some());
     assert_eq!(trigger.next(millis(9_000)), None);
-    trigger.completed(id(1), millis(9_000));
+    trigger.trigger.completed(id(1), millis(9_000));
     assert_eq!(trigger.next(millis(9_300)), Some(Purpose::Periodic));
 }
 
 #[test]
 fn a_checkpoint_expires_unless_every_task_has_acknowledged() {
-    let mut trigger = running(SETTINGS);
+    let mut trigger = Asked::running(SETTINGS);
     fire(&mut trigger, 1, 0);
-    assert_eq!(trigger.wake_at(), Some(millis(5_000)));
-    assert_eq!(trigger.expired(millis(4_999)), []);
-    assert_eq!(trigger.expired(millis(5_000)), [id(1)]);
-    trigger.acknowledged(id(1));
-    assert_eq!(trigger.expired(millis(9_000)), []);
-    assert_eq!(trigger.wake_at(), None, "only its end makes room");
+    assert_eq!(trigger.trigger.wake_at(), Some(millis(5_000)));
+    assert_eq!(trigger.trigger.expired(millis(4_999)), []);
+    assert_eq!(trigger.trigger.expired(millis(5_000)), [id(1)]);
+    trigger.trigger.acknowledged(id(1));
+    assert_eq!(trigger.trigger.expired(millis(9_000)), []);
+    assert_eq!(trigger.trigger.wake_at(), None, "only its end makes room");
 }
 
 #[test]
 fn savepoints_go_first_in_order_and_wait_for_no_pause() {
-    let mut trigger = running(SETTINGS);
+    let mut trigger = Asked::running(SETTINGS);
     fire(&mut trigger, 1, 0);
-    trigger.savepoint("a".to_owned());
-    trigger.savepoint("b".to_owned());
+    trigger.savepoint("a");
+    trigger.savepoint("b");
     assert_eq!(trigger.next(millis(10)), None, "there is no room");
-    trigger.completed(id(1), millis(10));
+    trigger.trigger.completed(id(1), millis(10));
     assert_eq!(
         fire(&mut trigger, 2, 10),
         Some(Purpose::Savepoint("a".to_owned()))
     );
-    trigger.left(id(2));
+    trigger.trigger.remove(id(2));
     assert_eq!(
         fire(&mut trigger, 3, 11),
         Some(Purpose::Savepoint("b".to_owned()))
     );
-    trigger.left(id(3));
+    trigger.trigger.remove(id(3));
     assert_eq!(
         trigger.next(millis(12)),
         None,
@@ -128,18 +166,18 @@ fn savepoints_go_first_in_order_and_wait_for_no_pause() {
 
 #[test]
 fn savepoints_without_end_do_not_keep_a_checkpoint_from_being_taken() {
-    let mut trigger = running(SETTINGS);
+    let mut trigger = Asked::running(SETTINGS);
     fire(&mut trigger, 1, 0);
-    trigger.completed(id(1), millis(10));
+    trigger.trigger.completed(id(1), millis(10));
     for name in ["a", "b", "c"] {
-        trigger.savepoint(name.to_owned());
+        trigger.savepoint(name);
     }
     // Each takes long enough for the next periodic one to become due.
     let mut taken = Vec::new();
     for number in 2..7 {
         let now = number * 2_000;
         taken.extend(fire(&mut trigger, number, now));
-        trigger.left(id(number));
+        trigger.trigger.remove(id(number));
     }
     let savepoint = |name: &str| Purpose::Savepoint(name.to_owned());
     let (a, b, c) = (savepoint("a"), savepoint("b"), savepoint("c"));
@@ -148,36 +186,36 @@ fn savepoints_without_end_do_not_keep_a_checkpoint_from_being_taken() {
 
 #[test]
 fn somebody_who_waits_gets_the_next_checkpoint_at_once() {
-    let mut trigger = running(SETTINGS);
+    let mut trigger = Asked::running(SETTINGS);
     fire(&mut trigger, 1, 0);
-    trigger.completed(id(1), millis(100));
-    trigger.hurry();
+    trigger.trigger.completed(id(1), millis(100));
+    trigger.trigger.expedite();
     assert_eq!(fire(&mut trigger, 2, 101), Some(Purpose::Periodic));
-    trigger.completed(id(2), millis(150));
+    trigger.trigger.completed(id(2), millis(150));
     assert_eq!(trigger.next(millis(1_100)), None);
     assert_eq!(trigger.next(millis(1_101)), Some(Purpose::Periodic));
 }
 
 #[test]
 fn a_stop_goes_ahead_of_everything_and_is_the_last() {
-    let mut trigger = running(SETTINGS);
-    trigger.savepoint("a".to_owned());
-    trigger.ended();
-    trigger.stop(stop());
-    assert_eq!(fire(&mut trigger, 1, 0), Some(Purpose::Stop(stop())));
-    trigger.completed(id(1), millis(1));
+    let mut trigger = Asked::running(SETTINGS);
+    trigger.savepoint("a");
+    trigger.trigger.ended();
+    trigger.stop = Some(stop());
+    assert_eq!(fire(&mut trigger, 1, 0), Some(Purpose::Stop));
+    trigger.trigger.completed(id(1), millis(1));
     assert_eq!(trigger.next(millis(99_999)), None);
 }
 
 #[test]
 fn the_final_checkpoint_waits_for_room_only_and_is_the_last() {
-    let mut trigger = running(SETTINGS);
+    let mut trigger = Asked::running(SETTINGS);
     fire(&mut trigger, 1, 0);
-    trigger.ended();
+    trigger.trigger.ended();
     assert_eq!(trigger.next(millis(10)), None);
-    trigger.completed(id(1), millis(11));
+    trigger.trigger.completed(id(1), millis(11));
     assert_eq!(fire(&mut trigger, 2, 11), Some(Purpose::Final));
-    trigger.completed(id(2), millis(12));
+    trigger.trigger.completed(id(2), millis(12));
     assert_eq!(trigger.next(millis(99_999)), None);
 }
 
@@ -233,25 +271,25 @@ proptest! {
         max_concurrent in 1_usize..4,
     ) {
         let settings = Settings { max_concurrent, ..SETTINGS };
-        let mut trigger = running(settings);
+        let mut trigger = Asked::running(settings);
         let (mut now, mut number) = (0, 0);
         let mut under_way: Vec<(u64, Purpose)> = Vec::new();
         let (mut last_periodic, mut last_completed) = (None, None);
         for step in steps {
             match step {
                 Step::Wait(time) => now += time,
-                Step::Savepoint => trigger.savepoint(format!("s{number}")),
+                Step::Savepoint => trigger.savepoint(&format!("s{number}")),
                 Step::Complete | Step::Fail if under_way.is_empty() => {}
                 Step::Complete => {
                     let (done, purpose) = under_way.remove(0);
                     if purpose == Purpose::Periodic {
-                        trigger.completed(id(done), millis(now));
+                        trigger.trigger.completed(id(done), millis(now));
                         last_completed = Some(now);
                     } else {
-                        trigger.left(id(done));
+                        trigger.trigger.remove(id(done));
                     }
                 }
-                Step::Fail => trigger.left(id(under_way.remove(0).0)),
+                Step::Fail => trigger.trigger.remove(id(under_way.remove(0).0)),
             }
             number += 1;
             if let Some(purpose) = fire(&mut trigger, number, now) {

@@ -1,32 +1,30 @@
-//! What the job's checkpoints were, for people.
+//! What became of the job's checkpoints, for people.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use millstream_checkpoint::{CheckpointEntry, Manifest};
 use millstream_types::api::{
     CheckpointCounts, CheckpointDetail, CheckpointState, CheckpointSummary, ReportedFailure,
-    SavepointStatus,
 };
 use millstream_types::snapshot::Counters;
 use millstream_types::{Attempt, CheckpointId, Failure, OperatorUid, Timestamp};
 
+use crate::job::checkpoints::pending::Pending;
 use crate::job::event::Written;
-use crate::pending::Pending;
 
 /// How many checkpoints are remembered.
 const REMEMBERED: usize = 100;
 
-/// Checkpoints and savepoints since this coordinator began.
+/// Checkpoints since this coordinator began, those of savepoints among them.
 #[derive(Debug, Default)]
-pub(crate) struct Records {
+pub(crate) struct History {
     pub(crate) counts: CheckpointCounts,
     /// The newest first.
     pub(crate) checkpoints: VecDeque<CheckpointDetail>,
-    pub(crate) savepoints: BTreeMap<String, SavepointStatus>,
     pub(crate) last_completed: Option<CheckpointSummary>,
 }
 
-impl Records {
+impl History {
     pub(crate) fn triggered(&mut self, attempt: Attempt, pending: &Pending) {
         self.counts.triggered += 1;
         let tasks = u32::try_from(pending.tasks()).unwrap_or(u32::MAX);
@@ -113,42 +111,6 @@ impl Records {
     pub(crate) fn last_failure(&self) -> Option<&ReportedFailure> {
         let mut summaries = self.checkpoints.iter().map(|detail| &detail.summary);
         summaries.find_map(|summary| summary.failure.as_ref().filter(|_| summary.commits()))
-    }
-
-    /// A savepoint in progress.
-    pub(crate) fn savepoint_requested(&mut self, name: &str) -> SavepointStatus {
-        let status = SavepointStatus {
-            name: name.to_owned(),
-            state: CheckpointState::InProgress,
-            id: None,
-            path: None,
-            size_bytes: None,
-            failure: None,
-        };
-        self.savepoints.insert(name.to_owned(), status.clone());
-        status
-    }
-
-    pub(crate) fn savepoint_triggered(&mut self, name: &str, id: CheckpointId) {
-        if let Some(status) = self.savepoints.get_mut(name) {
-            status.id = Some(id);
-        }
-    }
-
-    pub(crate) fn savepoint_completed(&mut self, name: &str, written: &Written) {
-        if let Some(status) = self.savepoints.get_mut(name) {
-            status.state = CheckpointState::Completed;
-            status.path = Some(written.path.clone());
-            status.size_bytes = Some(written.bytes);
-            status.failure = None;
-        }
-    }
-
-    pub(crate) fn savepoint_failed(&mut self, name: &str, failure: Failure) {
-        if let Some(status) = self.savepoints.get_mut(name) {
-            status.state = CheckpointState::Failed;
-            status.failure = Some(failure.into());
-        }
     }
 
     /// What a chain still has of a job that ended before this coordinator began.

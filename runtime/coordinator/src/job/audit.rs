@@ -23,6 +23,8 @@ pub struct Audit {
     pub report: AuditReport,
     /// Totals of the manifest that the first attempt of this coordinator has started from.
     pub since: Option<Totals>,
+    /// Totals of the newest manifest.
+    pub totals: Totals,
 }
 
 /// Most gaps that are kept; more would say nothing new.
@@ -30,38 +32,31 @@ const GAPS_MAX: usize = 20;
 
 impl Audit {
     /// Takes note of the manifest that an attempt starts from.
-    pub fn restored(&mut self, checkpoint: CheckpointId, topology: &Topology, totals: &Totals) {
-        self.report.checkpoint = Some(checkpoint);
+    pub fn restored(&mut self, checkpoint: CheckpointId, topology: &Topology, totals: Totals) {
         self.since.get_or_insert_with(|| totals.clone());
-        self.show(topology, totals);
+        self.show(checkpoint, topology, totals);
     }
 
     /// Takes note of the next manifest and checks it against the one before.
-    pub fn follow(
-        &mut self,
-        checkpoint: CheckpointId,
-        topology: &Topology,
-        previous: &Totals,
-        totals: &Totals,
-    ) {
-        for gap in gaps(&topology.edges, previous, totals) {
+    pub fn follow(&mut self, checkpoint: CheckpointId, topology: &Topology, totals: Totals) {
+        for gap in gaps(&topology.edges, &self.totals, &totals) {
             if self.report.gaps.len() < GAPS_MAX {
-                self.report
-                    .gaps
-                    .push(format!("checkpoint {checkpoint}: {gap}"));
+                let gap = format!("checkpoint {checkpoint}: {gap}");
+                self.report.gaps.push(gap);
             }
         }
-        self.report.checkpoint = Some(checkpoint);
-        self.show(topology, totals);
+        self.show(checkpoint, topology, totals);
     }
 
-    fn show(&mut self, topology: &Topology, totals: &Totals) {
+    fn show(&mut self, checkpoint: CheckpointId, topology: &Topology, totals: Totals) {
         let of = |uid: &OperatorUid| {
             let total = totals.get(uid).copied().unwrap_or_default();
             (uid.clone(), total)
         };
+        self.report.checkpoint = Some(checkpoint);
         self.report.sources = topology.sources.keys().map(of).collect();
         self.report.sinks = topology.sinks.iter().map(of).collect();
+        self.totals = totals;
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Source: Flink's `CheckpointRequestDecider` and `CheckpointFailureManager`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_spec::CheckpointSpec;
@@ -46,7 +46,14 @@ pub enum Purpose {
     /// A person wants a savepoint of this name.
     Savepoint(String),
     /// The job stops after it.
-    Stop(Stop),
+    Stop,
+}
+
+impl Purpose {
+    /// Whether it is the last checkpoint of its attempt.
+    pub const fn is_last(&self) -> bool {
+        matches!(self, Self::Final | Self::Stop)
+    }
 }
 
 /// How a job is to stop.
@@ -56,6 +63,16 @@ pub struct Stop {
     pub savepoint: Option<String>,
     /// Fire windows and timers before.
     pub drain: bool,
+}
+
+/// What people want that is not triggered yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// The job is to stop. Goes ahead of everything; nothing is triggered after it.
+    pub stop: Option<&'a Stop>,
+    /// The next savepoint. Waits for no pause, and goes ahead of periodic checkpoints, but not twice
+    /// in a row: it commits nothing, and open transactions cannot wait for any number.
+    pub savepoint: Option<&'a str>,
 }
 
 /// Decides when the next checkpoint of one attempt begins.
@@ -72,11 +89,9 @@ pub struct Trigger {
     triggered_last: Option<Duration>,
     completed_last: Option<Duration>,
     under_way: BTreeMap<CheckpointId, UnderWay>,
-    savepoints: VecDeque<String>,
-    stop: Option<Stop>,
     ended: bool,
     /// Somebody waits for the next periodic one.
-    hurried: bool,
+    expedited: bool,
     /// The last one that was triggered was a savepoint.
     savepoint_last: bool,
     /// The last checkpoint of the attempt has been triggered.
@@ -98,10 +113,8 @@ impl Trigger {
             triggered_last: None,
             completed_last: None,
             under_way: BTreeMap::new(),
-            savepoints: VecDeque::new(),
-            stop: None,
             ended: false,
-            hurried: false,
+            expedited: false,
             savepoint_last: false,
             closed: false,
         }
@@ -119,24 +132,8 @@ impl Trigger {
 
     /// Somebody waits for the next checkpoint: it is due at once, whatever interval and pause
     /// say.
-    pub const fn hurry(&mut self) {
-        self.hurried = true;
-    }
-
-    /// A savepoint is wanted. Waits for no pause, and goes ahead of periodic checkpoints, but not
-    /// twice in a row: it commits nothing, and open transactions cannot wait for any number.
-    pub fn savepoint(&mut self, name: String) {
-        self.savepoints.push_back(name);
-    }
-
-    /// The job is to stop. Goes ahead of everything; nothing is triggered after it.
-    pub fn stop(&mut self, stop: Stop) {
-        self.stop = Some(stop);
-    }
-
-    /// The stop is not wanted any more.
-    pub fn cancel_stop(&mut self) {
-        self.stop = None;
+    pub const fn expedite(&mut self) {
+        self.expedited = true;
     }
 
     /// The last checkpoint of the attempt has failed; there may be others.
@@ -151,19 +148,19 @@ impl Trigger {
 
     /// What is to be triggered now, if anything. The caller triggers it and says so with
     /// [`triggered`](Self::triggered).
-    pub fn next(&self, now: Duration) -> Option<Purpose> {
+    pub fn next(&self, wanted: Wanted<'_>, now: Duration) -> Option<Purpose> {
         let due = self.due?;
         if self.closed || self.under_way.len() >= self.settings.max_concurrent {
             return None;
         }
-        if let Some(stop) = &self.stop {
-            return Some(Purpose::Stop(stop.clone()));
+        if wanted.stop.is_some() {
+            return Some(Purpose::Stop);
         }
-        let is_due = self.hurried || now >= due;
-        if let Some(name) = self.savepoints.front()
+        let is_due = self.expedited || now >= due;
+        if let Some(name) = wanted.savepoint
             && !(self.savepoint_last && is_due)
         {
-            return Some(Purpose::Savepoint(name.clone()));
+            return Some(Purpose::Savepoint(name.to_owned()));
         }
         if self.ended {
             return Some(Purpose::Final);
@@ -179,16 +176,16 @@ impl Trigger {
         match purpose {
             Purpose::Periodic => {
                 self.triggered_last = Some(now);
-                self.hurried = false;
+                self.expedited = false;
                 self.reschedule();
             }
-            Purpose::Savepoint(name) => self.savepoints.retain(|waiting| waiting != name),
-            Purpose::Final | Purpose::Stop(_) => self.closed = true,
+            Purpose::Savepoint(_) => {}
+            Purpose::Final | Purpose::Stop => self.closed = true,
         }
     }
 
     /// Every task has acknowledged: it no longer expires, but takes up room until it is
-    /// [`completed`](Self::completed) or has [`left`](Self::left).
+    /// [`completed`](Self::completed) or [`removed`](Self::remove).
     pub fn acknowledged(&mut self, id: CheckpointId) {
         if let Some(under_way) = self.under_way.get_mut(&id) {
             under_way.deadline = None;
@@ -204,7 +201,7 @@ impl Trigger {
     }
 
     /// It takes up no room any more: it failed, or is a savepoint and all tasks have acknowledged.
-    pub fn left(&mut self, id: CheckpointId) {
+    pub fn remove(&mut self, id: CheckpointId) {
         self.under_way.remove(&id);
     }
 

@@ -1,53 +1,27 @@
-//! The states of a job and what belongs to each.
+//! An attempt with deployed tasks: what runs where, what it reads, and how it stands.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use millstream_checkpoint::{Manifest, ReleaseReason};
 use millstream_connect::Discovery;
 use millstream_types::api::{SplitLag, TaskStatus};
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::TaskProgress;
 use millstream_types::snapshot::Counters;
-use millstream_types::{Attempt, CheckpointId, Failure, Opaque, OperatorUid, SplitState, WorkerId};
+use millstream_types::{
+    Attempt, CheckpointId, ErrorCode, ErrorKind, Failure, Opaque, OperatorUid, SplitState, WorkerId,
+};
 
-use crate::Outcome;
-use crate::job::event::Prepared;
-use crate::pending::{KnownSplits, Parts, Pending};
+use crate::job::checkpoints::Checkpoints;
+use crate::job::checkpoints::pending::KnownSplits;
 use crate::placement::SplitLoads;
 use crate::topology::Topology;
-use crate::trigger::{FailureCounter, Purpose, Trigger};
-
-/// Where a job stands.
-#[derive(Debug)]
-pub(crate) enum Phase {
-    /// An attempt is being claimed; nothing runs.
-    Preparing {
-        /// What that waits for.
-        note: String,
-    },
-    /// An attempt is claimed and waits for slots.
-    Waiting(Box<Prepared>),
-    /// Tasks are started or run.
-    Executing(Box<Execution>),
-    /// Everything is committed; a savepoint or the release is being written.
-    Closing(Closing),
-    /// Tasks of a failed attempt are being stopped.
-    Cancelling(Cancelling),
-    /// Between two attempts.
-    Delaying {
-        /// When the next one begins, monotonic.
-        until: Duration,
-    },
-    /// The run is over.
-    Ended(Outcome),
-}
 
 /// Most tasks of which is told how they stand.
 const TASKS_MAX: usize = 1_000;
-/// Most splits of a source of which is told how far they are behind: the answers of the REST interface
-/// have a bounded length.
+/// Most splits of a source of which is told how far they are behind: the answers of the REST
+/// interface have a bounded length.
 const LAGS_MAX: usize = 1_000;
 
 /// An attempt with deployed tasks.
@@ -61,20 +35,14 @@ pub(crate) struct Execution {
     pub(crate) ended: BTreeSet<TaskId>,
     /// By when all tasks must run, monotonic.
     pub(crate) deploy_deadline: Duration,
-    pub(crate) next_checkpoint: CheckpointId,
     /// Splits given to tasks, and how many each subtask has.
     pub(crate) splits: KnownSplits,
     pub(crate) loads: BTreeMap<OperatorUid, SplitLoads>,
     pub(crate) identities: BTreeMap<OperatorUid, Opaque>,
-    pub(crate) trigger: Trigger,
-    pub(crate) counter: FailureCounter,
-    pub(crate) pending: BTreeMap<CheckpointId, (Pending, Purpose)>,
-    pub(crate) finalizing: BTreeMap<CheckpointId, Finalizing>,
-    /// Savepoints that every task has acknowledged and whose transactions are not yet committed.
-    pub(crate) uncommitted_savepoints: Vec<(String, Parts)>,
     /// Splits that were found while the last checkpoint was under way. They are dealt out if it
     /// fails; after it, the next attempt finds them again.
     pub(crate) found_late: Vec<(OperatorUid, Discovery)>,
+    pub(crate) checkpoints: Checkpoints,
     /// Workers leave once this checkpoint or a later one is committed.
     pub(crate) leave_after: Option<CheckpointId>,
     /// What went wrong with a task after the last acknowledgement of the last checkpoint. It
@@ -86,56 +54,10 @@ pub(crate) struct Execution {
     pub(crate) lags: BTreeMap<OperatorUid, Vec<SplitLag>>,
 }
 
-/// A checkpoint that every task has acknowledged and that is being decided and committed.
-#[derive(Debug)]
-pub(crate) struct Finalizing {
-    pub(crate) purpose: Purpose,
-    pub(crate) manifest: Manifest,
-}
-
-/// The end of a job that went well, or was given up.
-#[derive(Debug)]
-pub(crate) struct Closing {
-    pub(crate) reason: ReleaseReason,
-    pub(crate) outcome: Outcome,
-    /// The attempt's tasks, if any run.
-    pub(crate) execution: Option<Box<Execution>>,
-}
-
-/// The stopping of a failed attempt.
-#[derive(Debug)]
-pub(crate) struct Cancelling {
-    pub(crate) attempt: Attempt,
-    /// Workers that have not answered.
-    pub(crate) waiting: BTreeSet<WorkerId>,
-    /// When to give them up, monotonic.
-    pub(crate) deadline: Duration,
-    pub(crate) next: Next,
-}
-
-/// What follows a failed attempt.
-#[derive(Debug, Clone)]
-pub(crate) enum Next {
-    /// Another one at this monotonic time.
-    Restart(Duration),
-    /// None.
-    GiveUp(Failure),
-    /// None: the job is cancelled.
-    Cancel,
-}
-
 impl Execution {
     /// Whether every task runs.
     pub(crate) fn all_running(&self) -> bool {
         self.running.len() == self.tasks.len()
-    }
-
-    /// Whether the last checkpoint of the attempt has every acknowledgement: from then on it does
-    /// not matter what becomes of the tasks.
-    pub(crate) fn is_sealed(&self) -> bool {
-        self.finalizing
-            .values()
-            .any(|finalizing| matches!(finalizing.purpose, Purpose::Final | Purpose::Stop(_)))
     }
 
     /// The worker that runs a task.
@@ -146,15 +68,10 @@ impl Execution {
             .map(|(worker, _)| worker)
     }
 
-    /// Totals per operator over all subtasks, as last reported.
-    pub(crate) fn totals(&self) -> BTreeMap<OperatorUid, Counters> {
-        let mut totals: BTreeMap<OperatorUid, Counters> = BTreeMap::new();
-        for progress in self.progress.values() {
-            for (uid, counters) in &progress.counters {
-                totals.entry(uid.clone()).or_default().add(*counters);
-            }
-        }
-        totals
+    /// Whether a message of a task is about this attempt, from where the task runs.
+    pub(crate) fn concerns(&self, worker: &WorkerId, attempt: Attempt, task: TaskId) -> bool {
+        let hosts = || self.hosts.get(worker);
+        self.attempt == attempt && hosts().is_some_and(|tasks| tasks.contains(&task))
     }
 
     /// Takes note of how far a source is behind: of many splits, only of those that are most.
@@ -167,6 +84,17 @@ impl Execution {
             lags.truncate(LAGS_MAX);
         }
         self.lags.insert(uid, lags);
+    }
+
+    /// Totals per operator over all subtasks, as last reported.
+    pub(crate) fn totals(&self) -> BTreeMap<OperatorUid, Counters> {
+        let mut totals: BTreeMap<OperatorUid, Counters> = BTreeMap::new();
+        for progress in self.progress.values() {
+            for (uid, counters) in &progress.counters {
+                totals.entry(uid.clone()).or_default().add(*counters);
+            }
+        }
+        totals
     }
 
     /// Where every task runs and how busy it is, as last reported: of many tasks, of those that are
@@ -209,5 +137,30 @@ impl Execution {
             }
         }
         positions
+    }
+
+    /// The failure of tasks that have not started in time.
+    pub(crate) fn not_started(&self) -> Failure {
+        let missing: BTreeSet<TaskId> = self.tasks.difference(&self.running).copied().collect();
+        Failure::new(
+            ErrorCode::WorkerLost,
+            ErrorKind::Retryable,
+            format!(
+                "tasks {} did not start within `checkpoint.timeout`; look at the logs of their \
+                 workers",
+                name_tasks(&missing)
+            ),
+        )
+    }
+}
+
+/// The first few tasks of a set, for a message.
+pub(crate) fn name_tasks(tasks: &BTreeSet<TaskId>) -> String {
+    let named: Vec<String> = tasks.iter().take(8).map(ToString::to_string).collect();
+    let more = tasks.len().saturating_sub(named.len());
+    if more == 0 {
+        named.join(", ")
+    } else {
+        format!("{} and {more} more", named.join(", "))
     }
 }

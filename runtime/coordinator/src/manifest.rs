@@ -1,0 +1,51 @@
+//! What every manifest of a job says of the job itself: manifests are built here, and nowhere else.
+
+use std::collections::BTreeMap;
+
+use millstream_checkpoint::{MANIFEST_VERSION, Manifest};
+use millstream_types::{Attempt, JobId, OperatorUid, Timestamp};
+
+use crate::job::checkpoints::pending::Parts;
+
+/// What a manifest says of the job.
+#[derive(Debug)]
+pub(crate) struct JobFacts<'a> {
+    pub(crate) job: &'a JobId,
+    /// Fingerprint of its graph.
+    pub(crate) fingerprint: &'a str,
+    /// Kind of every source's and sink's connector.
+    pub(crate) connectors: BTreeMap<OperatorUid, String>,
+    pub(crate) parallelism: u32,
+}
+
+impl JobFacts<'_> {
+    /// The manifest of a checkpoint.
+    pub(crate) fn manifest(
+        self,
+        attempt: Attempt,
+        parts: Parts,
+        decided_at: Timestamp,
+    ) -> Manifest {
+        Manifest {
+            version: MANIFEST_VERSION,
+            job: self.job.clone(),
+            checkpoint: parts.id,
+            attempt,
+            kind: parts.kind,
+            fingerprint: self.fingerprint.to_owned(),
+            parallelism: self.parallelism,
+            triggered_at: parts.triggered_at,
+            decided_at,
+            identities: parts.identities,
+            connectors: self.connectors,
+            operators: parts.operators,
+            // The chain knows; it raises this on the decision.
+            swept_through: Attempt(0),
+            imported_from: None,
+            beginning: None,
+            origins: Vec::new(),
+            previous: None,
+            ended: false,
+        }
+    }
+}
