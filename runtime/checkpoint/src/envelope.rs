@@ -5,12 +5,12 @@
 //! before it parses anything.
 
 use bytes::Bytes;
+use millstream_types::text::hex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::key::hex;
 
 /// Version of the envelope and of everything in it. Raised when an older build could not read
 /// what a newer one writes.

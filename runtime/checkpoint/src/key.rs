@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use millstream_types::text::hex;
 use sha2::{Digest, Sha256};
 
 /// Path of an object or folder below a storage root. Segments from outside are escaped, so that
@@ -32,10 +33,13 @@ impl Key {
     /// This path and a relative one that an object names, if its segments are escaped as ours
     /// are. Nothing else leads out of a folder.
     pub(crate) fn descendant(&self, path: &str) -> Option<Self> {
-        let escaped = path.split('/').all(|segment| escape(segment) == segment);
-        escaped.then(|| {
-            path.split('/')
-                .fold(self.clone(), |key, segment| key.child(segment))
+        let is_ours = path.split('/').all(is_escaped);
+        is_ours.then(|| {
+            if self.0.is_empty() {
+                Self(path.to_owned())
+            } else {
+                Self(format!("{}/{path}", self.0))
+            }
         })
     }
 
@@ -87,20 +91,12 @@ pub(crate) fn escape(segment: &str) -> String {
     escaped
 }
 
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-    ];
-    bytes
-        .iter()
-        .flat_map(|byte| {
-            [
-                DIGITS[usize::from(byte >> 4)],
-                DIGITS[usize::from(byte & 15)],
-            ]
-        })
-        .collect()
+/// Whether a segment may come from [`escape`]: it leads nowhere else.
+fn is_escaped(segment: &str) -> bool {
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'%');
+    let length = 1..=MAX_SEGMENT;
+    length.contains(&segment.len()) && !segment.starts_with('.') && segment.bytes().all(plain)
 }
 
 #[cfg(test)]
@@ -122,8 +118,11 @@ mod tests {
     #[test]
     fn a_path_that_an_object_names_stays_below_its_folder() {
         let folder = Key::new(&["job"]);
-        let data = folder.descendant("data/1/2/manifest.json").unwrap();
-        assert_eq!(data.as_str(), "job/data/1/2/manifest.json");
+        for path in ["data/1/2/manifest.json", "data/1/2/a%20b/%2E.-x"] {
+            let data = folder.descendant(path).unwrap();
+            assert_eq!(data.as_str(), format!("job/{path}"));
+            assert_eq!(Key::root().descendant(path).unwrap().as_str(), path);
+        }
         for path in ["", "..", "../other", "a//b", "/etc/passwd", "a/./b", "a b"] {
             assert_eq!(folder.descendant(path), None, "{path}");
         }
@@ -134,6 +133,7 @@ mod tests {
         fn every_name_is_one_ordinary_path_component(name in any::<String>()) {
             let escaped = escape(&name);
             prop_assert!(escaped.len() <= MAX_SEGMENT);
+            prop_assert!(is_escaped(&escaped));
             let components: Vec<Component<'_>> = Path::new(&escaped).components().collect();
             prop_assert_eq!(components, vec![Component::Normal(escaped.as_ref())]);
         }

@@ -1,6 +1,7 @@
 //! One hash over everything that all processes of a job must agree on.
 
 use millstream_spec::ValidJob;
+use millstream_types::text::hex;
 use sha2::{Digest, Sha256};
 
 use crate::graph::{JobGraph, NodeKind};
@@ -12,11 +13,7 @@ const FORMAT: u32 = 3;
 ///
 /// The job's parallelism is not in it: a job that is only rescaled keeps it.
 pub(crate) fn fingerprint(job: &ValidJob, graph: &JobGraph) -> String {
-    let digest = Sha256::digest(canonical(job, graph).join("\n").as_bytes());
-    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
+    hex(&Sha256::digest(canonical(job, graph).join("\n").as_bytes()))
 }
 
 /// One line per fact.

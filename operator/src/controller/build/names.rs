@@ -1,13 +1,13 @@
 //! Names and labels of everything that belongs to a job.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use millstream_crds::StreamJob;
 pub use millstream_crds::contract::{
     ANNOTATION_APPROVE, LABEL_DEPLOYMENT, LABEL_JOB, LABEL_REVISION, LABEL_ROLE,
 };
-use sha2::{Digest as _, Sha256};
+
+use crate::controller::digest;
 
 /// Field manager of everything that the operator applies.
 pub const FIELD_MANAGER: &str = "millstream-operator";
@@ -166,12 +166,7 @@ pub fn bounded(name: &str, suffix: &str) -> String {
     if whole.len() <= NAME_MAX {
         return whole;
     }
-    let digest = Sha256::digest(name.as_bytes());
-    let hash = digest.iter().take(4).fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _written = write!(text, "{byte:02x}");
-        text
-    });
+    let hash = digest::of(name, 4);
     let room = NAME_MAX.saturating_sub(suffix.len() + hash.len() + 2);
     let kept: String = name.chars().take(room).collect();
     let kept = kept.trim_end_matches(['-', '.']);

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::engine::{DecodePaddingMode, general_purpose::STANDARD};
 use datafusion_common::Result;
 use md5::Md5;
+use millstream_types::text::hex;
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 
 use super::texts::count;
@@ -171,13 +172,6 @@ fn length(name: &str, arguments: Vec<Typed>) -> Meaning<Typed> {
             .transpose()
     });
     Typed::call(name, kernel, Type::Int32, &[&text])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
 }
 
 /// Computes a hash.
