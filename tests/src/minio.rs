@@ -129,6 +129,15 @@ impl Minio {
         keys.sort();
         keys
     }
+
+    /// How many multipart uploads are neither completed nor aborted, as they lie on the drive: MinIO
+    /// lists them only by the whole name of their object.
+    pub fn uploads(&self) -> usize {
+        let uploads = self.scratch.join("data/.minio.sys/multipart");
+        let mut found = Vec::new();
+        collect_keys(&uploads, &uploads, &mut found);
+        found.len()
+    }
 }
 
 /// An object is a directory that holds `xl.meta`.

@@ -2,6 +2,8 @@
 
 mod claimed;
 mod collection;
+mod import;
+mod naming;
 mod place;
 pub(crate) mod slots;
 mod state;
@@ -440,7 +442,7 @@ pub(crate) fn checkpoints(slots: &Slots, records: &Records) -> Vec<CheckpointEnt
                 id: checkpoint.id,
                 attempt: record.attempt,
                 slot: *slot,
-                kind: checkpoint.kind.into(),
+                kind: checkpoint.kind,
                 decided_at: checkpoint.decided_at,
                 size_bytes: checkpoint.bytes,
                 path: slots.address(*slot),

@@ -10,6 +10,7 @@ use crate::envelope;
 use crate::error::{Error, Result};
 use crate::inspect::savepoint_folders;
 use crate::key::Key;
+use crate::protocol::files::DATA;
 use crate::protocol::{Mark, Records};
 use crate::release::ReleaseReason;
 use crate::reservation::{self, Reservation};
@@ -154,7 +155,7 @@ async fn has_state(slots: &Slots) -> Result<bool> {
     if !survey.unreadable.is_empty() || !is_deleted(&survey.records) {
         return Ok(!survey.records.is_empty() || !survey.unreadable.is_empty());
     }
-    let data = slots.folder.child("data");
+    let data = slots.folder.child(DATA);
     Ok(!slots.storage.door().list(&data, None).await?.is_empty())
 }
 

@@ -19,6 +19,15 @@ pub enum Error {
         #[source]
         source: Cause,
     },
+    /// What was to be written to a file could not be read. Nothing has the file's name.
+    #[error("{object} is not written, because what was to be in it cannot be read")]
+    Unreadable {
+        /// Address of the file.
+        object: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The storage address is not one.
     #[error("`{uri}` is not a checkpoint storage: {reason}")]
     Address {
@@ -154,6 +163,18 @@ pub enum Error {
         /// Its newest checkpoint.
         newest: CheckpointId,
     },
+    /// State is kept by key group, and the job asks for another number of them.
+    #[error(
+        "{state} holds state in {frozen} key groups, and the job asks for {asked}: the number is chosen once, with the first checkpoint. Set `maxParallelism` to {frozen}, or start without the state with --restore fresh"
+    )]
+    MaxParallelism {
+        /// What holds the state.
+        state: String,
+        /// Number of the state.
+        frozen: u32,
+        /// Number of the job.
+        asked: u32,
+    },
     /// Another savepoint has the name.
     #[error("savepoint {path} exists already and is checkpoint {existing}: choose another name")]
     SavepointExists {
@@ -183,6 +204,7 @@ impl Error {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Unavailable { .. } => ErrorCode::StoreUnavailable,
+            Self::Unreadable { .. } => ErrorCode::OperatingSystem,
             Self::Address { .. } => ErrorCode::InvalidJob,
             Self::NotConditional { .. } => ErrorCode::StoreNotConditional,
             Self::Corrupt { .. } => ErrorCode::CorruptObject,
@@ -194,6 +216,7 @@ impl Error {
             Self::InUse { .. } => ErrorCode::ChainInUse,
             Self::RestoredBefore { .. } => ErrorCode::RestoredBefore,
             Self::Unrelated { .. } => ErrorCode::UnrelatedState,
+            Self::MaxParallelism { .. } => ErrorCode::IncompatibleState,
             Self::SavepointExists { .. } => ErrorCode::SavepointExists,
         }
     }
@@ -201,7 +224,7 @@ impl Error {
     /// What to do about it.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unavailable { .. } => ErrorKind::Retryable,
+            Self::Unavailable { .. } | Self::Unreadable { .. } => ErrorKind::Retryable,
             Self::Address { .. }
             | Self::NotConditional { .. }
             | Self::PathTaken { .. }
@@ -210,6 +233,7 @@ impl Error {
             | Self::InUse { .. }
             | Self::RestoredBefore { .. }
             | Self::Unrelated { .. }
+            | Self::MaxParallelism { .. }
             | Self::SavepointExists { .. } => ErrorKind::InvalidJob,
             Self::Corrupt { .. } => ErrorKind::CorruptData,
             Self::Fenced { .. } | Self::Superseded { .. } | Self::Over { .. } => ErrorKind::Fenced,

@@ -1,25 +1,36 @@
 //! What a job is restored from.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use millstream_types::snapshot::Counters;
 use millstream_types::{
-    Attempt, CheckpointId, CheckpointKind, Committable, JobId, Opaque, OperatorSnapshot,
+    Attempt, CheckpointId, CheckpointKind, Committable, FileRef, JobId, Opaque, OperatorSnapshot,
     OperatorUid, SubtaskIndex, Timestamp,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 
+use crate::error::{Error, Result};
 use crate::protocol::kinship::{Descent, Kinship, kinship};
 
-/// Version of [`Manifest`] that this build writes and reads.
-pub const MANIFEST_VERSION: u32 = 1;
+/// Version of [`Manifest`] that this build writes.
+///
+/// | version | new in it |
+/// |---|---|
+/// | 1 | |
+/// | 2 | names the files of keyed state; the number of key groups |
+pub const MANIFEST_VERSION: u32 = 2;
+
+/// Versions that this build reads.
+pub(crate) const READ_VERSIONS: RangeInclusive<u32> = 1..=MANIFEST_VERSION;
 
 /// Everything that one checkpoint or savepoint knows. Whoever holds one can run the job on from
 /// there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
-    /// [`MANIFEST_VERSION`].
+    /// [`MANIFEST_VERSION`] of the build that wrote it.
     pub version: u32,
     /// The job that took it.
     pub job: JobId,
@@ -33,6 +44,10 @@ pub struct Manifest {
     pub fingerprint: String,
     /// Parallelism of the attempt that took it.
     pub parallelism: u32,
+    /// Number of key groups, once there is keyed state. It stays as long as the state: keys would
+    /// be looked for in other files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_parallelism: Option<u32>,
     /// When the coordinator triggered it.
     pub triggered_at: Timestamp,
     /// When all tasks had acknowledged it.
@@ -186,6 +201,27 @@ impl Manifest {
             .map(|(uid, _)| uid)
     }
 
+    /// Whether an operator keeps anything by key.
+    pub fn has_state(&self) -> bool {
+        let mut snapshots = self.operators.values().flat_map(BTreeMap::values);
+        snapshots.any(|snapshot| snapshot.state.is_some())
+    }
+
+    /// Every file that its state names; one that several subtasks share comes several times.
+    pub fn files(&self) -> impl Iterator<Item = &FileRef> {
+        let snapshots = self.operators.values().flat_map(BTreeMap::values);
+        snapshots.flat_map(|snapshot| snapshot.state.iter().flat_map(|state| state.files()))
+    }
+
+    /// As [`files`](Self::files), to be changed.
+    pub(crate) fn files_mut(&mut self) -> impl Iterator<Item = &mut FileRef> {
+        let snapshots = self.operators.values_mut().flat_map(BTreeMap::values_mut);
+        snapshots.flat_map(|snapshot| {
+            let state = snapshot.state.iter_mut();
+            state.flat_map(|state| state.files_mut())
+        })
+    }
+
     /// The same state with nothing to commit: what an import puts into the chain after it has
     /// resolved the transactions of its origin.
     #[must_use]
@@ -196,5 +232,65 @@ impl Manifest {
             }
         }
         self
+    }
+}
+
+/// A manifest that is written as JSON once, wherever that JSON goes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(from = "Manifest")]
+pub(crate) struct Encoded {
+    manifest: Manifest,
+    /// Its JSON; none if it was read.
+    json: Option<Box<RawValue>>,
+}
+
+impl Encoded {
+    /// Writes it as JSON.
+    pub(crate) fn new(manifest: Manifest) -> Result<Self> {
+        let json = serde_json::value::to_raw_value(&manifest)
+            .map_err(|error| Error::Rule(format!("a manifest cannot be written: {error}")))?;
+        Ok(Self {
+            manifest,
+            json: Some(json),
+        })
+    }
+
+    pub(crate) const fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub(crate) fn into_manifest(self) -> Manifest {
+        self.manifest
+    }
+
+    /// Size of its JSON in bytes; 0 if it was read.
+    pub(crate) fn bytes(&self) -> usize {
+        self.json.as_ref().map_or(0, |json| json.get().len())
+    }
+}
+
+impl From<Manifest> for Encoded {
+    fn from(manifest: Manifest) -> Self {
+        Self {
+            manifest,
+            json: None,
+        }
+    }
+}
+
+impl PartialEq for Encoded {
+    fn eq(&self, other: &Self) -> bool {
+        self.manifest == other.manifest
+    }
+}
+
+impl Eq for Encoded {}
+
+impl Serialize for Encoded {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match &self.json {
+            Some(json) => json.serialize(serializer),
+            None => self.manifest.serialize(serializer),
+        }
     }
 }

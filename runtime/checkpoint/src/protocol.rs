@@ -8,7 +8,8 @@
 //! 4. Every slot carries its attempt; a slot of another attempt means that the writer is fenced.
 //! 5. A chain that had a checkpoint never restores from nothing or from an older one
 //!    ([`view`]).
-//! 6. Only checkpoints that are not retained go, and what confirms them ([`garbage`]).
+//! 6. Only checkpoints that are not retained go, and what confirms them ([`garbage`]); after them the
+//!    files that nothing names any more and nothing will ([`files`]).
 //! 7. Claims and releases never go, nor does anything that is not below the newest checkpoint: the
 //!    next slot of a deposed coordinator is its successor's claim and stays taken for ever. An
 //!    absent slot below an existing one is therefore not free ([`placing`], [`garbage`]). Deletions
@@ -28,6 +29,7 @@
 //! coordinators, crashes, lost replies, late writes and deletions can produce.
 
 pub(crate) mod claim;
+pub(crate) mod files;
 pub(crate) mod garbage;
 #[cfg(test)]
 mod interleavings;
@@ -36,11 +38,13 @@ pub(crate) mod placing;
 pub(crate) mod view;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use millstream_types::{Attempt, CheckpointId, CheckpointKind, Deployment, Lineage, Timestamp};
 
 use crate::release::Release;
-use crate::slot::{ClaimEntry, CommittedEntry, Entry, ObjectRef, Slot, SlotNumber, Stored};
+use crate::slot::{ClaimEntry, CommittedEntry, Entry, Slot, SlotNumber, Stored};
+use files::{File, Files};
 
 /// A slot as far as the rules need to know it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,7 +82,7 @@ pub(crate) struct CheckpointMark {
     /// Its number.
     pub(crate) id: CheckpointId,
     /// What it is for.
-    pub(crate) kind: Kind,
+    pub(crate) kind: CheckpointKind,
     /// When all tasks had acknowledged it.
     pub(crate) decided_at: Timestamp,
     /// Transactions of attempts up to this one are all resolved.
@@ -87,42 +91,8 @@ pub(crate) struct CheckpointMark {
     pub(crate) sha256: String,
     /// Bytes of the slot and of the object that it names.
     pub(crate) bytes: u64,
-    /// The object that it names.
-    pub(crate) object: Option<ObjectRef>,
-}
-
-/// [`CheckpointKind`] in an order, so that states of the chain can be compared and kept in sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Kind {
-    /// [`CheckpointKind::Checkpoint`]
-    Checkpoint,
-    /// [`CheckpointKind::Savepoint`]
-    Savepoint,
-    /// [`CheckpointKind::StopWithSavepoint`]
-    StopWithSavepoint {
-        /// As there.
-        drain: bool,
-    },
-}
-
-impl From<CheckpointKind> for Kind {
-    fn from(kind: CheckpointKind) -> Self {
-        match kind {
-            CheckpointKind::Checkpoint => Self::Checkpoint,
-            CheckpointKind::Savepoint => Self::Savepoint,
-            CheckpointKind::StopWithSavepoint { drain } => Self::StopWithSavepoint { drain },
-        }
-    }
-}
-
-impl From<Kind> for CheckpointKind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Checkpoint => Self::Checkpoint,
-            Kind::Savepoint => Self::Savepoint,
-            Kind::StopWithSavepoint { drain } => Self::StopWithSavepoint { drain },
-        }
-    }
+    /// The files that it names, and the object that holds its manifest if that is large.
+    pub(crate) files: Arc<Files>,
 }
 
 /// Slots by their number.
@@ -165,24 +135,31 @@ impl Record {
 }
 
 fn mark_of(stored: &Stored, sha256: &str, bytes: u64) -> CheckpointMark {
+    let sha256 = sha256.to_owned();
+    // Paths that are none have been refused when the slot was opened.
+    let files = stored.paths().into_iter().filter_map(File::at).collect();
+    let files = Arc::new(files);
     match stored {
-        Stored::Manifest(manifest) => CheckpointMark {
-            id: manifest.checkpoint,
-            kind: manifest.kind.into(),
-            decided_at: manifest.decided_at,
-            swept_through: manifest.swept_through,
-            sha256: sha256.to_owned(),
-            bytes,
-            object: None,
-        },
+        Stored::Manifest(encoded) => {
+            let manifest = encoded.manifest();
+            CheckpointMark {
+                id: manifest.checkpoint,
+                kind: manifest.kind,
+                decided_at: manifest.decided_at,
+                swept_through: manifest.swept_through,
+                sha256,
+                bytes,
+                files,
+            }
+        }
         Stored::Large(large) => CheckpointMark {
             id: large.checkpoint,
-            kind: large.kind.into(),
+            kind: large.kind,
             decided_at: large.decided_at,
             swept_through: large.swept_through,
-            sha256: sha256.to_owned(),
+            sha256,
             bytes: bytes.saturating_add(large.object.bytes),
-            object: Some(large.object.clone()),
+            files,
         },
     }
 }

@@ -1,5 +1,10 @@
 //! Savepoints, and whatever else a job can be started from by its address.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use millstream_types::CheckpointId;
 use serde::{Deserialize, Serialize};
 
 use crate::chain::slots::Slots;
@@ -7,8 +12,10 @@ use crate::chain::survey::Survey;
 use crate::chain::{Claim, claims};
 use crate::envelope;
 use crate::error::{Error, Result};
+use crate::files::{CONCURRENT_COPIES, copy};
 use crate::key::Key;
-use crate::manifest::Manifest;
+use crate::manifest::{Encoded, Manifest};
+use crate::protocol::files::{DATA, File};
 use crate::protocol::{Mark, Record, Records};
 use crate::slot::{SlotNumber, Stored};
 use crate::storage::{Settled, Storage, StorageOptions, split_last};
@@ -17,6 +24,22 @@ use crate::stored::{load, store};
 /// Name of a savepoint's object in its folder.
 pub(crate) const MANIFEST: &str = "manifest.json";
 
+/// Folder of the files of a savepoint's state in its folder.
+const FILES: &str = "files";
+
+/// Where a file of a chain lies in a savepoint's folder; `None` if it is none.
+fn place_of(path: &str) -> Option<String> {
+    let file = File::at(path)?;
+    let rest = file.path.strip_prefix(DATA)?;
+    Some(format!("{FILES}{rest}"))
+}
+
+/// Whether an object of this name in a savepoint's folder is a file of its state.
+pub(crate) fn is_file(name: &str) -> bool {
+    let below = name.strip_prefix(FILES);
+    below.is_some_and(|rest| File::at(&format!("{DATA}{rest}")).is_some())
+}
+
 /// Whether an object of this name in a savepoint's folder belongs to it.
 pub(crate) fn is_part(name: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -24,7 +47,9 @@ pub(crate) fn is_part(name: &str) -> bool {
         let numbers = name.strip_prefix("state-")?.strip_suffix(".json")?;
         numbers.split_once('-')
     };
-    name == MANIFEST || state().is_some_and(|(attempt, id)| digits(attempt) && digits(id))
+    name == MANIFEST
+        || is_file(name)
+        || state().is_some_and(|(attempt, id)| digits(attempt) && digits(id))
 }
 
 /// Body of a savepoint's object. Paths in it are below its folder, so that the folder can be
@@ -36,33 +61,115 @@ struct Savepoint {
     stored: Stored,
 }
 
-/// Writes a savepoint below the job's folder; the same one again is fine.
-pub(crate) async fn write(slots: &Slots, name: &str, manifest: &Manifest) -> Result<String> {
+/// Savepoints that were triggered and are neither written nor given up, by their numbers. Clones share
+/// them: who triggers says so here before any task hears of it.
+#[derive(Debug, Clone, Default)]
+pub struct PendingSavepoints(Arc<Mutex<BTreeSet<CheckpointId>>>);
+
+impl PendingSavepoints {
+    /// A savepoint is about to be triggered.
+    pub fn begin(&self, savepoint: CheckpointId) {
+        self.numbers().insert(savepoint);
+    }
+
+    /// It is written or given up.
+    pub fn end(&self, savepoint: CheckpointId) {
+        self.numbers().remove(&savepoint);
+    }
+
+    /// All of them are given up: their attempt has ended.
+    pub fn clear(&self) {
+        self.numbers().clear();
+    }
+
+    /// Whether there is one.
+    pub fn is_some(&self) -> bool {
+        !self.numbers().is_empty()
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, BTreeSet<CheckpointId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A savepoint that is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// Address of its folder.
+    pub path: String,
+    /// Size in bytes of its manifest.
+    pub bytes: u64,
+}
+
+/// Writes a savepoint below the job's folder, with copies of all files that it names; the same one
+/// again is fine.
+pub(crate) async fn write(slots: &Slots, name: &str, mut manifest: Manifest) -> Result<Saved> {
     let folder = slots.folder.child("savepoints").child(name);
     let key = folder.child(MANIFEST);
+    let taken = (manifest.attempt, manifest.checkpoint);
+    if manifest.files().next().is_some() {
+        // Before anything is copied into somebody else's folder.
+        match read_folder(&slots.storage, &folder).await? {
+            Some(existing) if (existing.attempt, existing.checkpoint) != taken => {
+                let path = slots.storage.address(&folder);
+                return Err(exists(path, &existing));
+            }
+            _ => copy_files(slots, &folder, &mut manifest).await?,
+        }
+    }
+    fail::fail_point!("checkpoint::savepoint-copied", |_| std::process::abort());
     let large = format!("state-{}-{}.json", manifest.attempt, manifest.checkpoint);
+    let manifest = Encoded::new(manifest)?;
+    let saved = Saved {
+        path: slots.storage.address(&folder),
+        bytes: u64::try_from(manifest.bytes()).unwrap_or(u64::MAX),
+    };
     let savepoint = Savepoint {
         name: name.to_owned(),
-        attempt: manifest.attempt,
-        stored: store(&slots.storage, &folder, &[&large], manifest.clone()).await?,
+        attempt: taken.0,
+        stored: store(&slots.storage, &folder, &[&large], manifest).await?,
     };
     let sealed = envelope::seal(&savepoint)?;
-    let address = slots.storage.address(&folder);
     match slots.storage.create_settled(&key, sealed.bytes).await? {
-        Settled::Mine => Ok(address),
+        Settled::Mine => Ok(saved),
         Settled::Other(bytes) => {
             let (existing, _) = envelope::open::<Savepoint>(&slots.storage.address(&key), &bytes)?;
             let existing = load(&slots.storage, &folder, existing.attempt, existing.stored).await?;
-            let name_of = |manifest: &Manifest| (manifest.attempt, manifest.checkpoint);
-            if name_of(&existing) == name_of(manifest) {
-                return Ok(address);
+            if (existing.attempt, existing.checkpoint) == taken {
+                return Ok(saved);
             }
-            Err(Error::SavepointExists {
-                path: address,
-                existing: format!("{} of attempt {}", existing.checkpoint, existing.attempt),
-            })
+            Err(exists(saved.path, &existing))
         }
     }
+}
+
+fn exists(path: String, existing: &Manifest) -> Error {
+    Error::SavepointExists {
+        path,
+        existing: format!("{} of attempt {}", existing.checkpoint, existing.attempt),
+    }
+}
+
+/// Copies the files of a savepoint into its folder; its manifest then names the copies.
+async fn copy_files(slots: &Slots, folder: &Key, manifest: &mut Manifest) -> Result<()> {
+    let mut copies = BTreeMap::new();
+    for file in manifest.files_mut() {
+        let wrong = || Error::corrupt(&file.path, "it is no path of a file of a chain");
+        let place = place_of(&file.path).ok_or_else(wrong)?;
+        let source = slots.folder.descendant(&file.path).ok_or_else(wrong)?;
+        let target = folder.descendant(&place).ok_or_else(wrong)?;
+        copies.insert(target, (source, file.clone()));
+        file.path = place;
+    }
+    let storage = &slots.storage;
+    let copies: Vec<_> = copies
+        .iter()
+        .map(|(target, (source, file))| copy((storage, source), (storage, target), file))
+        .collect();
+    stream::iter(copies)
+        .buffer_unordered(CONCURRENT_COPIES)
+        .try_collect()
+        .await
 }
 
 /// What lies at an address that a job can be started from.
@@ -70,6 +177,8 @@ pub(crate) async fn write(slots: &Slots, name: &str, manifest: &Manifest) -> Res
 pub struct RestorePoint {
     /// Its state.
     pub manifest: Manifest,
+    /// Address of the folder that the paths of its files lie in.
+    pub folder: String,
     /// Whether all that it lists is known to be committed: its chain says so of it or of a later
     /// checkpoint. A savepoint lists nothing.
     pub is_committed: bool,
@@ -78,16 +187,17 @@ pub struct RestorePoint {
 }
 
 impl RestorePoint {
-    const fn savepoint(manifest: Manifest) -> Self {
+    fn savepoint(folder: &str, manifest: Manifest) -> Self {
         Self {
             manifest,
+            folder: folder.to_owned(),
             is_committed: true,
             held_by: None,
         }
     }
 
     /// A checkpoint, and what the slots of its chain say about it.
-    fn checkpoint(manifest: Manifest, slot: SlotNumber, records: &Records) -> Self {
+    fn checkpoint(folder: &str, manifest: Manifest, slot: SlotNumber, records: &Records) -> Self {
         let confirms = |record: &Record| match &record.mark {
             Mark::Committed(committed) => committed
                 .checkpoint
@@ -101,6 +211,7 @@ impl RestorePoint {
         };
         Self {
             manifest,
+            folder: folder.to_owned(),
             is_committed: records.values().any(confirms),
             held_by: last.filter(|claim| !is_released(claim)),
         }
@@ -133,7 +244,7 @@ pub async fn read_restore_point(uri: &str, options: &StorageOptions) -> Result<R
         if name == MANIFEST {
             let storage = Storage::open(folder, options).await?;
             let read = read_folder(&storage, &Key::root()).await?;
-            let read = read.map(RestorePoint::savepoint);
+            let read = read.map(|manifest| RestorePoint::savepoint(folder, manifest));
             return read.ok_or_else(|| missing("there is no such object"));
         }
         if let Some(slot) = SlotNumber::from_file_name(name) {
@@ -145,14 +256,19 @@ pub async fn read_restore_point(uri: &str, options: &StorageOptions) -> Result<R
             // Not a view: an older checkpoint can be started from where the newest is corrupt.
             let mut survey = Survey::default();
             slots.survey(&mut survey).await?;
-            return Ok(RestorePoint::checkpoint(manifest, slot, &survey.records));
+            return Ok(RestorePoint::checkpoint(
+                job,
+                manifest,
+                slot,
+                &survey.records,
+            ));
         }
     }
     let storage = Storage::open(uri, options).await?;
     if let Some(manifest) = read_folder(&storage, &Key::root()).await? {
-        return Ok(RestorePoint::savepoint(manifest));
+        return Ok(RestorePoint::savepoint(uri, manifest));
     }
-    newest(&Slots::in_folder(storage, Key::root())).await?.ok_or_else(|| {
+    newest(uri, &Slots::in_folder(storage, Key::root())).await?.ok_or_else(|| {
         missing("it is neither a savepoint's folder (with a manifest.json) nor a job's (with a chain that has a checkpoint)")
     })
 }
@@ -169,13 +285,13 @@ pub(crate) async fn read_folder(storage: &Storage, folder: &Key) -> Result<Optio
         .map(Some)
 }
 
-async fn newest(slots: &Slots) -> Result<Option<RestorePoint>> {
+async fn newest(folder: &str, slots: &Slots) -> Result<Option<RestorePoint>> {
     let mut survey = Survey::default();
     let view = slots.view(&mut survey).await?;
     let Some((slot, ..)) = view.newest else {
         return Ok(None);
     };
     let manifest = slots.manifest(slot).await?;
-    let point = |manifest| RestorePoint::checkpoint(manifest, slot, &survey.records);
+    let point = |manifest| RestorePoint::checkpoint(folder, manifest, slot, &survey.records);
     Ok(manifest.map(point))
 }

@@ -10,7 +10,8 @@ use millstream_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::manifest::{MANIFEST_VERSION, Manifest};
+use crate::manifest::{Encoded, MANIFEST_VERSION, Manifest, READ_VERSIONS};
+use crate::protocol::files::File;
 use crate::release::Release;
 
 /// Position of a slot in its chain, from 1.
@@ -198,7 +199,7 @@ impl DecidedCheckpoint {
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Stored {
     /// The manifest itself.
-    Manifest(Box<Manifest>),
+    Manifest(Box<Encoded>),
     /// Summary of a large manifest and its object.
     Large(Large),
 }
@@ -217,6 +218,26 @@ pub(crate) struct Large {
     pub(crate) swept_through: Attempt,
     /// The object.
     pub(crate) object: ObjectRef,
+    /// Paths of the files that the manifest names, so that nobody has to read it to know which may
+    /// go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) files: Vec<String>,
+}
+
+impl Stored {
+    /// Paths of all objects that it names, below the folder of its job or savepoint.
+    pub(crate) fn paths(&self) -> Vec<&str> {
+        match self {
+            Self::Manifest(encoded) => {
+                let files = encoded.manifest().files();
+                files.map(|file| file.path.as_str()).collect()
+            }
+            Self::Large(large) => {
+                let files = large.files.iter().map(String::as_str);
+                files.chain([large.object.path.as_str()]).collect()
+            }
+        }
+    }
 }
 
 /// An object that a slot names.
@@ -239,8 +260,15 @@ impl Slot {
                 format!("it holds slot {}, not slot {number}", self.number),
             ));
         }
-        if let Entry::Checkpoint(Stored::Manifest(manifest)) = &self.entry {
-            check_manifest(object, manifest, self.attempt)?;
+        let Entry::Checkpoint(stored) = &self.entry else {
+            return Ok(self);
+        };
+        if let Stored::Manifest(encoded) = stored {
+            check_manifest(object, encoded.manifest(), self.attempt)?;
+        }
+        if let Some(path) = stored.paths().iter().find(|path| File::at(path).is_none()) {
+            let reason = format!("it names `{path}`, which is no path of a file of a chain");
+            return Err(Error::corrupt(object, reason));
         }
         Ok(self)
     }
@@ -248,12 +276,13 @@ impl Slot {
 
 /// Checks a manifest against the slot or object that holds it.
 pub(crate) fn check_manifest(object: &str, manifest: &Manifest, attempt: Attempt) -> Result<()> {
-    if manifest.version != MANIFEST_VERSION {
+    if !READ_VERSIONS.contains(&manifest.version) {
         return Err(Error::corrupt(
             object,
             format!(
-                "its manifest has version {}, this build reads version {MANIFEST_VERSION}",
-                manifest.version
+                "its manifest has version {}, this build reads versions {} to {MANIFEST_VERSION}",
+                manifest.version,
+                READ_VERSIONS.start()
             ),
         ));
     }
@@ -305,6 +334,27 @@ mod tests {
         let text = serde_json::to_string(&slot).unwrap();
         assert!(!text.contains("lineage"), "{text}");
         assert_eq!(serde_json::from_str::<Slot>(&text).unwrap(), slot);
+    }
+
+    #[test]
+    fn a_manifest_of_a_version_to_come_is_refused_with_its_number() {
+        let object = include_bytes!(
+            "../tests/golden/manifest-1-large/default/orders/data/1/2/manifest.json"
+        );
+        let (manifest, _) = crate::envelope::open::<Manifest>("x", object).unwrap();
+        let with = |version| Manifest {
+            version,
+            ..manifest.clone()
+        };
+        for version in [1, 2] {
+            check_manifest("x", &with(version), Attempt(1)).unwrap();
+        }
+        for version in [0, 3] {
+            let refused = check_manifest("x", &with(version), Attempt(1)).unwrap_err();
+            let text = refused.to_string();
+            assert!(text.contains(&format!("version {version}")), "{text}");
+            assert!(text.contains("versions 1 to 2"), "{text}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Where checkpoints lie: one [`Storage`] over the door that its address names.
 
+mod blob;
 mod door;
 mod file;
 mod location;
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use blob::Chunks;
+pub(crate) use blob::{Blobs, Copied};
 pub(crate) use door::{Created, Door, Listed};
 pub(crate) use location::{is_same_place, split_last};
 
@@ -116,7 +119,7 @@ impl StorageOptions {
 #[derive(Debug, Clone)]
 pub struct Storage {
     uri: Arc<str>,
-    door: Arc<dyn Door>,
+    door: Arc<dyn Blobs>,
 }
 
 /// What a conditional write came to, once its outcome is known.
@@ -150,7 +153,7 @@ impl Storage {
                 door,
             });
         }
-        let door: Arc<dyn Door> = match Location::parse(uri)? {
+        let door: Arc<dyn Blobs> = match Location::parse(uri)? {
             Location::File { directory } => Arc::new(file::FileDoor::new(directory)),
             #[cfg(feature = "s3")]
             Location::S3 { bucket, prefix } => {
@@ -263,6 +266,10 @@ impl Storage {
     }
 
     pub(crate) fn door(&self) -> &dyn Door {
+        self.door.as_ref()
+    }
+
+    pub(crate) fn blobs(&self) -> &dyn Blobs {
         self.door.as_ref()
     }
 

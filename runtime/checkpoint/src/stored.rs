@@ -1,12 +1,14 @@
 //! Manifests where slots and savepoints can name them: inside, or in an object beside.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use millstream_types::Attempt;
 
 use crate::envelope::{self, MAX_OBJECT_BYTES};
 use crate::error::{Error, Result};
 use crate::key::{Key, escape};
-use crate::manifest::Manifest;
+use crate::manifest::{Encoded, Manifest};
 use crate::slot::{Large, ObjectRef, Stored, check_manifest};
 use crate::storage::Storage;
 
@@ -21,7 +23,11 @@ pub(crate) async fn load(
     stored: Stored,
 ) -> Result<Manifest> {
     let object = match stored {
-        Stored::Manifest(manifest) => return Ok(*manifest),
+        Stored::Manifest(encoded) => {
+            let manifest = encoded.into_manifest();
+            check_manifest(&storage.address(folder), &manifest, attempt)?;
+            return Ok(manifest);
+        }
         Stored::Large(large) => large.object,
     };
     let named = format!("{}/{}", storage.address(folder), object.path);
@@ -71,16 +77,17 @@ pub(crate) async fn store(
     storage: &Storage,
     folder: &Key,
     path: &[&str],
-    manifest: Manifest,
+    manifest: Encoded,
 ) -> Result<Stored> {
-    let sealed = envelope::seal(&manifest)?;
-    if sealed.bytes.len() <= MAX_INLINE_BYTES {
+    if manifest.bytes() <= MAX_INLINE_BYTES {
         return Ok(Stored::Manifest(Box::new(manifest)));
     }
     let key = path
         .iter()
         .fold(folder.clone(), |key, segment| key.child(segment));
+    let sealed = envelope::seal(&manifest)?;
     let bytes = u64::try_from(sealed.bytes.len()).unwrap_or(u64::MAX);
+    let manifest = manifest.manifest();
     if sealed.bytes.len() > MAX_OBJECT_BYTES {
         return Err(Error::Rule(format!(
             "the manifest of checkpoint {} has {bytes} bytes, more than the {MAX_OBJECT_BYTES} that can be read back",
@@ -89,6 +96,7 @@ pub(crate) async fn store(
     }
     storage.door().put(&key, sealed.bytes).await?;
     let escaped: Vec<String> = path.iter().map(|segment| escape(segment)).collect();
+    let files: BTreeSet<&str> = manifest.files().map(|file| file.path.as_str()).collect();
     Ok(Stored::Large(Large {
         checkpoint: manifest.checkpoint,
         kind: manifest.kind,
@@ -99,5 +107,6 @@ pub(crate) async fn store(
             bytes,
             sha256: sealed.sha256,
         },
+        files: files.into_iter().map(str::to_owned).collect(),
     }))
 }

@@ -34,6 +34,8 @@ impl JobFacts<'_> {
             kind: parts.kind,
             fingerprint: self.fingerprint.to_owned(),
             parallelism: self.parallelism,
+            // Said on the decision, where there is keyed state.
+            max_parallelism: None,
             triggered_at: parts.triggered_at,
             decided_at,
             identities: parts.identities,

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use millstream_types::snapshot::Counters;
 use millstream_types::{Bug, OperatorSnapshot, SplitState, SubtaskIndex, WorkerId};
 
 /// Which worker has which slot of the job.
@@ -170,8 +169,7 @@ pub fn deal(
     let mut snapshots: Vec<OperatorSnapshot> = (0..parallelism)
         .map(|subtask| OperatorSnapshot {
             splits: assigned.remove(&SubtaskIndex(subtask)).unwrap_or_default(),
-            committables: Vec::new(),
-            counters: Counters::default(),
+            ..OperatorSnapshot::default()
         })
         .collect();
     for (subtask, snapshot) in restored {

@@ -156,6 +156,15 @@ fn manifest_text(manifest: &Manifest) -> String {
         &head,
         &each(manifest, transactions),
     ));
+    let head = [
+        "OPERATOR",
+        "SUBTASK",
+        "KEY GROUPS",
+        "RUNS",
+        "IN FLIGHT",
+        "BYTES",
+    ];
+    parts.push(section("state", &head, &each(manifest, states)));
     parts.concat()
 }
 
@@ -205,6 +214,21 @@ fn positions(snapshot: &OperatorSnapshot) -> Vec<Vec<String>> {
                 split.split.clone(),
                 number(split.records),
                 format!("{}{end}", split.position.0),
+            ]
+        })
+        .collect()
+}
+
+fn states(snapshot: &OperatorSnapshot) -> Vec<Vec<String>> {
+    let states = snapshot.state.iter();
+    states
+        .map(|state| {
+            let groups = state.key_groups;
+            vec![
+                format!("{} to {}", groups.first, groups.end.saturating_sub(1)),
+                state.runs.len().to_string(),
+                state.in_flight.len().to_string(),
+                bytes(state.files().map(|file| file.bytes).sum()),
             ]
         })
         .collect()

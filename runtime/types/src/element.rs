@@ -32,7 +32,9 @@ pub struct Barrier {
 }
 
 /// What a checkpoint is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub enum CheckpointKind {
     /// Periodic; decided by the chain, commits sinks, subsumes older ones.

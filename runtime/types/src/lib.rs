@@ -36,5 +36,8 @@ pub use ids::{
     Attempt, CheckpointId, Deployment, EdgeId, JobId, Lineage, OperatorUid, SubtaskIndex, VertexId,
     WorkerId,
 };
-pub use snapshot::{Committable, Opaque, OperatorSnapshot, SplitState, TaskSnapshot};
+pub use snapshot::{
+    Committable, FileRef, KeyGroupRange, Opaque, OperatorSnapshot, Run, SplitState,
+    StateDeclaration, StateSnapshot, TaskSnapshot,
+};
 pub use time::{EventTime, Timestamp};

@@ -1,14 +1,16 @@
 //! What a checkpoint keeps of a running job.
 //!
-//! A task's snapshot holds, per operator uid, where its source splits stand and what its sinks
-//! have prepared. Connectors write these as [`Opaque`] JSON that only they read.
+//! A task's snapshot holds, per operator uid, where its source splits stand, what its sinks
+//! have prepared, and which files hold its state. Connectors write positions and transactions as
+//! [`Opaque`] JSON that only they read.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{CheckpointId, OperatorUid};
+use crate::{CheckpointId, EventTime, OperatorUid};
 
 /// JSON text that belongs to one connector; nobody else looks inside.
 #[derive(
@@ -83,6 +85,99 @@ pub struct OperatorSnapshot {
     /// Running totals.
     #[serde(default)]
     pub counters: Counters,
+    /// What it keeps by key; none for an operator without state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateSnapshot>,
+}
+
+/// Keyed state of one operator in one subtask: the files that hold it. Together they are the whole
+/// state, also where a checkpoint has written only what had changed since the one before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StateSnapshot {
+    /// The states that the operator has declared.
+    pub declarations: Vec<StateDeclaration>,
+    /// The key groups that the subtask had.
+    pub key_groups: KeyGroupRange,
+    /// Its runs, in any order. A key that several of them hold has the value of the one with the
+    /// highest sequence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<Run>,
+    /// Up to which event time its timers have fired; none without timers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timer_watermark: Option<EventTime>,
+    /// Records that an unaligned barrier has overtaken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_flight: Vec<FileRef>,
+}
+
+impl StateSnapshot {
+    /// Every file that it names.
+    pub fn files(&self) -> impl Iterator<Item = &FileRef> {
+        self.runs.iter().map(|run| &run.file).chain(&self.in_flight)
+    }
+
+    /// As [`files`](Self::files), to be changed.
+    pub fn files_mut(&mut self) -> impl Iterator<Item = &mut FileRef> {
+        self.runs
+            .iter_mut()
+            .map(|run| &mut run.file)
+            .chain(&mut self.in_flight)
+    }
+}
+
+/// One state of an operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StateDeclaration {
+    /// Its name, unique within the operator.
+    pub name: String,
+    /// Its type, as the operator has declared it.
+    #[serde(rename = "type")]
+    pub data_type: String,
+    /// Schema of its newest values; older ones carry the id of their own.
+    pub schema: u32,
+}
+
+/// A sorted file of keyed state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Run {
+    /// The file.
+    pub file: FileRef,
+    /// The key groups that it holds.
+    pub range: KeyGroupRange,
+    /// Runs of one subtask are newer with higher numbers.
+    pub sequence: u64,
+}
+
+/// A file that a checkpoint names.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub struct FileRef {
+    /// Path below the folder of the job or savepoint that names it.
+    pub path: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// CRC-32C of all its bytes.
+    pub crc32c: u32,
+}
+
+/// Consecutive key groups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyGroupRange {
+    /// The first of them.
+    pub first: u32,
+    /// The one behind the last.
+    pub end: u32,
+}
+
+impl From<Range<u32>> for KeyGroupRange {
+    fn from(range: Range<u32>) -> Self {
+        Self {
+            first: range.start,
+            end: range.end,
+        }
+    }
 }
 
 /// Snapshot of one task: what it acknowledges a checkpoint with.

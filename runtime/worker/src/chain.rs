@@ -329,9 +329,9 @@ impl Node {
             }
         };
         let snapshot = OperatorSnapshot {
-            splits: Vec::new(),
             committables,
             counters,
+            ..OperatorSnapshot::default()
         };
         Some((self.uid.clone(), snapshot))
     }

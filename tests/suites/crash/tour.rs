@@ -25,7 +25,7 @@ const RECOVERY: [&str; 6] = [
 ];
 
 /// Where it takes checkpoints: the second one, or the message to the second task.
-const CHECKPOINTS: [&str; 8] = [
+const CHECKPOINTS: [&str; 10] = [
     "coordinator::before-trigger=3*off->return",
     "coordinator::after-trigger=2*off->return",
     "coordinator::before-ack=3*off->return",
@@ -34,6 +34,8 @@ const CHECKPOINTS: [&str; 8] = [
     "coordinator::before-committed=1*off->return",
     "coordinator::before-completed=3*off->return",
     "coordinator::after-completed=2*off->return",
+    "checkpoint::before-collection=1*off->return",
+    "checkpoint::slots-collected=1*off->return",
 ];
 
 /// The coordinator ends here and comes back.
@@ -74,13 +76,18 @@ fn tour(version: KafkaVersion) {
     for place in RECOVERY.into_iter().chain(CHECKPOINTS) {
         visit(&mut job, place);
     }
-    visit_after(&mut job, "coordinator::before-savepoint=return", |job| {
-        let taken = job
-            .coordinator
-            .rest
-            .post("/v1/savepoints", r#"{"name":"tour"}"#);
-        drop(taken);
-    });
+    for place in [
+        "coordinator::before-savepoint=return",
+        "checkpoint::savepoint-copied=return",
+    ] {
+        visit_after(&mut job, place, |job| {
+            let taken = job
+                .coordinator
+                .rest
+                .post("/v1/savepoints", r#"{"name":"tour"}"#);
+            drop(taken);
+        });
+    }
     visit_after(&mut job, "coordinator::before-release=return", stop);
     visit_after(&mut job, "coordinator::after-release=return", stop);
     let newest = job.newest_slot();

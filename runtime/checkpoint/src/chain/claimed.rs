@@ -9,13 +9,14 @@ use crate::chain::survey::Survey;
 use crate::chain::{Chain, Collected};
 use crate::envelope;
 use crate::error::{Error, Result};
-use crate::manifest::{Manifest, Origin};
+use crate::manifest::{Encoded, MANIFEST_VERSION, Manifest, Origin};
 use crate::protocol::Record;
 use crate::protocol::claim::Bid;
+use crate::protocol::files::Files;
 use crate::protocol::placing::Intent;
 use crate::protocol::view::View;
 use crate::release::{Release, ReleaseReason};
-use crate::savepoint;
+use crate::savepoint::{self, PendingSavepoints, Saved};
 use crate::slot::{CommittedEntry, DecidedCheckpoint, Entry, Slot, SlotNumber};
 use crate::stored::store;
 
@@ -76,9 +77,17 @@ pub struct ClaimedChain {
     newest_is_committed: bool,
     /// What the chain was ever started from, oldest first.
     origins: Vec<Origin>,
+    /// Number of key groups of the newest checkpoint, if it has said it.
+    pub(super) max_parallelism: Option<u32>,
     swept_through: Attempt,
     next_checkpoint: CheckpointId,
     pub(super) released: Option<ReleaseReason>,
+    /// Savepoints that are not complete.
+    pub(super) pending_savepoints: PendingSavepoints,
+    /// Files that slots have named which are gone, to be deleted unless something else needs them.
+    pub(super) going: Files,
+    /// Whether files may be there of checkpoints of this attempt that were not decided.
+    pub(super) has_undecided: bool,
     /// Whether what older attempts left unfinished has been removed.
     pub(super) swept_leftovers: bool,
     /// Below which slots this attempt has said that it deletes, as far as these marks are there.
@@ -117,9 +126,13 @@ impl ClaimedChain {
             origins: newest_manifest
                 .map(|manifest| manifest.origins.clone())
                 .unwrap_or_default(),
+            max_parallelism: newest_manifest.and_then(|manifest| manifest.max_parallelism),
             swept_through: view.swept_through,
             next_checkpoint: view.next_checkpoint,
             released: None,
+            pending_savepoints: PendingSavepoints::default(),
+            going: Files::new(),
+            has_undecided: false,
             swept_leftovers: false,
             marks: Vec::new(),
             remembered_start: None,
@@ -147,7 +160,11 @@ impl ClaimedChain {
     /// Decides a checkpoint: writes its manifest into the next slot. Fills in
     /// [`previous`](Manifest::previous) and raises [`swept_through`](Manifest::swept_through).
     ///
+    /// It may name files that the newest checkpoint names, and files that this attempt has written
+    /// for checkpoints after it, complete and durable.
+    ///
     /// # Errors
+    /// [`Error::MaxParallelism`]: it has another number of key groups than the checkpoint before.
     /// [`Error::Fenced`]: a newer attempt owns the chain; stop. [`Error::Unavailable`]: it could
     /// not be found out whether the checkpoint is decided. Delete and abort nothing that it
     /// lists; fail the attempt, or go on and decide a later one that lists it all again: the
@@ -158,7 +175,10 @@ impl ClaimedChain {
             return Ok(CommitPermit { decided });
         }
         self.check(&manifest)?;
+        self.check_files(&manifest)?;
         let id = manifest.checkpoint;
+        manifest.version = MANIFEST_VERSION;
+        manifest.max_parallelism = self.key_groups(&manifest)?;
         manifest.previous.clone_from(&self.newest_sha256);
         self.origins = history(&self.origins, &manifest.origins);
         manifest.origins.clone_from(&self.origins);
@@ -166,12 +186,15 @@ impl ClaimedChain {
         let slots = &self.chain.slots;
         let (attempt, number) = (self.attempt.to_string(), id.to_string());
         let path = ["data", &attempt, &number, "manifest.json"];
+        let max_parallelism = manifest.max_parallelism;
+        let manifest = Encoded::new(manifest)?;
         let stored = store(&slots.storage, &slots.folder, &path, manifest).await?;
         fail::fail_point!("checkpoint::before-decision", |_| std::process::abort());
         let slot = self
             .place(Intent::Checkpoint { id }, Entry::Checkpoint(stored))
             .await?;
         fail::fail_point!("checkpoint::after-decision", |_| std::process::abort());
+        self.max_parallelism = max_parallelism;
         Ok(CommitPermit {
             decided: DecidedCheckpoint {
                 id,
@@ -267,6 +290,11 @@ impl ClaimedChain {
         Ok(())
     }
 
+    /// The newest decided checkpoint.
+    pub(super) const fn newest(&self) -> Option<DecidedCheckpoint> {
+        self.newest
+    }
+
     /// Number that the next checkpoint has at least.
     pub const fn next_checkpoint(&self) -> CheckpointId {
         self.next_checkpoint
@@ -349,18 +377,21 @@ impl ClaimedChain {
         Ok(())
     }
 
-    /// Writes a savepoint and returns its address. The same savepoint again is fine.
+    /// Writes a savepoint with copies of all files that it names. The same savepoint again is fine. It
+    /// must have been [pending](Self::set_pending_savepoints) from its trigger on, or files that it
+    /// names may be missing.
     ///
     /// # Errors
     /// [`Error::SavepointExists`]: another one has the name. [`Error::Fenced`]: a newer attempt
     /// owns the chain; a savepoint that was written nevertheless must not be used.
-    pub async fn savepoint(&self, name: &str, manifest: &Manifest) -> Result<String> {
+    pub async fn savepoint(&mut self, name: &str, mut manifest: Manifest) -> Result<Saved> {
         self.ensure_held().await?;
-        let mut manifest = manifest.clone();
+        manifest.version = MANIFEST_VERSION;
+        manifest.max_parallelism = self.key_groups(&manifest)?;
         manifest.origins = history(&self.origins, &manifest.origins);
-        let address = savepoint::write(&self.chain.slots, name, &manifest).await?;
+        let saved = savepoint::write(&self.chain.slots, name, manifest).await?;
         self.ensure_held().await?;
-        Ok(address)
+        Ok(saved)
     }
 
     pub(super) async fn ensure_held(&self) -> Result<()> {
@@ -444,6 +475,7 @@ impl ClaimedChain {
             });
             self.newest_sha256 = Some(checkpoint.sha256.clone());
             self.newest_is_committed = false;
+            self.has_undecided |= checkpoint.id > self.next_checkpoint;
             self.next_checkpoint = checkpoint.id.next();
         }
         self.survey.records.insert(number, record);

@@ -20,8 +20,8 @@ use crate::slot::{Entry, Slot, SlotNumber};
 use crate::storage::{Created, Rounds, Settled, Storage};
 use crate::stored::load;
 
-/// Slots that are deleted at the same time.
-const CONCURRENT_DELETIONS: usize = 16;
+/// Objects that are deleted at the same time.
+pub(crate) const CONCURRENT_DELETIONS: usize = 16;
 
 /// The slots of one job.
 #[derive(Debug, Clone)]

@@ -1,7 +1,9 @@
 //! Reading everything and checking it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures::TryStreamExt;
+use millstream_types::FileRef;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -9,13 +11,15 @@ use super::{jobs, savepoint_folders};
 use crate::chain::slots::{DeletionMark, ListingStart, Slots};
 use crate::envelope;
 use crate::error::{Error, Result};
+use crate::files::read;
 use crate::key::Key;
 use crate::manifest::Manifest;
+use crate::protocol::files::DATA;
 use crate::protocol::view::View;
-use crate::protocol::{Mark, Records};
+use crate::protocol::{Mark, Record, Records};
 use crate::release::ReleaseReason;
 use crate::reservation::{self, Reservation};
-use crate::savepoint::read_folder;
+use crate::savepoint::{self, read_folder};
 use crate::slot::SlotNumber;
 use crate::storage::{Listed, Storage, StorageOptions};
 
@@ -134,7 +138,6 @@ impl Verified {
                         && let Some(Some(manifest)) = self.keep(slots.manifest(number).await)?
                     {
                         manifests.push((number, manifest));
-                        self.checkpoints += 1;
                     }
                     records.insert(number, record);
                 }
@@ -142,6 +145,7 @@ impl Verified {
         }
         self.whole(slots, &records, &unreadable);
         self.order(slots, &records, &manifests);
+        self.states(slots, &manifests).await?;
         self.data(slots, &records).await?;
         for folder in savepoint_folders(slots).await? {
             self.savepoint(&slots.storage, &folder).await?;
@@ -197,14 +201,79 @@ impl Verified {
         }
     }
 
-    /// Objects below `data/`: those that are named have been read with their slots.
+    /// Reads every file that checkpoints name, once, and counts the checkpoints that have theirs.
+    async fn states(&mut self, slots: &Slots, manifests: &[(SlotNumber, Manifest)]) -> Result<()> {
+        let mut named: BTreeMap<&FileRef, Vec<SlotNumber>> = BTreeMap::new();
+        for (number, manifest) in manifests {
+            for file in manifest.files() {
+                named.entry(file).or_default().push(*number);
+            }
+        }
+        let mut faulty = BTreeSet::new();
+        for (file, by) in named {
+            let reason = match self.file(&slots.storage, &slots.folder, file).await? {
+                None => continue,
+                Some(reason) => reason,
+            };
+            let mut there = Vec::new();
+            for number in by {
+                // A file goes after the slots that name it, perhaps while we read.
+                if slots
+                    .storage
+                    .door()
+                    .read(&slots.key(number), 1)
+                    .await?
+                    .is_some()
+                {
+                    there.push(number);
+                }
+            }
+            if !there.is_empty() {
+                let slots: Vec<String> = there.iter().map(ToString::to_string).collect();
+                self.fault(
+                    reason.0,
+                    format!("{}; slot {} names it", reason.1, slots.join(", ")),
+                );
+                faulty.extend(there);
+            }
+        }
+        let whole = manifests
+            .iter()
+            .filter(|(number, _)| !faulty.contains(number));
+        self.checkpoints += u64::try_from(whole.count()).unwrap_or(u64::MAX);
+        Ok(())
+    }
+
+    /// Reads a file that is named; which one it is and what is wrong with it.
+    async fn file(
+        &mut self,
+        storage: &Storage,
+        folder: &Key,
+        file: &FileRef,
+    ) -> Result<Option<(String, String)>> {
+        let read = async {
+            let key = folder.descendant(&file.path);
+            let key = key.ok_or_else(|| Error::corrupt(&file.path, "it is no path of a file"))?;
+            let mut chunks = read(storage, &key, file).await?;
+            while chunks.try_next().await?.is_some() {}
+            Ok(())
+        };
+        match read.await {
+            Ok(()) => Ok(None),
+            Err(Error::Corrupt { object, reason }) => Ok(Some((object, reason))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Objects below `data/`: those that are named have been read.
     async fn data(&mut self, slots: &Slots, records: &Records) -> Result<()> {
         let named: BTreeSet<Key> = records
             .values()
-            .filter_map(|record| record.checkpoint()?.object.as_ref())
-            .filter_map(|object| slots.folder.descendant(&object.path))
+            .filter_map(Record::checkpoint)
+            .flat_map(|checkpoint| checkpoint.files.iter())
+            .filter_map(|file| slots.folder.descendant(&file.path))
             .collect();
-        let data = slots.folder.child("data");
+        let data = slots.folder.child(DATA);
         for listed in slots.storage.door().list(&data, None).await? {
             if named.contains(&listed.key) {
                 self.count(&listed);
@@ -216,15 +285,36 @@ impl Verified {
     }
 
     async fn savepoint(&mut self, storage: &Storage, folder: &Key) -> Result<()> {
-        for listed in storage.door().list(folder, None).await? {
-            self.count(&listed);
-        }
+        let listed = storage.door().list(folder, None).await?;
         let read = read_folder(storage, folder).await;
-        match self.keep(read)? {
-            None => {}
-            Some(Some(_)) => self.savepoints += 1,
-            Some(None) => self.leftovers.push(storage.address(folder)),
+        let manifest = match self.keep(read)? {
+            Some(Some(manifest)) => manifest,
+            Some(None) => {
+                self.leftovers.push(storage.address(folder));
+                return Ok(());
+            }
+            None => {
+                listed.iter().for_each(|listed| self.count(listed));
+                return Ok(());
+            }
+        };
+        let named: BTreeSet<&FileRef> = manifest.files().collect();
+        let mut is_whole = true;
+        for file in &named {
+            if let Some((object, reason)) = self.file(storage, folder, file).await? {
+                self.fault(object, reason);
+                is_whole = false;
+            }
         }
+        let paths: BTreeSet<&str> = named.iter().map(|file| file.path.as_str()).collect();
+        for listed in &listed {
+            if savepoint::is_file(&listed.name) && !paths.contains(listed.name.as_str()) {
+                self.leftovers.push(storage.address(&listed.key));
+            } else {
+                self.count(listed);
+            }
+        }
+        self.savepoints += u64::from(is_whole);
         Ok(())
     }
 }

@@ -65,12 +65,13 @@ pub(crate) fn listing_start(records: &Records) -> Option<SlotNumber> {
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
 
-    use millstream_types::{Attempt, CheckpointId, Timestamp};
+    use millstream_types::{Attempt, CheckpointId, CheckpointKind, Timestamp};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::protocol::{CheckpointMark, Kind, Record};
+    use crate::protocol::{CheckpointMark, Record};
     use crate::release::ReleaseReason;
     use crate::slot::{ClaimEntry, DecidedCheckpoint, Holder};
 
@@ -161,12 +162,12 @@ mod tests {
     fn checkpoint(slot: SlotNumber) -> Mark {
         Mark::Checkpoint(CheckpointMark {
             id: CheckpointId(slot.0),
-            kind: Kind::Checkpoint,
+            kind: CheckpointKind::Checkpoint,
             decided_at: Timestamp(0),
             swept_through: Attempt(0),
             sha256: String::new(),
             bytes: 0,
-            object: None,
+            files: Arc::default(),
         })
     }
 

@@ -3,7 +3,8 @@
 //! A world is a store, writes that are still on their way, and a few coordinators, each somewhere
 //! in its claim or in its work. A step is one request to the store, or the late arrival of a
 //! write. From the empty store all worlds that steps can reach are visited, with a budget of
-//! faults: lost replies, late writes, late copies of writes, repeated writes, given-up writes. A
+//! faults: lost replies, late writes, late copies of writes, repeated writes, given-up writes, uploads
+//! whose outcome is unknown and that arrive late, slots that cannot be read for a while. A
 //! coordinator that makes no more steps is a crashed one; one that makes steps again after its
 //! successor is a woken one. Listings are not atomic: what changes while one runs may or may not
 //! be in it.
@@ -12,7 +13,9 @@
 //! requests are played. Broken rules, one at a time, show that the checks bite.
 
 mod coordinator;
+mod files;
 mod rules;
+mod work;
 mod world;
 
 use std::collections::{BTreeMap, HashSet};
@@ -32,6 +35,12 @@ struct Size {
     faults: u8,
     /// Whether each of them is told what is believed to be the newest state.
     beliefs: bool,
+    /// Checkpoints that stay when others are collected.
+    retained: u32,
+    /// Whether the first of them starts from the file of another chain.
+    imports: bool,
+    /// Whether slots of older checkpoints may be damaged, and repaired.
+    damages: bool,
 }
 
 /// Coordinators that persons have started.
@@ -47,6 +56,9 @@ const fn deployed(deployments: &'static [Option<u64>], bids: u8, faults: u8) -> 
         bids,
         faults,
         beliefs: false,
+        retained: 1,
+        imports: false,
+        damages: false,
     }
 }
 

@@ -5,6 +5,8 @@
 //! an empty winner). Where the file system cannot rename without overwriting, a hard link does
 //! the same.
 
+mod blobs;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -207,12 +209,10 @@ fn link_name(temporary: &Path, path: &Path) -> io::Result<Created> {
     Ok(created)
 }
 
-/// Writes a durable file beside `path`; its name says what it is to become.
+/// Writes a durable file beside `path`.
 fn write_temporary(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
-    let folder = path.parent().unwrap_or(path);
-    create_folders(folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}{TEMPORARY}", nonce()));
+    create_folders(path.parent().unwrap_or(path))?;
+    let temporary = temporary_path(path);
     let write = || {
         let mut file = OpenOptions::new()
             .write(true)
@@ -223,6 +223,12 @@ fn write_temporary(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
     };
     write().inspect_err(|_| discard(&temporary))?;
     Ok(temporary)
+}
+
+/// A name for a temporary file beside `path`, which says what it is to become.
+fn temporary_path(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}{TEMPORARY}", nonce()))
 }
 
 /// Removes a temporary file after a failure. What stays is removed with the garbage.

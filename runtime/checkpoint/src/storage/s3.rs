@@ -8,6 +8,7 @@
 //! Source: Amazon S3 user guide, "How to prevent object overwrites with conditional writes".
 
 mod attempts;
+mod blobs;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -2,13 +2,16 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::error::{Error, Result};
 use crate::key::Key;
+use crate::storage::blob::{Blobs, Chunks, Copied, Source};
 use crate::storage::door::{Created, Door, Listed};
 
 thread_local! {
@@ -62,7 +65,7 @@ pub enum Reply {
 }
 
 /// The door to a place in the store of this thread.
-pub(super) fn door(uri: &str) -> Option<Arc<dyn Door>> {
+pub(super) fn door(uri: &str) -> Option<Arc<dyn Blobs>> {
     let store = STORE.with_borrow(Clone::clone)?;
     let root = uri.trim_start_matches("file://").trim_matches('/');
     Some(Arc::new(SimulatedDoor {
@@ -180,5 +183,64 @@ impl Door for SimulatedDoor {
         _: &'a (dyn Fn(&str) -> bool + Send + Sync),
     ) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async { Ok(0) })
+    }
+}
+
+/// Files are small here: each is an object.
+impl Blobs for SimulatedDoor {
+    fn write_file<'a>(&'a self, key: &'a Key, chunks: Chunks) -> BoxFuture<'a, Result<Created>> {
+        Box::pin(async move {
+            let chunks: Vec<Bytes> = chunks.try_collect().await?;
+            self.create(key, chunks.concat().into()).await
+        })
+    }
+
+    fn read_file<'a>(
+        &'a self,
+        key: &'a Key,
+        range: Option<Range<u64>>,
+    ) -> BoxFuture<'a, Result<Option<Chunks>>> {
+        Box::pin(async move {
+            let file = self.read(key, usize::MAX).await?;
+            let part = file.map(|file| {
+                let place = |byte| usize::try_from(byte).unwrap_or(usize::MAX).min(file.len());
+                range.map_or_else(
+                    || file.clone(),
+                    |range| file.slice(place(range.start)..place(range.end)),
+                )
+            });
+            Ok(part.map(|part| stream::iter([Ok(part)]).boxed()))
+        })
+    }
+
+    fn file_bytes<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<u64>>> {
+        Box::pin(async move {
+            let file = self.read(key, usize::MAX).await?;
+            Ok(file.map(|file| u64::try_from(file.len()).unwrap_or(u64::MAX)))
+        })
+    }
+
+    fn place(&self, key: &Key) -> Source {
+        Source::File(self.path(key).into())
+    }
+
+    fn copy_file<'a>(&'a self, from: &'a Source, to: &'a Key) -> BoxFuture<'a, Result<Copied>> {
+        Box::pin(async move {
+            #[cfg_attr(
+                not(feature = "s3"),
+                expect(irrefutable_let_patterns, reason = "with S3 there is another")
+            )]
+            let Source::File(from) = from else {
+                return Ok(Copied::Elsewhere);
+            };
+            let request = Request::Read(from.display().to_string());
+            match self.ask("copy a file to", to, request).await? {
+                Reply::Object(Some(file)) => {
+                    self.put(to, file).await?;
+                    Ok(Copied::There)
+                }
+                _ => Ok(Copied::Missing),
+            }
+        })
     }
 }

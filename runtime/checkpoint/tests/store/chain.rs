@@ -96,7 +96,7 @@ async fn a_deposed_coordinator_can_write_nothing_any_more() {
         old.committed(permit).await,
         Err(Error::Fenced { .. })
     ));
-    let savepoint = old.savepoint("late", &manifest(Attempt(1), 2)).await;
+    let savepoint = old.savepoint("late", manifest(Attempt(1), 2)).await;
     assert!(matches!(savepoint, Err(Error::Fenced { .. })));
     let released = old.release(ReleaseReason::Stopped).await;
     assert!(matches!(released, Err(Error::Fenced { .. })));
@@ -199,15 +199,14 @@ async fn rules_that_a_caller_breaks_are_errors_and_write_nothing() {
 async fn a_savepoint_is_written_once_and_read_by_any_of_its_addresses() {
     let (_folder, storage) = directory();
     let options = StorageOptions::default();
-    let (claimed, _) = chain(&storage).claim(holder("a"), NOW).await.unwrap();
+    let (mut claimed, _) = chain(&storage).claim(holder("a"), NOW).await.unwrap();
     let taken = manifest(Attempt(1), 1);
-    let address = claimed.savepoint("before-upgrade", &taken).await.unwrap();
-    assert_eq!(
-        claimed.savepoint("before-upgrade", &taken).await.unwrap(),
-        address
-    );
+    let saved = claimed.savepoint("before-upgrade", taken.clone()).await;
+    let again = claimed.savepoint("before-upgrade", taken.clone()).await;
+    let address = saved.unwrap().path;
+    assert_eq!(again.unwrap().path, address);
     let other = claimed
-        .savepoint("before-upgrade", &manifest(Attempt(1), 2))
+        .savepoint("before-upgrade", manifest(Attempt(1), 2))
         .await;
     assert!(matches!(other, Err(Error::SavepointExists { .. })));
 

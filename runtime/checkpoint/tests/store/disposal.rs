@@ -27,7 +27,7 @@ async fn killed(storage: &Storage) -> String {
         decided.map(drop).unwrap();
     }
     let savepoint = manifest(Attempt(1), 2).without_committables();
-    claimed.savepoint("kept", &savepoint).await.unwrap()
+    claimed.savepoint("kept", savepoint).await.unwrap().path
 }
 
 #[tokio::test]
@@ -53,9 +53,9 @@ async fn a_savepoint_goes_with_its_folder_and_may_be_deleted_again() {
 #[tokio::test]
 async fn what_a_cut_off_deletion_has_left_of_a_savepoint_is_deleted() {
     let (folder, storage) = directory();
-    let (claimed, _) = chain(&storage).claim(holder("a"), NOW).await.unwrap();
+    let (mut claimed, _) = chain(&storage).claim(holder("a"), NOW).await.unwrap();
     let large = large(Attempt(1), 1).without_committables();
-    let path = claimed.savepoint("large", &large).await.unwrap();
+    let path = claimed.savepoint("large", large).await.unwrap().path;
     let savepoints = folder.path().join("checkpoints/default/orders/savepoints");
     assert_eq!(
         std::fs::read_dir(savepoints.join("large")).unwrap().count(),

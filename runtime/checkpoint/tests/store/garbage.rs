@@ -97,8 +97,9 @@ impl Job {
             Step::Savepoint { large } => {
                 let manifest = self.manifest(*large);
                 let name = format!("s{}", manifest.checkpoint);
-                let address = self.claimed.savepoint(&name, &manifest).await.unwrap();
-                self.savepoints.push((address, manifest.checkpoint.0));
+                let id = manifest.checkpoint.0;
+                let saved = self.claimed.savepoint(&name, manifest).await.unwrap();
+                self.savepoints.push((saved.path, id));
             }
             Step::Collect { retained } => {
                 self.claimed.collect_garbage(*retained).await.unwrap();

@@ -30,7 +30,7 @@ impl Store {
         }
         claimed.collect_garbage(2).await.unwrap();
         let savepoint = manifest(Attempt(1), 4);
-        claimed.savepoint("kept", &savepoint).await.unwrap();
+        claimed.savepoint("kept", savepoint).await.unwrap();
         let other = Chain::new(storage.clone(), job("other"));
         drop(other.claim(holder("b"), NOW).await.unwrap());
         reserve(&storage, "prefix", &job("orders"), None)

@@ -8,12 +8,17 @@
 )]
 
 mod chain;
+mod copies;
+mod crash;
 mod deployments;
 mod disposal;
 mod faults;
+mod files;
 mod garbage;
 mod inspect;
 mod proxy;
 mod race;
 mod s3;
 mod sample;
+mod uploads;
+mod versions;

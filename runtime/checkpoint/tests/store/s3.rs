@@ -59,9 +59,10 @@ async fn a_job_lives_in_s3_as_it_lives_in_a_directory() {
     let collected = first.collect_garbage(2).await.unwrap();
     assert_eq!(collected.slots, 6);
     let savepoint = first
-        .savepoint("now", &manifest(Attempt(1), 6))
+        .savepoint("now", manifest(Attempt(1), 6))
         .await
-        .unwrap();
+        .unwrap()
+        .path;
     assert_eq!(
         savepoint,
         "s3://checkpoints/checkpoints/default/orders/savepoints/now"
@@ -143,7 +144,7 @@ async fn what_is_wrong_with_a_store_is_said() {
 }
 
 /// Starts a store that overwrites whatever the condition says.
-fn start_moto(scratch: &Scratch) -> (Server, u16) {
+pub(crate) fn start_moto(scratch: &Scratch) -> (Server, u16) {
     tools::install("moto.sh", &[]);
     let port = free_port();
     let server = Launch::new(tools::cache().join("moto-5.0.0/bin/moto_server"))
@@ -187,14 +188,16 @@ async fn savepoints_and_jobs_are_deleted_in_s3_as_in_a_directory() {
     let storage = open(&options).await;
     let (mut claimed, _) = chain(&storage).claim(holder("a"), NOW).await.unwrap();
     decide(&mut claimed, 1).await;
-    let path = claimed.savepoint("one", &large(Attempt(1), 2)).await;
-    let other = claimed.savepoint("two", &manifest(Attempt(1), 2)).await;
-    let chain = path.as_ref().unwrap().replace("/savepoints/one", "");
+    let path = claimed.savepoint("one", large(Attempt(1), 2)).await;
+    let other = claimed.savepoint("two", manifest(Attempt(1), 2)).await;
+    let chain = path.as_ref().unwrap().path.replace("/savepoints/one", "");
     let refused = delete_savepoint(&chain, &options).await;
     assert!(matches!(refused, Err(Error::Missing { .. })), "{refused:?}");
-    let deleted = delete_savepoint(&path.unwrap(), &options).await;
+    let deleted = delete_savepoint(&path.unwrap().path, &options).await;
     assert_eq!(deleted.unwrap().savepoints, 1);
-    read_savepoint(&other.unwrap(), &options).await.unwrap();
+    read_savepoint(&other.unwrap().path, &options)
+        .await
+        .unwrap();
     let disposal = JobDisposal {
         job: job("orders"),
         holder: holder("disposal"),

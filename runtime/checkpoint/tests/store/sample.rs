@@ -86,6 +86,7 @@ pub(crate) fn manifest(attempt: Attempt, checkpoint: u64) -> Manifest {
         kind: CheckpointKind::Checkpoint,
         fingerprint: "f".to_owned(),
         parallelism: 2,
+        max_parallelism: None,
         triggered_at: Timestamp(1_000),
         decided_at: Timestamp(2_000),
         identities: BTreeMap::new(),

@@ -439,6 +439,7 @@ fn manifest(attempt: u64) -> Manifest {
         kind: CheckpointKind::Checkpoint,
         fingerprint: "abc".to_owned(),
         parallelism: 1,
+        max_parallelism: None,
         triggered_at: Timestamp(0),
         decided_at: Timestamp(0),
         identities: BTreeMap::from([("orders".into(), Opaque("\"cluster\"".to_owned()))]),

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use millstream_types::Opaque;
+use millstream_types::snapshot::Counters;
 use proptest::prelude::*;
 
 use super::*;

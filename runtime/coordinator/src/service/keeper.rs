@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_checkpoint::{
-    Chain, ClaimedChain, Collected, CommitPermit, Holder, Manifest, Release, SlotNumber, Storage,
-    StorageOptions,
+    Chain, ClaimedChain, Collected, CommitPermit, Holder, Manifest, PendingSavepoints, Release,
+    Saved, SlotNumber, Storage, StorageOptions,
 };
 use millstream_connect::SourceConnector;
 use millstream_plan::JobGraph;
@@ -105,6 +105,8 @@ pub(super) struct Keeper {
     confirmed: Listed,
     /// Older attempts that are looked at again while this one runs.
     pub(super) revisit: Revisit,
+    /// Savepoints that tasks are about to take or have taken, and that are not written.
+    pub(super) pending_savepoints: PendingSavepoints,
     /// What this attempt may have opened, once its tasks may run.
     pub(super) own: Option<Opened>,
 }
@@ -159,6 +161,7 @@ impl Keeper {
             undecided: Listed::new(),
             confirmed: Listed::new(),
             revisit: Revisit::default(),
+            pending_savepoints: PendingSavepoints::default(),
             own: None,
         })
     }
@@ -185,7 +188,9 @@ impl Keeper {
     }
 
     /// Takes over a chain that has just been claimed.
-    pub(super) fn begin_attempt(&mut self, claimed: ClaimedChain) {
+    pub(super) fn begin_attempt(&mut self, mut claimed: ClaimedChain) {
+        self.pending_savepoints.clear();
+        claimed.set_pending_savepoints(self.pending_savepoints.clone());
         self.claimed = Some(claimed);
         self.decided = Listed::new();
         self.undecided = Listed::new();
@@ -252,7 +257,6 @@ impl Keeper {
         manifest: Manifest,
         deadline: Duration,
     ) -> Result<Written, NotFinalized> {
-        let bytes = size(&manifest);
         let commits = Commits::of(&manifest).after(self.confirmed.clone());
         if Bug::CommitBeforeDecision.is_seeded() {
             drop(commit_all(self, &commits).await);
@@ -262,7 +266,7 @@ impl Keeper {
         fail::fail_point!("coordinator::after-decide", |_| std::process::abort());
         let written = Written {
             path: self.slot_path(permit.decided().slot),
-            bytes,
+            bytes: self.claimed.as_ref().map_or(0, ClaimedChain::newest_bytes),
         };
         let not_committed = |failure| NotFinalized::NotCommitted(written.clone(), failure);
         match commit_all(self, &commits).await {
@@ -317,6 +321,7 @@ impl Keeper {
         }
         add(&mut self.undecided, listed);
         let left = deadline.saturating_sub(self.clock.monotonic());
+        let manifest = self.with_key_groups(manifest);
         let claimed = self.claimed().map_err(NotFinalized::NotDecided)?;
         match within(left, claimed.decide(manifest)).await {
             Some(Ok(permit)) => {
@@ -329,23 +334,32 @@ impl Keeper {
         }
     }
 
+    /// Keyed state is found by the number of key groups: it is said where there is some.
+    fn with_key_groups(&self, mut manifest: Manifest) -> Manifest {
+        if manifest.has_state() {
+            manifest.max_parallelism = Some(self.graph.max_parallelism);
+        }
+        manifest
+    }
+
     pub(super) async fn write_savepoint(
         &mut self,
         (attempt, checkpoint): (Attempt, CheckpointId),
         name: String,
         manifest: Manifest,
     ) -> Event {
-        let bytes = size(&manifest);
         fail::fail_point!("coordinator::before-savepoint", |_| std::process::abort());
         let patience = self.job.checkpoint.timeout.0;
+        let manifest = self.with_key_groups(manifest);
         let result = match self.claimed() {
             Err(failure) => Err(failure),
-            Ok(claimed) => match within(patience, claimed.savepoint(&name, &manifest)).await {
-                Some(Ok(path)) => Ok(Written { path, bytes }),
+            Ok(claimed) => match within(patience, claimed.savepoint(&name, manifest)).await {
+                Some(Ok(Saved { path, bytes })) => Ok(Written { path, bytes }),
                 Some(Err(error)) => Err(error.into()),
                 None => Err(too_late(checkpoint, "the checkpoint store")),
             },
         };
+        self.pending_savepoints.end(checkpoint);
         fail::fail_point!("coordinator::after-savepoint", |_| std::process::abort());
         Event::SavepointWritten {
             attempt,
@@ -435,9 +449,4 @@ fn no_connector(uid: &OperatorUid) -> Failure {
         ErrorKind::Internal,
         format!("node {uid} of the job's graph has no connector"),
     )
-}
-
-/// Bytes of a manifest as it is stored.
-pub(super) fn size(manifest: &Manifest) -> u64 {
-    serde_json::to_vec(manifest).map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX))
 }

@@ -413,7 +413,15 @@ async fn discover(
 /// Writes where the job begins into the chain, so that every later attempt begins at the same
 /// place: starting options such as `latest` are resolved once.
 async fn decide(keeper: &mut Keeper, beginning: &mut Beginning) -> Result<(), Failure> {
-    let manifest = beginning.seal(keeper);
+    let mut manifest = beginning.seal(keeper);
+    if let Some(folder) = beginning.folder.take() {
+        let options = keeper.storage_options.clone();
+        let claimed = keeper.claimed()?;
+        claimed
+            .import_files(&mut manifest, &folder, &options)
+            .await?;
+        beginning.manifest.operators.clone_from(&manifest.operators);
+    }
     keeper.note(format!("writes checkpoint {}", manifest.checkpoint));
     fail::fail_point!("coordinator::before-begin", |_| std::process::abort());
     let permit = keeper.claimed()?.decide(manifest).await?;

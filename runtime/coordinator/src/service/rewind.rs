@@ -83,6 +83,7 @@ pub(super) async fn commit_or_go_back(
                 identity: keeper.resource_uid.clone(),
             },
             manifest: fitting(keeper, earlier)?,
+            folder: keeper.held()?.chain().path(),
             is_committed: true,
         },
         given_up: GivenUp {

@@ -1,6 +1,6 @@
 //! Savepoints of earlier coordinators: what lies in the store under a name.
 
-use millstream_checkpoint::{Storage, StorageOptions, read_savepoint};
+use millstream_checkpoint::{Manifest, Storage, StorageOptions, read_savepoint};
 use millstream_types::api::{CheckpointState, SavepointStatus};
 use millstream_types::{ErrorCode, Failure, JobId};
 
@@ -33,7 +33,7 @@ pub(super) async fn look_up(
             state: CheckpointState::Completed,
             id: Some(manifest.checkpoint),
             path: Some(path),
-            size_bytes: Some(super::keeper::size(&manifest)),
+            size_bytes: Some(size(&manifest)),
             failure: None,
         })),
         Err(error) => {
@@ -45,4 +45,9 @@ pub(super) async fn look_up(
             }
         }
     }
+}
+
+/// Bytes of a manifest as it is stored.
+fn size(manifest: &Manifest) -> u64 {
+    serde_json::to_vec(manifest).map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX))
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_checkpoint::PendingSavepoints;
 use millstream_types::api::SavepointStatus;
 use millstream_types::protocol::{ToCoordinator, ToWorker};
 use millstream_types::{Clock, ErrorCode, ErrorKind, Failure};
@@ -49,6 +50,7 @@ pub(super) struct Shell {
     requests: mpsc::Receiver<Request>,
     lookups: JoinSet<Found>,
     folder: SavepointFolder,
+    pending_savepoints: PendingSavepoints,
     /// At hand while no operation is under way.
     keeper: Option<Keeper>,
     operation: JoinSet<Box<Done>>,
@@ -115,6 +117,7 @@ impl Shell {
                 options: options.storage,
                 job: options.job.id.clone(),
             },
+            pending_savepoints: keeper.pending_savepoints.clone(),
             keeper: Some(keeper),
             operation: JoinSet::new(),
             backlog: VecDeque::new(),
@@ -263,6 +266,7 @@ impl Shell {
                 match command {
                     Command::Finish(outcome) => return Some(outcome),
                     Command::Send { worker, message } => {
+                        self.note_savepoint(&message);
                         let sent = Sent::from(&message);
                         before_send(sent);
                         events.extend(self.fleet.send(&worker, message));
@@ -304,6 +308,18 @@ impl Shell {
             }
             let now = self.now();
             self.handle(events, now);
+        }
+    }
+
+    /// Takes note of a savepoint before any task hears of it, and of one that is given up. The keeper
+    /// knows when one is written.
+    fn note_savepoint(&self, message: &ToWorker) {
+        match message {
+            ToWorker::Trigger { barrier, .. } if !barrier.kind.commits() => {
+                self.pending_savepoints.begin(barrier.checkpoint);
+            }
+            ToWorker::Aborted { checkpoint, .. } => self.pending_savepoints.end(*checkpoint),
+            _ => {}
         }
     }
 

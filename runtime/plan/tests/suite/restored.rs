@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use millstream_plan::{Incompatibility, OperatorState, compatibility};
-use millstream_types::snapshot::Counters;
 use millstream_types::{
     CheckpointId, Committable, ErrorCode, Opaque, OperatorSnapshot, OperatorUid, SplitState,
 };
@@ -157,7 +156,7 @@ fn snapshots_of_all_subtasks_are_summed_up() {
         OperatorSnapshot {
             splits: vec![split("a"), split("b")],
             committables: vec![committable],
-            counters: Counters::default(),
+            ..OperatorSnapshot::default()
         },
         OperatorSnapshot {
             splits: vec![split("c")],

@@ -96,8 +96,8 @@ impl Source {
         counters.add(self.reader.counters());
         OperatorSnapshot {
             splits: self.reader.snapshot(),
-            committables: Vec::new(),
             counters,
+            ..OperatorSnapshot::default()
         }
     }
 

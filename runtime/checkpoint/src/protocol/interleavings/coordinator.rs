@@ -5,18 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use millstream_types::{Attempt, CheckpointId, Deployment, JobId, Timestamp};
 
 use super::rules::Rules;
+use super::work::{Work, Write};
 use super::world::{Event, Owner, World};
 use crate::manifest::Taken;
 use crate::protocol::claim::{
     Admission, Bid, Courtesy, Refusal, Standing, bid, is_in_a_hole, standing,
 };
-use crate::protocol::garbage::mark;
 use crate::protocol::kinship::{Descent, Kinship, kinship};
-use crate::protocol::placing::{Intent, Next, Put, after_look, after_put, after_read};
+use crate::protocol::placing::{Intent, Next};
 use crate::protocol::view::View;
-use crate::protocol::{CheckpointMark, Kind, Mark, Record, Records};
-use crate::release::ReleaseReason;
-use crate::slot::{ClaimEntry, CommittedEntry, DecidedCheckpoint, Holder, SlotNumber};
+use crate::protocol::{Mark, Record, Records};
+use crate::slot::{ClaimEntry, Holder, SlotNumber};
 
 /// What a coordinator does once it owns the chain, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +26,16 @@ pub(super) enum Action {
     Confirm,
     /// Confirm its oldest decision.
     ConfirmOlder,
-    /// Delete all but one checkpoint.
+    /// Delete all checkpoints but those that are retained, and files.
     Collect,
+    /// Tasks upload a file for the next checkpoint.
+    Upload,
+    /// Copy the files of what the job is started from, if that is another chain.
+    Import,
+    /// Trigger a savepoint; all tasks acknowledge.
+    Savepoint,
+    /// Write the savepoint.
+    WriteSavepoint,
     /// End the attempt.
     Release,
 }
@@ -77,33 +84,6 @@ enum State {
     Stopped,
 }
 
-/// A slot being written.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Write {
-    slot: SlotNumber,
-    intent: Intent,
-    record: Record,
-    next: Next,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Work {
-    attempt: Attempt,
-    deployment: Option<Deployment>,
-    known: Records,
-    next: SlotNumber,
-    next_checkpoint: CheckpointId,
-    decided: Vec<DecidedCheckpoint>,
-    /// How many actions are done.
-    done: usize,
-    write: Option<Write>,
-    /// The write is left over from an action that was given up.
-    given_up: bool,
-    /// Has still to say that it will delete.
-    marking: bool,
-    deleting: Vec<SlotNumber>,
-}
-
 type Steps = Vec<(Event, Coordinator, World)>;
 
 impl Coordinator {
@@ -132,14 +112,7 @@ impl Coordinator {
             State::Claimed { bid } => format!("claimed {}", bid.slot),
             State::Unmarked { bid } => format!("unmarked {}", bid.slot),
             State::Reading { bid, began } => format!("reading below {} {began:?}", bid.slot),
-            State::Working(work) => format!(
-                "working as {} at {} ({} done, writes {:?}, deletes {:?})",
-                work.attempt,
-                work.next,
-                work.done,
-                work.write.as_ref().map(write),
-                work.deleting
-            ),
+            State::Working(work) => work.brief(),
             State::Stopped => "stopped".to_owned(),
         };
         format!("{}: {state}", self.name)
@@ -192,10 +165,16 @@ impl Coordinator {
             State::Reading { bid, began } => {
                 let listings = world.listings(began).into_iter();
                 listings
-                    .map(|records| self.judge(world, *bid, records, rules))
+                    .map(|listing| self.judge(world, *bid, listing, rules))
                     .collect()
             }
-            State::Working(work) => self.work(work, world, plan, rules),
+            State::Working(work) => {
+                let steps = work.steps(world, plan, rules).into_iter();
+                let state = |work: Option<Work>| work.map_or(State::Stopped, State::Working);
+                steps
+                    .map(|(event, work, world)| (event, self.to(state(work)), world))
+                    .collect()
+            }
         }
     }
 
@@ -210,8 +189,8 @@ impl Coordinator {
             host: None,
             sinks: BTreeMap::new(),
         };
-        let looked = |records: Records| {
-            let Ok(view) = View::of(&records, &[]) else {
+        let looked = |(records, unreadable): (Records, Vec<SlotNumber>)| {
+            let Ok(view) = View::of(&records, &unreadable) else {
                 return (Event::Step, self.to(State::Outside));
             };
             let bid = match self.bid(&view, &holder, rules) {
@@ -251,8 +230,8 @@ impl Coordinator {
         };
         let listings = world.listings(began).into_iter();
         listings
-            .map(|records| {
-                let (event, looked) = looked(records);
+            .map(|listing| {
+                let (event, looked) = looked(listing);
                 let mut world = world.clone();
                 if event == Event::FoundOver {
                     world.believe_over(self.deployment);
@@ -291,7 +270,7 @@ impl Coordinator {
                 Next::Placed => {
                     let mut read = read;
                     read.insert(bid.slot, write.record.clone());
-                    self.judge(&world, bid, read, rules)
+                    self.judge(&world, bid, (read, Vec::new()), rules)
                 }
                 Next::Overtaken => (event, self.to(State::Outside), world),
                 _ => (event, self.to(State::Claiming { bid, read, write }), world),
@@ -306,7 +285,7 @@ impl Coordinator {
         &self,
         world: &World,
         bid: Bid,
-        records: Records,
+        (records, unreadable): (Records, Vec<SlotNumber>),
         rules: Rules,
     ) -> (Event, Self, World) {
         let mut world = world.clone();
@@ -314,7 +293,7 @@ impl Coordinator {
             Standing::Deposed => (Event::Fenced, self.to(State::Stopped), world),
             Standing::InAHole => (Event::ClaimedAHole, self.to(State::Outside), world),
             Standing::Holds => {
-                let Ok(view) = View::below(&records, &[], bid.slot) else {
+                let Ok(view) = View::below(&records, &unreadable, bid.slot) else {
                     return (Event::Step, self.to(State::Unmarked { bid }), world);
                 };
                 let admission = match view.admits(self.deployment) {
@@ -336,21 +315,21 @@ impl Coordinator {
                         begins: admission == Admission::Begin,
                     },
                 );
-                let own = records.get(&bid.slot);
-                let work = Work {
-                    attempt: bid.attempt,
-                    deployment: own.and_then(|claim| claim.deployment),
-                    known: records,
-                    next: bid.slot.next(),
-                    next_checkpoint: view.next_checkpoint,
-                    decided: Vec::new(),
-                    done: 0,
-                    write: None,
-                    given_up: false,
-                    marking: false,
-                    deleting: Vec::new(),
+                let event = if unreadable.is_empty() {
+                    Event::Claimed
+                } else {
+                    Event::ClaimedUnreadable
                 };
-                (Event::Claimed, self.to(State::Working(work)), world)
+                let imports = view.newest.is_none() && !world.foreign.is_empty();
+                let mut files = world.files.clone();
+                files.extend(world.foreign.iter().filter(|_| imports).cloned());
+                let work = Work::new(
+                    bid.attempt,
+                    (bid.slot, view.next_checkpoint),
+                    (records, unreadable),
+                    (files, imports),
+                );
+                (event, self.to(State::Working(work)), world)
             }
         }
     }
@@ -400,200 +379,6 @@ impl Coordinator {
         match kinship(Some(newest.taken), newest, point, true) {
             Kinship::Same | Kinship::Descendant => Some(believed),
             Kinship::Ancestor | Kinship::None => Some(slot),
-        }
-    }
-
-    fn work(&self, work: &Work, world: &World, plan: &'static [Action], rules: Rules) -> Steps {
-        if let Some((slot, rest)) = work.deleting.split_first() {
-            let mut world = world.clone();
-            if work.marking {
-                let mut work = work.clone();
-                work.marking = false;
-                if let Some(mark) = mark(&work.deleting) {
-                    world.marks.retain(|attempt, _| *attempt >= work.attempt);
-                    world.marks.insert(work.attempt, mark);
-                }
-                return vec![(Event::Step, self.to(State::Working(work)), world)];
-            }
-            world.store.remove(slot);
-            let mut work = work.clone();
-            work.known.remove(slot);
-            work.deleting = rest.to_vec();
-            return vec![(Event::Collected, self.to(State::Working(work)), world)];
-        }
-        if let Some(write) = &work.write {
-            return self.write(work, write, world, rules);
-        }
-        let Some(action) = plan.get(work.done) else {
-            return Vec::new();
-        };
-        if let Some(write) = work.begin(*action) {
-            return self.write(work, &write, world, rules);
-        }
-        let mut work = work.clone();
-        work.done += 1;
-        if *action == Action::Collect {
-            work.deleting = rules.garbage(&work.known);
-            work.marking = rules != Rules::NothingIsMarked;
-        }
-        // What touches nothing outside needs no step of its own.
-        self.to(State::Working(work.clone()))
-            .work(&work, world, plan, rules)
-    }
-
-    fn write(&self, work: &Work, write: &Write, world: &World, rules: Rules) -> Steps {
-        let mut steps = Vec::new();
-        for (event, write, mut world) in write.steps(world, work.attempt, rules) {
-            let mut work = work.clone();
-            let step = match write.next {
-                Next::Placed => {
-                    let event = work.note(&write, &mut world);
-                    (event, self.to(State::Working(work)), world)
-                }
-                Next::Overtaken => (Event::Fenced, self.to(State::Stopped), world),
-                _ => {
-                    work.write = Some(write);
-                    (event, self.to(State::Working(work)), world)
-                }
-            };
-            steps.push(step);
-        }
-        // Once its outcome is unknown, a write may be given up, for the time being.
-        if world.faults > 0 && !work.given_up && write.next == Next::Read {
-            let mut work = work.clone();
-            work.done += 1;
-            work.given_up = rules != Rules::UnsettledIsReplaced;
-            work.write = work.given_up.then(|| Write {
-                next: Next::PutAgain,
-                ..write.clone()
-            });
-            steps.push((
-                Event::GaveUp,
-                self.to(State::Working(work)),
-                world.after_fault(),
-            ));
-        }
-        steps
-    }
-}
-
-impl Work {
-    /// The write that an action begins with, if it has one.
-    fn begin(&self, action: Action) -> Option<Write> {
-        let confirmed = match action {
-            Action::Confirm => self.decided.last(),
-            Action::ConfirmOlder => self.decided.first(),
-            _ => None,
-        };
-        let (intent, mark) = match action {
-            Action::Decide => {
-                let id = self.next_checkpoint;
-                // Numbers of given-up checkpoints are not taken again by the same attempt.
-                let id = CheckpointId(id.0.max(self.done as u64 + 1));
-                (Intent::Checkpoint { id }, checkpoint(id, self.attempt))
-            }
-            Action::Release => {
-                let mark = Mark::Released(ReleaseReason::Stopped.into());
-                (Intent::Released, mark)
-            }
-            Action::Collect => return None,
-            Action::Confirm | Action::ConfirmOlder => {
-                let entry = CommittedEntry {
-                    checkpoint: Some(*confirmed?),
-                    given_up: None,
-                    swept_through: Attempt(self.attempt.0 - 1),
-                };
-                (Intent::Committed(entry), Mark::Committed(entry))
-            }
-        };
-        let checkpoints = self.known.iter().rev();
-        let newest = checkpoints
-            .filter(|(_, record)| record.checkpoint().is_some())
-            .map(|(slot, _)| *slot)
-            .next();
-        Some(Write {
-            slot: self.next,
-            intent,
-            record: Record {
-                attempt: self.attempt,
-                newest,
-                next_checkpoint: self.next_checkpoint,
-                deployment: self.deployment,
-                lineage: None,
-                mark,
-            },
-            next: Next::PutAgain,
-        })
-    }
-
-    /// Takes note of a write that is there.
-    fn note(&mut self, write: &Write, world: &mut World) -> Event {
-        self.write = None;
-        self.known.insert(write.slot, write.record.clone());
-        self.next = write.slot.next();
-        let given_up = std::mem::take(&mut self.given_up);
-        if !given_up {
-            self.done += 1;
-        }
-        if let Some(mark) = write.record.checkpoint() {
-            self.next_checkpoint = mark.id.next();
-            self.decided.push(DecidedCheckpoint {
-                id: mark.id,
-                attempt: self.attempt,
-                slot: write.slot,
-            });
-            world.believe_decided(write.slot, self.attempt, mark.id);
-        }
-        if given_up {
-            Event::Settled
-        } else {
-            Event::Decided
-        }
-    }
-}
-
-fn checkpoint(id: CheckpointId, attempt: Attempt) -> Mark {
-    Mark::Checkpoint(CheckpointMark {
-        id,
-        kind: Kind::Checkpoint,
-        decided_at: Timestamp(0),
-        swept_through: Attempt(attempt.0 - 1),
-        sha256: String::new(),
-        bytes: 0,
-        object: None,
-    })
-}
-
-impl Write {
-    /// All ways in which the next request about this write can end.
-    fn steps(&self, world: &World, attempt: Attempt, rules: Rules) -> Vec<(Event, Self, World)> {
-        let next = |next: Next| Self {
-            next,
-            ..self.clone()
-        };
-        match self.next {
-            Next::PutAgain => world
-                .put(self.slot, &self.record)
-                .into_iter()
-                .map(|(event, answer, world)| {
-                    let believed = rules == Rules::UnknownIsBelieved && answer == Put::Unknown;
-                    let after = if believed {
-                        Next::Placed
-                    } else {
-                        after_put(answer)
-                    };
-                    (event, next(after), world)
-                })
-                .collect(),
-            Next::Read => {
-                let after = after_read(attempt, &self.intent, world.store.get(&self.slot));
-                vec![(Event::Step, next(after), world.clone())]
-            }
-            Next::LookBehind => {
-                let later = world.store.range(self.slot.next()..).next().is_some();
-                vec![(Event::Step, next(after_look(later)), world.clone())]
-            }
-            Next::Placed | Next::Overtaken => Vec::new(),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Our rules, and broken ones that must be found out.
 
+use millstream_types::Attempt;
+
+use crate::protocol::files::{File, Files, Keeping, Newest, deletable, may_name, named};
 use crate::protocol::garbage::garbage;
-use crate::protocol::{Mark, Record, Records};
+use crate::protocol::{CheckpointMark, Mark, Record, Records};
 use crate::slot::SlotNumber;
 
 /// Our rules, or one of them broken.
@@ -19,16 +22,69 @@ pub(super) enum Rules {
     ClaimsCountAsStarts,
     EndsOfOthersCount,
     BeliefsAreOrders,
+    /// Rule a of files.
+    DroppedFilesAreNamedAgain,
+    /// Rule b.
+    UndecidedUploadsAreReused,
+    /// Rule c.
+    SavepointsAreIgnored,
+    /// Rule d.
+    ForeignIsNamed,
+    /// Rule d.
+    ForeignIsCollected,
+    /// Rule e.
+    UnreadableIsIgnored,
+    FilesGoFirst,
+    UnknownUploadsAreNamed,
+    OwnUploadsAreCollected,
 }
 
 impl Rules {
-    /// What is deleted, but for one checkpoint.
-    pub(super) fn garbage(self, records: &Records) -> Vec<SlotNumber> {
+    /// Whether the next checkpoint of an attempt may name a file.
+    pub(super) fn may_name(
+        self,
+        attempt: Attempt,
+        newest: Option<&CheckpointMark>,
+        file: &File,
+    ) -> bool {
+        let newest = newest.map(|mark| Newest {
+            id: mark.id,
+            files: &mark.files,
+        });
+        let is_foreign = file.attempt == Attempt(0);
+        let broken = match self {
+            Self::DroppedFilesAreNamedAgain => file.attempt == attempt,
+            Self::UndecidedUploadsAreReused => !is_foreign && file.attempt < attempt,
+            Self::ForeignIsNamed => is_foreign,
+            _ => false,
+        };
+        broken || may_name(attempt, newest, file)
+    }
+
+    /// Which files are deleted.
+    pub(super) fn deletable(self, there: &Files, mut keeping: Keeping<'_>) -> Vec<File> {
+        if self == Self::UnreadableIsIgnored {
+            keeping.unreadable = &[];
+        }
+        if self == Self::SavepointsAreIgnored {
+            keeping.is_savepoint_pending = false;
+        }
+        let mut files = deletable(there, keeping);
+        if self == Self::OwnUploadsAreCollected {
+            let kept = named(keeping.records.values());
+            let own = there.iter().filter(|file| file.attempt == keeping.attempt);
+            files.extend(own.filter(|file| !kept.contains(file)).cloned());
+        }
+        files
+    }
+
+    /// What is deleted, but for so many checkpoints.
+    pub(super) fn garbage(self, records: &Records, retained: u32) -> Vec<SlotNumber> {
         let newest = |wanted: fn(&Record) -> bool| {
             let found = records.iter().rev().find(|(_, record)| wanted(record));
             found.map(|(slot, _)| *slot)
         };
-        let mut slots = garbage(records, 1);
+        let mut slots = garbage(records, retained);
         let all = records.iter();
         if self == Self::ClaimsAreCollected {
             let keep = newest(|record| record.claim().is_some());

@@ -7,6 +7,7 @@ use millstream_types::{Attempt, CheckpointId, Deployment};
 use super::Size;
 use super::coordinator::{Action, Coordinator};
 use super::rules::Rules;
+use crate::protocol::files::{File, Files};
 use crate::protocol::placing::Put;
 use crate::protocol::{Mark, Record, Records};
 use crate::slot::SlotNumber;
@@ -31,6 +32,17 @@ pub(super) enum Event {
     FoundOver,
     Superseded,
     Collected,
+    ClaimedUnreadable,
+    Damaged,
+    Repaired,
+    Uploaded,
+    LostUpload,
+    LateUpload,
+    Imported,
+    ForeignDeleted,
+    SavepointTriggered,
+    SavepointWritten,
+    FileCollected,
 }
 
 /// Everything that exists.
@@ -39,6 +51,19 @@ pub(super) struct World {
     pub(super) store: Records,
     /// By attempt: below which slot it may have deleted what it wrote.
     pub(super) marks: BTreeMap<Attempt, SlotNumber>,
+    /// Files of the chain that are there.
+    pub(super) files: Files,
+    /// Uploads that may still arrive.
+    pub(super) late_files: Files,
+    /// Files of another chain, from which the job is started first; its owner deletes them when
+    /// they are not needed here any more.
+    pub(super) foreign: Files,
+    /// Slots that nobody can read for the time being.
+    damaged: BTreeSet<SlotNumber>,
+    /// Whether slots may be damaged.
+    damages: bool,
+    /// Checkpoints that stay when others are collected.
+    pub(super) retained: u32,
     /// Writes that may still arrive.
     late: BTreeSet<(SlotNumber, Record)>,
     coordinators: Vec<Coordinator>,
@@ -57,7 +82,8 @@ impl Record {
     fn brief(&self) -> String {
         let what = match &self.mark {
             Mark::Claim(claim) => format!("claim {}", claim.nonce),
-            Mark::Checkpoint(mark) => format!("checkpoint {}", mark.id),
+            Mark::Checkpoint(mark) if mark.files.is_empty() => format!("checkpoint {}", mark.id),
+            Mark::Checkpoint(mark) => format!("checkpoint {} of {:?}", mark.id, mark.files),
             Mark::Committed(_) => "committed".to_owned(),
             Mark::Released(_) => "released".to_owned(),
         };
@@ -76,6 +102,9 @@ struct History {
     owned: BTreeMap<SlotNumber, Owner>,
     /// Deployments that have ended, and where they said so.
     ended: BTreeMap<SlotNumber, Deployment>,
+    /// Slots that were garbage, and that a late copy of a write has brought back: nobody restores
+    /// from them.
+    ghosts: BTreeSet<SlotNumber>,
 }
 
 /// What a coordinator believes that owns the chain.
@@ -98,6 +127,12 @@ impl World {
         Self {
             store: Records::new(),
             marks: BTreeMap::new(),
+            files: Files::new(),
+            late_files: Files::new(),
+            foreign: of.imports.then(foreign_file).into_iter().collect(),
+            damaged: BTreeSet::new(),
+            damages: of.damages,
+            retained: of.retained,
             late: BTreeSet::new(),
             coordinators: named
                 .map(|(name, deployment)| Coordinator::new(name, deployment.map(Deployment)))
@@ -124,7 +159,11 @@ impl World {
         let store = slots(&mut self.store.iter().map(|(slot, record)| (*slot, record)));
         let late = slots(&mut self.late.iter().map(|(slot, record)| (*slot, record)));
         let coordinators: Vec<String> = self.coordinators.iter().map(Coordinator::brief).collect();
-        format!("[{store}], late [{late}], {}", coordinators.join(", "))
+        let files: Vec<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
+        format!(
+            "[{store}], late [{late}], files {files:?}, {}",
+            coordinators.join(", ")
+        )
     }
 
     /// All worlds that one step makes of this one.
@@ -136,6 +175,7 @@ impl World {
             world.write(*slot, record);
             next.push((Event::Arrived, world));
         }
+        self.file_steps(&mut next);
         // Coordinators are alike: they come in the order of their names.
         let outside = |coordinator: &&Coordinator| !coordinator.is_new();
         let come = if self.differ {
@@ -152,6 +192,61 @@ impl World {
             }
         }
         next
+    }
+
+    /// What happens to files and slots without a coordinator.
+    fn file_steps(&self, next: &mut Vec<(Event, Self)>) {
+        for file in &self.late_files {
+            let mut world = self.clone();
+            world.late_files.remove(file);
+            world.files.insert(file.clone());
+            next.push((Event::LateUpload, world));
+        }
+        if !self.foreign.is_empty() && !self.history.decided.is_empty() {
+            let mut world = self.clone();
+            world.foreign.clear();
+            world.check_files();
+            next.push((Event::ForeignDeleted, world));
+        }
+        for slot in &self.damaged {
+            let mut world = self.clone();
+            world.damaged.remove(slot);
+            next.push((Event::Repaired, world));
+        }
+        if self.damages && self.faults > 0 {
+            let checkpoints = self.store.iter().rev();
+            let older = checkpoints
+                .filter(|(_, record)| record.checkpoint().is_some())
+                .skip(1);
+            for (slot, _) in older.filter(|(slot, _)| !self.damaged.contains(slot)) {
+                let mut world = self.after_fault();
+                world.damaged.insert(*slot);
+                next.push((Event::Damaged, world));
+            }
+        }
+    }
+
+    /// A coordinator deletes a file.
+    pub(super) fn delete_file(&mut self, file: &File) {
+        self.files.remove(file);
+        if self.foreign.remove(file) {
+            self.violate(format!("{file:?} of another chain is deleted"));
+        }
+        self.check_files();
+    }
+
+    /// Every checkpoint that anybody may start from has all its files.
+    fn check_files(&mut self) {
+        let checkpoints = self.store.iter().filter_map(|(slot, record)| {
+            let mark = record.checkpoint()?;
+            (!self.history.ghosts.contains(slot)).then_some((*slot, mark))
+        });
+        let lacking = checkpoints
+            .flat_map(|(slot, mark)| mark.files.iter().map(move |file| (slot, file)))
+            .find(|(_, file)| !self.files.contains(file) && !self.foreign.contains(file));
+        if let Some((slot, file)) = lacking {
+            self.violate(format!("slot {slot} names {file:?}, which is not there"));
+        }
     }
 
     /// This world with one fault less to come.
@@ -189,6 +284,9 @@ impl World {
             return false;
         }
         let content = (record.attempt, record.checkpoint().map(|mark| mark.id));
+        if self.history.first.contains_key(&slot) && record.checkpoint().is_some() {
+            self.history.ghosts.insert(slot);
+        }
         self.history.first.entry(slot).or_insert(content);
         let holder = self.store.values().find_map(|claim| {
             let made = claim.claim().filter(|_| claim.attempt == record.attempt);
@@ -198,12 +296,14 @@ impl World {
             self.history.ended.insert(slot, deployment);
         }
         self.store.insert(slot, record.clone());
+        self.check_files();
         true
     }
 
     /// A listing that began when `began` was there and ends now: everything that was there all
     /// the time, and any part of what has come meanwhile.
-    pub(super) fn listings(&self, began: &BTreeSet<SlotNumber>) -> Vec<Records> {
+    /// With each the slots that could not be read.
+    pub(super) fn listings(&self, began: &BTreeSet<SlotNumber>) -> Vec<(Records, Vec<SlotNumber>)> {
         let (old, new): (Records, Records) = self
             .store
             .iter()
@@ -221,7 +321,16 @@ impl World {
                 .collect();
             listings.extend(with);
         }
-        listings
+        let read = |mut records: Records| {
+            let there = self
+                .damaged
+                .iter()
+                .filter(|slot| records.contains_key(slot));
+            let unreadable: Vec<SlotNumber> = there.copied().collect();
+            records.retain(|slot, _| !self.damaged.contains(slot));
+            (records, unreadable)
+        };
+        listings.into_iter().map(read).collect()
     }
 
     /// A coordinator believes that its checkpoint is decided.
@@ -330,7 +439,16 @@ impl World {
         }
     }
 
-    fn violate(&mut self, what: String) {
+    pub(super) fn violate(&mut self, what: String) {
         self.violation.get_or_insert(what);
+    }
+}
+
+/// The file of another chain that the job is started from.
+fn foreign_file() -> File {
+    File {
+        attempt: Attempt(0),
+        checkpoint: CheckpointId(0),
+        path: "foreign".to_owned(),
     }
 }

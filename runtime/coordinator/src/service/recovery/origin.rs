@@ -100,6 +100,7 @@ async fn import(keeper: &Keeper, newest: Option<&Manifest>, path: &str) -> Resul
     keeper.note(format!("reads {path}"));
     let RestorePoint {
         manifest,
+        folder,
         is_committed,
         held_by,
     } = match read_restore_point(path, &keeper.storage_options).await {
@@ -127,6 +128,7 @@ async fn import(keeper: &Keeper, newest: Option<&Manifest>, path: &str) -> Resul
     Ok(Wish::Import(Box::new(Import {
         origin,
         manifest: fitting(keeper, manifest)?,
+        folder,
         is_committed,
     })))
 }
@@ -161,6 +163,7 @@ pub(super) async fn start(
             let import = Import {
                 origin,
                 manifest: fitting(keeper, manifest)?,
+                folder: chain.path(),
                 // The recovery has seen to it, as to all that the chain holds.
                 is_committed: true,
             };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_checkpoint::{Began, Manifest, Origin, Taken};
+use millstream_checkpoint::{Began, Error, Manifest, Origin, Taken};
 use millstream_connect::{Discovery, SplitEnumerator};
 use millstream_plan::Incompatibility;
 use millstream_types::{
@@ -23,6 +23,8 @@ pub(in crate::service) struct Import {
     /// What it is and where it lies.
     pub(in crate::service) origin: Origin,
     pub(in crate::service) manifest: Manifest,
+    /// Address of the folder that its files lie in.
+    pub(in crate::service) folder: String,
     /// Whether all that it lists is known to be committed.
     pub(in crate::service) is_committed: bool,
 }
@@ -43,6 +45,8 @@ pub(in crate::service) struct Beginning {
     pub(in crate::service) identities: Identities,
     /// What the chain has come to before.
     reached: Option<Taken>,
+    /// Where the files that `manifest` names lie, if not in the chain.
+    pub(in crate::service) folder: Option<String>,
     /// Splits that `manifest` does not have.
     later: BTreeMap<OperatorUid, Vec<SplitState>>,
 }
@@ -70,6 +74,7 @@ impl Beginning {
             new: true,
             next,
             reached: None,
+            folder: None,
             identities: Identities::new(),
             later: BTreeMap::new(),
         }
@@ -98,6 +103,7 @@ impl Beginning {
             new: false,
             next,
             reached: None,
+            folder: None,
             later: BTreeMap::new(),
         }
     }
@@ -116,6 +122,7 @@ impl Beginning {
         Self {
             identities: manifest.identities,
             manifest: Manifest {
+                max_parallelism: manifest.max_parallelism,
                 operators: manifest.operators,
                 ended: manifest.ended,
                 imported_from,
@@ -123,6 +130,7 @@ impl Beginning {
                 ..empty.manifest
             },
             restored: true,
+            folder: Some(import.folder),
             ..empty
         }
     }
@@ -193,6 +201,7 @@ impl Beginning {
         let sealed = keeper.facts().manifest(self.attempt, parts, now);
         let before = &mut self.manifest;
         self.manifest = Manifest {
+            max_parallelism: before.max_parallelism,
             swept_through: before.swept_through,
             imported_from: before.imported_from.take(),
             beginning: Some(Began {
@@ -245,6 +254,14 @@ pub(in crate::service) fn fitting(
     keeper: &Keeper,
     mut manifest: Manifest,
 ) -> Result<Manifest, Failure> {
+    let asked = keeper.graph.max_parallelism;
+    if let Some(frozen) = manifest.max_parallelism.filter(|frozen| *frozen != asked) {
+        return Err(Failure::from(Error::MaxParallelism {
+            state: format!("checkpoint {} of {}", manifest.checkpoint, manifest.job),
+            frozen,
+            asked,
+        }));
+    }
     let found = misfits(&keeper.graph, &manifest);
     if !keeper.allow_dropped_state
         && let Some(failure) = Incompatibility::failure(&found)
