@@ -16,6 +16,8 @@ pub enum Bug {
     CompletedForgetsLaterTransaction,
     /// A barrier is forwarded after the first records behind it.
     BarrierOvertaken,
+    /// A channel whose barrier has come is read on while others wait for theirs.
+    ChannelNotHeld,
     /// A second acknowledgement of a task counts as another's.
     AcknowledgementCountedTwice,
     /// The number of an aborted checkpoint is used again.

@@ -1,7 +1,7 @@
 //! The channels of a task as one stream: aligned at barriers, with one event time and one end. Pure.
 
 use millstream_operators::InputIndex;
-use millstream_types::{Barrier, Batch, CheckpointId, Element, EventTime};
+use millstream_types::{Barrier, Batch, Bug, CheckpointId, Element, EventTime};
 
 use crate::alignment::{Alignment, ChannelIndex, Verdict};
 use crate::event_time::Channels;
@@ -51,6 +51,9 @@ impl Gate {
 
     /// Which channels, by their numbers, have to wait.
     pub fn held(&self) -> &[bool] {
+        if Bug::ChannelNotHeld.is_seeded() {
+            return &[];
+        }
         self.alignment.held()
     }
 

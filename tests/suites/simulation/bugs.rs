@@ -53,6 +53,7 @@ found! {
     an_abort_that_forgets_a_transaction: AbortForgetsTransaction,
     a_completion_that_forgets_a_later_transaction: CompletedForgetsLaterTransaction,
     a_barrier_that_records_overtake: BarrierOvertaken,
+    a_channel_that_is_read_on_behind_its_barrier: ChannelNotHeld,
     an_acknowledgement_that_counts_twice: AcknowledgementCountedTwice,
     the_number_of_an_aborted_checkpoint_used_again: AbortedNumberReused,
     an_end_without_a_last_checkpoint: EndWithoutCheckpoint,

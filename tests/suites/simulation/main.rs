@@ -29,6 +29,45 @@ use std::hash::{BuildHasher, RandomState};
 use scenario::Scenario;
 use seeds::{Campaign, explain, run_caught};
 
+/// What three hundred seeds meet, each at least ten times if fortune is fair.
+const FAULTS: &[&str] = &[
+    "BrokerDown",
+    "CutWorker",
+    "HalfCutWorker",
+    "StoreDown",
+    "StoreSlow",
+    "broker: answer lost",
+    "broker: carried out late",
+    "broker: request lost",
+    "coordinator crashes",
+    "coordinator freezes",
+    "message lost",
+    "message twice",
+    "rescale",
+    "savepoint asked for",
+    "second coordinator",
+    "store: answer lost",
+    "store: carried out late",
+    "store: request lost",
+    "store: sender crashes",
+    "worker crashes",
+    "worker freezes",
+    "worker leaves",
+];
+const PLACES: &[&str] = &[
+    "broker: a commit is repeated",
+    "broker: a writer is fenced",
+    "broker: an older attempt's transaction is aborted",
+    "complete: Savepoint",
+    "failed: Checkpoint",
+    "outcome: completed",
+    "outcome: fenced",
+    "outcome: stopped",
+    "outcome: stopped with a savepoint",
+    "restart: WorkerLost",
+    "store: a conditional write met a taken name",
+];
+
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
@@ -42,6 +81,19 @@ fn jobs_are_exactly_once_under_fresh_seeds() {
     let campaign = Campaign::run(from, count, 1);
     println!("from seed {from}: {}", campaign.summary());
     campaign.assert_passed();
+    if count >= 300 {
+        campaign.assert_met(FAULTS, PLACES);
+    }
+}
+
+/// Takes 40 minutes of two cores that have nothing else to do.
+#[test]
+fn extended_a_hundred_thousand_seeds() {
+    let count = number("MILLSTREAM_SIMULATION_SEEDS").unwrap_or(100_000);
+    let campaign = Campaign::run_on_all_cores(0, count);
+    println!("{}", campaign.summary());
+    campaign.assert_passed();
+    campaign.assert_met(FAULTS, PLACES);
 }
 
 #[test]

@@ -93,6 +93,10 @@ pub(crate) enum Shape {
     Unchained,
     /// Two sinks.
     Fork,
+    /// Two sources whose records come together in a task of its own.
+    Union,
+    /// The same, and all records of a split go to one of several subtasks.
+    Keyed,
 }
 
 #[derive(Debug, Clone)]
@@ -114,6 +118,14 @@ pub(crate) struct Scenario {
     pub(crate) skew: Millis,
 }
 
+const SHAPES: &[Shape] = &[
+    Shape::Straight,
+    Shape::Unchained,
+    Shape::Fork,
+    Shape::Union,
+    Shape::Keyed,
+];
+
 const CHECKPOINTS: &[&str] = &[
     "interval: 300ms, timeout: 3s, tolerableFailures: 3, minPause: 0s",
     "interval: 500ms, timeout: 2s, tolerableFailures: 0, minPause: 100ms",
@@ -123,16 +135,20 @@ const CHECKPOINTS: &[&str] = &[
 impl Scenario {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let shape = random.pick(&[Shape::Straight, Shape::Unchained, Shape::Fork]);
+        let shape = random.pick(SHAPES).unwrap_or(Shape::Straight);
         let parallelism = u32_of(random.between(1, 3));
-        let workers = u32_of(random.between(1, 3));
+        let workers = match shape {
+            // Records go to other subtasks within a worker only.
+            Shape::Keyed => 1,
+            _ => u32_of(random.between(1, 3)),
+        };
         let rescaled = u32_of(random.between(1, 3));
         let most = parallelism.max(rescaled);
         let faults = faults(&mut random.fork());
         let is_away = faults.iter().any(|fault| fault.kind == Kind::BrokerAway);
         Self {
             seed,
-            shape: shape.unwrap_or(Shape::Straight),
+            shape,
             parallelism: [parallelism, rescaled],
             workers,
             slots: most.div_ceil(workers) + u32_of(random.below(2)),
@@ -153,7 +169,7 @@ impl Scenario {
 
     pub(crate) fn sinks(&self) -> &'static [&'static str] {
         match self.shape {
-            Shape::Straight | Shape::Unchained => &["out"],
+            Shape::Straight | Shape::Unchained | Shape::Union | Shape::Keyed => &["out"],
             Shape::Fork => &["out", "other"],
         }
     }
@@ -161,16 +177,19 @@ impl Scenario {
     pub(crate) fn sources(&self) -> &'static [&'static str] {
         match self.shape {
             Shape::Straight | Shape::Unchained | Shape::Fork => &["numbers"],
+            Shape::Union | Shape::Keyed => &["numbers", "others"],
         }
     }
 
     pub(crate) fn topics(&self, random: &mut Random) -> BTreeMap<String, Topic> {
-        let sources = self.sources().iter();
+        let sources = (0..).zip(self.sources());
         sources
-            .map(|source| {
+            .map(|(position, source)| {
                 let splits = (0..self.splits).map(|number| {
                     let is_late = !self.is_bounded && number > 0 && random.chance(5_000);
+                    let number = position * self.splits + number;
                     Split {
+                        topic: source,
                         number: i64::try_from(number).unwrap_or_default(),
                         records: i64::try_from(random.between(5, 60)).unwrap_or_default(),
                         appears: if is_late {
@@ -193,6 +212,14 @@ impl Scenario {
     /// The job file at one of its parallelisms.
     pub(crate) fn job(&self, parallelism: u32) -> String {
         let chaining = self.shape != Shape::Unchained;
+        let source = |name: &&str| {
+            format!(
+                "{{name: {name}, kafka: {{bootstrapServers: 'broker:9092', topics: [{name}]}}, \
+                 format: {{json: {{}}}}, schema: [{{name: split, type: int64, nullable: false}}, \
+                 {{name: seq, type: int64, nullable: false}}]}}"
+            )
+        };
+        let sources: Vec<String> = self.sources().iter().map(source).collect();
         let input = if self.shape == Shape::Straight {
             "numbers"
         } else {
@@ -203,12 +230,14 @@ impl Scenario {
             .iter()
             .map(|sink| format!("{{name: {sink}, input: {input}, blackhole: {{}}}}"))
             .collect();
-        let transforms = if self.shape == Shape::Straight {
-            String::new()
-        } else {
-            "\n    transforms: [{name: even, input: numbers, sql: 'SELECT split, seq FROM numbers WHERE \
-             seq >= 0'}]"
-                .to_owned()
+        let union = "inputs: [numbers, others], sql: 'SELECT split, seq FROM numbers UNION ALL \
+                     SELECT split, seq FROM others'";
+        let filter = "input: numbers, sql: 'SELECT split, seq FROM numbers WHERE seq >= 0'";
+        let transforms = match self.shape {
+            Shape::Straight => String::new(),
+            Shape::Unchained | Shape::Fork => format!("{{name: even, {filter}}}"),
+            Shape::Union => format!("{{name: even, {union}}}"),
+            Shape::Keyed => format!("{{name: even, partitionBy: [split], {union}}}"),
         };
         format!(
             "apiVersion: millstream.dev/v1alpha1\n\
@@ -220,11 +249,11 @@ impl Scenario {
              checkpoint: {{storage: \"file:///simulated\", {checkpoint}}}\n  \
              restart: {{exponentialDelay: {{initial: 100ms, max: 400ms}}}}\n  \
              dataflow:\n    \
-             sources: [{{name: numbers, kafka: {{bootstrapServers: 'broker:9092', topics: [numbers]}}, \
-             format: {{json: {{}}}}, schema: [{{name: split, type: int64, nullable: false}}, \
-             {{name: seq, type: int64, nullable: false}}]}}]{transforms}\n    \
+             sources: [{sources}]\n    \
+             transforms: [{transforms}]\n    \
              sinks: [{sinks}]\n",
             checkpoint = self.checkpoint,
+            sources = sources.join(", "),
             sinks = sinks.join(", "),
         )
     }

@@ -1,6 +1,7 @@
 //! Runs of many seeds, and what is said of those that fail.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -42,6 +43,27 @@ impl Campaign {
         campaign
     }
 
+    /// Runs so many seeds from one on, one on each core at a time.
+    pub(crate) fn run_on_all_cores(from: u64, count: u64) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let cores = u64::try_from(cores).unwrap_or(1);
+        let share = count.div_ceil(cores);
+        let begin = Instant::now();
+        let mut all = Self::default();
+        std::thread::scope(|scope| {
+            let share_of = |core| move || Self::run(from + core * share, share, 10);
+            let running: Vec<_> = (0..cores).map(|core| scope.spawn(share_of(core))).collect();
+            for thread in running {
+                let part = thread.join().expect("a panic of a run is its failure");
+                all.seeds += part.seeds;
+                all.failed.extend(part.failed);
+                all.coverage.add(&part.coverage);
+            }
+        });
+        all.seconds = begin.elapsed().as_secs_f64();
+        all
+    }
+
     /// What there is to be said of it.
     pub(crate) fn summary(&self) -> String {
         let rate = self.seeds as f64 / self.seconds.max(0.001);
@@ -52,6 +74,19 @@ impl Campaign {
             self.failed.len(),
             self.coverage
         )
+    }
+
+    /// Fails if something was never met that such runs are for.
+    pub(crate) fn assert_met(&self, faults: &[&str], places: &[&str]) {
+        let counts = [
+            (&self.coverage.faults, faults),
+            (&self.coverage.places, places),
+        ];
+        for (counts, wanted) in counts {
+            for name in wanted {
+                assert!(counts.contains_key(*name), "{name}: never met");
+            }
+        }
     }
 
     /// Fails with the first seed that has failed.

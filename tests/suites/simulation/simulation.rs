@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_coordinator::{OUTGOING_CAPACITY, Outcome, Progress, WorkerConnection};
-use millstream_types::api::StopRequest;
+use millstream_types::api::{CheckpointSummary, StopRequest};
 use millstream_types::{Bug, ErrorCode};
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::mpsc;
@@ -14,7 +14,7 @@ use crate::coverage::Coverage;
 use crate::network::{ConnectAnswer, WorkerEnd, pass_down};
 use crate::process::{CoordinatorRole, Exit, Process, Role, Start};
 use crate::random::Random;
-use crate::scenario::{Fault, Kind, PATIENCE, Scenario};
+use crate::scenario::{Fault, Kind, PATIENCE, Scenario, Shape};
 use crate::world::{Happening, Millis, ProcessId, Service, State, What, World};
 
 /// How often a process is given time of its own.
@@ -497,7 +497,16 @@ impl Simulation {
             self.start_coordinator();
         }
         let workers = usize::try_from(self.scenario.workers).unwrap_or(usize::MAX);
-        if self.workers().len() < workers {
+        let count = if self.scenario.shape == Shape::Keyed {
+            // Its tasks must all be in one worker, so that a frozen one is not replaced.
+            self.processes
+                .values()
+                .filter(|it| !it.is_coordinator())
+                .count()
+        } else {
+            self.workers().len()
+        };
+        if count < workers {
             self.start_worker();
         }
         if is_to_stop && now.is_multiple_of(1_000) {
@@ -529,6 +538,11 @@ impl Simulation {
     }
 }
 
+fn kind_of(summary: &CheckpointSummary) -> String {
+    let kind = summary.kind.known();
+    kind.map_or_else(String::new, |kind| format!("{kind:?}"))
+}
+
 fn take_news(role: &mut CoordinatorRole, state: &mut State) {
     loop {
         let news = match role.news.try_recv() {
@@ -545,19 +559,14 @@ fn take_news(role: &mut CoordinatorRole, state: &mut State) {
                 state.coverage.reached(&format!("state: {now:?}"));
             }
             Progress::Completed(summary) => {
-                state.note(format_args!(
-                    "{:?} {} is complete",
-                    summary.kind, summary.id
-                ));
-                state
-                    .coverage
-                    .reached(&format!("complete: {:?}", summary.kind));
+                let kind = kind_of(&summary);
+                state.note(format_args!("{kind} {} is complete", summary.id));
+                state.coverage.reached(&format!("complete: {kind}"));
             }
             Progress::Failed(summary) => {
-                state.note(format_args!("{:?} {} has failed", summary.kind, summary.id));
-                state
-                    .coverage
-                    .reached(&format!("failed: {:?}", summary.kind));
+                let kind = kind_of(&summary);
+                state.note(format_args!("{kind} {} has failed", summary.id));
+                state.coverage.reached(&format!("failed: {kind}"));
             }
             Progress::Restarting { failure, .. } => {
                 state.note(format_args!("restarts: {failure}"));

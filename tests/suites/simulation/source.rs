@@ -23,6 +23,8 @@ const ROWS: i64 = 6;
 /// A partition that records come into, one after the other.
 #[derive(Debug, Clone)]
 pub(crate) struct Split {
+    pub(crate) topic: &'static str,
+    /// No other topic has it.
     pub(crate) number: i64,
     pub(crate) records: i64,
     /// When it can be found, and when its first record is there.
@@ -33,7 +35,7 @@ pub(crate) struct Split {
 
 impl Split {
     fn name(&self) -> String {
-        format!("numbers/{}", self.number)
+        format!("{}/{}", self.topic, self.number)
     }
 
     /// How many of its records are there.
