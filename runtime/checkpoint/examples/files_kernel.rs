@@ -6,6 +6,7 @@
 //! The store's own CPU time, and for S3 that of its service, is not in the figures.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -50,20 +51,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let (wall, begun) = (Instant::now(), cpu()?);
     let file = files.put(CheckpointId(1), &operator, &name, chunks).await?;
-    report("put", file.bytes, wall, cpu()? - begun);
+    report("put", file.bytes, wall, cpu()?.saturating_sub(begun))?;
     let (wall, begun) = (Instant::now(), cpu()?);
     let mut read = files.open(&file).await?;
     while read.try_next().await?.is_some() {}
-    report("get", file.bytes, wall, cpu()? - begun);
-    Ok(())
+    report("get", file.bytes, wall, cpu()?.saturating_sub(begun))
 }
 
-fn report(what: &str, bytes: u64, wall: Instant, cpu: Duration) {
+fn report(what: &str, bytes: u64, wall: Instant, cpu: Duration) -> Result<(), Box<dyn Error>> {
     let megabytes = bytes as f64 / 1e6;
     let (wall, cpu) = (wall.elapsed().as_secs_f64(), cpu.as_secs_f64());
-    println!(
+    writeln!(
+        std::io::stdout(),
         "{what}: {megabytes:.0} MB, {:.0} MB per CPU-second, {:.0} MB/s",
         megabytes / cpu,
         megabytes / wall
-    );
+    )?;
+    Ok(())
 }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use millstream_types::snapshot::Counters;
 use millstream_types::{
     Attempt, CheckpointId, CheckpointKind, Committable, FileRef, JobId, Opaque, OperatorSnapshot,
-    OperatorUid, SubtaskIndex, Timestamp,
+    OperatorUid, StateSnapshot, SubtaskIndex, Timestamp,
 };
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -210,7 +210,7 @@ impl Manifest {
     /// Every file that its state names; one that several subtasks share comes several times.
     pub fn files(&self) -> impl Iterator<Item = &FileRef> {
         let snapshots = self.operators.values().flat_map(BTreeMap::values);
-        snapshots.flat_map(|snapshot| snapshot.state.iter().flat_map(|state| state.files()))
+        snapshots.flat_map(|snapshot| snapshot.state.iter().flat_map(StateSnapshot::files))
     }
 
     /// As [`files`](Self::files), to be changed.
@@ -218,7 +218,7 @@ impl Manifest {
         let snapshots = self.operators.values_mut().flat_map(BTreeMap::values_mut);
         snapshots.flat_map(|snapshot| {
             let state = snapshot.state.iter_mut();
-            state.flat_map(|state| state.files_mut())
+            state.flat_map(StateSnapshot::files_mut)
         })
     }
 

@@ -211,9 +211,9 @@ impl Verified {
         }
         let mut faulty = BTreeSet::new();
         for (file, by) in named {
-            let reason = match self.file(&slots.storage, &slots.folder, file).await? {
-                None => continue,
-                Some(reason) => reason,
+            let found = self.file(&slots.storage, &slots.folder, file).await?;
+            let Some((object, reason)) = found else {
+                continue;
             };
             let mut there = Vec::new();
             for number in by {
@@ -231,8 +231,8 @@ impl Verified {
             if !there.is_empty() {
                 let slots: Vec<String> = there.iter().map(ToString::to_string).collect();
                 self.fault(
-                    reason.0,
-                    format!("{}; slot {} names it", reason.1, slots.join(", ")),
+                    object,
+                    format!("{}; slot {} names it", reason, slots.join(", ")),
                 );
                 faulty.extend(there);
             }
@@ -294,7 +294,9 @@ impl Verified {
                 return Ok(());
             }
             None => {
-                listed.iter().for_each(|listed| self.count(listed));
+                for listed in &listed {
+                    self.count(listed);
+                }
                 return Ok(());
             }
         };

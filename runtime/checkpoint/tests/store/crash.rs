@@ -180,9 +180,8 @@ fn run(store: &str, service: Option<&str>, armed: &str) -> ExitStatus {
         command.env(SERVICE, service);
     }
     let output = command.output().unwrap();
-    if output.status.code() == Some(101) {
-        panic!("{}", String::from_utf8_lossy(&output.stdout));
-    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_ne!(output.status.code(), Some(101), "{said}");
     output.status
 }
 
