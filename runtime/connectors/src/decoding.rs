@@ -4,6 +4,7 @@
 //! the same everywhere.
 
 mod dead_letters;
+mod json_options;
 mod metadata;
 
 use arrow_schema::{ArrowError, SchemaRef};
@@ -61,7 +62,10 @@ impl RecordDecoder {
             Some((metadata, of_value)) => (Some(metadata), of_value),
         };
         let decoder = match &spec.format {
-            Format::Json(_) => JsonDecoder::new(&of_value).map(Decoder::from),
+            Format::Json(json) => {
+                let options = json_options::of_source(json, &spec.schema);
+                JsonDecoder::with_options(&of_value, &options).map(Decoder::from)
+            }
             Format::Raw(_) => RawDecoder::new(&of_value).map(Decoder::from),
         };
         let decoder = decoder.map_err(|error| {

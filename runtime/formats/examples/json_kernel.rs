@@ -127,11 +127,9 @@ fn object(fields: &[String], index: usize, missing_percent: usize) -> Vec<u8> {
 }
 
 fn schema(columns: &[(&str, ColumnType)]) -> SchemaRef {
-    let columns = columns.iter().map(|(name, column_type)| Column {
-        name: (*name).to_owned(),
-        column_type: *column_type,
-        nullable: true,
-    });
+    let columns = columns
+        .iter()
+        .map(|(name, column_type)| Column::new(*name, *column_type, true));
     arrow_schema(&columns.collect::<Vec<_>>())
 }
 

@@ -1,4 +1,4 @@
-//! Dates and instants as text: `YYYY-MM-DD` and RFC 3339.
+//! Dates and instants as text: `YYYY-MM-DD`, RFC 3339, and what clocks show.
 //!
 //! The calendar is the proleptic Gregorian one, years 0000 to 9999, which is all that RFC 3339 can
 //! write.
@@ -6,7 +6,7 @@
 //! Source: the day arithmetic is Howard Hinnant's `days_from_civil` and `civil_from_days`,
 //! <https://howardhinnant.github.io/date_algorithms.html>; the text is RFC 3339 §5.6.
 
-const MICROS_PER_SECOND: i64 = 1_000_000;
+pub(crate) const MICROS_PER_SECOND: i64 = 1_000_000;
 const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
 
 /// First instant that can be written: 0000-01-01T00:00:00Z, microseconds since 1970.
@@ -38,17 +38,56 @@ pub fn parse_timestamp(text: &[u8]) -> Option<i64> {
     let [b'T' | b't' | b' ', h1, h2, b':', m1, m2, b':', s1, s2] = *time else {
         return None;
     };
-    let (hour, minute, second) = (two(h1, h2)?, two(m1, m2)?, two(s1, s2)?);
-    if hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
+    let seconds = second_of_day([h1, h2], [m1, m2], [s1, s2])?;
     let (fraction, rest) = fraction_micros(rest)?;
     let offset_minutes = zone_minutes(rest)?;
-    let seconds = i64::from(hour * 3600 + minute * 60 + second) - offset_minutes * 60;
+    let seconds = seconds - offset_minutes * 60;
     let micros = days * MICROS_PER_DAY + seconds * MICROS_PER_SECOND + fraction;
-    (MIN_MICROS..=MAX_MICROS)
-        .contains(&micros)
-        .then_some(micros)
+    is_in_calendar(micros).then_some(micros)
+}
+
+/// What a clock shows in a `YYYY-MM-DD hh:mm[:ss[.f…]]`, microseconds since 1970, and the minutes by
+/// which it is before UTC if the text says so: `Z`, `±hh`, `±hhmm` or `±hh:mm` at its end.
+///
+/// The separator may be a space, `T` or `t`. Digits below a microsecond are dropped. A leap second
+/// (`:60`) is the first instant of the next minute.
+///
+/// Source: timestamp literals of SQL, and ISO 8601 as `java.time` and Python write it.
+pub fn parse_clock(text: &[u8]) -> Option<(i64, Option<i64>)> {
+    let (date, rest) = text.split_first_chunk::<10>()?;
+    let (time, rest) = rest.split_first_chunk::<6>()?;
+    let days = i64::from(date_fields(date)?);
+    let [b'T' | b't' | b' ', h1, h2, b':', m1, m2] = *time else {
+        return None;
+    };
+    let (second, rest) = match *rest {
+        [b':', s1, s2, ..] => ([s1, s2], rest.get(3..)?),
+        _ => ([b'0', b'0'], rest),
+    };
+    let seconds = second_of_day([h1, h2], [m1, m2], second)?;
+    let (fraction, rest) = fraction_micros(rest)?;
+    let offset = match *rest {
+        [] => None,
+        [sign @ (b'+' | b'-'), h1, h2] => Some(zone_minutes(&[sign, h1, h2, b':', b'0', b'0'])?),
+        [sign @ (b'+' | b'-'), h1, h2, m1, m2] => {
+            Some(zone_minutes(&[sign, h1, h2, b':', m1, m2])?)
+        }
+        _ => Some(zone_minutes(rest)?),
+    };
+    let micros = days * MICROS_PER_DAY + seconds * MICROS_PER_SECOND + fraction;
+    Some((micros, offset))
+}
+
+/// Whether an instant can be written.
+pub(crate) fn is_in_calendar(micros: i64) -> bool {
+    (MIN_MICROS..=MAX_MICROS).contains(&micros)
+}
+
+fn second_of_day(hour: [u8; 2], minute: [u8; 2], second: [u8; 2]) -> Option<i64> {
+    let [hour, minute, second] = [hour, minute, second].map(|[tens, ones]| two(tens, ones));
+    let (hour, minute, second) = (hour?, minute?, second?);
+    let valid = hour <= 23 && minute <= 59 && second <= 60;
+    valid.then(|| i64::from(hour * 3600 + minute * 60 + second))
 }
 
 fn date_fields(date: &[u8; 10]) -> Option<i32> {
@@ -155,6 +194,15 @@ pub fn write_date(days: i32, out: &mut Vec<u8>) -> bool {
 /// Appends `YYYY-MM-DDThh:mm:ss[.fff[fff]]Z`: no fraction, milliseconds or microseconds, whatever
 /// is the shortest that is exact. False if the year is not one of 0000 to 9999.
 pub fn write_timestamp(micros: i64, out: &mut Vec<u8>) -> bool {
+    let written = write_clock(micros, b'T', out);
+    if written {
+        out.push(b'Z');
+    }
+    written
+}
+
+/// As [`write_timestamp`], with another byte in the middle and no zone at the end.
+pub fn write_clock(micros: i64, separator: u8, out: &mut Vec<u8>) -> bool {
     let day = micros.div_euclid(MICROS_PER_DAY);
     let Ok(day) = i32::try_from(day) else {
         return false;
@@ -168,7 +216,7 @@ pub fn write_timestamp(micros: i64, out: &mut Vec<u8>) -> bool {
     let [h1, h2] = digits(second_of_day / 3600);
     let [m1, m2] = digits(second_of_day / 60 % 60);
     let [s1, s2] = digits(second_of_day % 60);
-    out.extend_from_slice(&[b'T', h1, h2, b':', m1, m2, b':', s1, s2]);
+    out.extend_from_slice(&[separator, h1, h2, b':', m1, m2, b':', s1, s2]);
     if fraction != 0 {
         let ([f1, f2], [f3, f4]) = (digits(fraction / 10_000), digits(fraction / 100 % 100));
         let [f5, f6] = digits(fraction % 100);
@@ -176,7 +224,6 @@ pub fn write_timestamp(micros: i64, out: &mut Vec<u8>) -> bool {
         let length = if fraction % 1_000 == 0 { 4 } else { 7 };
         out.extend_from_slice(micros.get(..length).unwrap_or_default());
     }
-    out.push(b'Z');
     true
 }
 

@@ -11,6 +11,8 @@ use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBufferBuilder, OffsetBuffer
 use arrow_schema::{ArrowError, DataType, Field, SchemaRef, TimeUnit};
 
 use crate::error::{DecodeReason, UnsupportedColumn};
+use crate::json::Written;
+use crate::timestamp::Timestamps;
 
 /// Values of one column, one per row so far.
 #[derive(Debug)]
@@ -32,7 +34,12 @@ pub(crate) enum Values {
     String(Texts),
     Bytes(Texts),
     Decimal(Decimals),
+    /// As RFC 3339 text or epoch milliseconds.
     Timestamp(Vec<i64>),
+    /// As the user says.
+    TimestampAs(Vec<i64>, Timestamps),
+    /// Texts that are JSON.
+    Json(Texts),
     Date(Vec<i32>),
 }
 
@@ -98,6 +105,17 @@ fn renew<T>(values: &mut Vec<T>) -> Vec<T> {
 }
 
 impl Column {
+    /// From now on its values are written like this. Before any value.
+    pub(crate) fn write_as(&mut self, written: Written) {
+        match (&self.values, written) {
+            (Values::String(_), Written::Json) => self.values = Values::Json(Texts::new()),
+            (Values::Timestamp(_), Written::Timestamp(timestamps)) => {
+                self.values = Values::TimestampAs(Vec::new(), timestamps);
+            }
+            _ => {}
+        }
+    }
+
     fn new(field: &Field, format: &'static str) -> Result<Self, UnsupportedColumn> {
         let values = match field.data_type() {
             DataType::Boolean => Values::Boolean(BooleanBufferBuilder::new(0)),
@@ -144,9 +162,11 @@ impl Column {
         match &mut self.values {
             Values::Boolean(values) => values.append(false),
             Values::Int32(values) | Values::Date(values) => values.push(0),
-            Values::Int64(values) | Values::Timestamp(values) => values.push(0),
+            Values::Int64(values) | Values::Timestamp(values) | Values::TimestampAs(values, _) => {
+                values.push(0)
+            }
             Values::Float64(values) => values.push(0.0),
-            Values::String(texts) | Values::Bytes(texts) => {
+            Values::String(texts) | Values::Json(texts) | Values::Bytes(texts) => {
                 let end = texts.offsets.last().copied().unwrap_or_default();
                 texts.offsets.push(end);
             }
@@ -161,9 +181,13 @@ impl Column {
             Values::Boolean(values) if values.len() > rows => values.truncate(rows),
             Values::Boolean(_) => {}
             Values::Int32(values) | Values::Date(values) => values.truncate(rows),
-            Values::Int64(values) | Values::Timestamp(values) => values.truncate(rows),
+            Values::Int64(values) | Values::Timestamp(values) | Values::TimestampAs(values, _) => {
+                values.truncate(rows)
+            }
             Values::Float64(values) => values.truncate(rows),
-            Values::String(texts) | Values::Bytes(texts) => texts.truncate(rows),
+            Values::String(texts) | Values::Json(texts) | Values::Bytes(texts) => {
+                texts.truncate(rows);
+            }
             Values::Decimal(decimals) => decimals.values.truncate(rows),
         }
         if self.nulls.len() > rows {
@@ -180,7 +204,7 @@ impl Column {
             Values::Float64(values) => {
                 Arc::new(Float64Array::try_new(renew(values).into(), nulls)?)
             }
-            Values::String(texts) => {
+            Values::String(texts) | Values::Json(texts) => {
                 let (offsets, data) = texts.finish();
                 Arc::new(StringArray::try_new(offsets, data, nulls)?)
             }
@@ -193,7 +217,7 @@ impl Column {
                 let array = PrimitiveArray::<Decimal128Type>::try_new(values, nulls)?;
                 Arc::new(array.with_data_type(self.data_type.clone()))
             }
-            Values::Timestamp(values) => {
+            Values::Timestamp(values) | Values::TimestampAs(values, _) => {
                 let array = TimestampMicrosecondArray::try_new(renew(values).into(), nulls)?;
                 Arc::new(array.with_data_type(self.data_type.clone()))
             }
@@ -232,6 +256,13 @@ impl Columns {
             rows: 0,
             bytes: 0,
         })
+    }
+
+    /// From now on the values of a column are written like this. Before any value.
+    pub(crate) fn write_as(&mut self, index: usize, written: Written) {
+        if let Some(column) = self.each.get_mut(index) {
+            column.write_as(written);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

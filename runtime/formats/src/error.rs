@@ -90,8 +90,14 @@ pub enum DecodeReason {
     #[error("the text is not base64 with padding")]
     NotBase64,
     /// A text for a timestamp column is not RFC 3339.
-    #[error("the text is not an RFC 3339 timestamp with a time zone")]
+    #[error(
+        "the text is not an RFC 3339 timestamp with a time zone; `timestampFormat` of the format or \
+         the column says how else it is written"
+    )]
     NotATimestamp,
+    /// A text for a timestamp column is not one of SQL.
+    #[error("the text is not a timestamp `YYYY-MM-DD hh:mm:ss`")]
+    NotASqlTimestamp,
     /// A text for a date column is not a date.
     #[error("the text is not a date `YYYY-MM-DD`")]
     NotADate,

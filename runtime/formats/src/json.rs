@@ -4,17 +4,20 @@
 mod against_serde;
 mod encode;
 mod fields;
+mod options;
 mod scan;
 mod shape;
 #[cfg(test)]
 mod tests;
 mod text;
 mod value;
+mod written;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{ArrowError, SchemaRef};
 
 pub use encode::JsonEncoder;
+pub use options::{JsonOptions, Written};
 pub use scan::MAX_DEPTH;
 
 use crate::column::Columns;
@@ -46,7 +49,23 @@ impl JsonDecoder {
     /// A column has a type that is not one of
     /// [`ColumnType`](millstream_types::schema::ColumnType).
     pub fn new(schema: &SchemaRef) -> Result<Self, UnsupportedColumn> {
-        let columns = Columns::new(schema, "the json decoder")?;
+        Self::with_options(schema, &JsonOptions::default())
+    }
+
+    /// A decoder into these columns, written as the options say.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_options(
+        schema: &SchemaRef,
+        options: &JsonOptions,
+    ) -> Result<Self, UnsupportedColumn> {
+        let mut columns = Columns::new(schema, "the json decoder")?;
+        for (index, field) in schema.fields().iter().enumerate() {
+            if let Some(written) = options.of(field) {
+                columns.write_as(index, written);
+            }
+        }
         Ok(Self {
             fields: Fields::new(&columns),
             columns,

@@ -12,8 +12,8 @@
 //! - The JSON decoder's shape cache ([`json`]) changes how fast a record is decoded, never
 //!   whether or to what.
 //!
-//! Reading order: [`error`] is what can be wrong with a record, [`calendar`] and [`number`] are
-//! the exact conversions, [`column`] collects values, [`json`] and [`raw`] are the formats,
+//! Reading order: [`error`] is what can be wrong with a record, [`calendar`], [`number`] and
+//! [`timestamp`] are the exact conversions, [`column`] collects values, [`json`] and [`raw`] are the formats,
 //! [`encoded`] is what encoders return. `docs/formats.md` says it to users.
 
 pub mod calendar;
@@ -24,9 +24,11 @@ pub mod error;
 pub mod json;
 pub mod number;
 pub mod raw;
+pub mod timestamp;
 
 pub use codec::{Decoder, Encoder};
 pub use encoded::EncodedRows;
 pub use error::{DecodeError, DecodeReason, EncodeError, UnsupportedColumn};
-pub use json::{JsonDecoder, JsonEncoder};
+pub use json::{JsonDecoder, JsonEncoder, JsonOptions, Written};
 pub use raw::{RawDecoder, RawEncoder};
+pub use timestamp::Timestamps;

@@ -81,6 +81,37 @@ pub fn parse_decimal(number: &[u8], precision: u8, scale: i8) -> Result<i128, De
     Ok(if parts.negative { -value } else { value })
 }
 
+/// The millionths of a JSON number; what is below one is cut off, towards less. `None` if an `i64` does
+/// not hold them.
+pub(crate) fn parse_micros(number: &[u8]) -> Option<i64> {
+    let parts = Parts::of(number)?;
+    let Some(digits) = parts.significant() else {
+        return Some(0);
+    };
+    let shift = digits.exponent.saturating_add(6);
+    let kept = i64::try_from(digits.count)
+        .ok()?
+        .saturating_add(shift.min(0));
+    let kept = usize::try_from(kept).unwrap_or(0);
+    let power = power_of_ten(usize::try_from(shift.max(0)).ok()?)?;
+    if kept > MAX_DIGITS {
+        return None;
+    }
+    let mantissa = digits
+        .iter()
+        .take(kept)
+        .fold(0_i128, |value, digit| value * 10 + i128::from(digit));
+    let value = mantissa.checked_mul(power)?;
+    // The last significant digit is not zero, so whatever is cut off is something.
+    let is_cut = i128::from(shift < 0);
+    i64::try_from(if parts.negative {
+        -value - is_cut
+    } else {
+        value
+    })
+    .ok()
+}
+
 /// A number, cut at its point and exponent.
 struct Parts<'a> {
     negative: bool,

@@ -34,6 +34,14 @@ pub(crate) fn faults(index: usize, sink: &ValidSink, schema: &Schema) -> Vec<Fau
         let path = at(&format!("metadata[{index}].name"));
         add(path, column_fault(&column.name, schema, what, types));
     }
+    if let Format::Json(json) = &sink.format {
+        for (index, column) in json.json_columns.iter().enumerate() {
+            let path = at(&format!("format.json.jsonColumns[{index}]"));
+            let found = column_fault(column, schema, "JSON as text", &[ColumnType::String])
+                .or_else(|| unwritten_fault(sink, column));
+            add(path, found);
+        }
+    }
     // A column that is not there leaves too many for the value.
     if faults.is_empty() {
         faults.extend(value_fault(sink, schema).map(|problem| problem.at(at("format"))));
@@ -110,6 +118,21 @@ fn alternatives(types: &[ColumnType]) -> String {
         [only] => only.clone(),
         [most @ .., last] => format!("{} or {last}", most.join(", ")),
     }
+}
+
+/// Whether a column is written as JSON at all.
+fn unwritten_fault(sink: &ValidSink, column: &str) -> Option<Problem> {
+    let is_in_key = match &sink.connector {
+        SinkConnector::Kafka(kafka) => kafka.key_fields.iter().any(|one| one == column),
+        SinkConnector::Files(_) | SinkConnector::Print(_) | SinkConnector::Blackhole(_) => false,
+    };
+    if is_in_key || sink.is_in_value(column) {
+        return None;
+    }
+    Some(Problem {
+        message: format!("the column `{column}` is written as it is, beside the record's value"),
+        help: "remove it from the list".to_owned(),
+    })
 }
 
 /// What is left for the value must fit the format.

@@ -6,6 +6,7 @@
 
 mod build;
 mod checkpoint;
+mod format;
 mod graph;
 mod kafka;
 mod metadata;

@@ -1,7 +1,8 @@
 //! The `dataflow` section: named sources, transforms and sinks.
 
+use millstream_types::Zone;
 use millstream_types::duration::KubeDuration;
-use millstream_types::schema::Column;
+use millstream_types::schema::{Column, TimestampFormat};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -92,14 +93,30 @@ pub enum Format {
 
 impl Default for Format {
     fn default() -> Self {
-        Self::Json(JsonFormat {})
+        Self::Json(JsonFormat::default())
     }
 }
 
-/// One JSON object per record. No options.
+/// One JSON object per record.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct JsonFormat {}
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JsonFormat {
+    /// How columns of type `timestamp` are written. Default: sources read RFC 3339 text and
+    /// milliseconds since 1970, sinks write RFC 3339 text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp_format: Option<TimestampFormat>,
+    /// The time zone of timestamps that are written without one, which are those of
+    /// `timestampFormat: sql`: a name such as `Europe/Berlin`, or an offset such as `+02:00`.
+    /// Default: UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Zone")]
+    pub time_zone: Option<Zone>,
+    /// Columns of type `string` that a sink writes as the JSON that their text is, and not as a
+    /// string in quotes. For sinks: a source says `json: true` in its `schema`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 128)))]
+    pub json_columns: Vec<String>,
+}
 
 /// The bytes of a record as one text column `value`. No options.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

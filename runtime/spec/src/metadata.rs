@@ -64,11 +64,11 @@ impl SourceMetadata {
     pub fn column(&self) -> Column {
         let default = self.from.types().first().copied();
         let column_type = self.column_type.or(default);
-        Column {
-            name: self.name.clone(),
-            column_type: column_type.unwrap_or(ColumnType::String),
-            nullable: self.from.is_nullable(),
-        }
+        Column::new(
+            &self.name,
+            column_type.unwrap_or(ColumnType::String),
+            self.from.is_nullable(),
+        )
     }
 }
 

@@ -3,7 +3,8 @@
 //! A type enters here only when two crates need it. Nothing here opens a file or a socket,
 //! reads a clock or knows tokio.
 //!
-//! Reading order: [`ids`] name things, [`time`] and [`duration`] measure them, [`schema`] and
+//! Reading order: [`ids`] name things, [`time`], [`duration`] and [`zone`] measure
+//! them, [`schema`] and
 //! [`batch`] describe records, [`keys`] say which belong together, [`element`] is what travels along
 //! an edge, [`snapshot`] is what a checkpoint keeps, [`load`] is how busy a task is, [`protocol`] is
 //! what coordinator and worker say to each other, [`api`] is what the coordinator's REST interface
@@ -26,6 +27,7 @@ pub mod snapshot;
 pub mod text;
 pub mod time;
 pub mod told;
+pub mod zone;
 
 pub use batch::Batch;
 pub use bug::Bug;
@@ -41,3 +43,4 @@ pub use snapshot::{
     StateDeclaration, StateSnapshot, TaskSnapshot,
 };
 pub use time::{EventTime, Timestamp};
+pub use zone::Zone;

@@ -146,9 +146,24 @@ impl JsonSchema for ColumnType {
     }
 }
 
+/// How a timestamp is written in a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum TimestampFormat {
+    /// Text with a time zone, `2026-11-24T18:40:00.125Z`; written in UTC.
+    Rfc3339,
+    /// Text without a time zone, `2026-11-24 18:40:00.125`, in `timeZone`. A zone behind it counts,
+    /// and a `T` in its middle is understood.
+    Sql,
+    /// Milliseconds since 1970-01-01T00:00:00Z, a whole number.
+    EpochMillis,
+    /// Seconds since 1970-01-01T00:00:00Z, a number; written as a whole one.
+    EpochSeconds,
+}
+
 /// One column of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(
     clippy::struct_field_names,
     reason = "`type` is a keyword, and `data_type` is Arrow's"
@@ -165,10 +180,35 @@ pub struct Column {
     /// not be null is a corrupt record. Default: true.
     #[serde(default = "default_true")]
     pub nullable: bool,
+    /// Whether a column of type `string` holds any JSON value as its text, be it an object, an
+    /// array, a number or a string in its quotes. Default: false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub json: bool,
+    /// How a column of type `timestamp` is written. Default: what the source's format says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp_format: Option<TimestampFormat>,
+}
+
+impl Column {
+    /// A column whose values are written as its type says.
+    pub fn new(name: impl Into<String>, column_type: ColumnType, nullable: bool) -> Self {
+        Self {
+            name: name.into(),
+            column_type,
+            nullable,
+            json: false,
+            timestamp_format: None,
+        }
+    }
 }
 
 const fn default_true() -> bool {
     true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// The Arrow schema of columns.
@@ -183,17 +223,12 @@ pub fn arrow_schema(columns: &[Column]) -> SchemaRef {
 /// Columns of a source's dead-letter output (`<source>.deadLetters`): the record as it came, where
 /// it came from, and why it could not be decoded. The payload is null for a record without a value.
 pub fn dead_letter_schema() -> SchemaRef {
-    let column = |name: &str, column_type, nullable| Column {
-        name: name.to_owned(),
-        column_type,
-        nullable,
-    };
     arrow_schema(&[
-        column("payload", ColumnType::Bytes, true),
-        column("topic", ColumnType::String, false),
-        column("partition", ColumnType::Int32, false),
-        column("offset", ColumnType::Int64, false),
-        column("reason", ColumnType::String, false),
+        Column::new("payload", ColumnType::Bytes, true),
+        Column::new("topic", ColumnType::String, false),
+        Column::new("partition", ColumnType::Int32, false),
+        Column::new("offset", ColumnType::Int64, false),
+        Column::new("reason", ColumnType::String, false),
     ])
 }
 

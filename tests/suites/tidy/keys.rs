@@ -17,10 +17,14 @@ const DEFINING: [&str; 2] = ["runtime/spec/src/", "crds/src/"];
 /// Where the runtime's reader turns keys into the job that is run.
 const RESOLVING: &str = "runtime/spec/src/check/build.rs";
 /// Keys that the code knows by another name.
-const OTHER_NAMES: [(&str, &str); 10] = [
+const OTHER_NAMES: [(&str, &str); 14] = [
     ("PLAIN", "Plain"),
     ("SCRAM-SHA-256", "ScramSha256"),
     ("SCRAM-SHA-512", "ScramSha512"),
+    ("rfc3339", "Rfc3339"),
+    ("sql", "Sql"),
+    ("epochMillis", "EpochMillis"),
+    ("epochSeconds", "EpochSeconds"),
     ("deliveryGuarantee", "guarantee"),
     ("metadata.uid", "identity"),
     ("transactionalIdPrefix", "prefix"),

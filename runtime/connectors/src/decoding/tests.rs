@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::TimestampMicrosecondType;
 use millstream_spec::connector::GeneratorSource;
 use millstream_spec::dataflow::{JsonFormat, RawFormat};
 use millstream_spec::valid::SourceConnector;
@@ -10,11 +12,7 @@ use millstream_types::schema::{Column, ColumnType, arrow_schema};
 use super::*;
 
 fn columns(name: &str, column_type: ColumnType) -> Vec<Column> {
-    vec![Column {
-        name: name.to_owned(),
-        column_type,
-        nullable: false,
-    }]
+    vec![Column::new(name, column_type, false)]
 }
 
 fn decoder(on_error: OnError) -> RecordDecoder {
@@ -23,7 +21,7 @@ fn decoder(on_error: OnError) -> RecordDecoder {
         parallelism: None,
         name: "orders".to_owned(),
         connector: SourceConnector::Generator(GeneratorSource::default()),
-        format: Format::Json(JsonFormat {}),
+        format: Format::Json(JsonFormat::default()),
         schema: schema.clone(),
         metadata: Vec::new(),
         watermark: None,
@@ -167,4 +165,42 @@ fn raw_records_are_text() {
     )]));
     let failure = RecordDecoder::new(&spec, &two).unwrap_err();
     assert_eq!(failure.code, ErrorCode::InvalidJob);
+}
+
+#[test]
+fn json_is_read_as_the_format_and_its_columns_say() {
+    let source = r#"{
+        "name": "orders",
+        "files": {"path": "orders"},
+        "format": {"json": {"timestampFormat": "sql", "timeZone": "+02:00"}},
+        "schema": [
+            {"name": "payload", "type": "string", "json": true},
+            {"name": "made", "type": "timestamp"},
+            {"name": "sent", "type": "timestamp", "timestampFormat": "epochSeconds"}
+        ]
+    }"#;
+    let source: millstream_spec::Source = serde_json::from_str(source).unwrap();
+    let spec = ValidSource {
+        name: source.name,
+        connector: SourceConnector::Files(source.files.unwrap()),
+        format: source.format.unwrap(),
+        schema: source.schema,
+        metadata: Vec::new(),
+        watermark: None,
+        on_error: OnError::Fail,
+    };
+    let mut decoder = RecordDecoder::new(&spec, &arrow_schema(&spec.schema)).unwrap();
+    let record = br#"{"payload":{"a":[1]},"made":"1970-01-01 02:00:01","sent":2}"#;
+    let beside = Beside::default();
+    decoder.push(Some(record), place(0, 0), beside).unwrap();
+    let rows = decoder.take().unwrap().unwrap().batch.unwrap();
+    let rows = rows.records();
+    let payload = rows.column(0).as_string::<i32>();
+    assert_eq!(payload.value(0), r#"{"a":[1]}"#);
+    for (column, micros) in [(1, 1_000_000), (2, 2_000_000)] {
+        let column = rows
+            .column(column)
+            .as_primitive::<TimestampMicrosecondType>();
+        assert_eq!(column.value(0), micros);
+    }
 }

@@ -23,7 +23,9 @@ const UID: &str = "processed";
 
 impl Output {
     fn new() -> Self {
-        Self::of_format(Format::Json(millstream_spec::dataflow::JsonFormat {}))
+        Self::of_format(Format::Json(
+            millstream_spec::dataflow::JsonFormat::default(),
+        ))
     }
 
     fn of_format(format: Format) -> Self {
@@ -371,7 +373,7 @@ async fn a_directory_that_cannot_be_made_is_refused_before_the_job_starts() {
     fs::write(&file, "").unwrap();
     let connector = connector(
         &file.join("out"),
-        Format::Json(millstream_spec::dataflow::JsonFormat {}),
+        Format::Json(millstream_spec::dataflow::JsonFormat::default()),
     );
     let committer = connector
         .committer(&job("orders"), &UID.into())

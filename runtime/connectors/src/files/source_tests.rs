@@ -18,11 +18,7 @@ use millstream_types::{ErrorCode, ErrorKind, Failure, Opaque, SplitState, Subtas
 use super::*;
 
 fn columns() -> Vec<Column> {
-    vec![Column {
-        name: "id".to_owned(),
-        column_type: ColumnType::Int64,
-        nullable: false,
-    }]
+    vec![Column::new("id", ColumnType::Int64, false)]
 }
 
 fn connector(path: &Path, on_error: OnError) -> Arc<dyn SourceConnector> {
@@ -33,7 +29,7 @@ fn connector(path: &Path, on_error: OnError) -> Arc<dyn SourceConnector> {
         parallelism: None,
         name: "lines".to_owned(),
         connector: SourceOptions::Files(options),
-        format: Format::Json(millstream_spec::dataflow::JsonFormat {}),
+        format: Format::Json(millstream_spec::dataflow::JsonFormat::default()),
         schema: columns(),
         metadata: Vec::new(),
         watermark: None,

@@ -16,7 +16,7 @@ fn connector(options: &GeneratorSource) -> Arc<dyn SourceConnector> {
         parallelism: None,
         name: "orders".to_owned(),
         connector: SourceOptions::Generator(options.clone()),
-        format: Format::Json(millstream_spec::dataflow::JsonFormat {}),
+        format: Format::Json(millstream_spec::dataflow::JsonFormat::default()),
         schema: GeneratorSource::columns(),
         metadata: Vec::new(),
         watermark: None,

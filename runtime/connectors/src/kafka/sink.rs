@@ -130,7 +130,7 @@ impl KafkaWriter {
     fn new(connector: &KafkaSinkConnector, cx: &WriterContext) -> Result<Self> {
         let options = &connector.options;
         let sink = &connector.spec.name;
-        let key = Key::new(sink, options, &cx.schema)?;
+        let key = Key::new(sink, &connector.spec.format, options, &cx.schema)?;
         let value = value_columns(&connector.spec, &cx.schema);
         let of_value = match &value {
             None => Arc::clone(&cx.schema),

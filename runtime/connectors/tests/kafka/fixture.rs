@@ -156,11 +156,7 @@ pub(crate) fn job() -> JobId {
 }
 
 fn columns() -> Vec<Column> {
-    let column = |name: &str, column_type| Column {
-        name: name.into(),
-        column_type,
-        nullable: true,
-    };
+    let column = |name: &str, column_type| Column::new(name, column_type, true);
     vec![
         column("id", ColumnType::Int64),
         column("name", ColumnType::String),
@@ -214,7 +210,7 @@ impl TestSink {
             partition_by: Vec::new(),
             parallelism: None,
             connector: valid::SinkConnector::Kafka(serde_json::from_value(options).unwrap()),
-            format: Format::Json(millstream_spec::dataflow::JsonFormat {}),
+            format: Format::Json(millstream_spec::dataflow::JsonFormat::default()),
             metadata: Vec::new(),
             left_out: Vec::new(),
             checkpoint,
@@ -271,7 +267,7 @@ impl TestSource {
             parallelism: None,
             name: "in".into(),
             connector: valid::SourceConnector::Kafka(serde_json::from_value(options).unwrap()),
-            format: Format::Json(millstream_spec::dataflow::JsonFormat {}),
+            format: Format::Json(millstream_spec::dataflow::JsonFormat::default()),
             schema: columns(),
             metadata: Vec::new(),
             watermark: None,

@@ -44,11 +44,7 @@ const NAMES: [(&str, ColumnType, bool); 9] = [
 ];
 
 fn columns() -> Vec<Column> {
-    let column = |(name, column_type, nullable): (&str, ColumnType, bool)| Column {
-        name: name.to_owned(),
-        column_type,
-        nullable,
-    };
+    let column = |(name, column_type, nullable)| Column::new(name, column_type, nullable);
     NAMES.into_iter().map(column).collect()
 }
 

@@ -17,6 +17,7 @@ use arrow_schema::{DataType, SchemaRef, TimeUnit};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::options::{JsonOptions, Written};
 use super::scan::plain_length;
 use crate::calendar::{write_date, write_timestamp};
 use crate::encoded::{EncodedRows, check_types};
@@ -35,6 +36,8 @@ pub struct JsonEncoder {
     schema: SchemaRef,
     /// What stands before each column's value: `{"a":`, `,"b":`.
     keys: Vec<Box<[u8]>>,
+    /// How each column is written, where its type does not say it.
+    written: Vec<Option<Written>>,
     rows: EncodedRows,
 }
 
@@ -45,6 +48,17 @@ impl JsonEncoder {
     /// A column has a type that JSON is not written for: nested ones, intervals, times of day and
     /// the like.
     pub fn new(schema: &SchemaRef) -> Result<Self, UnsupportedColumn> {
+        Self::with_options(schema, &JsonOptions::default())
+    }
+
+    /// An encoder of batches with these columns, written as the options say.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_options(
+        schema: &SchemaRef,
+        options: &JsonOptions,
+    ) -> Result<Self, UnsupportedColumn> {
         let mut keys = Vec::with_capacity(schema.fields().len());
         for (index, field) in schema.fields().iter().enumerate() {
             if !is_supported(field.data_type()) {
@@ -62,6 +76,11 @@ impl JsonEncoder {
         Ok(Self {
             schema: Arc::clone(schema),
             keys,
+            written: schema
+                .fields()
+                .iter()
+                .map(|field| options.of(field))
+                .collect(),
             rows: EncodedRows::default(),
         })
     }
@@ -74,17 +93,18 @@ impl JsonEncoder {
     /// Encodes every row of a batch. What is returned is valid until the next call.
     ///
     /// # Errors
-    /// The batch has other columns than the encoder was made for, or a date or timestamp outside
-    /// the years 0000 to 9999.
+    /// The batch has other columns than the encoder was made for, a date or timestamp outside the
+    /// years 0000 to 9999, or a text that is not the JSON it should be.
     pub fn encode(&mut self, batch: &RecordBatch) -> Result<&EncodedRows, EncodeError> {
         self.rows.clear();
         check_types(&self.schema, batch)?;
         let columns = batch
             .columns()
             .iter()
-            .zip(&self.keys)
-            .map(|(array, key)| Column {
+            .zip(self.keys.iter().zip(&self.written))
+            .map(|(array, (key, written))| Column {
                 key,
+                written: *written,
                 nulls: array.nulls(),
                 values: Values::of(array),
             });
@@ -139,11 +159,12 @@ const fn is_supported(data_type: &DataType) -> bool {
 /// One column of the batch that is being encoded.
 struct Column<'a> {
     key: &'a [u8],
+    written: Option<Written>,
     nulls: Option<&'a NullBuffer>,
     values: Values<'a>,
 }
 
-enum Values<'a> {
+pub(super) enum Values<'a> {
     Null,
     Boolean(&'a BooleanArray),
     Int8(&'a PrimitiveArray<Int8Type>),
@@ -252,7 +273,10 @@ impl Column<'_> {
             out.extend_from_slice(b"null");
             return Ok(());
         }
-        self.values.write(row, out)
+        match self.written {
+            None => self.values.write(row, out),
+            Some(written) => written.write(&self.values, row, out),
+        }
     }
 }
 

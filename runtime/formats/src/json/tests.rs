@@ -15,10 +15,8 @@ use super::{JsonDecoder, JsonEncoder};
 use crate::{DecodeReason, EncodeError};
 
 fn schema(columns: &[(&str, &str, bool)]) -> SchemaRef {
-    let columns = columns.iter().map(|(name, column_type, nullable)| Column {
-        name: (*name).to_owned(),
-        column_type: column_type.parse().unwrap(),
-        nullable: *nullable,
+    let columns = columns.iter().map(|(name, column_type, nullable)| {
+        Column::new(*name, column_type.parse().unwrap(), *nullable)
     });
     arrow_schema(&columns.collect::<Vec<_>>())
 }
@@ -164,7 +162,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         r#"{"order_id":"a","ts":"yesterday"}"#,
-        "the text is not an RFC 3339 timestamp with a time zone (byte 21, field `ts`)",
+        "the text is not an RFC 3339 timestamp with a time zone; `timestampFormat` of the format or the column says how else it is written (byte 21, field `ts`)",
     ),
     (
         r#"{"order_id":"a","ts":true}"#,

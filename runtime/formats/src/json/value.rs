@@ -9,10 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::scan::{Kind, Scanner, Value, plain_length};
 use super::text::unescape;
-use crate::calendar::{self, MAX_MICROS, MIN_MICROS};
+use crate::calendar;
 use crate::column::{Column, Decimals, Values};
 use crate::error::{DecodeReason, Fault};
 use crate::number::{parse_decimal, parse_float, parse_integer, power_of_ten};
+use crate::timestamp::{epoch_millis, micros_of_millis};
 
 /// Longest text that can be a timestamp, date or decimal; longer ones are refused unread.
 const MAX_SCALAR_TEXT: usize = 256;
@@ -30,6 +31,7 @@ pub(super) fn push(column: &mut Column, record: &[u8], value: Value) -> Result<(
     }
     let number = (value.kind == Kind::Number).then(|| text(record, value));
     match (&mut column.values, number) {
+        (Values::Json(texts), _) => texts.push(text(record, value)).map_err(at)?,
         (Values::Boolean(values), _) => values.append(boolean(value).map_err(at)?),
         (Values::Int32(values), Some(number)) => {
             let integer = parse_integer(number).map_err(|reason| at(as_int32(reason)))?;
@@ -41,7 +43,12 @@ pub(super) fn push(column: &mut Column, record: &[u8], value: Value) -> Result<(
         (Values::Int32(_) | Values::Int64(_) | Values::Float64(_), None) => {
             return Err(at(wrong(value, "a number")));
         }
-        (Values::Timestamp(values), Some(number)) => values.push(millis(number).map_err(at)?),
+        (Values::Timestamp(values), Some(number)) => {
+            values.push(epoch_millis(number).map_err(at)?);
+        }
+        (Values::TimestampAs(values, timestamps), Some(number)) => {
+            values.push(timestamps.of_number(number).map_err(at)?);
+        }
         (Values::Decimal(decimals), Some(number)) => {
             let value = parse_decimal(number, decimals.precision, decimals.scale);
             decimals.values.push(value.map_err(at)?);
@@ -60,6 +67,7 @@ fn push_text(column: &mut Column, record: &[u8], value: Value) -> Result<(), Fau
     let wanted = match &column.values {
         Values::Decimal(_) => "a number or a string",
         Values::Timestamp(_) => "an RFC 3339 string or epoch milliseconds",
+        Values::TimestampAs(_, timestamps) => timestamps.wanted(),
         _ => "a string",
     };
     let Kind::String { escaped } = value.kind else {
@@ -111,11 +119,16 @@ fn push_scalar_text(values: &mut Values, text: &[u8]) -> Result<(), DecodeReason
             values.push(micros.ok_or(DecodeReason::NotATimestamp)?);
             Ok(())
         }
+        Values::TimestampAs(values, timestamps) => {
+            let text = if short() { text } else { &[] };
+            values.push(timestamps.of_text(text)?);
+            Ok(())
+        }
         Values::Date(values) => {
             values.push(calendar::parse_date(text).ok_or(DecodeReason::NotADate)?);
             Ok(())
         }
-        Values::String(texts) => texts.push(text),
+        Values::String(texts) | Values::Json(texts) => texts.push(text),
         Values::Boolean(_) | Values::Int32(_) | Values::Int64(_) | Values::Float64(_) => {
             Err(DecodeReason::WrongType {
                 found: "a string",
@@ -131,23 +144,6 @@ fn boolean(value: Value) -> Result<bool, DecodeReason> {
         Kind::False => Ok(false),
         _ => Err(wrong(value, "a boolean")),
     }
-}
-
-/// Microseconds of epoch milliseconds.
-fn millis(number: &[u8]) -> Result<i64, DecodeReason> {
-    let out_of_range = DecodeReason::OutOfRange("timestamp (years 0000 to 9999)");
-    let millis = match parse_integer(number) {
-        Err(DecodeReason::OutOfRange(_)) => return Err(out_of_range),
-        other => other?,
-    };
-    micros_of_millis(millis).ok_or(out_of_range)
-}
-
-fn micros_of_millis(millis: i64) -> Option<i64> {
-    let micros = millis.checked_mul(1_000)?;
-    (MIN_MICROS..=MAX_MICROS)
-        .contains(&micros)
-        .then_some(micros)
 }
 
 const fn as_int32(reason: DecodeReason) -> DecodeReason {
@@ -208,9 +204,12 @@ fn push_usual(column: &mut Column, record: &[u8], position: usize) -> Option<usi
             values.push(i32::try_from(value).ok()?);
             end
         }
-        Values::Float64(_) | Values::Boolean(_) | Values::Date(_) | Values::Bytes(_) => {
-            return None;
-        }
+        Values::Float64(_)
+        | Values::Boolean(_)
+        | Values::Date(_)
+        | Values::Bytes(_)
+        | Values::TimestampAs(_, _)
+        | Values::Json(_) => return None,
     };
     column.value_pushed();
     Some(end)

@@ -12,7 +12,7 @@ use crate::semantics::cast::{self, Failing, quoted};
 use crate::semantics::coerce::convert;
 use crate::semantics::typed::Typed;
 use crate::semantics::types::Type;
-use crate::semantics::zone::Zone;
+use crate::semantics::zone::{Zone, clock_at, instant_of};
 use crate::semantics::{Meaning, Refusal, fail, interval, refuse};
 
 const UNITS: &str = "units are microsecond, millisecond, second, minute, hour, day, week, month, \
@@ -158,7 +158,7 @@ pub(super) fn truncated(name: &str, arguments: Vec<Typed>) -> Meaning<Typed> {
         };
         let begin = match zone {
             None => unit.begin(time),
-            Some(zone) => zone.instant_of(unit.begin(zone.clock_at(time)?)?),
+            Some(zone) => instant_of(zone, unit.begin(clock_at(zone, time)?)?),
         };
         begin.map(Some)
     });
@@ -193,7 +193,7 @@ pub(super) fn zoned(name: &str, arguments: Vec<Typed>) -> Meaning<Typed> {
         let kernel = rows(move |arguments: &Arguments, row| {
             let clock = arguments.timestamps(0)?.get(row);
             clock
-                .map(|clock| zone.instant_of(clock).map(Instant))
+                .map(|clock| instant_of(zone, clock).map(Instant))
                 .transpose()
         });
         return Typed::call(
@@ -207,7 +207,7 @@ pub(super) fn zoned(name: &str, arguments: Vec<Typed>) -> Meaning<Typed> {
     let kernel = rows(move |arguments: &Arguments, row| {
         let instant = arguments.timestamps(0)?.get(row);
         instant
-            .map(|instant| zone.clock_at(instant).map(Clock))
+            .map(|instant| clock_at(zone, instant).map(Clock))
             .transpose()
     });
     Typed::call(format!("at zone {zone:?}"), kernel, Type::Local, &[&time])

@@ -5,7 +5,7 @@ use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 
 use super::calendar;
 use super::decimal::{Rounding, power_of_ten, rescaled};
-use super::zone::Zone;
+use super::zone::{Zone, instant_of};
 
 /// The most digits that are looked at: no decimal has more.
 const READ_DIGITS: usize = 76;
@@ -93,7 +93,7 @@ pub(crate) fn timestamp(text: &str) -> Option<i64> {
     let micros = calendar::micros(local).ok()?;
     match zone {
         None => Some(micros),
-        Some(zone) => zone.instant_of(micros).ok(),
+        Some(zone) => instant_of(zone, micros).ok(),
     }
 }
 

@@ -230,6 +230,21 @@ fn what_a_sink_writes_beside_the_value_is_checked_with_its_input() {
         ),
         (
             "",
+            "format: {json: {jsonColumns: [id, num]}}",
+            "sinks[0].format.json.jsonColumns[1]: JSON as text is of type string, but the column `num` is of type int64",
+        ),
+        (
+            "",
+            "format: {json: {jsonColumns: [ids]}}",
+            "sinks[0].format.json.jsonColumns[0]: the sink's input has no column `ids`\n  = did you mean `id`?",
+        ),
+        (
+            "",
+            "metadata: [{name: id, to: headers}], format: {json: {jsonColumns: [id]}}",
+            "sinks[0].format.json.jsonColumns[0]: the column `id` is written as it is, beside the record's value",
+        ),
+        (
+            "",
             "format: {raw: {}}",
             "sinks[0].format: format raw writes exactly one column, and the sink is given 3: id, num, at",
         ),

@@ -21,11 +21,11 @@ pub(crate) fn columns(text: &str) -> Vec<Column> {
             .find(|at| rest[..*at].matches('(').count() == rest[..*at].matches(')').count())
             .unwrap_or(rest.len());
         let (name, column_type) = rest[..end].trim().split_once(' ').unwrap();
-        columns.push(Column {
-            name: name.to_owned(),
-            column_type: column_type.trim_end_matches('!').parse().unwrap(),
-            nullable: !column_type.ends_with('!'),
-        });
+        columns.push(Column::new(
+            name,
+            column_type.trim_end_matches('!').parse().unwrap(),
+            !column_type.ends_with('!'),
+        ));
         rest = rest.get(end + 1..).unwrap_or_default();
     }
     columns

@@ -89,11 +89,7 @@ fn source(source: Source) -> Result<Arc<ValidSource>, Missed> {
 
 /// The one column of `raw`. It is null for a record without a value.
 pub(super) fn raw_column() -> Column {
-    Column {
-        name: "value".to_owned(),
-        column_type: ColumnType::String,
-        nullable: true,
-    }
+    Column::new("value", ColumnType::String, true)
 }
 
 fn sink(sink: Sink, checkpoint: &CheckpointSpec) -> Result<Arc<ValidSink>, Missed> {

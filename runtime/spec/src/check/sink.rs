@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::one_connector;
-use super::{Report, Settings, kafka, metadata};
+use super::{Report, Settings, format, kafka, metadata};
 use crate::connector::KafkaSink;
 use crate::path::key;
 use crate::read::tree::Node;
@@ -21,6 +21,7 @@ pub(super) fn check(sink: &Node, path: &str, settings: &Settings, report: &mut R
         kafka::sink(&options, &at, settings, report);
     }
     check_path(sink, path, report);
+    format::sink(sink, path, report);
     metadata::sink(sink, path, report);
     if sink.get("blackhole").is_some() && sink.get("format").is_some() {
         let message = "does not go with `blackhole`, which writes no bytes. Remove it";

@@ -7,7 +7,7 @@ use millstream_types::schema::ColumnType;
 
 use super::build::raw_column;
 use super::checkpoint::between;
-use super::{Report, kafka, metadata, sink};
+use super::{Report, format, kafka, metadata, sink};
 use crate::connector::{GeneratorSource, KafkaSource};
 use crate::path::{item, key};
 use crate::read::tree::Node;
@@ -31,6 +31,7 @@ pub(super) fn check(source: &Node, path: &str, report: &mut Report<'_>) {
     } else {
         check_columns(source, path, report);
     }
+    format::source(source, path, report);
     metadata::source(source, path, report);
     let at = key(path, "watermark");
     if let Some(watermark) = report.read::<Watermark>(source.get("watermark"), &at) {

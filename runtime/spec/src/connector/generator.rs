@@ -56,11 +56,7 @@ impl GeneratorSource {
             ("ts", ColumnType::Timestamp),
         ]
         .into_iter()
-        .map(|(name, column_type)| Column {
-            name: name.to_owned(),
-            column_type,
-            nullable: false,
-        })
+        .map(|(name, column_type)| Column::new(name, column_type, false))
         .collect()
     }
 }

@@ -7,9 +7,12 @@ use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, SchemaRef};
 use millstream_connect::Result;
-use millstream_formats::{EncodeError, EncodedRows, JsonEncoder};
+use millstream_formats::{EncodeError, EncodedRows, JsonEncoder, JsonOptions};
+use millstream_spec::Format;
 use millstream_spec::connector::KafkaSink;
 use millstream_types::{ErrorCode, ErrorKind, Failure};
+
+use crate::encoding;
 
 /// Where keys come from.
 #[derive(Debug)]
@@ -42,7 +45,12 @@ impl Key {
     ///
     /// # Errors
     /// There is no such column, or its type has no text that is a key.
-    pub(super) fn new(sink: &str, options: &KafkaSink, schema: &SchemaRef) -> Result<Option<Self>> {
+    pub(super) fn new(
+        sink: &str,
+        format: &Format,
+        options: &KafkaSink,
+        schema: &SchemaRef,
+    ) -> Result<Option<Self>> {
         if let Some(column) = &options.key {
             return Ok(Some(Self::Column(KeyColumn::new(sink, column, schema)?)));
         }
@@ -57,7 +65,11 @@ impl Key {
         let key = schema
             .project(&columns)
             .map_err(|error| invalid(format!("sink `{sink}`: {error}")))?;
-        let encoder = JsonEncoder::new(&Arc::new(key))
+        let written = match format {
+            Format::Json(json) => encoding::json_options(json),
+            Format::Raw(_) => JsonOptions::default(),
+        };
+        let encoder = JsonEncoder::with_options(&Arc::new(key), &written)
             .map_err(|error| invalid(format!("sink `{sink}`: keyFields: {error}")))?;
         Ok(Some(Self::Fields {
             columns,
@@ -214,7 +226,7 @@ mod tests {
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         let options = r#"{"bootstrapServers":"kafka","topic":"t","keyFields":["shop","id"]}"#;
         let options: KafkaSink = serde_json::from_str(options).unwrap();
-        let key = Key::new("out", &options, &batch.schema()).unwrap();
+        let key = Key::new("out", &Format::default(), &options, &batch.schema()).unwrap();
         let mut key = key.unwrap();
         let keys = key.of(&batch).unwrap();
         assert_eq!(keys.get(0), Some(br#"{"shop":"a","id":12}"#.as_slice()));
