@@ -99,7 +99,7 @@ pub struct RunOptions {
     #[command(flatten)]
     pub start: StartOptions,
     /// Address of the REST interface and metrics; not served if not given.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_parser = address, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
     /// How many workers.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -173,10 +173,10 @@ pub struct CoordinatorOptions {
     #[arg(long, value_name = "FILE")]
     pub job: PathBuf,
     /// Address for workers (gRPC). Port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_parser = address, value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// Address of the REST interface and metrics; not served if not given.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_parser = address, value_name = "ADDRESS")]
     pub rest: Option<SocketAddr>,
     /// What the job starts from.
     #[command(flatten)]
@@ -218,7 +218,7 @@ pub struct WorkerOptions {
     #[arg(long, value_name = "NAME")]
     pub id: Option<String>,
     /// Address of health checks (`/healthz`, `/readyz`) and metrics; not served if not given.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_parser = address, value_name = "ADDRESS")]
     pub rest: Option<SocketAddr>,
     /// How long to try to reach the coordinator, at the start and after a lost connection.
     #[arg(long, default_value = "5m", value_parser = duration, value_name = "DURATION")]
@@ -250,9 +250,24 @@ pub struct ValidateOptions {
     /// nothing. Without `--restore`, as a start from `latest`.
     #[arg(long)]
     pub live: bool,
+    /// As a start with `--fork`, for `--live`.
+    #[arg(long, requires = "live")]
+    pub fork: bool,
+    /// As a start with `--take-over`, for `--live`.
+    #[arg(long, requires = "live")]
+    pub take_over: bool,
     /// State that the job has no place for any more may be dropped.
     #[arg(long)]
     pub allow_dropped_state: bool,
+    /// As a start with `--accept-lost-output`, for `--live`.
+    #[arg(long, requires = "live", value_parser = checkpoint, value_name = "CHECKPOINT")]
+    pub accept_lost_output: Option<CheckpointId>,
+    /// As a start with `--resource-uid`.
+    #[arg(long, value_name = "UID")]
+    pub resource_uid: Option<String>,
+    /// As a start of this deployment; by hand if not given.
+    #[arg(long, requires = "live", value_parser = deployment, value_name = "NUMBER")]
+    pub deployment: Option<Deployment>,
     /// How many subtasks run every step, instead of the job file's `parallelism`.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=32_768), value_name = "NUMBER")]
     pub parallelism: Option<u32>,
@@ -394,6 +409,24 @@ pub enum Output {
     Json,
 }
 
+/// An address to listen on.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let port = text.strip_prefix(':').unwrap_or(text);
+    let port = port.rsplit(':').next().unwrap_or(port);
+    let port = if port.parse::<u16>().is_ok() {
+        port
+    } else {
+        "8081"
+    };
+    Err(format!(
+        "write an IP address and a port: `127.0.0.1:{port}` for this machine only, `0.0.0.0:{port}` for \
+         all that reach it"
+    ))
+}
+
 fn deployment(text: &str) -> Result<Deployment, std::num::ParseIntError> {
     text.parse().map(Deployment)
 }
@@ -411,6 +444,9 @@ fn restore(text: &str) -> Result<Restore, String> {
         "latest" => Ok(Restore::Latest),
         "fresh" => Ok(Restore::Fresh),
         path if path.contains("://") => Ok(Restore::Path(path.to_owned())),
+        path if path.starts_with('/') => Err(format!(
+            "a path is an address with its scheme: `file://{path}`"
+        )),
         path if path.contains('/') => Err(format!(
             "a path is an address with its scheme: `s3://bucket/path` or `file:///path`; for a \
              path from this directory `file://./{}`",
@@ -436,6 +472,21 @@ mod tests {
     }
 
     #[test]
+    fn an_address_to_listen_on_needs_both_parts() {
+        assert!(address("127.0.0.1:8081").is_ok());
+        assert!(address("[::1]:0").is_ok());
+        for (wrong, advice) in [
+            ("8091", "`127.0.0.1:8091`"),
+            (":8091", "`0.0.0.0:8091`"),
+            ("localhost:8091", "`127.0.0.1:8091`"),
+            ("localhost", "`127.0.0.1:8081`"),
+        ] {
+            let message = address(wrong).unwrap_err();
+            assert!(message.contains(advice), "{wrong}: {message}");
+        }
+    }
+
+    #[test]
     fn restore_knows_its_two_words_and_addresses() {
         assert_eq!(restore("latest"), Ok(Restore::Latest));
         assert_eq!(restore("fresh"), Ok(Restore::Fresh));
@@ -447,7 +498,7 @@ mod tests {
             ("lastest", "write `latest`, `fresh`"),
             ("", "write `latest`, `fresh`"),
             ("./savepoints/a", "`file://./savepoints/a`"),
-            ("/var/a", "`file:///path`"),
+            ("/var/a", "`file:///var/a`"),
         ] {
             let message = restore(wrong).unwrap_err();
             assert!(message.contains(advice), "{wrong}: {message}");

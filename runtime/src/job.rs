@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use millstream_plan::{JobGraph, PlanError};
+use millstream_spec::read::locate;
 use millstream_spec::read::yaml::MAX_BYTES;
 use millstream_spec::{JobFileError, ValidJob};
 use millstream_types::{ErrorCode, ErrorKind, Failure};
@@ -33,10 +34,33 @@ pub enum LoadError {
     },
     /// It is not YAML, or breaks rules.
     #[error(transparent)]
-    File(#[from] JobFileError),
+    File(JobFileError),
     /// What it says cannot be planned.
     #[error(transparent)]
-    Plan(#[from] PlanError),
+    Plan(PlanError),
+    /// It breaks rules, and its SQL is at fault too.
+    #[error("{0}\n\n{1}")]
+    Both(JobFileError, PlanError),
+}
+
+impl LoadError {
+    /// All that is wrong with a file that breaks rules.
+    fn of(error: JobFileError, text: &str) -> Self {
+        let plan = error.draft().map(millstream_plan::plan);
+        match plan {
+            Some(Err(more)) => Self::Both(error, located(more, text)),
+            Some(Ok(_)) | None => Self::File(error),
+        }
+    }
+}
+
+/// Faults with the lines of the job file on which they stand.
+fn located(error: PlanError, text: &str) -> PlanError {
+    error.located(|fault| match (fault.transform(), &fault.place) {
+        (Some(name), Some(place)) => locate::sql_line(text, name, place.line),
+        (Some(name), None) => locate::sql_line(text, name, 0),
+        (None, _) => locate::part(text, &fault.subject).map(|place| place.line),
+    })
 }
 
 impl From<LoadError> for Failure {
@@ -49,6 +73,9 @@ impl From<LoadError> for Failure {
             ),
             LoadError::File(error) => error.into(),
             LoadError::Plan(error) => error.into(),
+            LoadError::Both(ref first, _) => {
+                Self::new(first.code(), ErrorKind::InvalidJob, error.to_string())
+            }
         }
     }
 }
@@ -64,9 +91,13 @@ impl LoadedJob {
             origin: origin.clone(),
             error,
         })?;
-        let job = millstream_spec::read_bytes(&bytes, &origin)?;
-        // They have just been read as text.
-        Self::plan(String::from_utf8_lossy(&bytes).into_owned(), job)
+        let job = millstream_spec::read_bytes(&bytes, &origin);
+        // If they are none, that has just been said.
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        match job {
+            Ok(job) => Self::plan(text, job),
+            Err(error) => Err(LoadError::of(error, &text)),
+        }
     }
 
     /// Checks and plans the text of a job file; `origin` names it in messages.
@@ -74,8 +105,10 @@ impl LoadedJob {
     /// # Errors
     /// What it says cannot run.
     pub fn parse(text: String, origin: &str) -> Result<Self, LoadError> {
-        let job = millstream_spec::read(&text, origin)?;
-        Self::plan(text, job)
+        match millstream_spec::read(&text, origin) {
+            Ok(job) => Self::plan(text, job),
+            Err(error) => Err(LoadError::of(error, &text)),
+        }
     }
 
     /// The same with another parallelism.
@@ -91,7 +124,8 @@ impl LoadedJob {
     }
 
     fn plan(text: String, job: ValidJob) -> Result<Self, LoadError> {
-        let graph = millstream_plan::plan(&job)?;
+        let graph =
+            millstream_plan::plan(&job).map_err(|error| LoadError::Plan(located(error, &text)))?;
         Ok(Self { text, job, graph })
     }
 }
@@ -100,6 +134,10 @@ impl LoadedJob {
 fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
     let most = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
+    // Opening a pipe would wait for somebody who writes into it.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
     File::open(path)?
         .take(most.saturating_add(1))
         .read_to_end(&mut bytes)?;

@@ -47,7 +47,7 @@ fn system(what: &str, error: &io::Error) -> Failure {
     )
 }
 
-fn clock() -> Arc<dyn Clock> {
+pub(crate) fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::default())
 }
 
@@ -67,15 +67,16 @@ fn host() -> String {
     pod.filter(|pod| !pod.is_empty()).unwrap_or_else(hostname)
 }
 
-fn coordinator_options(
+pub(crate) fn coordinator_options(
     loaded: LoadedJob,
+    connectors: Connectors,
     start: StartOptions,
     deployment: Option<Deployment>,
     heartbeat: Heartbeat,
     clock: Arc<dyn Clock>,
-) -> Result<Options, Failure> {
-    let Connectors { sources, sinks } = Connectors::of(&loaded.graph)?;
-    Ok(Options {
+) -> Options {
+    let Connectors { sources, sinks } = connectors;
+    Options {
         job: loaded.job,
         job_text: loaded.text,
         graph: loaded.graph,
@@ -100,7 +101,7 @@ fn coordinator_options(
         build: crate::BUILD.to_owned(),
         storage: StorageOptions::from_env(),
         clock,
-    })
+    }
 }
 
 fn worker_options(name: &str, slots: u32, clock: Arc<dyn Clock>) -> millstream_worker::Options {

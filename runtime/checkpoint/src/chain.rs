@@ -124,6 +124,24 @@ impl Chain {
         self.claim_with(holder, now, Courtesy::Delete).await
     }
 
+    /// Looks whether a claim would be made, and makes none: [`claim`](Self::claim), or
+    /// [`take_over`](Self::take_over).
+    ///
+    /// # Errors
+    /// As the claim.
+    pub async fn may_claim(&self, holder: &Holder, take_over: bool) -> Result<()> {
+        let courtesy = if take_over {
+            Courtesy::TakeOver
+        } else {
+            Courtesy::Respect
+        };
+        let view = self.slots.view(&mut Survey::default()).await?;
+        match bid(&view, holder, courtesy) {
+            Ok(_) => Ok(()),
+            Err(why) => Err(self.refused(holder, &why)),
+        }
+    }
+
     async fn claim_with(
         &self,
         holder: Holder,

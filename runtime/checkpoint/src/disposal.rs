@@ -60,6 +60,10 @@ pub async fn delete_savepoint(uri: &str, options: &StorageOptions) -> Result<Dis
     };
     let storage = Storage::open(parent, options).await?;
     let folder = Key::from_store(name.to_owned());
+    if storage.door().read(&folder, 1).await?.is_some() {
+        let what = "it is one object, such as a checkpoint of a chain, and a savepoint is a folder";
+        return Err(refused(what.to_owned()));
+    }
     if savepoint::read_folder(&storage, &folder).await?.is_none()
         && let Some(other) = foreign(&storage, &folder).await?
     {

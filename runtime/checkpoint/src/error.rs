@@ -9,7 +9,7 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store did not answer, or refused. What was asked for may or may not have happened.
-    #[error("cannot {operation} {object}: {}", advice(object))]
+    #[error("cannot {operation} {object}: {}", advice(object, source.as_ref()))]
     Unavailable {
         /// What was tried, as a verb.
         operation: &'static str,
@@ -18,6 +18,9 @@ pub enum Error {
         /// Why it failed.
         #[source]
         source: Cause,
+        /// Whether the store has answered that it does not, and trying again does not help: there is
+        /// no such bucket, or the credentials are not valid.
+        is_refusal: bool,
     },
     /// What was to be written to a file could not be read. Nothing has the file's name.
     #[error("{object} is not written, because what was to be in it cannot be read")]
@@ -48,7 +51,7 @@ pub enum Error {
     },
     /// An object is there but is not what was written, or one that must be there is not.
     #[error(
-        "{object} is corrupt: {reason}; do not delete it, restore the object from a backup or start from an older checkpoint or a savepoint by naming it with --restore"
+        "{object} is corrupt: {reason}; do not delete it, but bring it back from a backup. If it is lost, start the job under another name or storage path, from a savepoint with --restore, or from an older checkpoint with --restore and --fork"
     )]
     Corrupt {
         /// Address of the object.
@@ -191,7 +194,16 @@ pub enum Error {
 /// Result of everything in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-fn advice(object: &str) -> &'static str {
+fn advice(object: &str, source: &(dyn std::error::Error + 'static)) -> &'static str {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+
+    match source.downcast_ref().map(std::io::Error::kind) {
+        Some(StorageFull | QuotaExceeded) => return "make room there, or choose another disk",
+        Some(ReadOnlyFilesystem) => {
+            return "it is mounted for reading only: mount it for writing, or choose another directory";
+        }
+        _ => {}
+    }
     if object.starts_with("file://") {
         "check that every part of the path is a directory, and that this process may use it"
     } else {
@@ -250,6 +262,28 @@ impl Error {
             operation,
             object: object.into(),
             source: source.into(),
+            is_refusal: false,
+        }
+    }
+
+    /// The same, for a start that nobody has waited for yet: what the store refuses is for the user to
+    /// correct.
+    pub fn into_failure_of_first_start(self) -> Failure {
+        let is_refusal = matches!(
+            self,
+            Self::Unavailable {
+                is_refusal: true,
+                ..
+            }
+        );
+        let failure = Failure::from(self);
+        Failure {
+            kind: if is_refusal {
+                ErrorKind::InvalidJob
+            } else {
+                failure.kind
+            },
+            ..failure
         }
     }
 

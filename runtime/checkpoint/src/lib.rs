@@ -65,7 +65,7 @@ pub use manifest::{Began, MANIFEST_VERSION, Manifest, Origin, Taken};
 pub use protocol::claim::{Admission, admit};
 pub use protocol::kinship::Kinship;
 pub use release::{Release, ReleaseReason};
-pub use reservation::reserve;
+pub use reservation::{ensure_not_reserved, reserve};
 pub use savepoint::{PendingSavepoints, RestorePoint, Saved, read_restore_point, read_savepoint};
 pub use slot::{DecidedCheckpoint, Holder, SlotNumber};
 pub use storage::{Chunks, S3Credentials, S3Options, Storage, StorageOptions};

@@ -48,19 +48,33 @@ pub async fn reserve(
     })?;
     match storage.create_settled(&key, sealed.bytes).await? {
         Settled::Mine => Ok(()),
-        Settled::Other(bytes) => {
-            let address = storage.address(&key);
-            let (existing, _) = envelope::open::<Reservation>(&address, &bytes)?;
-            if existing.owner == *owner {
-                return Ok(());
-            }
-            Err(Error::PathTaken {
-                path: address,
-                reason: format!(
-                    "`{name}` is reserved by job {}, and job {owner} asks for it too; give one of them another name, or delete the reservation if {} is gone for good",
-                    existing.owner, existing.owner
-                ),
-            })
-        }
+        Settled::Other(bytes) => judge(&storage.address(&key), &bytes, name, owner),
     }
+}
+
+/// Looks whether [`reserve`] would succeed, and reserves nothing.
+///
+/// # Errors
+/// [`Error::PathTaken`]: another job has reserved it; both are named.
+pub async fn ensure_not_reserved(storage: &Storage, name: &str, owner: &JobId) -> Result<()> {
+    let key = folder().child(&format!("{name}.json"));
+    match storage.read(&key).await? {
+        None => Ok(()),
+        Some(bytes) => judge(&storage.address(&key), &bytes, name, owner),
+    }
+}
+
+/// Whether what is stored for a name is this job's.
+fn judge(address: &str, bytes: &[u8], name: &str, owner: &JobId) -> Result<()> {
+    let (existing, _) = envelope::open::<Reservation>(address, bytes)?;
+    if existing.owner == *owner {
+        return Ok(());
+    }
+    Err(Error::PathTaken {
+        path: address.to_owned(),
+        reason: format!(
+            "`{name}` is reserved by job {}, and job {owner} asks for it too; give one of them another name, or delete the reservation if {} is gone for good",
+            existing.owner, existing.owner
+        ),
+    })
 }

@@ -122,6 +122,8 @@ pub struct Storage {
     door: Arc<dyn Blobs>,
 }
 
+pub use location::without_secret;
+
 /// What a conditional write came to, once its outcome is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Settled {

@@ -116,6 +116,15 @@ pub trait SinkCommitter: Send + Sync {
         Box::pin(async move { vec![Standing::Unknown(not_looked_up()); committables.len()] })
     }
 
+    /// What it writes to, in the words of [`SplitEnumerator::reads`](crate::SplitEnumerator::reads);
+    /// `None` if nothing of the kind is ever read.
+    ///
+    /// # Errors
+    /// The other side cannot be asked.
+    fn writes(&self) -> BoxFuture<'_, Result<Option<String>>> {
+        Box::pin(async { Ok(None) })
+    }
+
     /// What all transactions of this sink have in common, as it is configured now: kept in the
     /// chain with every claim, so that those of an attempt are also found when the sink is
     /// configured otherwise or is gone. `None` if it opens none.

@@ -84,6 +84,14 @@ pub trait SplitEnumerator: Send {
         Box::pin(async { Ok(None) })
     }
 
+    /// What it has found behind its names, by [`discover`](Self::discover) or
+    /// [`verify`](Self::verify): a text for each place, the same for everybody who reads or
+    /// [writes](crate::SinkCommitter::writes) there, however it is addressed. Only of places whose
+    /// readers see what is written while they read.
+    fn reads(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// How often to look for new splits; `None` if there can be none.
     fn interval(&self) -> Option<Duration>;
 

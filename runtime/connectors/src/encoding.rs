@@ -63,7 +63,10 @@ mod tests {
     fn json_is_written_as_the_format_says() {
         let columns: [(&str, ArrayRef); 2] = [
             ("payload", Arc::new(StringArray::from(vec!["{\"a\": 1}"]))),
-            ("made", Arc::new(TimestampMicrosecondArray::from(vec![0]))),
+            (
+                "made",
+                Arc::new(TimestampMicrosecondArray::from(vec![0]).with_timezone("+00:00")),
+            ),
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         for (format, expected) in [

@@ -34,6 +34,11 @@ use sink::KafkaSinkConnector;
 pub use sink::SimulatedSlots;
 use source::KafkaSourceConnector;
 
+/// A topic, in words that are the same for everybody who reads or writes it.
+fn place(cluster: &str, topic: &str) -> String {
+    format!("topic `{topic}` of cluster `{cluster}`")
+}
+
 /// The source that reads `options.topics`.
 ///
 /// # Errors

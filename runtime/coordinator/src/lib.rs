@@ -75,3 +75,4 @@ pub use job::status::Snapshot;
 pub use metrics::Metrics;
 pub use options::{DEFAULT_CANCEL_TIMEOUT, DEFAULT_HEARTBEAT, Options, Overrides, Restore};
 pub use service::Coordinator;
+pub use service::rehearsal::{Rehearsal, rehearse};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use millstream_checkpoint::{Manifest, Storage};
 use millstream_connect::{Discovery, SinkCommitter, SourceConnector, SplitEnumerator};
 use millstream_plan::JobGraph;
-use millstream_types::{Failure, Opaque, OperatorUid};
+use millstream_types::{ErrorCode, ErrorKind, Failure, Opaque, OperatorUid};
 
 use crate::opened::Committers;
 
@@ -32,18 +32,58 @@ pub async fn connectors(
     reach: Reach,
 ) -> Vec<Failure> {
     let mut failures = Vec::new();
+    let mut reads = Reads::new();
     for (uid, source) in sources {
-        if let Err(failure) = ask_source(uid, source.as_ref(), state, reach).await {
-            failures.push(failure);
+        match ask_source(uid, source.as_ref(), state, reach).await {
+            Ok(places) => reads.extend(places.into_iter().map(|place| (place, uid.clone()))),
+            Err(failure) => failures.push(failure),
         }
     }
     if reach == Reach::Live {
         for (uid, committer) in committers {
             let has_run = has_run(uid, graph, state);
-            failures.extend(committer.inspect(has_run).await.err());
+            match committer.inspect(has_run).await {
+                Ok(()) => {
+                    failures.extend(ensure_not_read(uid, committer.as_ref(), &reads).await.err())
+                }
+                Err(failure) => failures.push(failure),
+            }
         }
     }
     failures
+}
+
+/// What sources read, and which.
+pub(crate) type Reads = BTreeMap<String, OperatorUid>;
+
+/// Checks that a sink does not write to what a source of the job reads, whatever addresses they have
+/// been given: the job would read what it writes, for ever.
+///
+/// # Errors
+/// It does, or the other side cannot be asked.
+pub(crate) async fn ensure_not_read(
+    uid: &OperatorUid,
+    committer: &dyn SinkCommitter,
+    reads: &Reads,
+) -> Result<(), Failure> {
+    if reads.is_empty() {
+        return Ok(());
+    }
+    let Some((place, source)) = committer
+        .writes()
+        .await?
+        .and_then(|place| reads.get_key_value(&place))
+    else {
+        return Ok(());
+    };
+    Err(Failure::new(
+        ErrorCode::InvalidJob,
+        ErrorKind::InvalidJob,
+        format!(
+            "sink `{uid}` writes to {place}, which source `{source}` reads: the job would read what it \
+             writes, for ever. Write to another topic"
+        ),
+    ))
 }
 
 /// Checks that a store does what the chain needs of it.
@@ -59,10 +99,10 @@ async fn ask_source(
     source: &dyn SourceConnector,
     state: Option<&Manifest>,
     reach: Reach,
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
     let mut enumerator = source.enumerator()?;
     if reach == Reach::Local && !enumerator.is_local() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let subtasks = state.and_then(|state| state.operators.get(uid));
     for snapshot in subtasks.into_iter().flat_map(BTreeMap::values) {
@@ -73,7 +113,7 @@ async fn ask_source(
     let first = known.is_none();
     let known = known.unwrap_or_default();
     discover(enumerator.as_mut(), identity, &known, first).await?;
-    Ok(())
+    Ok(enumerator.reads())
 }
 
 /// Whether a source is still what the state was taken of, and what of it is new.

@@ -12,6 +12,7 @@ mod ending;
 mod fleet;
 mod keeper;
 mod recovery;
+pub(crate) mod rehearsal;
 mod rewind;
 mod savepoints;
 mod shell;

@@ -12,6 +12,8 @@ const SHOWN_CHARS: usize = 100;
 pub struct PlanError {
     /// At least one.
     faults: Vec<Fault>,
+    /// Lines of the job file on which they stand; empty until they are known.
+    lines: Vec<Option<usize>>,
 }
 
 impl PlanError {
@@ -20,7 +22,10 @@ impl PlanError {
         if faults.is_empty() {
             Ok(())
         } else {
-            Err(Self { faults })
+            Err(Self {
+                faults,
+                lines: Vec::new(),
+            })
         }
     }
 
@@ -28,23 +33,40 @@ impl PlanError {
     pub fn faults(&self) -> &[Fault] {
         &self.faults
     }
+
+    /// The faults, each with its line of the job file, if that is known.
+    pub fn with_lines(&self) -> impl Iterator<Item = (&Fault, Option<usize>)> {
+        let line = |index: usize| self.lines.get(index).copied().flatten();
+        let faults = self.faults.iter().enumerate();
+        faults.map(move |(index, fault)| (fault, line(index)))
+    }
+
+    /// The same, with the line of the job file on which each stands, as far as it is known.
+    #[must_use]
+    pub fn located(self, line: impl Fn(&Fault) -> Option<usize>) -> Self {
+        Self {
+            lines: self.faults.iter().map(line).collect(),
+            ..self
+        }
+    }
 }
 
 impl From<Fault> for PlanError {
     fn from(fault: Fault) -> Self {
         Self {
             faults: vec![fault],
+            lines: Vec::new(),
         }
     }
 }
 
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.faults.iter().enumerate() {
+        for (index, (fault, line)) in self.with_lines().enumerate() {
             if index > 0 {
                 f.write_str("\n\n")?;
             }
-            write!(f, "{fault}")?;
+            fault.write(line, f)?;
         }
         Ok(())
     }
@@ -78,6 +100,19 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(None, f)
+    }
+}
+
+impl Fault {
+    /// The transform whose SQL is at fault.
+    pub fn transform(&self) -> Option<&str> {
+        let name = self.subject.strip_prefix("transform `")?;
+        name.strip_suffix('`')
+    }
+
+    /// Writes it, with the line of the job file if that is known.
+    fn write(&self, line: Option<usize>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.subject)?;
         if let Some(place) = &self.place {
             write!(
@@ -85,6 +120,9 @@ impl fmt::Display for Fault {
                 ", line {}, column {} of its sql",
                 place.line, place.column
             )?;
+        }
+        if let Some(line) = line {
+            write!(f, " (line {line} of the job file)")?;
         }
         write!(f, ": {}", self.message)?;
         if let Some(place) = &self.place {

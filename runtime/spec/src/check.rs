@@ -6,6 +6,7 @@
 
 mod build;
 mod checkpoint;
+mod draft;
 mod format;
 mod graph;
 mod kafka;
@@ -17,6 +18,7 @@ mod sink;
 mod source;
 mod storage;
 
+pub(crate) use draft::draft;
 use serde::de::DeserializeOwned;
 
 use crate::fault::Faults;

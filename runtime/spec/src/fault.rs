@@ -4,7 +4,7 @@ use std::fmt;
 
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 
-use crate::path;
+use crate::{ValidJob, path};
 
 /// Most faults that are listed; further ones are counted.
 pub const MAX_FAULTS: usize = 100;
@@ -49,12 +49,13 @@ impl fmt::Display for Fault {
 /// Why a job file is refused: everything that is wrong with it.
 ///
 /// Its text has one line for the file and one per fault.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct JobFileError {
     origin: String,
     code: ErrorCode,
     faults: Vec<Fault>,
     unlisted: usize,
+    draft: Option<Box<ValidJob>>,
 }
 
 impl JobFileError {
@@ -68,7 +69,21 @@ impl JobFileError {
                 place,
             }],
             unlisted: 0,
+            draft: None,
         }
+    }
+
+    pub(crate) fn with_draft(self, draft: Option<ValidJob>) -> Self {
+        Self {
+            draft: draft.map(Box::new),
+            ..self
+        }
+    }
+
+    /// What of the file has no fault, for finding more: a plan of it names what is wrong with its SQL.
+    /// It is not the job, and never run.
+    pub fn draft(&self) -> Option<&ValidJob> {
+        self.draft.as_deref()
     }
 
     /// The faults in the order of the text, at least one and at most [`MAX_FAULTS`].
@@ -162,6 +177,7 @@ impl Faults {
             code: ErrorCode::InvalidJob,
             faults: self.found,
             unlisted: self.unlisted,
+            draft: None,
         }
     }
 }

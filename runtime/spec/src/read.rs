@@ -5,11 +5,12 @@
 //! looks at what a schema cannot say. The first step ends with the first error, as nothing can be
 //! said about what follows it; the other two collect everything.
 
+pub mod locate;
 pub(crate) mod tree;
 pub(crate) mod walk;
 pub mod yaml;
 
-use crate::check::check;
+use crate::check::{check, draft};
 use crate::fault::{Faults, JobFileError, Place};
 use crate::valid::ValidJob;
 use crate::{json_schema, read::walk::Walk};
@@ -29,7 +30,10 @@ pub fn read(text: &str, origin: &str) -> Result<ValidJob, JobFileError> {
     Walk::new().check(&mut root, &json_schema(), "", &mut faults);
     match check(&root, &mut faults) {
         Some(job) => Ok(job),
-        None => Err(faults.into_error(origin)),
+        None => {
+            let draft = draft(&root, &faults);
+            Err(faults.into_error(origin).with_draft(draft))
+        }
     }
 }
 

@@ -34,6 +34,7 @@ fn try_main(command: &TransactionsCommand, logging: &Logging) -> Result<Exit, Fa
 
 async fn list(options: &TransactionListOptions) -> Result<Exit, Failure> {
     let leftovers = Leftovers::of(&options.file).await?;
+    leftovers.ensure_known()?;
     let mut found = leftovers.find().await?;
     found.retain(|found| options.all || found.transaction.is_open);
     let rows: Vec<Row> = found.iter().map(Row::from).collect();
@@ -122,6 +123,7 @@ fn text(rows: &[Row], now: Timestamp) -> String {
 
 async fn abort(options: &AbortOptions) -> Result<Exit, Failure> {
     let mut leftovers = Leftovers::of(&options.file).await?;
+    leftovers.ensure_known()?;
     if options.fence {
         leftovers.fence().await?;
     }

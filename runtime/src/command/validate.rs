@@ -4,20 +4,19 @@ mod report;
 
 use std::path::Path;
 
-use millstream_checkpoint::{
-    Chain, ChainState, Error, Kinship, Manifest, Place, Storage, StorageOptions, read_savepoint,
-};
-use millstream_coordinator::opened::Committers;
-use millstream_coordinator::preflight::{self, Reach};
-use millstream_coordinator::{Restore, fitting};
-use millstream_plan::Incompatibility;
+use millstream_checkpoint::Manifest;
+use millstream_coordinator::preflight::Reach;
+use millstream_coordinator::{DEFAULT_HEARTBEAT, Rehearsal, Restore, fitting, rehearse};
+use millstream_plan::{Incompatibility, PlanError};
+use millstream_spec::JobFileError;
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 
 use super::print;
-use crate::cli::{Logging, Output, ValidateOptions};
+use crate::cli::{Logging, Output, StartOptions, ValidateOptions};
 use crate::exit::Exit;
 use crate::job::{LoadError, LoadedJob};
 use crate::registry::Connectors;
+use crate::role::{clock, coordinator_options};
 use report::{Fault, Report};
 
 /// Checks every file; all of them are looked at, whatever the first one says.
@@ -52,7 +51,7 @@ fn try_main(options: &ValidateOptions, logging: &Logging) -> Result<Exit, Failur
 fn check(file: &Path, options: &ValidateOptions) -> Result<Report, Failure> {
     let mut loaded = match LoadedJob::read(file) {
         Ok(loaded) => loaded,
-        Err(error) => return Ok(Report::refused(&error)),
+        Err(error) => return Ok(Report::refused(error)),
     };
     if let Some(parallelism) = options.parallelism {
         loaded = loaded.rescaled(parallelism)?;
@@ -61,148 +60,48 @@ fn check(file: &Path, options: &ValidateOptions) -> Result<Report, Failure> {
         Ok(connectors) => connectors,
         Err(failure) => return Ok(Report::failed(Some(&loaded), failure)),
     };
-    let latest = options.live.then_some(Restore::Latest);
-    let Some(restore) = options.restore.clone().or(latest) else {
+    if options.restore.is_none() && !options.live {
         return Ok(Report::valid(&loaded));
-    };
-    super::runtime()?.block_on(check_start(&loaded, &connectors, &restore, options))
+    }
+    super::runtime()?.block_on(check_start(&loaded, &connectors, options))
 }
 
-/// Checks a start from a restore point, as the start does it.
+/// Checks a start, as the start does it.
 async fn check_start(
     loaded: &LoadedJob,
     connectors: &Connectors,
-    restore: &Restore,
     options: &ValidateOptions,
 ) -> Result<Report, Failure> {
+    let reach = if options.live {
+        Reach::Live
+    } else {
+        Reach::Local
+    };
+    let start = StartOptions {
+        restore: options.restore.clone().unwrap_or(Restore::Latest),
+        unless_advanced: options.unless_advanced,
+        expect_state: options.expect_state,
+        fork: options.fork,
+        take_over: options.take_over,
+        allow_dropped_state: options.allow_dropped_state,
+        accept_lost_output: options.accept_lost_output,
+        resource_uid: options.resource_uid.clone(),
+    };
+    let start = coordinator_options(
+        loaded.clone(),
+        connectors.clone(),
+        start,
+        options.deployment,
+        DEFAULT_HEARTBEAT,
+        clock(),
+    );
+    let Rehearsal { point, failures } = rehearse(&start, reach).await?;
     let mut report = Report::valid(loaded);
-    let (point, mut failures) = match restore_point(loaded, restore, options).await {
-        Ok(point) => (point, Vec::new()),
-        Err(failure) => (None, vec![failure]),
-    };
-    let state = point.map(|(path, manifest)| {
+    if let Some((path, manifest)) = point {
         compare(&mut report, loaded, path, &manifest, options);
-        manifest
-    });
-    if report.failure.is_none() {
-        let is_store_known = !failures.is_empty();
-        failures.extend(ask(loaded, connectors, state.as_ref(), options).await?);
-        if options.live && !is_store_known {
-            failures.extend(ask_store(loaded).await.err());
-        }
-        report.refusals(&failures);
     }
+    report.refusals(&failures);
     Ok(report)
-}
-
-/// What sources and sinks say to such a start.
-async fn ask(
-    loaded: &LoadedJob,
-    connectors: &Connectors,
-    state: Option<&Manifest>,
-    options: &ValidateOptions,
-) -> Result<Vec<Failure>, Failure> {
-    let (graph, sources) = (&loaded.graph, &connectors.sources);
-    if !options.live {
-        let nobody = Committers::new();
-        return Ok(preflight::connectors(graph, sources, &nobody, state, Reach::Local).await);
-    }
-    let mut committers = Committers::new();
-    for (uid, sink) in &connectors.sinks {
-        if let Some(committer) = sink.committer(&loaded.job.id, uid)? {
-            committers.insert(uid.clone(), committer);
-        }
-    }
-    Ok(preflight::connectors(graph, sources, &committers, state, Reach::Live).await)
-}
-
-/// What the checkpoint storage says to such a start.
-async fn ask_store(loaded: &LoadedJob) -> Result<(), Failure> {
-    let uri = &loaded.job.checkpoint.storage;
-    let storage = Storage::open(uri, &StorageOptions::from_env()).await?;
-    preflight::store(&storage).await
-}
-
-/// What the job would start from.
-async fn restore_point(
-    loaded: &LoadedJob,
-    restore: &Restore,
-    asked: &ValidateOptions,
-) -> Result<Option<(String, Manifest)>, Failure> {
-    let options = StorageOptions::from_env();
-    match restore {
-        Restore::Fresh => Ok(None),
-        Restore::Path(path) if asked.unless_advanced => believed(loaded, path, &options).await,
-        Restore::Path(path) => {
-            let manifest = read_savepoint(path, &options).await?;
-            Ok(Some((path.clone(), manifest)))
-        }
-        Restore::Latest => {
-            let (chain, state) = observe(loaded, &options).await?;
-            let newest = newest(state);
-            if newest.is_none() && asked.expect_state {
-                return Err(chain.state_missing().into());
-            }
-            Ok(newest)
-        }
-    }
-}
-
-async fn observe(
-    loaded: &LoadedJob,
-    options: &StorageOptions,
-) -> Result<(Chain, ChainState), Failure> {
-    let storage = Storage::open(&loaded.job.checkpoint.storage, options).await?;
-    let chain = Chain::new(storage, loaded.job.id.clone());
-    let state = chain.observe().await?;
-    Ok((chain, state))
-}
-
-/// The newest checkpoint of a chain, with what of it is still to be committed.
-fn newest(state: ChainState) -> Option<(String, Manifest)> {
-    let is_committed = state.newest_is_committed();
-    let newest = state.newest.map(|newest| {
-        if is_committed {
-            newest.without_committables()
-        } else {
-            newest
-        }
-    });
-    state.newest_path.zip(newest)
-}
-
-/// What the job would go on from that is told what is believed to be its newest state.
-async fn believed(
-    loaded: &LoadedJob,
-    path: &str,
-    options: &StorageOptions,
-) -> Result<Option<(String, Manifest)>, Failure> {
-    let (chain, state) = observe(loaded, options).await?;
-    let place = chain.place(path);
-    let is_known = match (&state.newest, place) {
-        (Some(newest), None | Some(Place::Beside)) => newest.imported_from.as_deref() == Some(path),
-        (newest, _) => newest.is_some(),
-    };
-    if is_known {
-        return Ok(newest(state));
-    }
-    let point = read_savepoint(path, options).await?;
-    let kinship = state
-        .newest
-        .as_ref()
-        .map(|newest| newest.kinship_of(&point, place.is_some()));
-    match (kinship, &state.newest) {
-        (Some(Kinship::Ancestor), _) => Ok(newest(state)),
-        (Some(Kinship::None), Some(newest)) => Err(Error::Unrelated {
-            path: path.to_owned(),
-            checkpoint: point.checkpoint,
-            job: point.job,
-            chain: chain.path(),
-            newest: newest.checkpoint,
-        }
-        .into()),
-        _ => Ok(Some((path.to_owned(), point))),
-    }
 }
 
 fn compare(
@@ -245,29 +144,28 @@ fn write_summary(path: &Path, report: &Report) -> Result<(), Failure> {
 
 impl Report {
     /// The report of a file that cannot run.
-    fn refused(error: &LoadError) -> Self {
-        let faults = match error {
-            LoadError::Io { .. } => Vec::new(),
-            LoadError::File(error) => error
-                .faults()
-                .iter()
+    fn refused(error: LoadError) -> Self {
+        let of_file = |error: &JobFileError| -> Vec<Fault> {
+            let faults = error.faults().iter();
+            faults
                 .map(|fault| Fault {
                     path: fault.path.clone(),
                     message: format!("{} ({})", fault.message, fault.place),
                     code: error.code().code().to_owned(),
                 })
-                .collect(),
-            LoadError::Plan(error) => error.faults().iter().map(Fault::from).collect(),
+                .collect()
         };
-        let failure = match error {
-            LoadError::Io { .. } => Failure::new(
-                ErrorCode::UnreadableJobFile,
-                ErrorKind::InvalidJob,
-                error.to_string(),
-            ),
-            LoadError::File(error) => error.clone().into(),
-            LoadError::Plan(error) => error.clone().into(),
+        let of_plan = |error: &PlanError| {
+            let faults = error.with_lines();
+            faults.map(|(fault, line)| Fault::of(fault, line)).collect()
         };
+        let faults = match &error {
+            LoadError::Io { .. } => Vec::new(),
+            LoadError::File(error) => of_file(error),
+            LoadError::Plan(error) => of_plan(error),
+            LoadError::Both(first, second) => [of_file(first), of_plan(second)].concat(),
+        };
+        let failure = Failure::from(error);
         let mut report = Self::failed(None, failure);
         if !faults.is_empty() {
             report.faults = faults;

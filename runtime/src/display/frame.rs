@@ -32,7 +32,8 @@ pub(super) struct Row {
     name: String,
     direction: &'static str,
     records: u64,
-    per_second: u64,
+    /// Nothing before there are two looks.
+    per_second: Option<u64>,
 }
 
 impl Row {
@@ -43,7 +44,7 @@ impl Row {
             self.name,
             self.direction,
             number(self.records),
-            number(self.per_second)
+            self.per_second.map_or_else(|| "-".to_owned(), number)
         )
     }
 }
@@ -91,13 +92,10 @@ impl Frame {
             .rows
             .iter()
             .map(|row| {
-                format!(
-                    "{} {} {} ({}/s)",
-                    row.name,
-                    row.direction,
-                    number(row.records),
-                    number(row.per_second)
-                )
+                let records = number(row.records);
+                let rate = row.per_second.map(|rate| format!(" ({}/s)", number(rate)));
+                let rate = rate.unwrap_or_default();
+                format!("{} {} {records}{rate}", row.name, row.direction)
             })
             .collect();
         format!(

@@ -29,21 +29,16 @@ impl Rates {
         }
     }
 
-    /// Records per second of `total` of one operator; 0 while there is nothing to compare, or
-    /// after a restart took totals back.
-    pub(super) fn per_second(&self, uid: &OperatorUid, total: fn(&Counters) -> u64) -> u64 {
-        let (Some((from, first)), Some((to, last))) = (self.looks.front(), self.looks.back())
-        else {
-            return 0;
-        };
+    /// Records per second of `total` of one operator; `None` while there is nothing to compare,
+    /// and 0 after a restart took totals back.
+    pub(super) fn per_second(&self, uid: &OperatorUid, total: fn(&Counters) -> u64) -> Option<u64> {
+        let ((from, first), (to, last)) = (self.looks.front()?, self.looks.back()?);
         // An operator that was not there yet may be restored, so that its totals are no growth.
-        let (Some(first), Some(last)) = (first.get(uid), last.get(uid)) else {
-            return 0;
-        };
+        let (first, last) = (first.get(uid)?, last.get(uid)?);
         let grown = u128::from(total(last).saturating_sub(total(first)));
         let millis = to.saturating_sub(*from).as_millis();
-        let rate = (grown * 1_000).checked_div(millis).unwrap_or(0);
-        u64::try_from(rate).unwrap_or(u64::MAX)
+        let rate = (grown * 1_000).checked_div(millis)?;
+        Some(u64::try_from(rate).unwrap_or(u64::MAX))
     }
 }
 
@@ -59,7 +54,7 @@ mod tests {
         BTreeMap::from([("orders".into(), counters)])
     }
 
-    fn rate(looks: &[(u64, u64)]) -> u64 {
+    fn rate(looks: &[(u64, u64)]) -> Option<u64> {
         let mut rates = Rates::default();
         for (second, records) in looks {
             rates.observe(&totals(*records), Duration::from_secs(*second));
@@ -69,13 +64,13 @@ mod tests {
 
     #[test]
     fn a_rate_is_growth_over_the_last_seconds() {
-        assert_eq!(rate(&[(0, 0), (1, 500)]), 500);
-        assert_eq!(rate(&[(0, 0), (10, 0), (15, 500), (20, 1_000)]), 100);
+        assert_eq!(rate(&[(0, 0), (1, 500)]), Some(500));
+        assert_eq!(rate(&[(0, 0), (10, 0), (15, 500), (20, 1_000)]), Some(100));
     }
 
     #[test]
     fn there_is_no_rate_without_two_looks_or_after_a_restart() {
-        assert_eq!(rate(&[(0, 500)]), 0);
-        assert_eq!(rate(&[(0, 500), (1, 400)]), 0);
+        assert_eq!(rate(&[(0, 500)]), None);
+        assert_eq!(rate(&[(0, 500), (1, 400)]), Some(0));
     }
 }

@@ -15,6 +15,7 @@ use super::{bind, clock, coordinator_options, runtime, serve_rest, system};
 use crate::cli::{CoordinatorOptions, Logging, StartOptions};
 use crate::exit::Exit;
 use crate::job::LoadedJob;
+use crate::registry::Connectors;
 use crate::rpc;
 use crate::signals::Signals;
 
@@ -85,7 +86,9 @@ async fn run(
     let (connections, workers) = mpsc::channel(CONNECTIONS_CAPACITY);
     let deployment = options.deployment;
     let start = resumed(options.start, deployment, options.ran);
-    let coordinator = coordinator_options(loaded, start, deployment, heartbeat, clock())?;
+    let connectors = Connectors::of(&loaded.graph)?;
+    let coordinator =
+        coordinator_options(loaded, connectors, start, deployment, heartbeat, clock());
     let (coordinator, handle) = Coordinator::new(coordinator, workers);
     announce(&grpc, rest.as_ref(), options.ready_file.as_deref())?;
     let ended = CancellationToken::new();

@@ -22,6 +22,7 @@ use crate::cli::{Logging, RunOptions};
 use crate::display::{Display, Style};
 use crate::exit::Exit;
 use crate::job::LoadedJob;
+use crate::registry::Connectors;
 use crate::signals::Signals;
 
 /// Messages from a worker that may wait for the coordinator of the same process.
@@ -60,7 +61,15 @@ async fn run(options: RunOptions, loaded: LoadedJob, display: Display) -> Result
         .unwrap_or_else(|| needed.div_ceil(options.workers));
     let (connections, workers) = mpsc::channel(CONNECTIONS_CAPACITY);
     let start = options.start;
-    let coordinator = coordinator_options(loaded, start, None, HEARTBEAT, Arc::clone(&clock))?;
+    let connectors = Connectors::of(&loaded.graph)?;
+    let coordinator = coordinator_options(
+        loaded,
+        connectors,
+        start,
+        None,
+        HEARTBEAT,
+        Arc::clone(&clock),
+    );
     let (coordinator, handle) = Coordinator::new(coordinator, workers);
     let ended = CancellationToken::new();
     let mut parts = JoinSet::new();

@@ -4,6 +4,7 @@ mod rest;
 
 use std::time::Duration;
 
+use millstream_types::limiter::Limiter;
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 use millstream_worker::{CoordinatorConnection, Departure, Ended, Worker};
 use tokio::task::JoinSet;
@@ -46,6 +47,7 @@ fn try_main(options: &WorkerOptions, logging: &Logging) -> Result<Exit, Failure>
 }
 
 async fn run(options: &WorkerOptions) -> Result<Exit, Failure> {
+    check_coordinator(&options.coordinator)?;
     let mut signals = Signals::catch().map_err(|error| system("signals are not caught", &error))?;
     let clock = clock();
     let base = options.id.clone().unwrap_or_else(hostname);
@@ -86,6 +88,19 @@ async fn no_longer(signals: &mut Signals) {
         () = tokio::time::sleep(LEAVE_PATIENCE) => {}
         () = signals.again() => {}
     }
+}
+
+/// Refuses an address with a user name or password, and does not show it.
+fn check_coordinator(address: &str) -> Result<(), Failure> {
+    if !address.contains('@') {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ErrorCode::InvalidJob,
+        ErrorKind::InvalidJob,
+        "--coordinator (MILLSTREAM_COORDINATOR) contains a user name or password (`…@`), and workers \
+         do not log in: write `host:port`",
+    ))
 }
 
 async fn serve(
@@ -153,7 +168,7 @@ async fn connect(
 ) -> Result<CoordinatorConnection, Failure> {
     let deadline = Instant::now() + options.connect_timeout;
     let mut pause = FIRST_PAUSE;
-    let mut tell = Instant::now() + TELL_FIRST;
+    let tell = Limiter::new(TELL_AGAIN).beginning_at((Instant::now() + TELL_FIRST).into_std());
     loop {
         let error = match client::connect(&options.coordinator, pumps).await {
             Ok(connection) => return Ok(connection),
@@ -162,13 +177,12 @@ async fn connect(
         if Instant::now() + pause > deadline {
             return Err(unreachable(options, &error));
         }
-        if Instant::now() >= tell {
+        if tell.is_time(Instant::now().into_std()) {
             tracing::warn!(
                 error,
                 coordinator = options.coordinator,
                 "no coordinator answers yet, trying again"
             );
-            tell = Instant::now() + TELL_AGAIN;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+mod checks;
 mod cluster;
 mod commands;
 mod deployed;

@@ -54,10 +54,20 @@ impl Process {
 
     /// Any command.
     pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(directory, arguments, &[])
+    }
+
+    /// Any command, with more in its environment.
+    pub(crate) fn start_with(
+        directory: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let log = directory.join(format!("{}.log", nanos()));
         let child = Command::new(env!("CARGO_BIN_EXE_millstream"))
             .args(arguments)
             .current_dir(directory)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).unwrap())

@@ -3,13 +3,13 @@
 //! A type enters here only when two crates need it. Nothing here opens a file or a socket,
 //! reads a clock or knows tokio.
 //!
-//! Reading order: [`ids`] name things, [`time`], [`duration`] and [`zone`] measure
-//! them, [`schema`] and
-//! [`batch`] describe records, [`keys`] say which belong together, [`element`] is what travels along
-//! an edge, [`snapshot`] is what a checkpoint keeps, [`load`] is how busy a task is, [`protocol`] is
-//! what coordinator and worker say to each other, [`api`] is what the coordinator's REST interface
-//! answers, [`told`] are values that a newer version may have more of, [`error`] is how things go
-//! wrong, [`text`] is how people read numbers. [`bug`] is for tests.
+//! Reading order: [`ids`] name things, [`time`], [`duration`] and [`zone`] measure them, [`schema`]
+//! and [`batch`] describe records, [`keys`] say which belong together, [`element`] is what travels
+//! along an edge, [`snapshot`] is what a checkpoint keeps, [`load`] is how busy a task is,
+//! [`protocol`] is what coordinator and worker say to each other, [`api`] is what the coordinator's
+//! REST interface answers, [`told`] are values that a newer version may have more of, [`error`] is
+//! how things go wrong, [`limiter`] how often they are said, [`text`] is how people read numbers.
+//! [`bug`] is for tests.
 
 pub mod api;
 pub mod batch;
@@ -20,6 +20,7 @@ pub mod element;
 pub mod error;
 pub mod ids;
 pub mod keys;
+pub mod limiter;
 pub mod load;
 pub mod protocol;
 pub mod schema;

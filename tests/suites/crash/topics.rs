@@ -98,6 +98,36 @@ impl<'a> Copies<'a> {
 }
 
 #[test]
+fn a_topic_that_is_read_and_written_is_seen_whatever_its_cluster_is_called() {
+    let broker = Broker::shared(KafkaVersion::V4_4);
+    let mut job = Copies::new(broker, "looped-topic", &["in"]);
+    let file = job.cluster.directory().join("streamjob.yaml");
+    let text = std::fs::read_to_string(&file).expect("the job file");
+    let elsewhere = broker.bootstrap().replace("127.0.0.1", "localhost");
+    let sink = format!("kafka: {{bootstrapServers: \"{elsewhere}\", topic: looped-topic-in}}");
+    let (sources, _) = text.split_once("    sinks:").expect("the sinks");
+    job.cluster.rewrite_job(&format!(
+        "{sources}    sinks:\n    - name: out\n      input: in\n      {sink}\n      format: {{raw: {{}}}}\n"
+    ));
+    let mut plain = job.start("validate", &[]);
+    assert!(plain.wait(DEADLINE).success(), "{}", plain.output());
+    for (command, arguments) in [("validate", ["--live"]), ("run", ["--progress=none"])] {
+        let mut refused = job.start(command, &arguments);
+        let status = refused.wait(DEADLINE);
+        let says = refused.output();
+        assert_eq!(status.code(), Some(2), "{command}: {says}");
+        for part in [
+            "MS0002",
+            "sink `out`",
+            "topic `looped-topic-in`",
+            "source `in`",
+        ] {
+            assert!(says.contains(part), "{command}: no {part} in {says}");
+        }
+    }
+}
+
+#[test]
 fn positions_of_a_topic_that_is_no_longer_read_are_refused_by_validate_and_run_until_they_may_go() {
     let broker = Broker::shared(KafkaVersion::V4_4);
     let mut job = Copies::new(broker, "dropped-topic", &["a", "b"]);

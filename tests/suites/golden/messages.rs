@@ -45,6 +45,7 @@ spec:
 
 const KAFKA: &str = "kafka: {bootstrapServers: \"127.0.0.1:9092\", topics: [orders]}";
 const FILES: &str = "files: {path: $HERE/orders}";
+const FORMAT: &str = "format: {json: {}}\n        schema:";
 const SQL: &str = "SELECT * FROM orders WHERE quantity > 0";
 const STORAGE: &str = "file://$HERE/checkpoints";
 
@@ -99,6 +100,27 @@ fn written() -> Vec<Mistake> {
         mistake("a-line-is-indented-wrongly").edit("    interval: 1s", "   interval: 1s"),
         mistake("a-tab-is-for-indentation").edit("  parallelism: 1", "\tparallelism: 1"),
         mistake("a-type-is-that-of-a-database").edit("type: string", "type: varchar"),
+        mistake("a-time-zone-is-misspelt").edit(
+            FORMAT,
+            "format: {json: {timestampFormat: sql, timeZone: Europe/Belrin}}\n        schema:",
+        ),
+        mistake("a-time-zone-without-its-format").edit(
+            FORMAT,
+            "format: {json: {timeZone: Europe/Berlin}}\n        schema:",
+        ),
+        mistake("a-column-of-numbers-is-json").edit("type: int64", "type: int64, json: true"),
+        mistake("a-type-is-text").edit("type: string", "type: text"),
+        mistake("a-format-is-csv").edit(FORMAT, "format: csv\n        schema:"),
+        mistake("a-number-is-in-quotes").edit("parallelism: 1", "parallelism: \"2\""),
+        mistake("a-password-stands-in-an-address").edit(
+            FILES,
+            "kafka: {bootstrapServers: \"admin:hunter2@kafka:9092\", topics: [orders]}",
+        ),
+        mistake("storage-is-a-presigned-url").edit(STORAGE, "s3://bucket?X-Amz-Signature=hunter2"),
+        mistake("several-mistakes-at-once")
+            .edit("parallelism:", "paralelism:")
+            .edit("watermark:", "onError: DeadLetter\n        watermark:")
+            .edit(SQL, "SELECT order_id, qantity FROM orders"),
         mistake("a-duration-has-no-unit").edit("interval: 1s", "interval: 60"),
         mistake("an-input-is-misspelt").edit("input: valid", "input: vaild"),
         mistake("nobody-reads-a-transform").edit("input: valid", "input: orders"),
@@ -156,7 +178,7 @@ fn queried() -> Vec<Mistake> {
     ]
 }
 
-/// Mistakes that are met when the job runs.
+/// Mistakes that are met before the job runs.
 fn met() -> Vec<Mistake> {
     let mistake = Mistake::new;
     vec![
@@ -168,6 +190,39 @@ fn met() -> Vec<Mistake> {
             "--restore",
             "./savepoints/a",
         ]),
+        mistake("restore-is-an-absolute-path").arguments(&[
+            "run",
+            "$FILE",
+            "--restore",
+            "/var/lib/savepoints/a",
+        ]),
+        mistake("restore-is-a-presigned-url").arguments(&[
+            "run",
+            "--progress",
+            "none",
+            "$FILE",
+            "--restore",
+            "s3://bucket/a?X-Amz-Signature=hunter2",
+        ]),
+        mistake("listen-is-a-port").arguments(&["run", "$FILE", "--listen", "8091"]),
+        mistake("a-password-stands-in-the-coordinator-s-address").arguments(&[
+            "worker",
+            "--coordinator",
+            "admin:hunter2@coordinator:6123",
+        ]),
+        mistake("the-job-to-delete-cannot-be").arguments(&[
+            "checkpoints",
+            "delete",
+            "--job",
+            "file://$HERE/checkpoints",
+            "default",
+            "..",
+        ]),
+        mistake("transactions-of-a-job-that-never-ran").arguments(&[
+            "transactions",
+            "list",
+            "$FILE",
+        ]),
         mistake("restore-is-not-there").arguments(&[
             "run",
             "--progress",
@@ -176,6 +231,13 @@ fn met() -> Vec<Mistake> {
             "--restore",
             "file://$HERE/nothing",
         ]),
+    ]
+}
+
+/// Mistakes that are met while the job runs.
+fn met_later() -> Vec<Mistake> {
+    let mistake = Mistake::new;
+    vec![
         mistake("the-input-is-not-there")
             .run()
             .edit(FILES, "files: {path: $HERE/order}"),
@@ -189,6 +251,16 @@ fn met() -> Vec<Mistake> {
         mistake("the-input-lacks-a-column").run().edit(
             "price, type: \"decimal(12,2)\"",
             "cost, type: int64, nullable: false",
+        ),
+        mistake("the-input-has-times-without-a-zone")
+            .run()
+            .input(br#"{"order_id":"a","quantity":1,"price":"2.50","ts":"2026-01-01 00:00:00"}"#),
+        mistake("the-input-has-nested-json")
+            .run()
+            .input(br#"{"order_id":{"a":1},"quantity":1}"#),
+        mistake("the-output-is-not-json").run().edit(
+            "files: {path: $HERE/processed}\n        format: {json: {}}",
+            "files: {path: $HERE/processed}\n        format: {json: {jsonColumns: [order_id]}}",
         ),
         mistake("the-input-is-compressed")
             .run()
@@ -306,4 +378,9 @@ fn mistakes_in_sql_are_told_with_place_and_advice() {
 #[test]
 fn mistakes_that_are_met_at_the_start_are_told_with_place_and_advice() {
     compare(met());
+}
+
+#[test]
+fn mistakes_that_are_met_while_the_job_runs_are_told_with_place_and_advice() {
+    compare(met_later());
 }

@@ -46,6 +46,45 @@ fn an_endpoint_that_nobody_answers_is_named_at_once_and_again() {
 }
 
 #[test]
+fn what_does_not_heal_ends_a_first_start_at_once() {
+    let minio = Minio::start();
+    for (name, secret, bucket, answer) in [
+        (
+            "no-bucket",
+            Minio::SECRET_KEY,
+            "no-such-bucket",
+            "NoSuchBucket",
+        ),
+        (
+            "wrong-secret",
+            "hunter2",
+            Minio::BUCKET,
+            "SignatureDoesNotMatch",
+        ),
+    ] {
+        let mut job = in_s3(
+            name,
+            vec![
+                ("AWS_ENDPOINT_URL", minio.endpoint()),
+                ("AWS_REGION", Minio::REGION.to_owned()),
+                ("AWS_ACCESS_KEY_ID", Minio::ACCESS_KEY.to_owned()),
+                ("AWS_SECRET_ACCESS_KEY", secret.to_owned()),
+            ],
+        );
+        let there = format!("s3://{}/", Minio::BUCKET);
+        job.text = job.text.replace(&there, &format!("s3://{bucket}/"));
+        let mut run = job.run(1);
+        let status = run.wait(DEADLINE);
+        assert_eq!(status.code(), Some(2), "{name}: {}", run.output());
+        assert!(run.output().contains(answer), "{name}: {}", run.output());
+        assert!(
+            !run.output().contains("hunter2"),
+            "{name}: the secret is told"
+        );
+    }
+}
+
+#[test]
 fn credentials_that_are_put_right_in_their_file_are_read_again() {
     let minio = Minio::start();
     let mut job = in_s3("rotated-keys", Vec::new());

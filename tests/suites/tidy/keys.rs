@@ -329,8 +329,8 @@ fn a_key_that_nobody_reads_is_seen() {
 
     // A row does not help as long as no code reads the key, or what reads it only checks it.
     let claims = [
-        "runtime/coordinator/src/trigger.rs | spec.compression",
-        "runtime/coordinator/src/trigger.rs | spec.interval.0",
+        "runtime/coordinator/src/job/checkpoints/trigger.rs | spec.compression",
+        "runtime/coordinator/src/job/checkpoints/trigger.rs | spec.interval.0",
         "runtime/spec/src/check/checkpoint.rs | spec.interval",
         "runtime/coordinator/src/nowhere.rs | spec.compression",
     ];
@@ -360,7 +360,7 @@ fn an_operator_key_without_a_field_in_the_resource_is_seen() {
 #[test]
 fn a_performer_that_goes_away_is_seen() {
     let mut sources = files_ending(".rs");
-    let trigger = "runtime/coordinator/src/trigger.rs";
+    let trigger = "runtime/coordinator/src/job/checkpoints/trigger.rs";
     let without = sources[trigger].replace("spec.min_pause.0", "Duration::ZERO");
     sources.insert(trigger.to_owned(), without);
     let found = faults(&accepted(&files()), TABLE, &sources);

@@ -281,8 +281,12 @@ fn read(path: &Path, most: usize) -> io::Result<Option<Bytes>> {
     };
     let mut bytes = Vec::new();
     let most = u64::try_from(most).unwrap_or(u64::MAX);
-    file.take(most).read_to_end(&mut bytes)?;
-    Ok(Some(bytes.into()))
+    match file.take(most).read_to_end(&mut bytes) {
+        // A folder is no object.
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => Ok(Some(bytes.into())),
+    }
 }
 
 fn entries(folder: &Path) -> io::Result<Vec<io::Result<fs::DirEntry>>> {

@@ -49,6 +49,12 @@ impl Location {
             return Ok(Self::File { directory });
         }
         if let Some(rest) = uri.strip_prefix("s3://") {
+            if has_query(rest) {
+                return Err(wrong(
+                    "it has a query behind `?`, as a presigned URL, which holds keys: write \
+                     s3://bucket/path, and give credentials to the process in its environment",
+                ));
+            }
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
             if bucket.is_empty() {
                 return Err(wrong("write s3://bucket or s3://bucket/path"));
@@ -68,14 +74,32 @@ impl Location {
     }
 }
 
+/// Whether what follows the scheme has a query. An object's name may contain a `?`.
+fn has_query(rest: &str) -> bool {
+    let host = rest.split('/').next().unwrap_or_default();
+    host.contains('?') || KEYS.iter().any(|key| rest.contains(key))
+}
+
+/// What queries of presigned URLs begin with.
+const KEYS: [&str; 2] = ["?X-Amz-", "?AWSAccessKeyId"];
+
 /// An address for people: without what stands before an `@` in the place of the host, which may be
-/// a user name and a password.
-pub(crate) fn without_secret(uri: &str) -> String {
+/// a user name and a password, and without the query of a URL.
+pub fn without_secret(uri: &str) -> String {
     let (scheme, rest) = uri.split_once("://").unwrap_or(("", uri));
+    let is_url = matches!(scheme, "http" | "https") || (scheme == "s3" && has_query(rest));
+    let (rest, query) = match rest.split_once('?') {
+        Some((rest, _)) if is_url => (rest, "?…"),
+        _ => (rest, ""),
+    };
     let host_end = rest.find('/').unwrap_or(rest.len());
-    match rest[..host_end].rfind('@') {
-        Some(at) => format!("{scheme}://…{}", &rest[at..]),
-        None => uri.to_owned(),
+    let (host, path) = rest.split_at(host_end);
+    let scheme = uri
+        .find("://")
+        .map_or("", |end| uri.get(..end + 3).unwrap_or_default());
+    match host.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}…@{host}{path}{query}"),
+        None => format!("{scheme}{rest}{query}"),
     }
 }
 
@@ -155,6 +179,15 @@ mod tests {
         assert!(text.contains("`s3://…@bucket/x`"), "{text}");
         assert!(!text.contains("AKIA") && !text.contains("wJalr"), "{text}");
         assert_eq!(without_secret("s3://bucket/a@b"), "s3://bucket/a@b");
+        assert_eq!(without_secret("s3://bucket/a?b"), "s3://bucket/a?b");
+        assert_eq!(without_secret("/a/b"), "/a/b");
+        for uri in [
+            "s3://bucket?X-Amz-Signature=secret",
+            "s3://bucket/a/b?X-Amz-Credential=secret&x=/y",
+        ] {
+            let text = Location::parse(uri).unwrap_err().to_string();
+            assert!(text.contains("query") && !text.contains("secret"), "{text}");
+        }
     }
 
     #[test]

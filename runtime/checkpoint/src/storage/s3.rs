@@ -9,6 +9,7 @@
 
 mod attempts;
 mod blobs;
+mod endpoint;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -29,14 +30,14 @@ use aws_smithy_http_client::tls;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
-use http::uri::Authority;
 use tokio::sync::RwLock;
+
+pub(crate) use endpoint::check_endpoint;
 
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::storage::S3Options;
 use crate::storage::door::{Created, Door, Listed};
-use crate::storage::location::without_secret;
 
 /// Objects above this many bytes are uploaded in parts of this many bytes.
 const PART_BYTES: usize = 8 * 1024 * 1024;
@@ -52,6 +53,11 @@ const BAD_CREDENTIALS: [&str; 5] = [
     "SignatureDoesNotMatch",
     "TokenRefreshRequired",
 ];
+
+/// Answers that stay the same until somebody starts the job with another address.
+const NO_BUCKET: [&str; 2] = ["InvalidBucketName", "NoSuchBucket"];
+/// Answers that stay the same for the same keys. Keys of a file may be corrected there.
+const WRONG_KEYS: [&str; 2] = ["InvalidAccessKeyId", "SignatureDoesNotMatch"];
 
 /// A prefix in a bucket as a store.
 #[derive(Debug)]
@@ -126,9 +132,20 @@ impl S3Door {
         {
             self.is_refused.store(true, Ordering::Release);
         }
-        match said(&error) {
-            Some(said) => Error::unavailable(operation, object, said),
-            None => Error::unavailable(operation, object, error),
+        let has_fixed_keys =
+            self.options.credentials.is_some() || std::env::var_os("AWS_ACCESS_KEY_ID").is_some();
+        let is_refusal = error.code().is_some_and(|code| {
+            NO_BUCKET.contains(&code) || (has_fixed_keys && WRONG_KEYS.contains(&code))
+        });
+        let source = match said(&error).or_else(|| unsaid(&error)) {
+            Some(said) => said.into(),
+            None => error.into(),
+        };
+        Error::Unavailable {
+            operation,
+            object,
+            source,
+            is_refusal,
         }
     }
 
@@ -350,38 +367,6 @@ impl S3Door {
     }
 }
 
-/// Checks the address of a service before anything is asked there.
-///
-/// # Errors
-/// [`Error::Address`] of the storage: there is no service to ask.
-pub(crate) fn check_endpoint(storage: &str, endpoint: Option<&str>) -> Result<()> {
-    let Some(endpoint) = endpoint else {
-        return Ok(());
-    };
-    let rest = endpoint
-        .strip_prefix("http://")
-        .or_else(|| endpoint.strip_prefix("https://"));
-    let host = rest.map(|rest| rest.split('/').next().unwrap_or_default());
-    let is_address = |host: &str| {
-        let authority = host.parse::<Authority>().ok();
-        authority.is_some_and(|it| it.port_u16().is_some() || it.host().len() == host.len())
-    };
-    let reason = match host {
-        Some(host) if host.contains('@') => "contains a user name or keys: leave them out",
-        Some(host) if is_address(host) => return Ok(()),
-        _ => "is not an address: write http://host:port or https://host, or unset the variable",
-    };
-    Err(Error::Address {
-        uri: without_secret(storage),
-        reason: format!(
-            "the endpoint of the service, `{}`, {reason}. It is read from \
-             MILLSTREAM_S3_ENDPOINT, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, the first that is \
-             set",
-            without_secret(endpoint)
-        ),
-    })
-}
-
 async fn client(options: &S3Options, http: &SharedHttpClient) -> Client {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
@@ -524,42 +509,23 @@ fn said<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<St
     Some(format!("{code}: {message}{status}"))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_endpoint_that_is_no_address_names_the_variables() {
-        for endpoint in [
-            "http://127.0.0.1:9000",
-            "https://s3.example.com/",
-            "http://[::1]:9000",
-        ] {
-            assert!(
-                check_endpoint("s3://b", Some(endpoint)).is_ok(),
-                "{endpoint}"
-            );
-        }
-        for endpoint in [
-            "",
-            "127.0.0.1:9000",
-            "http://",
-            "http://a b",
-            "ftp://host",
-            "http://h:x",
-        ] {
-            let error = check_endpoint("s3://b", Some(endpoint))
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains(&format!("`{endpoint}`")), "{error}");
-            assert!(error.contains("AWS_ENDPOINT_URL"), "{error}");
-        }
-        let error = check_endpoint("s3://b", Some("http://user:pass@host"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("user name") && !error.contains("pass@"),
-            "{error}"
-        );
-    }
+/// What keeps a request from being sent, in words, where the SDK shows its own insides.
+fn unsaid<E>(error: &SdkError<E, HttpResponse>) -> Option<String>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let text = millstream_types::error::chain(error);
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let said = if has(&[
+        "CredentialsNotLoaded",
+        "no providers in chain provided credentials",
+    ]) {
+        "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or whatever else the \
+         standard chain of the AWS SDK reads"
+    } else if has(&["region must be set", "Missing Region", "MissingRegion"]) {
+        "there is no region: set AWS_REGION"
+    } else {
+        return None;
+    };
+    Some(said.to_owned())
 }

@@ -188,6 +188,7 @@ fn json_is_read_as_the_format_and_its_columns_say() {
         metadata: Vec::new(),
         watermark: None,
         on_error: OnError::Fail,
+        parallelism: None,
     };
     let mut decoder = RecordDecoder::new(&spec, &arrow_schema(&spec.schema)).unwrap();
     let record = br#"{"payload":{"a":[1]},"made":"1970-01-01 02:00:01","sent":2}"#;

@@ -32,6 +32,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use kafka_protocol::messages::MetadataRequest;
 use millstream_connect::Result;
+use millstream_types::limiter::Limiter;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
@@ -75,7 +76,7 @@ pub(crate) struct Client {
     /// Number of the bootstrap server that answered last: where to ask first.
     answers: AtomicUsize,
     /// When somebody was told last that no server answers.
-    told: Mutex<Option<Instant>>,
+    told: Limiter,
 }
 
 impl std::fmt::Debug for Client {
@@ -99,7 +100,7 @@ impl Client {
             peers: Mutex::default(),
             coordinators: Mutex::default(),
             answers: AtomicUsize::new(0),
-            told: Mutex::default(),
+            told: Limiter::new(TELL_AGAIN),
         })
     }
 
@@ -209,9 +210,7 @@ impl Client {
 
     /// Says that no server answers, now and then: whoever waits sees why.
     fn tell(&self, error: &ClientError) {
-        let mut told = lock(&self.told);
-        if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
-            *told = Some(Instant::now());
+        if self.told.is_time(Instant::now().into_std()) {
             let patience = self.access.connect_timeout;
             tracing::warn!(
                 "no Kafka broker of `{}` answers yet, tries for {patience:?}: {error}",

@@ -42,8 +42,8 @@ use tokio::time::Instant;
 
 use super::access::Access;
 use super::client::{Answer, Backoff, Client};
-use super::failure;
 use super::transaction::{Prepared, TransactionNames};
+use super::{failure, place};
 
 /// The broker's setting that bounds `transactionTimeout`.
 const TIMEOUT_MAX_SETTING: &str = "transaction.max.timeout.ms";
@@ -188,6 +188,10 @@ impl SinkCommitter for KafkaCommitter {
 
     fn look_up<'a>(&'a self, committables: &'a [Committable]) -> BoxFuture<'a, Vec<Standing>> {
         self.look_up_all(committables).boxed()
+    }
+
+    fn writes(&self) -> BoxFuture<'_, Result<Option<String>>> {
+        async { Ok(Some(place(self.cluster_id().await?, &self.options.topic))) }.boxed()
     }
 
     fn family(&self) -> BoxFuture<'_, Result<Option<Opaque>>> {

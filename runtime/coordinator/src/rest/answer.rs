@@ -60,6 +60,11 @@ impl From<RequestError> for Refusal {
 
 impl From<JsonRejection> for Refusal {
     fn from(rejection: JsonRejection) -> Self {
+        if let JsonRejection::MissingJsonContentType(_) = rejection {
+            let message = "send JSON, and say so: `-H 'Content-Type: application/json' -d '{}'` with curl; \
+                `{}` takes the defaults, GET /v1/openapi.json describes what else there is";
+            return Self::new(rejection.status(), message);
+        }
         Self::new(rejection.status(), rejection.body_text())
     }
 }

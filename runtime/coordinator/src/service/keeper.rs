@@ -20,7 +20,6 @@ use tokio::sync::mpsc;
 use crate::job::{Event, NotFinalized, Written};
 use crate::manifest::JobFacts;
 use crate::opened::{Committers, Opened};
-use crate::preflight;
 use crate::service::alive::{Doubt, ensure_alive};
 use crate::service::commit::{Commits, Listed, NotCommitted, commit_all};
 use crate::service::sweep::Revisit;
@@ -79,6 +78,8 @@ pub(super) struct Keeper {
     pub(super) expect_state: bool,
     pub(super) overrides: Overrides,
     pub(super) allow_dropped_state: bool,
+    /// Only looks, and holds nothing: what a start would come to.
+    pub(super) rehearses: bool,
     /// The checkpoint of the chain whose output may be lost.
     pub(super) accept_lost_output: Option<CheckpointId>,
     /// Who orders this start.
@@ -141,6 +142,7 @@ impl Keeper {
             expect_state: options.expect_state,
             overrides: options.overrides,
             allow_dropped_state: options.allow_dropped_state,
+            rehearses: false,
             accept_lost_output: options.accept_lost_output,
             resource_uid: options
                 .resource_uid
@@ -400,7 +402,15 @@ pub(super) async fn open(keeper: &mut Keeper) -> Result<Storage, Failure> {
     let uri = keeper.job.checkpoint.storage.clone();
     keeper.note(format!("opens {uri}"));
     let storage = Storage::open(&uri, &keeper.storage_options).await?;
-    preflight::store(&storage).await?;
+    storage.probe().await.map_err(|error| {
+        // Whoever starts a job by hand reads the answer and corrects what is wrong; a deployment
+        // waits for it.
+        if keeper.deployment.is_none() {
+            error.into_failure_of_first_start()
+        } else {
+            error.into()
+        }
+    })?;
     keeper.storage = Some(storage.clone());
     Ok(storage)
 }

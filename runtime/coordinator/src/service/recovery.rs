@@ -5,7 +5,7 @@
 //! can decide anything after the chain was read. What the newest checkpoint lists is committed
 //! before anything is aborted. Both happen before any task of the new attempt runs.
 
-mod origin;
+pub(super) mod origin;
 mod patience;
 pub(super) mod state;
 
@@ -396,6 +396,7 @@ async fn discover(
     beginning: &mut Beginning,
     enumerators: &mut Enumerators,
 ) -> Result<(), Failure> {
+    let mut reads = preflight::Reads::new();
     for (uid, source) in &keeper.sources {
         keeper.note(format!("asks source {uid} for its splits"));
         let mut enumerator = source.enumerator()?;
@@ -405,7 +406,12 @@ async fn discover(
         let found = preflight::discover(enumerator.as_mut(), identity, &known, first).await?;
         known.extend(found.splits.iter().map(|split| split.split.clone()));
         beginning.discovered(uid, found, first, keeper.job.parallelism);
+        let places = enumerator.reads().into_iter();
+        reads.extend(places.map(|place| (place, uid.clone())));
         enumerators.insert(uid.clone(), (enumerator, known));
+    }
+    for (uid, committer) in &keeper.committers {
+        preflight::ensure_not_read(uid, committer.as_ref(), &reads).await?;
     }
     Ok(())
 }

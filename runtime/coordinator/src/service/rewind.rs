@@ -108,7 +108,7 @@ async fn why_go_back(keeper: &Keeper, commits: &Commits) -> Result<Option<Failur
 }
 
 /// The checkpoint before the newest, if everything that it lists is confirmed to be committed.
-fn confirmed_predecessor(state: &ChainState) -> Option<&CheckpointEntry> {
+pub(super) fn confirmed_predecessor(state: &ChainState) -> Option<&CheckpointEntry> {
     let before = state.checkpoints.iter().rev().nth(1)?;
     let is_confirmed = state
         .committed

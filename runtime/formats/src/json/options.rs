@@ -23,6 +23,8 @@ pub enum Written {
     Json,
     /// A timestamp is written like this.
     Timestamp(Timestamps),
+    /// What clocks show somewhere, without a zone.
+    Clock,
 }
 
 impl JsonOptions {
@@ -30,7 +32,9 @@ impl JsonOptions {
     pub(crate) fn of(&self, field: &Field) -> Option<Written> {
         let own = self.columns.get(field.name()).copied();
         match field.data_type() {
-            DataType::Timestamp(_, _) => own
+            // SQL has no other timestamps without a zone than those of `AT TIME ZONE`.
+            DataType::Timestamp(_, None) => Some(Written::Clock),
+            DataType::Timestamp(_, Some(_)) => own
                 .filter(|written| matches!(written, Written::Timestamp(_)))
                 .or(self.timestamps.map(Written::Timestamp)),
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {

@@ -68,6 +68,9 @@ fn push_text(column: &mut Column, record: &[u8], value: Value) -> Result<(), Fau
         Values::Decimal(_) => "a number or a string",
         Values::Timestamp(_) => "an RFC 3339 string or epoch milliseconds",
         Values::TimestampAs(_, timestamps) => timestamps.wanted(),
+        Values::String(_) if matches!(value.kind, Kind::Object | Kind::Array) => {
+            "a string (`json: true` of the column reads any value as its text)"
+        }
         _ => "a string",
     };
     let Kind::String { escaped } = value.kind else {

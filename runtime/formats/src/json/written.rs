@@ -3,6 +3,7 @@
 use super::encode::Values;
 use super::options::Written;
 use super::scan::Scanner;
+use crate::calendar::write_clock;
 
 const NOT_IN_CALENDAR: &str = "the year is not one of 0000 to 9999";
 const NOT_JSON: &str =
@@ -21,6 +22,15 @@ impl Written {
                 Some(true) => Ok(()),
                 _ => Err(NOT_JSON),
             },
+            Self::Clock => {
+                out.push(b'"');
+                let written = micros(values, row).map(|micros| write_clock(micros, b'T', out));
+                out.push(b'"');
+                match written {
+                    Some(true) => Ok(()),
+                    _ => Err(NOT_IN_CALENDAR),
+                }
+            }
             Self::Timestamp(timestamps) => {
                 match micros(values, row).map(|micros| timestamps.write(micros, out)) {
                     Some(true) => Ok(()),

@@ -147,7 +147,12 @@ fn transaction_timeout(
 fn bootstrap_servers(text: &str, path: &str, report: &mut Report<'_>) {
     let path = key(path, "bootstrapServers");
     for server in text.split(',').map(str::trim) {
-        if !is_server(server) {
+        if server.contains('@') {
+            // Not shown: what stands before the `@` is a secret.
+            let message = "contains a user name or password (`…@`). Leave it out: how to log in at the \
+                brokers is said by `sasl`, and the password lies in a file";
+            report.add(&path, message);
+        } else if !is_server(server) {
             let message = format!(
                 "`{}` is not a broker's address. Write `host:port`, several separated by commas",
                 shown(server)

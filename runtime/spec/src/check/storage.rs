@@ -22,6 +22,14 @@ pub(super) fn check(storage: &str) -> Result<(), String> {
             scheme = shown(scheme)
         ));
     }
+    // Not shown either.
+    if scheme == "s3" && rest.contains('?') {
+        return Err(format!(
+            "the address has a query (`?…`), as a presigned URL. Keys do not belong here, where everybody \
+             reads them. {HOW}, and give credentials to the process in its environment \
+             (docs/checkpoints.md)"
+        ));
+    }
     match scheme {
         "s3" => s3(rest),
         "file" => file(rest),

@@ -28,6 +28,12 @@ pub(super) async fn main(options: &DeleteOptions) -> Result<Exit, Failure> {
     let [storage, namespace, name] = options.job.as_deref().unwrap_or_default() else {
         return Ok(Exit::Final);
     };
+    for (what, text) in [("NAMESPACE", namespace), ("NAME", name)] {
+        if !is_name(text) {
+            Exit::failed(&no_name(what, text));
+            return Ok(Exit::Final);
+        }
+    }
     let job = JobId {
         namespace: namespace.clone(),
         name: name.clone(),
@@ -70,6 +76,28 @@ pub(super) async fn main(options: &DeleteOptions) -> Result<Exit, Failure> {
         print(&format!("{job}: aborted {aborted} open transactions\n"));
     }
     Ok(Exit::Done)
+}
+
+/// Whether a job or namespace may be called so.
+fn is_name(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_end = |c: char| c == '-';
+    (1..=63).contains(&text.len())
+        && text.chars().all(fits)
+        && !text.starts_with(is_end)
+        && !text.ends_with(is_end)
+}
+
+fn no_name(what: &str, text: &str) -> Failure {
+    Failure::new(
+        ErrorCode::InvalidJob,
+        ErrorKind::InvalidJob,
+        format!(
+            "--job: `{}` cannot be the {what} of a job, which has lower-case letters, digits and `-`, not \
+             at the ends; nothing was deleted",
+            text.escape_debug()
+        ),
+    )
 }
 
 fn another_job(job: &JobId, file: &JobId) -> Failure {

@@ -105,6 +105,26 @@ impl Leftovers {
         Ok(())
     }
 
+    /// Fails where the job has never run: then the file names another job, or another storage.
+    ///
+    /// # Errors
+    /// There is no chain.
+    pub(super) fn ensure_known(&self) -> Result<(), Failure> {
+        if !self.state.claims.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            ErrorCode::CheckpointMissing,
+            ErrorKind::InvalidJob,
+            format!(
+                "{} has no chain at {}: it has never run there, and nothing is known of its transactions. \
+                 Check `checkpoint.storage`, the job's name and its namespace",
+                self.job,
+                self.chain.path()
+            ),
+        ))
+    }
+
     /// Fails while somebody may still decide what is open.
     ///
     /// # Errors

@@ -39,22 +39,20 @@ pub(super) struct Fault {
     pub(super) code: String,
 }
 
-impl From<&millstream_plan::Fault> for Fault {
-    fn from(fault: &millstream_plan::Fault) -> Self {
-        let name = fault
-            .subject
-            .strip_prefix("transform `")
-            .and_then(|rest| rest.strip_suffix('`'));
-        let path = name.map_or_else(
+impl Fault {
+    /// A fault of the plan, and its line of the job file.
+    pub(super) fn of(fault: &millstream_plan::Fault, line: Option<usize>) -> Self {
+        let path = fault.transform().map_or_else(
             || fault.subject.clone(),
             |name| format!("spec.dataflow.transforms[{name}].sql"),
         );
         let place = fault.place.as_ref();
         let place = place.map(|place| format!(" (line {}, column {})", place.line, place.column));
+        let line = line.map(|line| format!(" (line {line} of the job file)"));
         let help = fault.help.as_ref().map(|help| format!("; {help}"));
         Self {
             path,
-            message: [Some(fault.message.clone()), place, help]
+            message: [Some(fault.message.clone()), place, line, help]
                 .into_iter()
                 .flatten()
                 .collect(),
@@ -103,7 +101,7 @@ impl Report {
             ),
             code: code.to_owned(),
         }));
-        self.valid = failure.is_none();
+        self.valid &= failure.is_none();
         self.failure = failure;
     }
 
@@ -114,13 +112,15 @@ impl Report {
             message: failure.message.clone(),
             code: failure.code.code().to_owned(),
         }));
+        let known = self.failure.take();
+        let failures: Vec<&Failure> = known.iter().chain(failures).collect();
         self.valid = failures.is_empty();
         // One that somebody must act on counts for more than one that may pass.
         let worst = failures.iter().find(|one| !one.kind.is_restartable());
-        let Some(worst) = worst.or_else(|| failures.first()) else {
+        let Some(&worst) = worst.or_else(|| failures.first()) else {
             return;
         };
-        let others = failures.iter().filter(|one| *one != worst);
+        let others = failures.iter().filter(|one| **one != worst);
         let others: Vec<String> = others.map(|one| format!("\n  {one}")).collect();
         self.failure = Some(Failure {
             message: format!("{}{}", worst.message, others.concat()),

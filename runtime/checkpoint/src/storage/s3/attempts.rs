@@ -1,13 +1,13 @@
 //! Tells of tries that bring no answer. The SDK makes the next one without a word, and all of them
 //! together may take a minute.
 
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::config::interceptors::FinalizerInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 use millstream_types::error::chain;
+use millstream_types::limiter::Limiter;
 
 /// Between two lines about one service.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Attempts {
     service: String,
-    told: Mutex<Option<Instant>>,
+    limiter: Limiter,
 }
 
 impl Attempts {
@@ -24,21 +24,13 @@ impl Attempts {
     pub(super) const fn new(service: String) -> Self {
         Self {
             service,
-            told: Mutex::new(None),
+            limiter: Limiter::new(PAUSE),
         }
     }
 
     /// Whether nothing was told of late.
     fn is_time(&self) -> bool {
-        let mut told = self
-            .told
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let is_time = told.is_none_or(|told| told.elapsed() >= PAUSE);
-        if is_time {
-            *told = Some(Instant::now());
-        }
-        is_time
+        self.limiter.is_time(Instant::now())
     }
 }
 

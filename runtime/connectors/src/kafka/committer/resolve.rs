@@ -157,8 +157,10 @@ pub(crate) fn fate(
 
 fn another_incarnation(described: &Described) -> Fate {
     Gone::unknown(format!(
-        "its id has another incarnation (producer id {}, epoch {}, {:?})",
-        described.producer_id, described.epoch, described.phase
+        "its id has another incarnation (producer id {}, epoch {}, {})",
+        described.producer_id,
+        described.epoch,
+        described.phase.name()
     ))
 }
 

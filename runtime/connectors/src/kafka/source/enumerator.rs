@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::lag;
 use super::position::{Position, Split};
 use crate::kafka::client::{Client, Cluster, OffsetAt, PartitionId};
-use crate::kafka::failure;
+use crate::kafka::{failure, place};
 
 /// What lies behind the source's names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -290,6 +290,16 @@ impl SplitEnumerator for KafkaEnumerator {
         splits: &'a [SplitState],
     ) -> BoxFuture<'a, Result<Option<Vec<SplitLag>>>> {
         async { lag::of(&self.client, splits).await.map(Some) }.boxed()
+    }
+
+    fn reads(&self) -> Vec<String> {
+        let identity = self.identity.iter();
+        identity
+            .flat_map(|identity| {
+                let topics = identity.topics.keys();
+                topics.map(|topic| place(&identity.cluster_id, topic))
+            })
+            .collect()
     }
 
     fn interval(&self) -> Option<Duration> {

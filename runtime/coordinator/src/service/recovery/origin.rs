@@ -4,6 +4,7 @@
 //! is there, whether its chain is still held, whether the graph has a place for it. What counts is
 //! what lies below the claim: until then an older attempt may decide more.
 
+use millstream_checkpoint::storage::without_secret;
 use millstream_checkpoint::{
     ChainState, CheckpointEntry, Error, Kinship, Manifest, Origin, Place, RestorePoint, SlotNumber,
     Storage, read_restore_point,
@@ -15,7 +16,7 @@ use crate::service::keeper::Keeper;
 use crate::service::recovery::state::{Import, fitting};
 
 /// What an attempt is asked to start from.
-pub(super) enum Wish {
+pub(in crate::service) enum Wish {
     /// The newest checkpoint of the chain, empty if there is none.
     Newest,
     /// The newest checkpoint of the chain, which must be there: this address names it.
@@ -29,7 +30,7 @@ pub(super) enum Wish {
 }
 
 /// What an attempt starts from.
-pub(super) enum Basis {
+pub(in crate::service) enum Basis {
     /// The newest checkpoint of the chain.
     Newest(Box<Manifest>),
     /// Nothing.
@@ -42,7 +43,7 @@ pub(super) enum Basis {
 ///
 /// # Errors
 /// It is not there, may not be used, or has no place in the graph.
-pub(super) async fn wish(
+pub(in crate::service) async fn wish(
     keeper: &Keeper,
     storage: &Storage,
     state: Option<&ChainState>,
@@ -97,7 +98,7 @@ fn gone(path: &str) -> Error {
 
 /// A savepoint, or a checkpoint of another chain.
 async fn import(keeper: &Keeper, newest: Option<&Manifest>, path: &str) -> Result<Wish, Failure> {
-    keeper.note(format!("reads {path}"));
+    keeper.note(format!("reads {}", without_secret(path)));
     let RestorePoint {
         manifest,
         folder,
@@ -137,7 +138,7 @@ async fn import(keeper: &Keeper, newest: Option<&Manifest>, path: &str) -> Resul
 ///
 /// # Errors
 /// The wish cannot or must not be fulfilled.
-pub(super) async fn start(
+pub(in crate::service) async fn start(
     keeper: &Keeper,
     storage: &Storage,
     state: &ChainState,

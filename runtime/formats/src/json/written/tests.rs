@@ -7,7 +7,7 @@ use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow_schema::{Schema, SchemaRef};
 use millstream_types::Zone;
-use millstream_types::schema::{Column, ColumnType, arrow_schema};
+use millstream_types::schema::{Column, ColumnType, UTC, arrow_schema};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -83,7 +83,7 @@ fn read(format: Timestamps, value: &str) -> Result<i64, String> {
 }
 
 fn write(format: Timestamps, micros: i64) -> Result<String, String> {
-    let column = Arc::new(TimestampMicrosecondArray::from(vec![micros]));
+    let column = Arc::new(TimestampMicrosecondArray::from(vec![micros]).with_timezone(UTC));
     let rows = encoded(&timestamps(format), column)?;
     Ok(rows[0]
         .strip_prefix(r#"{"x":"#)
@@ -386,6 +386,15 @@ fn a_column_of_its_own_form_is_read_beside_the_others() {
     assert_eq!(*batch.schema(), *schema, "the type does not change");
 }
 
+#[test]
+fn what_clocks_show_is_written_without_a_zone() {
+    for options in [JsonOptions::default(), timestamps(Timestamps::EpochMillis)] {
+        let column = Arc::new(TimestampMicrosecondArray::from(vec![SECOND]));
+        let rows = encoded(&options, column).unwrap();
+        assert_eq!(rows, [r#"{"x":"1970-01-01T00:00:01"}"#]);
+    }
+}
+
 fn any_json() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         "[ -!#-\\[\\]-~äß€]{0,8}".prop_map(|text| Value::from(text).to_string()),
@@ -461,7 +470,7 @@ fn options_for_columns_of_other_types_change_nothing() {
     let schema: SchemaRef = Arc::new(Schema::empty());
     let options = json_column("x");
     assert!(JsonDecoder::with_options(&schema, &options).is_ok());
-    let column = Arc::new(TimestampMicrosecondArray::from(vec![0]));
+    let column = Arc::new(TimestampMicrosecondArray::from(vec![0]).with_timezone(UTC));
     let rows = encoded(&options, column).unwrap();
     assert_eq!(rows, [r#"{"x":"1970-01-01T00:00:00Z"}"#]);
 }

@@ -71,7 +71,13 @@ impl Walk {
             return;
         }
         let Value::Mapping(entries) = &mut node.value else {
-            wrong_type(node, "a mapping", path, faults);
+            let names = listed(variants.keys().map(String::as_str), "or");
+            wrong_type(
+                node,
+                &format!("a mapping with one key, {names}"),
+                path,
+                faults,
+            );
             return;
         };
         if entries.len() != 1 {

@@ -72,7 +72,16 @@ pub(super) fn check_number(
             } else {
                 "a number"
             };
-            wrong_type(node, wanted, path, faults);
+            match &node.value {
+                Value::Text(text) if text.parse::<f64>().is_ok_and(f64::is_finite) => {
+                    let message = format!(
+                        "must be {wanted}, but `{}` is in quotes, which makes it text. Remove them",
+                        shown(text)
+                    );
+                    faults.add(path, node.place, message);
+                }
+                _ => wrong_type(node, wanted, path, faults),
+            }
             return;
         }
     };
@@ -200,7 +209,10 @@ fn notation_problem(text: &str, notation: Notation) -> Option<String> {
             .map(|error| error.to_string()),
         Notation::ColumnType => {
             let error = text.parse::<ColumnType>().err()?;
-            let near = did_you_mean(&text, COLUMN_TYPES);
+            let near = match elsewhere(&text) {
+                Some(here) => format!("Did you mean `{here}`? "),
+                None => did_you_mean(&text, COLUMN_TYPES),
+            };
             Some(
                 format!("{error}. {near}")
                     .trim_end_matches(['.', ' '])
@@ -222,6 +234,22 @@ const COLUMN_TYPES: [&str; 8] = [
     "timestamp",
     "date",
 ];
+
+/// The column type that databases and other systems call so.
+fn elsewhere(name: &str) -> Option<&'static str> {
+    let name = name.split('(').next().unwrap_or_default();
+    Some(match name.trim().to_ascii_lowercase().as_str() {
+        "text" | "varchar" | "char" | "str" | "json" | "jsonb" | "uuid" => "string",
+        "bool" => "boolean",
+        "int" | "integer" | "smallint" | "int4" => "int32",
+        "bigint" | "long" | "int8" => "int64",
+        "double" | "double precision" | "float" | "real" | "number" => "float64",
+        "numeric" => "decimal(38,9)",
+        "binary" | "varbinary" | "bytea" | "blob" => "bytes",
+        "datetime" | "timestamptz" | "timestamp_ltz" | "instant" => "timestamp",
+        _ => return None,
+    })
+}
 
 /// The pattern in the schema of a type.
 pub(super) fn pattern_of<T: JsonSchema>() -> String {
