@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use millstream_types::api::TaskStatus;
 use millstream_types::load::{ChannelLoad, TaskLoad};
-use millstream_types::{EventTime, VertexId};
+use millstream_types::{EventTime, OperatorUid, VertexId};
 
 use crate::text::millis;
 
@@ -51,7 +51,7 @@ fn row(
 /// The operators of a chain.
 fn name(tasks: &[&TaskStatus]) -> String {
     let operators = tasks.first().map_or(&[][..], |task| &task.operators);
-    let names: Vec<&str> = operators.iter().map(|uid| uid.as_str()).collect();
+    let names: Vec<&str> = operators.iter().map(OperatorUid::as_str).collect();
     names.join(" → ")
 }
 

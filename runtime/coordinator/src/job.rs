@@ -15,14 +15,13 @@
 //!
 //! Cut by data: [`workers`] who is there, [`execution`] the tasks of an attempt and how they stand,
 //! [`checkpoints`] the life of every checkpoint of that attempt, [`savepoints`] the life of every
-//! savepoint and of a stop, [`history`] and [`audit`] what became of them, for people, [`common`] what
-//! a job has in every phase. [`phase`] says where it stands; an event is taken by the phase, which
+//! savepoint and of a stop, [`history`] and [`audit`] what became of them, for people, [`run`] what
+//! outlives phases and attempts. [`phase`] says where it stands; an event is taken by the phase, which
 //! says what becomes of it: [`executing`] while tasks run, [`waiting`] otherwise.
 
 pub mod audit;
 pub mod checkpoints;
 pub mod command;
-mod common;
 mod deployment;
 pub mod event;
 mod executing;
@@ -32,6 +31,7 @@ pub mod news;
 pub mod outcome;
 mod phase;
 pub mod requests;
+mod run;
 mod savepoints;
 pub mod status;
 mod waiting;
@@ -47,7 +47,7 @@ use millstream_types::api::JobState;
 use millstream_types::protocol::{ToCoordinator, ToWorker};
 use millstream_types::{Attempt, Deployment, ErrorKind, JobId, OperatorUid, Timestamp};
 
-pub use command::Command;
+pub use command::{Command, Operation};
 pub use event::{Event, NotFinalized, Now, Over, Prepared, Written};
 
 use crate::manifest::JobFacts;
@@ -56,13 +56,13 @@ use crate::topology::Topology;
 use audit::Audit;
 use checkpoints::pending::Parts;
 use checkpoints::trigger::Settings as TriggerSettings;
-use common::Common;
 use execution::Execution;
 use history::History;
 use news::Progress;
 use outcome::Outcome;
 use phase::{Close, Closing, Next, Phase, Transition};
 pub(crate) use requests::check_name;
+use run::Run;
 use savepoints::Savepoints;
 use workers::Workers;
 
@@ -135,7 +135,7 @@ impl Settings {
 #[derive(Debug)]
 pub struct Job {
     phase: Phase,
-    common: Common,
+    run: Run,
     /// The state that observers were told last.
     shown: JobState,
 }
@@ -147,7 +147,7 @@ impl Job {
             phase: Phase::Preparing {
                 note: String::new(),
             },
-            common: Common {
+            run: Run {
                 settings,
                 restart,
                 workers: Workers::default(),
@@ -163,7 +163,7 @@ impl Job {
                 last_failure: None,
                 since: now,
                 ended_at: None,
-                commands: vec![Command::Prepare],
+                commands: vec![Operation::Prepare.into()],
             },
             shown: JobState::Restoring,
         }
@@ -172,11 +172,11 @@ impl Job {
     /// Takes a fact.
     pub fn handle(&mut self, event: Event, now: Now) {
         if let Phase::Ended(outcome) = &self.phase {
-            self.common.handle_after(outcome, event);
+            self.run.handle_after(outcome, event);
             return;
         }
         if let Some(event) = self.everywhere(event, now) {
-            let job = &mut self.common;
+            let job = &mut self.run;
             let transition = match &mut self.phase {
                 Phase::Executing(execution) => execution.handle(event, job, now),
                 Phase::Preparing { note } => job.while_preparing(note, event, now),
@@ -193,7 +193,7 @@ impl Job {
 
     /// What a fact means in every phase. Returns it if it may mean more.
     fn everywhere(&mut self, event: Event, now: Now) -> Option<Event> {
-        let job = &mut self.common;
+        let job = &mut self.run;
         match event {
             Event::WorkerJoined { worker, slots } => {
                 job.news(Progress::WorkerJoined {
@@ -240,7 +240,7 @@ impl Job {
 
     /// Takes the commands that have come up since the last call.
     pub fn take_commands(&mut self) -> Vec<Command> {
-        std::mem::take(&mut self.common.commands)
+        std::mem::take(&mut self.run.commands)
     }
 
     /// When to send a [`Event::Tick`] if nothing else happens, monotonic.
@@ -268,7 +268,7 @@ impl Job {
 
     /// Whether the phase has changed.
     fn step(&mut self, now: Now) -> bool {
-        let job = &mut self.common;
+        let job = &mut self.run;
         let transition = match &mut self.phase {
             Phase::Waiting(prepared) if job.may_stop_idle() => {
                 job.close_stopped(&prepared.manifest)
@@ -299,19 +299,19 @@ impl Job {
             Transition::Stay => {}
             Transition::Wait(prepared) => self.phase = Phase::Waiting(prepared),
             Transition::Prepare => {
-                self.common.begun += 1;
-                self.common.commands.push(Command::Prepare);
+                self.run.begun += 1;
+                self.run.commands.push(Operation::Prepare.into());
                 self.phase = Phase::Preparing {
                     note: String::new(),
                 };
             }
             Transition::Fail(failure) if failure.kind == ErrorKind::Fenced => {
-                let end = self.common.fenced(failure);
+                let end = self.run.fenced(failure);
                 self.enter(end, now);
             }
             Transition::Fail(failure) => {
-                tracing::warn!(attempt = %self.common.attempt, %failure, "attempt failed");
-                let next = self.common.after_failure(failure.clone(), now);
+                tracing::warn!(attempt = %self.run.attempt, %failure, "attempt failed");
+                let next = self.run.after_failure(failure.clone(), now);
                 self.enter(Transition::Leave(failure, next), now);
             }
             Transition::Leave(reason, next) => match self.execution() {
@@ -320,14 +320,14 @@ impl Job {
             },
             Transition::Follow(Next::Restart(until)) => self.phase = Phase::Delaying { until },
             Transition::Follow(Next::GiveUp(failure)) => {
-                let close = self.common.give_up(failure);
+                let close = self.run.give_up(failure);
                 self.enter(close, now);
             }
             Transition::Follow(Next::Cancel) => {
-                let close = self.common.close_cancelled();
+                let close = self.run.close_cancelled();
                 self.enter(close, now);
             }
-            Transition::Close(close) => self.close(close),
+            Transition::Close(close) => self.close(*close),
             Transition::End(outcome) => self.end(outcome),
         }
     }
@@ -339,7 +339,7 @@ impl Job {
             ..
         }) = &self.phase
         {
-            let cancelling = self.common.stop_tasks(execution, reason, next, now);
+            let cancelling = self.run.stop_tasks(execution, reason, next, now);
             self.phase = Phase::Cancelling(cancelling);
         }
     }
@@ -351,7 +351,7 @@ impl Job {
             outcome,
             savepoint,
         } = close;
-        self.common.commands.push(Command::StopDiscovery);
+        self.run.commands.push(Command::StopDiscovery);
         let closing = Closing {
             reason,
             outcome,
@@ -363,14 +363,14 @@ impl Job {
                 closing.execution = Some(execution);
             }
             match savepoint {
-                Some(write) => self.common.write_savepoint(write),
-                None => self.common.release(closing),
+                Some(write) => self.run.write_savepoint(write),
+                None => self.run.release(closing),
             }
         }
     }
 
     fn end(&mut self, outcome: Outcome) {
-        let job = &mut self.common;
+        let job = &mut self.run;
         job.commands.push(Command::StopDiscovery);
         let message = if outcome.is_final() {
             ToWorker::Shutdown
@@ -389,7 +389,7 @@ impl Job {
     /// Lets those workers go that want to and are not needed any more.
     fn dismiss_leaving(&mut self) {
         let phase = &self.phase;
-        let going = self.common.workers.take_leaving(|worker| match phase {
+        let going = self.run.workers.take_leaving(|worker| match phase {
             Phase::Executing(execution) => !execution.hosts.contains_key(worker),
             Phase::Cancelling(cancelling) => !cancelling.waiting.contains(worker),
             // They are sent home with all the others in a moment.
@@ -397,7 +397,7 @@ impl Job {
             Phase::Preparing { .. } | Phase::Waiting(_) | Phase::Delaying { .. } => true,
         });
         for worker in going {
-            self.common.send(&worker, ToWorker::Shutdown);
+            self.run.send(&worker, ToWorker::Shutdown);
         }
     }
 
@@ -410,7 +410,7 @@ impl Job {
     }
 }
 
-impl Common {
+impl Run {
     /// Whether a stop is asked for that needs no running tasks.
     fn may_stop_idle(&self) -> bool {
         self.savepoints.stop().is_some_and(|stop| !stop.drain)
@@ -430,12 +430,12 @@ impl Common {
         // They go only with a job that was cancelled, and ends because of that.
         let is_cancelled = self.cancelled && closing.reason == ReleaseReason::Stopped;
         let release = Box::new(release);
-        self.commands
-            .push(if is_cancelled && self.settings.discards {
-                Command::Discard(release)
-            } else {
-                Command::Release(release)
-            });
+        let operation = if is_cancelled && self.settings.discards {
+            Operation::Discard(release)
+        } else {
+            Operation::Release(release)
+        };
+        self.commands.push(operation.into());
     }
 }
 

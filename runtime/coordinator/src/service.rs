@@ -1,4 +1,4 @@
-//! The shell: owns the channels, reads facts, asks the job's state machine, carries out its
+//! Drives the job: owns the channels, reads facts, asks the job's state machine, carries out its
 //! commands.
 //!
 //! Everything that waits runs beside the loop and comes back as an event: the reading of each
@@ -11,11 +11,12 @@ mod discovery;
 mod ending;
 mod fleet;
 mod keeper;
-mod recovery;
+mod prepare;
 pub(crate) mod rehearsal;
+mod revisit;
 mod rewind;
+mod run;
 mod savepoints;
-mod shell;
 mod sweep;
 
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::restart::RestartPolicy;
 use crate::topology;
 use crate::{Handle, Options, Outcome, Snapshot, WorkerConnection};
-use shell::Shell;
+use run::Loop;
 
 /// Requests that may wait for the coordinator: it answers each within one turn of its loop.
 const REQUESTS_CAPACITY: usize = 64;
@@ -96,8 +97,8 @@ impl Coordinator {
     /// # Cancel safety
     /// Dropping the future is as a crash of the coordinator.
     pub async fn run(self, shutdown: CancellationToken) -> Outcome {
-        match Shell::new(self) {
-            Ok(shell) => Box::pin(shell.run(shutdown)).await,
+        match Loop::new(self) {
+            Ok(run) => Box::pin(run.run(shutdown)).await,
             Err((coordinator, failure)) => {
                 // Wrong options: nothing was begun, and nothing is.
                 let mut snapshot = coordinator.job.snapshot();

@@ -9,12 +9,11 @@ use millstream_types::{Attempt, CheckpointId, WorkerId};
 use crate::job::news::Progress;
 use crate::job::outcome::Outcome;
 
-/// Something to do. Commands are carried out in order; those for the chain one after the other.
+/// Something to do. Commands are carried out in order.
 #[derive(Debug, PartialEq)]
 pub enum Command {
-    /// Begin a new attempt: claim, resolve, discover. Answered by `Prepared` or one of its
-    /// siblings.
-    Prepare,
+    /// Do something with the chain. Operations are done one after the other.
+    Chain(Operation),
     /// Look for more splits from now on.
     StartDiscovery {
         /// For this attempt.
@@ -34,6 +33,18 @@ pub enum Command {
         /// Which.
         worker: WorkerId,
     },
+    /// Tell the observers.
+    News(Progress),
+    /// The run is over.
+    Finish(Outcome),
+}
+
+/// Something to do with the chain.
+#[derive(Debug, PartialEq)]
+pub enum Operation {
+    /// Begin a new attempt: claim, resolve, discover. Answered by `Prepared` or one of its
+    /// siblings.
+    Prepare,
     /// Decide a checkpoint, commit what it lists, and confirm it. Answered by `Finalized`.
     Finalize {
         /// What it holds.
@@ -58,8 +69,10 @@ pub enum Command {
     Release(Box<Release>),
     /// Delete the job's checkpoints and release the chain. Answered by `Released`.
     Discard(Box<Release>),
-    /// Tell the observers.
-    News(Progress),
-    /// The run is over.
-    Finish(Outcome),
+}
+
+impl From<Operation> for Command {
+    fn from(operation: Operation) -> Self {
+        Self::Chain(operation)
+    }
 }

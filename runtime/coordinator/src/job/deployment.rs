@@ -9,13 +9,13 @@ use millstream_types::{OperatorSnapshot, OperatorUid, SubtaskIndex, TaskSnapshot
 use crate::job::Settings;
 use crate::job::checkpoints::Checkpoints;
 use crate::job::checkpoints::pending::KnownSplits;
-use crate::job::common::Common;
 use crate::job::event::{Now, Prepared};
 use crate::job::execution::Execution;
+use crate::job::run::Run;
 use crate::placement::{Dealt, Placement, deal, place};
 
 /// Deploys if the workers have enough slots.
-pub(super) fn deploy(job: &mut Common, prepared: &Prepared, now: Now) -> Option<Execution> {
+pub(super) fn deploy(job: &mut Run, prepared: &Prepared, now: Now) -> Option<Execution> {
     let slots = job.settings.topology.slots();
     let placement = place(job.workers.slots(), slots, &job.placement).ok()?;
     let deployment = Deployment::new(&job.settings, &placement, prepared);

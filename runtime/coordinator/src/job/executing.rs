@@ -11,16 +11,16 @@ use millstream_types::{
 
 use crate::job::checkpoints::trigger::{FailureReason, Purpose};
 use crate::job::checkpoints::{Acknowledged, Complete, Failed, Scope};
-use crate::job::command::Command;
-use crate::job::common::{Common, Late};
+use crate::job::command::{Command, Operation};
 use crate::job::event::{Event, NotFinalized, Now, Written};
 use crate::job::execution::{Execution, name_tasks};
 use crate::job::phase::{Next, Transition};
+use crate::job::run::{Late, Run};
 use crate::placement::SplitLoads;
 
 impl Execution {
     /// Takes a fact.
-    pub(super) fn handle(&mut self, event: Event, job: &mut Common, now: Now) -> Transition {
+    pub(super) fn handle(&mut self, event: Event, job: &mut Run, now: Now) -> Transition {
         match event {
             Event::Message { worker, message } => self.message(&worker, message, job, now),
             Event::WorkerLost { worker, failure } => self.task_lost(&worker, failure),
@@ -62,7 +62,7 @@ impl Execution {
     }
 
     /// Looks after deadlines and triggers what is due.
-    pub(super) fn advance(&mut self, job: &mut Common, now: Now) -> Transition {
+    pub(super) fn advance(&mut self, job: &mut Run, now: Now) -> Transition {
         if !self.all_running() {
             if now.monotonic < self.deploy_deadline {
                 return Transition::Stay;
@@ -80,7 +80,7 @@ impl Execution {
         Transition::Stay
     }
 
-    fn trigger_next(&mut self, job: &mut Common, now: Now) -> bool {
+    fn trigger_next(&mut self, job: &mut Run, now: Now) -> bool {
         let scope = Scope {
             tasks: &self.tasks,
             splits: &self.splits,
@@ -106,7 +106,7 @@ impl Execution {
         &mut self,
         worker: &WorkerId,
         message: ToCoordinator,
-        job: &mut Common,
+        job: &mut Run,
         now: Now,
     ) -> Transition {
         match message {
@@ -177,7 +177,7 @@ impl Execution {
 
     /// A worker wants to go. One that runs tasks stays until a checkpoint has been taken that
     /// begins now; then the job restarts from it, without the worker.
-    fn worker_leaves(&mut self, worker: &WorkerId, job: &Common, now: Now) -> Transition {
+    fn worker_leaves(&mut self, worker: &WorkerId, job: &Run, now: Now) -> Transition {
         if self.hosts.contains_key(worker) {
             if !self.all_running() {
                 return leave(job, now);
@@ -200,7 +200,7 @@ impl Execution {
         }
     }
 
-    fn task_running(&mut self, task: TaskId, job: &mut Common, now: Now) -> Transition {
+    fn task_running(&mut self, task: TaskId, job: &mut Run, now: Now) -> Transition {
         if !self.running.insert(task) || !self.all_running() {
             return Transition::Stay;
         }
@@ -211,7 +211,7 @@ impl Execution {
     }
 
     /// Makes the final checkpoint due once nothing more can come from any task.
-    fn look_for_end(&mut self, job: &mut Common) -> Transition {
+    fn look_for_end(&mut self, job: &mut Run) -> Transition {
         if self.all_running() && self.ended == self.tasks {
             if Bug::EndWithoutCheckpoint.is_seeded() {
                 return job.close_completed();
@@ -221,7 +221,7 @@ impl Execution {
         Transition::Stay
     }
 
-    fn discovered(&mut self, uid: &OperatorUid, discovery: Discovery, job: &mut Common) {
+    fn discovered(&mut self, uid: &OperatorUid, discovery: Discovery, job: &mut Run) {
         let Some(vertex) = job.settings.topology.sources.get(uid).copied() else {
             return;
         };
@@ -260,7 +260,7 @@ impl Execution {
         id: CheckpointId,
         task: TaskId,
         snapshot: TaskSnapshot,
-        job: &mut Common,
+        job: &mut Run,
         now: Now,
     ) -> Transition {
         let attempt = self.attempt;
@@ -283,7 +283,7 @@ impl Execution {
         Transition::Stay
     }
 
-    fn all_acknowledged(&mut self, complete: Complete, job: &mut Common, now: Now) {
+    fn all_acknowledged(&mut self, complete: Complete, job: &mut Run, now: Now) {
         let Complete {
             purpose,
             parts,
@@ -303,10 +303,11 @@ impl Execution {
         manifest.ended = purpose == Purpose::Final;
         let (id, totals) = (manifest.checkpoint, manifest.totals());
         job.history.totals(self.attempt, id, totals);
-        job.commands.push(Command::Finalize {
+        let finalize = Operation::Finalize {
             manifest: Box::new(manifest.clone()),
             deadline,
-        });
+        };
+        job.commands.push(finalize.into());
         self.checkpoints.finalize(purpose, manifest);
     }
 
@@ -316,7 +317,7 @@ impl Execution {
         id: CheckpointId,
         failure: &Failure,
         reason: FailureReason,
-        job: &mut Common,
+        job: &mut Run,
         now: Now,
     ) -> Transition {
         let Some(Failed { purpose, too_many }) = self.checkpoints.fail(id, reason) else {
@@ -350,7 +351,7 @@ impl Execution {
 
     /// The last checkpoint of the attempt has failed and there may be others: what was found
     /// meanwhile is read from now on.
-    fn deal_out_found(&mut self, job: &mut Common) {
+    fn deal_out_found(&mut self, job: &mut Run) {
         if !self.checkpoints.is_closed() {
             for (uid, discovery) in std::mem::take(&mut self.found_late) {
                 self.discovered(&uid, discovery, job);
@@ -362,7 +363,7 @@ impl Execution {
         &mut self,
         (attempt, id): (Attempt, CheckpointId),
         result: Result<Written, NotFinalized>,
-        job: &mut Common,
+        job: &mut Run,
         now: Now,
     ) -> Transition {
         let is_ours = attempt == self.attempt && self.checkpoints.is_finalizing(id);
@@ -395,7 +396,7 @@ impl Execution {
     }
 
     /// A checkpoint is decided and committed.
-    fn completed(&mut self, id: CheckpointId, job: &mut Common, now: Now) -> Transition {
+    fn completed(&mut self, id: CheckpointId, job: &mut Run, now: Now) -> Transition {
         let Some(finalizing) = self.checkpoints.committed(id, now) else {
             return Transition::Stay;
         };
@@ -427,7 +428,7 @@ impl Execution {
     }
 
     /// Gives up older checkpoints that a newer one has made needless.
-    fn supersede_before(&mut self, id: CheckpointId, job: &mut Common, now: Now) {
+    fn supersede_before(&mut self, id: CheckpointId, job: &mut Run, now: Now) {
         for older in self.checkpoints.superseded_by(id) {
             let failure = Failure::new(
                 ErrorCode::CheckpointExpired,
@@ -439,7 +440,7 @@ impl Execution {
         }
     }
 
-    fn tell_completed(&self, checkpoint: CheckpointId, committed: bool, job: &mut Common) {
+    fn tell_completed(&self, checkpoint: CheckpointId, committed: bool, job: &mut Run) {
         let completed = ToWorker::Completed {
             attempt: self.attempt,
             checkpoint,
@@ -451,7 +452,7 @@ impl Execution {
 
 /// Restarts without the workers that leave. It is no failure: it waits for no delay and counts
 /// towards no limit.
-fn leave(job: &Common, now: Now) -> Transition {
+fn leave(job: &Run, now: Now) -> Transition {
     let reason = Failure::new(
         ErrorCode::WorkerLost,
         ErrorKind::Retryable,
@@ -460,7 +461,7 @@ fn leave(job: &Common, now: Now) -> Transition {
     Transition::Leave(reason, Next::Restart(now.monotonic))
 }
 
-fn expired(id: CheckpointId, waiting: &BTreeSet<TaskId>, job: &Common) -> Failure {
+fn expired(id: CheckpointId, waiting: &BTreeSet<TaskId>, job: &Run) -> Failure {
     Failure::new(
         ErrorCode::CheckpointExpired,
         ErrorKind::Retryable,
@@ -472,7 +473,7 @@ fn expired(id: CheckpointId, waiting: &BTreeSet<TaskId>, job: &Common) -> Failur
     )
 }
 
-fn too_many_failures(job: &Common, in_a_row: u32, last: &Failure) -> Failure {
+fn too_many_failures(job: &Run, in_a_row: u32, last: &Failure) -> Failure {
     Failure::new(
         ErrorCode::CheckpointFailuresExceeded,
         ErrorKind::Retryable,

@@ -83,7 +83,7 @@ pub(crate) enum Transition {
     /// No tasks run, or none any more: goes on so.
     Follow(Next),
     /// Everything is committed, and the job comes to its end.
-    Close(Close),
+    Close(Box<Close>),
     /// The run is over at once.
     End(Outcome),
 }

@@ -5,10 +5,10 @@ use millstream_types::api::{SavepointStatus, StopRequest};
 
 use crate::job::Job;
 use crate::job::checkpoints::trigger::Stop;
-use crate::job::common::cancelled;
 use crate::job::event::Now;
 use crate::job::outcome::Outcome;
 use crate::job::phase::{Next, Phase, Transition};
+use crate::job::run::cancelled;
 
 /// Why a request was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,18 +38,18 @@ impl Job {
         now: Now,
     ) -> Result<SavepointStatus, RequestError> {
         check_name(name)?;
-        if let Some(status) = self.common.savepoints.in_use(name) {
+        if let Some(status) = self.run.savepoints.in_use(name) {
             return Ok(status.clone());
         }
         self.refuse_if_ending()?;
-        let status = self.common.savepoints.request(name);
+        let status = self.run.savepoints.request(name);
         self.advance(now);
         Ok(self.savepoint(name).cloned().unwrap_or(status))
     }
 
     /// How a savepoint stands that this coordinator was asked for.
     pub fn savepoint(&self, name: &str) -> Option<&SavepointStatus> {
-        self.common.savepoints.status(name)
+        self.run.savepoints.status(name)
     }
 
     /// Asks the job to stop. The same request again is fine.
@@ -67,7 +67,7 @@ impl Job {
         if self.is_stopped_as(&stop) {
             return Ok(());
         }
-        match self.common.savepoints.stop() {
+        match self.run.savepoints.stop() {
             Some(under_way) if *under_way == stop => return Ok(()),
             Some(_) => {
                 return Err(RequestError::Conflict(
@@ -76,7 +76,7 @@ impl Job {
             }
             None => self.refuse_if_ending()?,
         }
-        let savepoints = &mut self.common.savepoints;
+        let savepoints = &mut self.run.savepoints;
         let name = stop.savepoint.as_deref();
         if let Some(taken) = name.and_then(|name| savepoints.in_use(name)) {
             return Err(exists(&taken.name));
@@ -96,7 +96,7 @@ impl Job {
     /// # Errors
     /// The job has ended otherwise, or is ending.
     pub fn request_cancel(&mut self, now: Now) -> Result<(), RequestError> {
-        if self.common.cancelled {
+        if self.run.cancelled {
             return Ok(());
         }
         if matches!(self.phase, Phase::Closing(_) | Phase::Ended(_)) {
@@ -105,14 +105,14 @@ impl Job {
                 self.note()
             )));
         }
-        self.common.cancelled = true;
-        self.common.last_failure = None;
+        self.run.cancelled = true;
+        self.run.last_failure = None;
         match &mut self.phase {
             Phase::Cancelling(cancelling) => cancelling.next = Next::Cancel,
             // What is under way has to come to an end before.
             Phase::Preparing { .. } | Phase::Closing(_) | Phase::Ended(_) => {}
             Phase::Executing(_) | Phase::Waiting(_) | Phase::Delaying { .. } => {
-                tracing::info!(attempt = %self.common.attempt, "the job is cancelled");
+                tracing::info!(attempt = %self.run.attempt, "the job is cancelled");
                 self.enter(Transition::Leave(cancelled(), Next::Cancel), now);
             }
         }
@@ -154,10 +154,10 @@ impl Job {
                 "the job is ending: {}",
                 self.note()
             ))),
-            _ if self.common.cancelled => Err(RequestError::Conflict(
+            _ if self.run.cancelled => Err(RequestError::Conflict(
                 "the job is being cancelled".to_owned(),
             )),
-            _ if self.common.savepoints.stop().is_some() => {
+            _ if self.run.savepoints.stop().is_some() => {
                 Err(RequestError::Conflict("the job is stopping".to_owned()))
             }
             _ => Ok(()),

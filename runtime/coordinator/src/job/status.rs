@@ -41,11 +41,11 @@ impl Job {
     pub fn state(&self) -> JobState {
         match &self.phase {
             Phase::Ended(_) => self.ended_state(),
-            _ if self.common.cancelled => JobState::Stopping,
+            _ if self.run.cancelled => JobState::Stopping,
             Phase::Preparing { .. } => JobState::Restoring,
             Phase::Waiting(_) => JobState::WaitingForWorkers,
             Phase::Executing(execution) if !execution.all_running() => JobState::Deploying,
-            Phase::Executing(_) if self.common.savepoints.stop().is_some() => JobState::Stopping,
+            Phase::Executing(_) if self.run.savepoints.stop().is_some() => JobState::Stopping,
             Phase::Executing(_) => JobState::Running,
             Phase::Closing(closing) => match closing.reason {
                 ReleaseReason::Stopped | ReleaseReason::Deleted => JobState::Stopping,
@@ -73,7 +73,7 @@ impl Job {
             return;
         }
         self.shown = state;
-        let job = &mut self.common;
+        let job = &mut self.run;
         let attempt = job.attempt;
         job.since = job.ended_at.unwrap_or(now.wall);
         tracing::info!(%attempt, ?state, "job state");
@@ -88,7 +88,7 @@ impl Job {
 
     /// Everything that is known.
     pub fn snapshot(&self) -> Snapshot {
-        let job = &self.common;
+        let job = &self.run;
         Snapshot {
             job: self.status(),
             counts: job.history.counts,
@@ -100,7 +100,7 @@ impl Job {
     }
 
     fn status(&self) -> JobStatus {
-        let job = &self.common;
+        let job = &self.run;
         let execution = self.execution();
         let topology = &job.settings.topology;
         JobStatus {
@@ -139,8 +139,8 @@ impl Job {
         }
         Some(CheckpointFailures {
             in_a_row,
-            tolerable: self.common.settings.tolerable_failures,
-            last: self.common.history.last_failure()?.clone(),
+            tolerable: self.run.settings.tolerable_failures,
+            last: self.run.history.last_failure()?.clone(),
         })
     }
 
@@ -166,11 +166,11 @@ impl Job {
                 0 => String::new(),
                 failures => format!(
                     "the last {failures} checkpoints failed; {} in a row restart the job",
-                    self.common.settings.tolerable_failures.saturating_add(1)
+                    self.run.settings.tolerable_failures.saturating_add(1)
                 ),
             },
             Phase::Closing(closing) => match closing.reason {
-                ReleaseReason::Stopped | ReleaseReason::Deleted if self.common.cancelled => {
+                ReleaseReason::Stopped | ReleaseReason::Deleted if self.run.cancelled => {
                     "the job is cancelled; the chain is being released".to_owned()
                 }
                 ReleaseReason::Stopped | ReleaseReason::Deleted => {
@@ -189,9 +189,7 @@ impl Job {
             Phase::Delaying { .. } => "waits for the restart delay".to_owned(),
             Phase::Ended(outcome) => match outcome {
                 Outcome::Completed => "completed".to_owned(),
-                Outcome::Stopped { savepoint: None } if self.common.cancelled => {
-                    self.cancelled_note()
-                }
+                Outcome::Stopped { savepoint: None } if self.run.cancelled => self.cancelled_note(),
                 Outcome::Stopped { savepoint: None } => "stopped".to_owned(),
                 Outcome::Stopped {
                     savepoint: Some(path),
@@ -203,7 +201,7 @@ impl Job {
     }
 
     fn cancelled_note(&self) -> String {
-        match (&self.common.last_failure, self.common.settings.discards) {
+        match (&self.run.last_failure, self.run.settings.discards) {
             (_, false) => "cancelled; its checkpoints are kept".to_owned(),
             (None, true) => "cancelled; its checkpoints are deleted".to_owned(),
             (Some(failure), true) => format!("cancelled; {failure}"),
@@ -211,7 +209,7 @@ impl Job {
     }
 
     fn missing_slots(&self) -> String {
-        let job = &self.common;
+        let job = &self.run;
         let slots = job.workers.slots();
         match place(slots, job.settings.topology.slots(), &job.placement) {
             Ok(_) => String::new(),

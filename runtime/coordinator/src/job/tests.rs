@@ -207,7 +207,7 @@ impl Rig {
     }
 
     fn attempt(&self) -> Attempt {
-        self.job.common.attempt
+        self.job.run.attempt
     }
 
     fn deploys(&self) -> Vec<(&WorkerId, &Deploy)> {
@@ -344,7 +344,7 @@ impl Rig {
         self.commands
             .iter()
             .filter_map(|command| match command {
-                Command::Finalize { manifest, .. } => Some(manifest.as_ref()),
+                Command::Chain(Operation::Finalize { manifest, .. }) => Some(manifest.as_ref()),
                 _ => None,
             })
             .collect()
@@ -354,7 +354,7 @@ impl Rig {
         self.commands
             .iter()
             .filter_map(|command| match command {
-                Command::WriteSavepoint { name, manifest, .. } => {
+                Command::Chain(Operation::WriteSavepoint { name, manifest, .. }) => {
                     Some((name.as_str(), manifest.as_ref()))
                 }
                 _ => None,
@@ -377,7 +377,7 @@ impl Rig {
     }
 
     fn prepares(&self) -> usize {
-        self.count(|command| *command == Command::Prepare)
+        self.count(|command| *command == Command::Chain(Operation::Prepare))
     }
 
     fn was_sent(&self, name: &str, message: &ToWorker) -> bool {
@@ -387,7 +387,7 @@ impl Rig {
 }
 
 fn released_as(command: &Command, reason: ReleaseReason) -> bool {
-    matches!(command, Command::Release(release) if release.reason == reason)
+    matches!(command, Command::Chain(Operation::Release(release)) if release.reason == reason)
 }
 
 fn written() -> Written {

@@ -4,15 +4,15 @@ use millstream_checkpoint::ReleaseReason;
 use millstream_types::protocol::{ToCoordinator, ToWorker};
 use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure};
 
-use crate::job::command::Command;
-use crate::job::common::{Common, Late};
+use crate::job::command::{Command, Operation};
 use crate::job::event::{Event, Now, Over, Prepared};
 use crate::job::news::Progress;
 use crate::job::outcome::Outcome;
 use crate::job::phase::{Cancelling, Closing, Next, Transition};
+use crate::job::run::{Late, Run};
 use crate::job::savepoints::Of;
 
-impl Common {
+impl Run {
     /// An attempt is being claimed.
     pub(super) fn while_preparing(
         &mut self,
@@ -92,7 +92,7 @@ impl Common {
 
     /// There is nothing to run: nobody takes what was asked for meanwhile.
     fn end_before(&mut self, outcome: Outcome) -> Transition {
-        let failure = super::common::ended_before();
+        let failure = super::run::ended_before();
         self.savepoints.close(&failure, false);
         Transition::End(outcome)
     }
@@ -193,7 +193,7 @@ impl Common {
         }
         if matches!(cancelling.next, Next::Restart(_)) {
             // Readers need not wait for the delay.
-            self.commands.push(Command::Sweep);
+            self.commands.push(Operation::Sweep.into());
         }
         Transition::Follow(cancelling.next.clone())
     }
@@ -223,7 +223,7 @@ impl Common {
                         self.release(closing);
                         Transition::Stay
                     }
-                    Err(failure) => Transition::Fail(goes_on(failure)),
+                    Err(failure) => Transition::Fail(goes_on(&failure)),
                 },
             },
             Event::Released(result) => self.released(closing, result),
@@ -268,14 +268,14 @@ fn resolved_by_the_next(attempt: Attempt, failure: &Failure) {
 
 /// The savepoint that the job was to stop with could not be written. Everything is committed, so the
 /// job goes on from there, with another attempt because its sources have stopped.
-fn goes_on(failure: Failure) -> Failure {
+fn goes_on(failure: &Failure) -> Failure {
     Failure {
         kind: ErrorKind::Retryable,
         message: format!(
             "the job goes on, because the savepoint it was to stop with could not be written: {}",
             failure.message
         ),
-        ..failure
+        ..failure.clone()
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::job::Event;
-use crate::service::recovery::Enumerators;
+use crate::service::prepare::Enumerators;
 
 /// Between two looks at how far a source is behind.
 const LAG_INTERVAL: Duration = Duration::from_secs(5);

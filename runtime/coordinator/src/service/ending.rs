@@ -10,7 +10,8 @@ use crate::job::Event;
 use crate::opened::Opened;
 use crate::service::alive::{Doubt, ensure_alive};
 use crate::service::keeper::{Keeper, add, open, within};
-use crate::service::sweep::{Revisit, Sweep, sweep};
+use crate::service::revisit::Revisit;
+use crate::service::sweep::{Sweep, sweep};
 
 /// How often the release of the chain is tried.
 const RELEASE_TRIES: u32 = 5;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_checkpoint::{
-    Chain, ClaimedChain, Collected, CommitPermit, Holder, Manifest, PendingSavepoints, Release,
-    Saved, SlotNumber, Storage, StorageOptions,
+    Chain, ClaimedChain, Collected, CommitPermit, Holder, Manifest, PendingSavepoints, Saved,
+    SlotNumber, Storage, StorageOptions,
 };
 use millstream_connect::SourceConnector;
 use millstream_plan::JobGraph;
@@ -17,44 +17,25 @@ use millstream_types::{
 };
 use tokio::sync::mpsc;
 
-use crate::job::{Event, NotFinalized, Written};
+use crate::job::{Event, NotFinalized, Operation, Written};
 use crate::manifest::JobFacts;
 use crate::opened::{Committers, Opened};
 use crate::service::alive::{Doubt, ensure_alive};
 use crate::service::commit::{Commits, Listed, NotCommitted, commit_all};
-use crate::service::sweep::Revisit;
+use crate::service::revisit::Revisit;
 use crate::topology::Topology;
 use crate::{Options, Overrides, Restore};
 
 /// Something to do with the chain.
 #[derive(Debug)]
-pub(super) enum Operation {
-    /// Begin an attempt.
-    Prepare,
-    /// Decide, commit and confirm a checkpoint.
-    Finalize {
-        manifest: Box<Manifest>,
-        /// When it must be decided, monotonic.
-        deadline: Duration,
-    },
-    /// Write a savepoint.
-    WriteSavepoint {
-        attempt: Attempt,
-        checkpoint: CheckpointId,
-        name: String,
-        manifest: Box<Manifest>,
-    },
-    /// Undo what the attempt has left open.
-    Sweep,
+pub(super) enum Work {
+    /// What the job wants.
+    Job(Operation),
     /// Look again at what older attempts have left open, if it is time.
     Revisit {
         /// Look as often as after the start from now on: one of their workers may be back.
         anew: bool,
     },
-    /// Release the chain.
-    Release(Box<Release>),
-    /// Delete the job's checkpoints, and release the chain.
-    Discard(Box<Release>),
     /// Delete what is not retained.
     CollectGarbage,
 }

@@ -10,7 +10,7 @@ use crate::Options;
 use crate::preflight::{self, Reach};
 use crate::service::commit::{Commits, NotCommitted, Part, judge, refusal};
 use crate::service::keeper::Keeper;
-use crate::service::recovery::origin::{self, Basis};
+use crate::service::prepare::origin::{self, Basis};
 use crate::service::rewind::confirmed_predecessor;
 
 /// What a start would come to.

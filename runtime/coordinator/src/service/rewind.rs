@@ -15,7 +15,7 @@ use millstream_types::{ErrorCode, ErrorKind, Failure};
 
 use crate::service::commit::{Commits, Listed, NotCommitted, aborted, commit_all, ensure_held};
 use crate::service::keeper::Keeper;
-use crate::service::recovery::state::{Import, fitting};
+use crate::service::prepare::state::{Import, fitting};
 
 /// Between two looks while the other side aborts one transaction after the other.
 const PAUSE: Duration = Duration::from_secs(1);

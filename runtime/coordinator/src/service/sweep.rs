@@ -1,11 +1,8 @@
 //! Undoing what attempts have left open: until that is done, or its time is over, readers of the
 //! same partitions do not see what comes after it.
 
-use std::time::Duration;
-
-use millstream_checkpoint::ChainState;
 use millstream_connect::Lingering;
-use millstream_types::{Attempt, Bug, Failure};
+use millstream_types::{Bug, Failure};
 
 use crate::opened::{Leftover, Opened, leftovers, who_reaches};
 use crate::service::commit::Listed;
@@ -14,15 +11,6 @@ use crate::service::keeper::Keeper;
 /// Attempts that a sink is asked about at once. After a long outage there are many; each of them
 /// may have opened thousands of transactions.
 const ATTEMPTS_AT_ONCE: usize = 8;
-
-/// How many older attempts are looked at again. A worker hears of a restart long before the job
-/// has restarted this often, or it is cut off and hears nothing until its next message is refused.
-const REVISITED_MAX: usize = 16;
-/// How often older attempts are looked at again, and how long after the last look: first, and at
-/// most. All in all that is longer than brokers keep transactions open.
-const REVISITS: u32 = 8;
-const FIRST_PAUSE: Duration = Duration::from_secs(10);
-const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 
 /// What is to be undone.
 #[derive(Debug, Clone, Copy)]
@@ -97,122 +85,4 @@ async fn abort(
         aborted += committer.abort_lingering(&lingering).await?;
     }
     Ok(Some(aborted))
-}
-
-/// When older attempts are looked at again, and which.
-///
-/// A writer that does not know that its attempt is over, because its process was cut off or
-/// frozen, may open a transaction behind the first sweep, which would hide everything behind it
-/// until its timeout. So they are looked at again for a while; and anew when a worker joins, which
-/// may be one that has just woken up.
-#[derive(Debug, Default)]
-pub(super) struct Revisit {
-    opened: Vec<Opened>,
-    left: u32,
-    /// Time of the last look by the keeper's monotonic clock.
-    last: Option<Duration>,
-    /// From the last look to the next.
-    pause: Duration,
-}
-
-impl Revisit {
-    /// The newest attempts before `own`: those whose workers may still be somewhere. Attempts whose
-    /// claims the chain does not list any more are taken to have been as this one.
-    pub(super) fn new(state: &ChainState, own: &Opened) -> Self {
-        let older = (1..own.attempt.0).rev().map(Attempt).take(REVISITED_MAX);
-        let opened = older.map(|attempt| {
-            let claim = state.claims.iter().find(|claim| claim.attempt == attempt);
-            claim.map_or_else(
-                || Opened {
-                    attempt,
-                    ..own.clone()
-                },
-                Opened::from,
-            )
-        });
-        Self {
-            opened: opened.collect(),
-            left: REVISITS,
-            last: None,
-            pause: FIRST_PAUSE,
-        }
-    }
-
-    /// Begins anew.
-    pub(super) const fn again(&mut self) {
-        self.left = REVISITS;
-        self.pause = FIRST_PAUSE;
-    }
-
-    /// Attempts to look at now, if it is time.
-    pub(super) fn next(&mut self, now: Duration) -> Option<Vec<Opened>> {
-        let is_due = self
-            .last
-            .is_none_or(|last| now >= last.saturating_add(self.pause));
-        if self.opened.is_empty() || self.left == 0 || !is_due {
-            return None;
-        }
-        if self.last.replace(now).is_some() {
-            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        }
-        self.left -= 1;
-        Some(self.opened.clone())
-    }
-
-    /// The attempts, whether or not it is time.
-    pub(super) fn opened(&self) -> &[Opened] {
-        &self.opened
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    fn revisit() -> Revisit {
-        Revisit {
-            opened: vec![Opened {
-                attempt: Attempt(1),
-                parallelism: 2,
-                sinks: BTreeMap::new(),
-            }],
-            left: REVISITS,
-            last: None,
-            pause: FIRST_PAUSE,
-        }
-    }
-
-    /// Looks every second, for so long. When it was due.
-    fn looks(revisit: &mut Revisit, from: u64, to: u64) -> Vec<u64> {
-        let due = |second: &u64| revisit.next(Duration::from_secs(*second)).is_some();
-        (from..to).filter(due).collect()
-    }
-
-    #[test]
-    fn older_attempts_are_looked_at_a_few_times_and_then_no_more() {
-        let mut revisit = revisit();
-        let seen = looks(&mut revisit, 0, 100_000);
-        assert_eq!(seen, [0, 10, 30, 70, 150, 310, 630, 1230]);
-        let longest_transaction = 15 * 60;
-        assert!(seen.last() > Some(&longest_transaction));
-    }
-
-    #[test]
-    fn a_worker_that_joins_has_them_looked_at_anew_and_never_in_a_rush() {
-        let mut revisit = revisit();
-        looks(&mut revisit, 0, 5_000);
-        revisit.again();
-        assert_eq!(looks(&mut revisit, 5_000, 5_021), [5_000, 5_020]);
-        for _ in 0..10 {
-            revisit.again();
-            assert_eq!(looks(&mut revisit, 5_021, 5_022), [0_u64; 0]);
-        }
-    }
-
-    #[test]
-    fn without_older_attempts_nobody_is_asked() {
-        assert_eq!(looks(&mut Revisit::default(), 0, 100), [0_u64; 0]);
-    }
 }

@@ -374,7 +374,7 @@ fn a_checkpoint_must_be_decided_before_its_timeout_is_over() {
     rig.pass(4_000);
     rig.acknowledge(11);
     let deadline = rig.commands.iter().find_map(|command| match command {
-        Command::Finalize { deadline, .. } => Some(*deadline),
+        Command::Chain(Operation::Finalize { deadline, .. }) => Some(*deadline),
         _ => None,
     });
     assert_eq!(deadline, Some(millis(10_000)), "counted from its trigger");

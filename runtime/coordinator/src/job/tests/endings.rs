@@ -41,7 +41,10 @@ fn a_bounded_job_completes_after_a_final_checkpoint() {
     );
     rig.acknowledge(12);
     assert!(rig.finalizing().last().unwrap().ended);
-    assert_eq!(rig.count(|c| matches!(c, Command::Release(_))), 0);
+    assert_eq!(
+        rig.count(|c| matches!(c, Command::Chain(Operation::Release(_)))),
+        0
+    );
     rig.finalized(12);
     assert_eq!(rig.count(|c| released_as(c, ReleaseReason::Completed)), 1);
     assert_eq!(rig.outcome(), None);
@@ -124,7 +127,10 @@ fn a_stop_with_savepoint_decides_and_commits_before_the_savepoint_is_written() {
         [],
         "they are committed"
     );
-    assert_eq!(rig.count(|c| matches!(c, Command::Release(_))), 0);
+    assert_eq!(
+        rig.count(|c| matches!(c, Command::Chain(Operation::Release(_)))),
+        0
+    );
     rig.tell(Event::SavepointWritten {
         attempt: Attempt(1),
         checkpoint: CheckpointId(12),
@@ -264,7 +270,10 @@ fn a_job_that_does_not_run_stops_as_soon_as_everything_is_resolved() {
         let waits = rig.job.state() == JobState::WaitingForWorkers;
         rig.stop(None).unwrap();
         if !waits {
-            assert_eq!(rig.count(|c| matches!(c, Command::Release(_))), 0);
+            assert_eq!(
+                rig.count(|c| matches!(c, Command::Chain(Operation::Release(_)))),
+                0
+            );
             rig.prepared(1);
         }
         rig.tell(Event::Released(Ok(())));
@@ -382,7 +391,7 @@ fn discarding() -> Rig {
 
 #[test]
 fn checkpoints_go_with_a_job_that_is_cancelled_and_with_no_other() {
-    let discards = |rig: &Rig| rig.count(|c| matches!(c, Command::Discard(_)));
+    let discards = |rig: &Rig| rig.count(|c| matches!(c, Command::Chain(Operation::Discard(_))));
     let mut cancelled = discarding();
     cancelled.cancel().unwrap();
     cancelled.cancelled("a");
@@ -424,7 +433,10 @@ fn checkpoints_go_with_a_job_that_is_cancelled_and_with_no_other() {
     lost.cancelled("a");
     lost.cancelled("b");
     for mut rig in [stopped, failed, lost] {
-        assert_eq!(rig.count(|c| matches!(c, Command::Release(_))), 1);
+        assert_eq!(
+            rig.count(|c| matches!(c, Command::Chain(Operation::Release(_)))),
+            1
+        );
         rig.tell(Event::Released(Ok(())));
         assert!(rig.outcome().is_some());
         assert_eq!(discards(&rig), 0);

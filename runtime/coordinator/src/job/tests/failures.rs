@@ -180,7 +180,7 @@ fn a_fenced_coordinator_stops_its_tasks_and_writes_nothing_more() {
                 .any(|(_, message)| *message == ToWorker::Shutdown)
         );
         assert_eq!(
-            rig.count(|command| matches!(command, Command::Release(_))),
+            rig.count(|command| matches!(command, Command::Chain(Operation::Release(_)))),
             0
         );
         let before = rig.commands.len();
@@ -229,7 +229,7 @@ fn an_interrupted_coordinator_leaves_the_chain_as_it_is() {
     rig.tell(Event::Interrupted);
     assert_eq!(rig.outcome(), Some(&Outcome::Interrupted));
     assert_eq!(
-        rig.count(|command| matches!(command, Command::Release(_))),
+        rig.count(|command| matches!(command, Command::Chain(Operation::Release(_)))),
         0
     );
     assert!(
@@ -242,9 +242,13 @@ fn an_interrupted_coordinator_leaves_the_chain_as_it_is() {
 fn what_an_attempt_has_left_open_is_undone_before_the_restart_delay() {
     let mut rig = Rig::running();
     rig.lose("a");
-    assert_eq!(rig.count(|c| *c == Command::Sweep), 0, "tasks still run");
+    assert_eq!(
+        rig.count(|c| *c == Command::Chain(Operation::Sweep)),
+        0,
+        "tasks still run"
+    );
     rig.cancelled("b");
-    assert_eq!(rig.count(|c| *c == Command::Sweep), 1);
+    assert_eq!(rig.count(|c| *c == Command::Chain(Operation::Sweep)), 1);
     assert_eq!((rig.prepares(), rig.job.state()), (1, JobState::Restarting));
 }
 

@@ -98,7 +98,7 @@ impl Life {
         match step {
             Step::Pass(time) => self.rig.pass(time),
             Step::Join(index) => {
-                if !self.rig.job.common.workers.contains(&worker(&name(index))) {
+                if !self.rig.job.run.workers.contains(&worker(&name(index))) {
                     self.rig.join(&name(index), 1);
                 }
             }
@@ -252,12 +252,12 @@ impl Life {
                 "a command after the end: {command:?}"
             );
             match command {
-                Command::Prepare => {
+                Command::Chain(Operation::Prepare) => {
                     prop_assert!(self.busy.is_empty(), "tasks may still run: {:?}", self.busy);
                     prop_assert!(!self.preparing);
                     self.preparing = true;
                 }
-                Command::Finalize { manifest, .. } => {
+                Command::Chain(Operation::Finalize { manifest, .. }) => {
                     let name = (manifest.attempt, manifest.checkpoint);
                     prop_assert!(self.decided.insert(name), "decided twice: {name:?}");
                     for uid in ["orders", "out"] {
@@ -265,18 +265,18 @@ impl Life {
                     }
                     self.finalizing.push(name);
                 }
-                Command::WriteSavepoint {
+                Command::Chain(Operation::WriteSavepoint {
                     attempt,
                     checkpoint,
                     name,
                     ..
-                } => {
+                }) => {
                     self.savepoints.push((*attempt, *checkpoint, name.clone()));
                 }
-                Command::Sweep => {
+                Command::Chain(Operation::Sweep) => {
                     prop_assert!(self.busy.is_empty(), "tasks may still run: {:?}", self.busy);
                 }
-                Command::Release(_) | Command::Discard(_) => {
+                Command::Chain(Operation::Release(_) | Operation::Discard(_)) => {
                     prop_assert!(!self.releasing);
                     self.releasing = true;
                 }

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::invariants::{Life, Step};
 use super::*;
+use crate::job::checkpoints::trigger;
 
 #[derive(Debug, Clone, Copy)]
 enum Move {
@@ -56,7 +57,7 @@ struct Requests {
     /// Names that were told to be written, and were.
     written: BTreeSet<String>,
     /// The stop that is in force.
-    stop: Option<Option<String>>,
+    stop: Option<trigger::Stop>,
     cancelled: bool,
     /// Transactions that are prepared and not committed, and of which attempt.
     prepared: (Attempt, BTreeSet<u64>),
@@ -92,6 +93,8 @@ impl Requests {
                 self.written.extend(name.filter(|_| works));
                 self.life.act(Step::SavepointAnswer(works));
             }
+            // Operations on the chain are done in order, and the release is the last.
+            Move::Act(Step::Released) if !self.life.savepoints.is_empty() => {}
             Move::Act(step) => self.life.act(step),
             Move::Acknowledge => self.acknowledge(false),
             Move::Forget => self.acknowledge(true),
@@ -106,12 +109,16 @@ impl Requests {
             Move::Stop(index) => {
                 // A stop may take the name of a savepoint that has failed.
                 let name = index.map(|index| format!("s{index}"));
-                let is_new = self.stop.as_ref() != Some(&name);
+                let stop = trigger::Stop {
+                    savepoint: name.clone(),
+                    drain: false,
+                };
+                let is_new = self.stop.as_ref() != Some(&stop);
                 if self.life.rig.stop(name.as_deref()).is_ok() && is_new && !self.life.finished {
                     if let Some(name) = &name {
                         *self.asked.entry(name.clone()).or_default() += 1;
                     }
-                    self.stop = Some(name);
+                    self.stop = Some(stop);
                 }
             }
             Move::Cancel => self.cancelled |= self.life.rig.cancel().is_ok(),
@@ -160,20 +167,24 @@ impl Requests {
                 name
             );
         }
-        if let Some(Some(name)) = &self.stop
-            && self.state(name) == Some(CheckpointState::Failed)
+        if let Some(name) = self.name_of_stop()
+            && self.state(&name) == Some(CheckpointState::Failed)
         {
             // Whoever has asked for it decides what to do next.
             self.stop = None;
         }
         let job = &self.life.rig.job;
-        if let Some(stop) = job.common.savepoints.stop() {
-            prop_assert_eq!(Some(&stop.savepoint), self.stop.as_ref());
+        if let Some(stop) = job.run.savepoints.stop() {
+            prop_assert_eq!(Some(stop), self.stop.as_ref());
         }
         if !matches!(job.phase, Phase::Executing(_)) {
-            prop_assert_eq!(job.common.savepoints.of_attempt(), Vec::<&str>::new());
+            prop_assert_eq!(job.run.savepoints.of_attempt(), Vec::<&str>::new());
         }
         Ok(())
+    }
+
+    fn name_of_stop(&self) -> Option<String> {
+        self.stop.as_ref()?.savepoint.clone()
     }
 
     fn states(&self) -> BTreeMap<String, CheckpointState> {
@@ -215,11 +226,11 @@ impl Requests {
 
     fn check_end(&self) -> Result<(), TestCaseError> {
         let job = &self.life.rig.job;
-        prop_assert!(job.common.savepoints.all_answered(), "{:?}", self.states());
+        prop_assert!(job.run.savepoints.all_answered(), "{:?}", self.states());
         if let Some(Outcome::Stopped { savepoint }) = self.life.rig.outcome()
             && !self.cancelled
         {
-            let wanted = self.stop.clone().flatten();
+            let wanted = self.name_of_stop();
             prop_assert_eq!(savepoint.is_some(), wanted.is_some());
             let state = wanted.and_then(|name| self.state(&name));
             prop_assert!(state.is_none_or(|state| state == CheckpointState::Completed));

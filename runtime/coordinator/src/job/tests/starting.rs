@@ -8,7 +8,7 @@ use super::*;
 #[test]
 fn an_attempt_is_prepared_before_anything_else() {
     let rig = Rig::new();
-    assert_eq!(rig.commands, [Command::Prepare]);
+    assert_eq!(rig.commands, [Command::Chain(Operation::Prepare)]);
     assert_eq!(rig.job.state(), JobState::Restoring);
 }
 

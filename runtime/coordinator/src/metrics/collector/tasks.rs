@@ -29,8 +29,11 @@ pub(super) fn encode(out: &mut Out<'_>, tasks: &[TaskStatus]) -> fmt::Result {
     encode_channels(out, tasks, &measured)
 }
 
+/// Name and help of a metric, and the part of a load that it shows.
+type Time = (&'static str, &'static str, fn(&TaskLoad) -> u32);
+
 fn encode_times(out: &mut Out<'_>, measured: &[(&TaskStatus, &TaskLoad)]) -> fmt::Result {
-    let times: [(&str, &str, fn(&TaskLoad) -> u32); 3] = [
+    let times: [Time; 3] = [
         (
             "task_busy_ratio",
             "Part of its time that a task spends with records",

@@ -1,4 +1,4 @@
-//! The loop.
+//! The loop: waits for the next fact, hands it to the job, and carries out what that wants.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,19 +7,19 @@ use std::time::Duration;
 use millstream_checkpoint::PendingSavepoints;
 use millstream_types::api::SavepointStatus;
 use millstream_types::protocol::{ToCoordinator, ToWorker};
-use millstream_types::{Clock, ErrorCode, ErrorKind, Failure};
+use millstream_types::{Clock, ErrorCode, ErrorKind, Failure, WorkerId};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::handle::Request;
-use crate::job::{Command, Event, Job, Now};
+use crate::job::{Command, Event, Job, Now, Operation};
 use crate::metrics::Metrics;
 use crate::random::Random;
 use crate::service::discovery::Positions;
 use crate::service::fleet::{ConnectionKey, Fleet};
-use crate::service::keeper::{Keeper, Operation};
-use crate::service::recovery::{self, Enumerators};
+use crate::service::keeper::{Keeper, Work};
+use crate::service::prepare::{self, Enumerators};
 use crate::service::savepoints::{SavepointFolder, look_up};
 use crate::service::{Coordinator, discovery};
 use crate::{Outcome, Progress, RequestError, Snapshot, WorkerConnection};
@@ -39,7 +39,7 @@ type Heard = (ConnectionKey, Option<ToCoordinator>);
 /// A finished look into the store, with the request that wants it.
 type Found = (Request, Result<Option<SavepointStatus>, Failure>);
 
-pub(super) struct Shell {
+pub(super) struct Loop {
     job: Job,
     clock: Arc<dyn Clock>,
     random: Random,
@@ -54,7 +54,7 @@ pub(super) struct Shell {
     /// At hand while no operation is under way.
     keeper: Option<Keeper>,
     operation: JoinSet<Box<Done>>,
-    backlog: VecDeque<Operation>,
+    backlog: VecDeque<Work>,
     notes: mpsc::Receiver<String>,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     enumerators: Enumerators,
@@ -87,7 +87,7 @@ enum Woken {
     Time,
 }
 
-impl Shell {
+impl Loop {
     pub(super) fn new(coordinator: Coordinator) -> Result<Self, (Box<Coordinator>, Failure)> {
         let (note_sender, notes) = mpsc::channel(EVENTS_CAPACITY);
         let keeper = match Keeper::new(&coordinator.options, note_sender) {
@@ -240,7 +240,7 @@ impl Shell {
         for event in events {
             if matches!(event, Event::WorkerJoined { .. }) {
                 // It may have just woken up, with an attempt that it does not know to be over.
-                self.backlog.push_back(Operation::Revisit { anew: true });
+                self.backlog.push_back(Work::Revisit { anew: true });
             }
             self.job.handle(event, now);
         }
@@ -266,36 +266,10 @@ impl Shell {
                 match command {
                     Command::Finish(outcome) => return Some(outcome),
                     Command::Send { worker, message } => {
-                        self.note_savepoint(&message);
-                        let sent = Sent::from(&message);
-                        before_send(sent);
-                        events.extend(self.fleet.send(&worker, message));
-                        after_send(sent);
+                        events.extend(self.send(&worker, message));
                     }
                     Command::Disconnect { worker } => self.fleet.disconnect(&worker),
-                    Command::Prepare => self.backlog.push_back(Operation::Prepare),
-                    Command::Finalize { manifest, deadline } => {
-                        let operation = Operation::Finalize { manifest, deadline };
-                        self.backlog.push_back(operation);
-                    }
-                    Command::Sweep => self.backlog.push_back(Operation::Sweep),
-                    Command::Discard(release) => {
-                        self.backlog.push_back(Operation::Discard(release));
-                    }
-                    Command::WriteSavepoint {
-                        attempt,
-                        checkpoint,
-                        name,
-                        manifest,
-                    } => self.backlog.push_back(Operation::WriteSavepoint {
-                        attempt,
-                        checkpoint,
-                        name,
-                        manifest,
-                    }),
-                    Command::Release(release) => {
-                        self.backlog.push_back(Operation::Release(release));
-                    }
+                    Command::Chain(operation) => self.backlog.push_back(Work::Job(operation)),
                     Command::StartDiscovery { attempt } => {
                         let enumerators = std::mem::take(&mut self.enumerators);
                         let positions = self.positions.0.subscribe();
@@ -321,6 +295,15 @@ impl Shell {
             ToWorker::Aborted { checkpoint, .. } => self.pending_savepoints.end(*checkpoint),
             _ => {}
         }
+    }
+
+    fn send(&mut self, worker: &WorkerId, message: ToWorker) -> Vec<Event> {
+        self.note_savepoint(&message);
+        let [before, after] = crash_points(&message);
+        before();
+        let events = self.fleet.send(worker, message);
+        after();
+        events
     }
 
     fn tell(&self, news: Progress) {
@@ -366,8 +349,8 @@ impl Shell {
         }
         // Workers hear of the checkpoint before; and nothing that matters more waits for these.
         if is_completed && self.backlog.is_empty() {
-            self.backlog.push_back(Operation::Revisit { anew: false });
-            self.backlog.push_back(Operation::CollectGarbage);
+            self.backlog.push_back(Work::Revisit { anew: false });
+            self.backlog.push_back(Work::CollectGarbage);
         }
     }
 
@@ -447,38 +430,37 @@ async fn read(
     drop(heard.send((key, None)).await);
 }
 
-async fn operate(mut keeper: Keeper, operation: Operation) -> Box<Done> {
+async fn operate(mut keeper: Keeper, work: Work) -> Box<Done> {
     let mut enumerators = None;
-    let event = match operation {
-        Operation::Prepare => {
-            let (event, found) = Box::pin(recovery::prepare(&mut keeper)).await;
+    let event = match work {
+        Work::Job(Operation::Prepare) => {
+            let (event, found) = Box::pin(prepare::prepare(&mut keeper)).await;
             enumerators = Some(found);
             Some(event)
         }
-        Operation::Finalize { manifest, deadline } => {
+        Work::Job(Operation::Finalize { manifest, deadline }) => {
             Some(keeper.finalize(*manifest, deadline).await)
         }
-        Operation::WriteSavepoint {
+        Work::Job(Operation::WriteSavepoint {
             attempt,
             checkpoint,
             name,
             manifest,
-        } => Some(
-            keeper
-                .write_savepoint((attempt, checkpoint), name, *manifest)
-                .await,
-        ),
-        Operation::Release(release) => Some(keeper.release(*release).await),
-        Operation::Discard(release) => Some(keeper.discard(*release).await),
-        Operation::Sweep => {
+        }) => {
+            let at = (attempt, checkpoint);
+            Some(keeper.write_savepoint(at, name, *manifest).await)
+        }
+        Work::Job(Operation::Release(release)) => Some(keeper.release(*release).await),
+        Work::Job(Operation::Discard(release)) => Some(keeper.discard(*release).await),
+        Work::Job(Operation::Sweep) => {
             keeper.sweep_own().await;
             None
         }
-        Operation::Revisit { anew } => {
+        Work::Revisit { anew } => {
             keeper.revisit(anew).await;
             None
         }
-        Operation::CollectGarbage => {
+        Work::CollectGarbage => {
             keeper.collect_garbage().await;
             None
         }
@@ -490,48 +472,21 @@ async fn operate(mut keeper: Keeper, operation: Operation) -> Box<Done> {
     })
 }
 
-/// Crash points before messages to workers.
-fn before_send(sent: Sent) {
-    if sent == Sent::Deploy {
-        fail::fail_point!("coordinator::before-deploy", |_| std::process::abort());
-    }
-    if sent == Sent::Trigger {
-        fail::fail_point!("coordinator::before-trigger", |_| std::process::abort());
-    }
-    if sent == Sent::Completed {
-        fail::fail_point!("coordinator::before-completed", |_| std::process::abort());
-    }
-}
-
-/// Crash points after messages to workers were put on their way.
-fn after_send(sent: Sent) {
-    if sent == Sent::Deploy {
-        fail::fail_point!("coordinator::after-deploy", |_| std::process::abort());
-    }
-    if sent == Sent::Trigger {
-        fail::fail_point!("coordinator::after-trigger", |_| std::process::abort());
-    }
-    if sent == Sent::Completed {
-        fail::fail_point!("coordinator::after-completed", |_| std::process::abort());
-    }
-}
-
-/// Which message is sent, as far as crash points care.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    Deploy,
-    Trigger,
-    Completed,
-    Other,
-}
-
-impl From<&ToWorker> for Sent {
-    fn from(message: &ToWorker) -> Self {
-        match message {
-            ToWorker::Deploy(_) => Self::Deploy,
-            ToWorker::Trigger { .. } => Self::Trigger,
-            ToWorker::Completed { .. } => Self::Completed,
-            _ => Self::Other,
-        }
+/// The crash points before and after a message to a worker is put on its way.
+fn crash_points(message: &ToWorker) -> [fn(); 2] {
+    match message {
+        ToWorker::Deploy(_) => [
+            || fail::fail_point!("coordinator::before-deploy", |_| std::process::abort()),
+            || fail::fail_point!("coordinator::after-deploy", |_| std::process::abort()),
+        ],
+        ToWorker::Trigger { .. } => [
+            || fail::fail_point!("coordinator::before-trigger", |_| std::process::abort()),
+            || fail::fail_point!("coordinator::after-trigger", |_| std::process::abort()),
+        ],
+        ToWorker::Completed { .. } => [
+            || fail::fail_point!("coordinator::before-completed", |_| std::process::abort()),
+            || fail::fail_point!("coordinator::after-completed", |_| std::process::abort()),
+        ],
+        _ => [|| {}, || {}],
     }
 }

@@ -13,7 +13,7 @@ use millstream_types::{ErrorCode, ErrorKind, Failure};
 
 use crate::Restore;
 use crate::service::keeper::Keeper;
-use crate::service::recovery::state::{Import, fitting};
+use crate::service::prepare::state::{Import, fitting};
 
 /// What an attempt is asked to start from.
 pub(in crate::service) enum Wish {

@@ -15,7 +15,7 @@ use crate::job::checkpoints::pending::{Identities, OperatorStates, Parts};
 use crate::placement::deal;
 use crate::preflight;
 use crate::service::keeper::Keeper;
-use crate::service::recovery::Enumerators;
+use crate::service::prepare::Enumerators;
 
 /// A savepoint or checkpoint that a job is to be started from.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! What a job has in every phase.
+//! What outlives the phases and attempts of a job, as long as this coordinator runs it.
 
 use millstream_checkpoint::{Manifest, ReleaseReason};
 use millstream_types::api::GivenUp;
@@ -7,7 +7,7 @@ use millstream_types::{Attempt, CheckpointId, ErrorCode, ErrorKind, Failure, Tim
 
 use crate::job::Settings;
 use crate::job::audit::Audit;
-use crate::job::command::Command;
+use crate::job::command::{Command, Operation};
 use crate::job::event::{NotFinalized, Now, Written};
 use crate::job::execution::Execution;
 use crate::job::history::History;
@@ -19,9 +19,9 @@ use crate::job::workers::Workers;
 use crate::placement::Placement;
 use crate::restart::{Decision, RestartPolicy};
 
-/// What a job has in every phase.
+/// What outlives phases and attempts.
 #[derive(Debug)]
-pub(crate) struct Common {
+pub(crate) struct Run {
     pub(crate) settings: Settings,
     pub(crate) restart: RestartPolicy,
     pub(crate) workers: Workers,
@@ -46,7 +46,7 @@ pub(crate) struct Common {
     pub(crate) commands: Vec<Command>,
 }
 
-impl Common {
+impl Run {
     pub(crate) fn news(&mut self, news: Progress) {
         self.commands.push(Command::News(news));
     }
@@ -188,12 +188,13 @@ impl Common {
 
     pub(crate) fn write_savepoint(&mut self, write: Write) {
         let Write { name, manifest } = write;
-        self.commands.push(Command::WriteSavepoint {
+        let write = Operation::WriteSavepoint {
             attempt: manifest.attempt,
             checkpoint: manifest.checkpoint,
             name,
             manifest: Box::new(manifest.without_committables()),
-        });
+        };
+        self.commands.push(write.into());
     }
 
     pub(crate) fn record_failed(
@@ -222,32 +223,32 @@ impl Common {
     /// All there is to do is done: the job completes.
     pub(crate) fn close_completed(&mut self) -> Transition {
         self.savepoints.close(&ended_before(), false);
-        Transition::Close(Close {
+        Transition::Close(Box::new(Close {
             reason: ReleaseReason::Completed,
             outcome: Outcome::Completed,
             savepoint: None,
-        })
+        }))
     }
 
     /// The job stops with this checkpoint, which is committed.
     pub(crate) fn close_stopped(&mut self, manifest: &Manifest) -> Transition {
         let savepoint = self.savepoints.stop_committed(manifest);
         self.savepoints.close(&ended_before(), true);
-        Transition::Close(Close {
+        Transition::Close(Box::new(Close {
             reason: ReleaseReason::Stopped,
             outcome: Outcome::Stopped { savepoint: None },
             savepoint,
-        })
+        }))
     }
 
     /// The job is cancelled and has no tasks any more.
     pub(crate) fn close_cancelled(&mut self) -> Transition {
         self.savepoints.close(&cancelled(), false);
-        Transition::Close(Close {
+        Transition::Close(Box::new(Close {
             reason: ReleaseReason::Stopped,
             outcome: Outcome::Stopped { savepoint: None },
             savepoint: None,
-        })
+        }))
     }
 
     /// Nobody restarts the job.
@@ -255,11 +256,11 @@ impl Common {
         self.last_failure = Some(failure.clone());
         self.cancelled = false;
         self.savepoints.close(&failure, false);
-        Transition::Close(Close {
+        Transition::Close(Box::new(Close {
             reason: ReleaseReason::Failed,
             outcome: Outcome::Failed(failure),
             savepoint: None,
-        })
+        }))
     }
 
     /// A newer attempt owns the job.
