@@ -220,6 +220,18 @@ pub struct WorkerOptions {
     /// Address of health checks (`/healthz`, `/readyz`) and metrics; not served if not given.
     #[arg(long, value_parser = address, value_name = "ADDRESS")]
     pub rest: Option<SocketAddr>,
+    /// Where to listen for the other workers of the job, which send records directly.
+    #[arg(
+        long,
+        env = "MILLSTREAM_EXCHANGE",
+        default_value = "0.0.0.0:0",
+        value_name = "ADDRESS"
+    )]
+    pub exchange: SocketAddr,
+    /// Where other workers reach this one, if not at the address at which it listens. An address of all
+    /// interfaces stands for the one by which the coordinator is reached.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub exchange_address: Option<String>,
     /// How long to try to reach the coordinator, at the start and after a lost connection.
     #[arg(long, default_value = "5m", value_parser = duration, value_name = "DURATION")]
     pub connect_timeout: Duration,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use millstream_checkpoint::StorageOptions;
 use millstream_coordinator::{DEFAULT_CANCEL_TIMEOUT, Options, Overrides};
+use millstream_exchange::Exchange;
 use millstream_types::clock::SystemClock;
 use millstream_types::protocol::Heartbeat;
 use millstream_types::{Clock, Deployment, ErrorCode, ErrorKind, Failure, WorkerId};
@@ -104,7 +105,12 @@ pub(crate) fn coordinator_options(
     }
 }
 
-fn worker_options(name: &str, slots: u32, clock: Arc<dyn Clock>) -> millstream_worker::Options {
+fn worker_options(
+    name: &str,
+    slots: u32,
+    clock: Arc<dyn Clock>,
+    exchange: Option<Arc<Exchange>>,
+) -> millstream_worker::Options {
     millstream_worker::Options {
         worker: WorkerId(name.to_owned()),
         slots,
@@ -113,8 +119,17 @@ fn worker_options(name: &str, slots: u32, clock: Arc<dyn Clock>) -> millstream_w
         clock,
         threads: Threads::Own,
         pinning: Pinning::Auto,
+        exchange,
         cancel_timeout: CANCEL_TIMEOUT,
     }
+}
+
+/// Listens for other workers.
+async fn listen_for_workers(address: std::net::SocketAddr) -> Result<Arc<Exchange>, Failure> {
+    let exchange = Exchange::listen(address, millstream_exchange::Settings::default()).await;
+    exchange
+        .map(Arc::new)
+        .map_err(|error| system(&format!("cannot listen on --exchange {address}"), &error))
 }
 
 /// Listens on an address.

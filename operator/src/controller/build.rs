@@ -26,6 +26,8 @@ pub const PORT_REST: i32 = contract::PORT_COORDINATOR as i32;
 /// Port of a worker's metrics and health. It has the coordinator's name, `rest`, so that one
 /// `PodMonitor` finds both.
 pub const PORT_WORKER: i32 = contract::PORT_WORKER as i32;
+/// Where workers take each other's records.
+pub const PORT_EXCHANGE: i32 = 6124;
 
 /// Everything that objects are built from.
 #[derive(Debug, Clone, Copy)]

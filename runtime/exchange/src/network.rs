@@ -20,6 +20,7 @@ use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure, WorkerId};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use crate::connection::{Liveness, Lost};
 use crate::frame::ChannelId;
@@ -151,6 +152,8 @@ pub struct Exchange {
     address: SocketAddr,
     settings: Settings,
     current: watch::Sender<Option<Arc<Expecting>>>,
+    /// Each ends with its attempt, or with this.
+    tasks: TaskTracker,
     _listening: DropGuard,
 }
 
@@ -250,11 +253,13 @@ impl Exchange {
         let (current, expecting) = watch::channel(None);
         let stop = CancellationToken::new();
         let accepting = accept::serve(listener, expecting, settings);
-        tokio::spawn(stop.clone().run_until_cancelled_owned(accepting));
+        let tasks = TaskTracker::new();
+        tasks.spawn(stop.clone().run_until_cancelled_owned(accepting));
         Ok(Self {
             address,
             settings,
             current,
+            tasks,
             _listening: stop.drop_guard(),
         })
     }
@@ -313,9 +318,10 @@ impl Exchange {
         for (peer, outbound) in outbound {
             let hello = dial::hello(&plan.job, attempt, &link.worker, &peer);
             let address = plan.peers.get(&peer).cloned();
-            tokio::spawn(dial::run(link.clone(), peer, address, hello, outbound));
+            self.tasks
+                .spawn(dial::run(link.clone(), peer, address, hello, outbound));
         }
-        tokio::spawn(accept::miss(Arc::clone(&expecting)));
+        self.tasks.spawn(accept::miss(Arc::clone(&expecting)));
         self.current.send_replace(Some(expecting));
         Links {
             senders,

@@ -312,6 +312,7 @@ spec:
             fingerprint: String::new(),
             parallelism: 2,
             bounded: std::collections::BTreeSet::new(),
+            peers: Vec::new(),
             tasks: Vec::new(),
         };
         let tasks = Tasks::new(loaded, connectors, &deploy);

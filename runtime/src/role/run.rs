@@ -1,6 +1,7 @@
 //! `millstream run`: a coordinator and its workers in this process.
 
 use std::convert::Infallible;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use millstream_coordinator::{
@@ -16,7 +17,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    bind, clock, coordinator_options, runtime, serve_rest, system, unique, worker_options,
+    bind, clock, coordinator_options, listen_for_workers, runtime, serve_rest, system, unique,
+    worker_options,
 };
 use crate::cli::{Logging, RunOptions};
 use crate::display::{Display, Style};
@@ -81,8 +83,16 @@ async fn run(options: RunOptions, loaded: LoadedJob, display: Display) -> Result
     }
     for number in 0..options.workers {
         let name = unique(&format!("local-{number}"), clock.as_ref());
-        let worker = Worker::new(worker_options(&name, slots, Arc::clone(&clock)));
-        parts.spawn(work(worker, connections.clone(), ended.clone()));
+        // A single worker has nobody to connect with.
+        let exchange = match options.workers {
+            1 => None,
+            _ => Some(listen_for_workers((Ipv4Addr::LOCALHOST, 0).into()).await?),
+        };
+        let address = exchange
+            .as_ref()
+            .map(|exchange| exchange.address().to_string());
+        let worker = Worker::new(worker_options(&name, slots, Arc::clone(&clock), exchange));
+        parts.spawn(work(worker, address, connections.clone(), ended.clone()));
     }
     drop(connections);
     parts.spawn(
@@ -109,6 +119,7 @@ async fn run(options: RunOptions, loaded: LoadedJob, display: Display) -> Result
 /// The life of one worker: it connects again if the coordinator drops it.
 async fn work(
     worker: Worker,
+    exchange: Option<String>,
     coordinator: mpsc::Sender<WorkerConnection>,
     ended: CancellationToken,
 ) {
@@ -119,6 +130,7 @@ async fn work(
         let mine = CoordinatorConnection {
             outgoing: to_coordinator,
             incoming: to_worker,
+            exchange: exchange.clone(),
         };
         if coordinator.send(theirs).await.is_err() {
             return;

@@ -2,16 +2,19 @@
 
 mod rest;
 
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use millstream_types::limiter::Limiter;
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 use millstream_worker::{CoordinatorConnection, Departure, Ended, Worker};
+use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{bind, clock, hostname, runtime, system, unique, worker_options};
+use super::{bind, clock, hostname, listen_for_workers, runtime, system, unique, worker_options};
 use crate::cli::{Logging, WorkerOptions};
 use crate::exit::Exit;
 use crate::rpc::client;
@@ -39,7 +42,7 @@ pub(crate) fn main(options: &WorkerOptions, logging: &Logging) -> Exit {
 }
 
 fn try_main(options: &WorkerOptions, logging: &Logging) -> Result<Exit, Failure> {
-    crate::telemetry::start(logging, "info", std::io::stderr)?;
+    crate::telemetry::start(logging, "info", io::stderr)?;
     let runtime = runtime()?;
     let exit = runtime.block_on(run(options));
     runtime.shutdown_background();
@@ -52,7 +55,10 @@ async fn run(options: &WorkerOptions) -> Result<Exit, Failure> {
     let clock = clock();
     let base = options.id.clone().unwrap_or_else(hostname);
     let name = unique(&base, clock.as_ref());
-    let worker = Worker::new(worker_options(&name, options.slots, clock));
+    let exchange = listen_for_workers(options.exchange).await?;
+    let address = exchange.address();
+    let worker = worker_options(&name, options.slots, clock, Some(exchange));
+    let worker = Worker::new(worker);
     let departure = Departure::default();
     let ended = CancellationToken::new();
     let mut parts = JoinSet::new();
@@ -61,7 +67,7 @@ async fn run(options: &WorkerOptions) -> Result<Exit, Failure> {
         let routes = rest::router(rest::Watched::new(options.slots, worker.activity()));
         parts.spawn(rest::serve(listener, routes, ended.clone()));
     }
-    let mut serving = Box::pin(serve(options, &name, &worker, &departure));
+    let mut serving = Box::pin(serve(options, &name, &worker, address, &departure));
     let exit = tokio::select! {
         exit = &mut serving => exit,
         () = signals.next() => {
@@ -107,16 +113,18 @@ async fn serve(
     options: &WorkerOptions,
     name: &str,
     worker: &Worker,
+    exchange: SocketAddr,
     departure: &Departure,
 ) -> Result<Exit, Failure> {
     let mut pumps = JoinSet::new();
     let mut closed_at_once: Option<Instant> = None;
     let mut pause = FIRST_PAUSE;
     loop {
-        let connection = tokio::select! {
+        let mut connection = tokio::select! {
             connection = connect(options, &mut pumps) => connection?,
             () = departure.leave.cancelled() => return Ok(Exit::Interrupted),
         };
+        connection.exchange = reached_at(options, exchange).await;
         tracing::info!(
             worker = name,
             coordinator = options.coordinator,
@@ -159,6 +167,44 @@ async fn serve(
         }
         pumps.shutdown().await;
     }
+}
+
+/// Where other workers reach this one's exchange: as the options say, or where it listens.
+async fn reached_at(options: &WorkerOptions, exchange: SocketAddr) -> Option<String> {
+    if let Some(address) = &options.exchange_address {
+        return Some(address.clone());
+    }
+    if !exchange.ip().is_unspecified() {
+        return Some(exchange.to_string());
+    }
+    match own_address(&options.coordinator).await {
+        Ok(own) => Some(SocketAddr::new(own, exchange.port()).to_string()),
+        Err(error) => {
+            tracing::warn!(%error, "other workers are not told where this one listens");
+            None
+        }
+    }
+}
+
+/// The address that this host has on the way to another one. Nothing is sent.
+async fn own_address(other: &str) -> io::Result<IpAddr> {
+    let mut error = io::Error::from(io::ErrorKind::NotFound);
+    for address in tokio::net::lookup_host(other).await? {
+        let any: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let tried = async {
+            let socket = UdpSocket::bind((any, 0)).await?;
+            socket.connect(address).await?;
+            socket.local_addr()
+        };
+        match tried.await {
+            Ok(own) => return Ok(own.ip()),
+            Err(other) => error = other,
+        }
+    }
+    Err(error)
 }
 
 /// Connects, trying again until the deadline.

@@ -66,7 +66,11 @@ pub(crate) async fn connect(
         .map_err(|status| ConnectError::Answer(Box::new(status)))?;
     let (to_worker, incoming) = mpsc::channel(QUEUE);
     pumps.spawn(carry(response.into_inner(), to_worker));
-    Ok(CoordinatorConnection { outgoing, incoming })
+    Ok(CoordinatorConnection {
+        outgoing,
+        incoming,
+        exchange: None,
+    })
 }
 
 /// Carries what the coordinator says to the worker, until either side is gone.

@@ -52,6 +52,7 @@ fn register() -> ToCoordinator {
         worker: WorkerId::from("w"),
         slots: 3,
         build: "test".to_owned(),
+        exchange: Some("10.0.0.7:6124".to_owned()),
     })
 }
 
@@ -85,6 +86,7 @@ async fn a_message_larger_than_the_usual_limit_passes() {
         protocol: PROTOCOL_VERSION,
         worker: WorkerId::from("w"),
         slots: 1,
+        exchange: None,
     });
     pair.worker.outgoing.send(large.clone()).await.unwrap();
     assert_eq!(soon(pair.coordinator.incoming.recv()).await, Some(large));

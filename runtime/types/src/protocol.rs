@@ -93,6 +93,9 @@ pub struct Register {
     pub slots: u32,
     /// Version of the build, for people.
     pub build: String,
+    /// Where other workers reach its exchange, as `host:port`; none if they cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<String>,
 }
 
 /// How one running task stands. It is no snapshot: nothing is restored from it.
@@ -216,8 +219,23 @@ pub struct Deploy {
     /// Sources that will find no more splits than the tasks are deployed with.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub bounded: BTreeSet<OperatorUid>,
+    /// The other workers of the attempt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<Peer>,
     /// What to start.
     pub tasks: Vec<TaskDeployment>,
+}
+
+/// Another worker of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its name.
+    pub worker: WorkerId,
+    /// Where its exchange is reached, as it has registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<String>,
+    /// The tasks that it runs.
+    pub tasks: Vec<TaskId>,
 }
 
 /// One task to start, with the state it starts from.

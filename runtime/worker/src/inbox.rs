@@ -4,18 +4,34 @@
 //! is bounded in bytes by itself, so that one that is held never keeps another from being read.
 //! Records wait for room; control elements never wait, so that a barrier is in the channel before
 //! its task acknowledges. They keep their place among the records.
+//!
+//! A task in another worker sends through a connection, which must not wait: it has a credit for what
+//! it puts in, so there is room. When the element is taken, so is the credit, and as much may follow.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use millstream_exchange::{Credit, Deliver, Gone};
 use millstream_types::{Barrier, CheckpointId, Element, OperatorUid, SplitState};
 
 use crate::alignment::ChannelIndex;
 
-/// Bytes of records that a channel holds: two of the largest batches a source makes, with room for
-/// their decoded form. More only delays barriers.
+/// Bytes of records that a channel holds at most: two of the largest batches a source makes, with room
+/// for their decoded form. More only delays barriers.
 pub const CHANNEL_BYTES: usize = 2 * 1_024 * 1_024;
+
+/// Bytes of records that all channels of a task hold together, unless each has its least.
+const INBOX_BYTES: usize = 8 * CHANNEL_BYTES;
+
+/// The least that a channel holds: below one full batch, its ends would wait for each other in turn.
+const CHANNEL_BYTES_MIN: usize = 512 * 1_024;
+
+/// Bytes of records that each of so many channels of one task holds.
+pub fn channel_bytes(channels: usize) -> usize {
+    let share = INBOX_BYTES / channels.max(1);
+    share.clamp(CHANNEL_BYTES_MIN, CHANNEL_BYTES)
+}
 
 /// Commands that a task has not looked at yet. A task looks between two polls; one that lets this
 /// many pile up is stuck in a connector.
@@ -110,10 +126,19 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Channel {
-    elements: VecDeque<Element>,
+    elements: VecDeque<Entry>,
     bytes: usize,
     /// No element follows those in the channel.
     sender_gone: bool,
+}
+
+/// An element that nobody has read yet.
+#[derive(Debug)]
+struct Entry {
+    element: Element,
+    bytes: usize,
+    /// Of a sender in another worker.
+    credit: Option<Credit>,
 }
 
 /// Makes the inbox of a task with so many channels, each of which holds records of up to `bound`
@@ -150,21 +175,21 @@ fn bytes_of(element: &Element) -> usize {
 impl Channel {
     /// Appends an element. A watermark replaces one that nobody has read yet, so that a stream
     /// without records cannot fill the channel with them.
-    fn push(&mut self, element: Element, bytes: usize) {
-        if let (Some(last @ Element::Watermark(_)), Element::Watermark(_)) =
-            (self.elements.back_mut(), &element)
+    fn push(&mut self, entry: Entry) {
+        if let (Some(last), Element::Watermark(_)) = (self.elements.back_mut(), &entry.element)
+            && matches!(last.element, Element::Watermark(_))
         {
-            *last = element;
+            *last = entry;
             return;
         }
-        self.bytes += bytes;
-        self.elements.push_back(element);
+        self.bytes += entry.bytes;
+        self.elements.push_back(entry);
     }
 
-    fn pop(&mut self) -> Option<Element> {
-        let element = self.elements.pop_front()?;
-        self.bytes -= bytes_of(&element);
-        Some(element)
+    fn pop(&mut self) -> Option<Entry> {
+        let entry = self.elements.pop_front()?;
+        self.bytes -= entry.bytes;
+        Some(entry)
     }
 
     const fn has_room(&self, bytes: usize, bound: usize) -> bool {
@@ -185,11 +210,14 @@ impl Shared {
         let mut state = self.lock();
         state.closed = true;
         state.commands.clear();
+        let mut unread = Vec::new();
         for channel in &mut state.channels {
-            channel.elements.clear();
+            unread.push(std::mem::take(&mut channel.elements));
             channel.bytes = 0;
         }
         drop(state);
+        // Credits go back to their connections when nothing is locked here.
+        drop(unread);
         self.readable.notify_all();
         self.writable.notify_all();
     }
@@ -214,11 +242,37 @@ impl ChannelSender {
         if state.closed {
             return Err(Closed);
         }
+        self.append(state, element, bytes, None);
+        Ok(())
+    }
+
+    fn append(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        element: Element,
+        bytes: usize,
+        credit: Option<Credit>,
+    ) {
         if let Some(channel) = state.channels.get_mut(self.channel) {
-            channel.push(element, bytes);
+            channel.push(Entry {
+                element,
+                bytes,
+                credit,
+            });
         }
         drop(state);
-        shared.readable.notify_one();
+        self.shared.readable.notify_one();
+    }
+}
+
+impl Deliver for ChannelSender {
+    fn deliver(&mut self, element: Element, credit: Option<Credit>) -> Result<(), Gone> {
+        let bytes = bytes_of(&element);
+        let state = self.shared.lock();
+        if state.closed {
+            return Err(Gone);
+        }
+        self.append(state, element, bytes, credit);
         Ok(())
     }
 }
@@ -260,10 +314,11 @@ impl Inbox {
             if let Some(command) = state.commands.pop_front() {
                 return Ok(Some(Received::Command(command)));
             }
-            if let Some((channel, element)) = self.element(&mut state, held)? {
+            if let Some((channel, entry)) = self.entry(&mut state, held)? {
                 drop(state);
                 shared.writable.notify_all();
-                return Ok(Some(Received::Element(channel, element)));
+                drop(entry.credit);
+                return Ok(Some(Received::Element(channel, entry.element)));
             }
             let left = if timeout.is_zero() {
                 timeout
@@ -291,20 +346,20 @@ impl Inbox {
         self.shared.bound
     }
 
-    fn element(
+    fn entry(
         &mut self,
         state: &mut State,
         held: &[bool],
-    ) -> Result<Option<(ChannelIndex, Element)>, Closed> {
+    ) -> Result<Option<(ChannelIndex, Entry)>, Closed> {
         let count = state.channels.len();
         for number in (0..count).map(|offset| (self.turn + offset) % count) {
             let is_held = held.get(number).copied().unwrap_or_default();
             let Some(channel) = state.channels.get_mut(number).filter(|_| !is_held) else {
                 continue;
             };
-            if let Some(element) = channel.pop() {
+            if let Some(entry) = channel.pop() {
                 self.turn = (number + 1) % count;
-                return Ok(Some((ChannelIndex(number), element)));
+                return Ok(Some((ChannelIndex(number), entry)));
             }
             if channel.is_done() {
                 return Err(Closed);

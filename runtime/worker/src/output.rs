@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_exchange::Partitioner;
+use millstream_exchange::{Partitioner, RemoteSender, SendError};
 use millstream_types::{Batch, Clock, Element};
 
 use crate::chain::Stop;
@@ -13,10 +13,52 @@ use crate::plan::Partitioning;
 /// Sending takes less, unless there is no room.
 const WAITED: Duration = Duration::from_micros(100);
 
+/// The writing end of a channel.
+#[derive(Debug)]
+pub enum Channel {
+    /// To a task of this worker.
+    Local(ChannelSender),
+    /// To a task of another worker.
+    Remote(RemoteSender),
+}
+
+impl Channel {
+    /// Appends an element; records wait until there is room.
+    ///
+    /// # Errors
+    /// Nobody will read it, or it cannot be sent to another worker.
+    pub fn send(&self, element: Element) -> Result<(), Stop> {
+        match self {
+            Self::Local(channel) => Ok(channel.send(element)?),
+            Self::Remote(channel) => channel.send(&element).map_err(|error| match error {
+                SendError::Closed => Stop::Cancelled,
+                SendError::Failed(failure) => Stop::Failed(failure),
+            }),
+        }
+    }
+}
+
+#[cfg(feature = "simulation")]
+impl Channel {
+    pub(crate) fn has_room(&self, bound: usize) -> bool {
+        match self {
+            Self::Local(channel) => channel.has_room(bound),
+            // Simulated workers are not connected.
+            Self::Remote(_) => true,
+        }
+    }
+}
+
+impl From<ChannelSender> for Channel {
+    fn from(channel: ChannelSender) -> Self {
+        Self::Local(channel)
+    }
+}
+
 /// Sends records to one task or to several, and control elements to all of them.
 pub struct Output {
     /// By the number of the subtask that reads.
-    channels: Vec<ChannelSender>,
+    channels: Vec<Channel>,
     partitioner: Option<Partitioner>,
     /// What the partitioner has given out and nobody has been sent.
     ready: Vec<(usize, Batch)>,
@@ -31,7 +73,7 @@ impl Output {
     /// The channels of subtask `from`, by the number of the subtask that reads.
     pub fn new(
         partitioning: &Partitioning,
-        channels: Vec<ChannelSender>,
+        channels: Vec<Channel>,
         from: usize,
         clock: Arc<dyn Clock>,
     ) -> Self {

@@ -12,6 +12,7 @@ mod wiring;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_exchange::Exchange;
 use millstream_types::protocol::{ToCoordinator, ToWorker};
 use millstream_types::{Clock, Failure, WorkerId};
 use tokio::sync::{mpsc, watch};
@@ -40,6 +41,8 @@ pub struct Options {
     pub threads: Threads,
     /// Whether task threads are bound to cores.
     pub pinning: Pinning,
+    /// Connects it with other workers; without one, all tasks of a job must run here.
+    pub exchange: Option<Arc<Exchange>>,
     /// How long a cancelled task may take to stop before the process is given up.
     pub cancel_timeout: Duration,
 }
@@ -52,6 +55,8 @@ pub struct CoordinatorConnection {
     pub outgoing: mpsc::Sender<ToCoordinator>,
     /// From the coordinator.
     pub incoming: mpsc::Receiver<ToWorker>,
+    /// Where other workers reach this one's exchange, as `host:port`.
+    pub exchange: Option<String>,
 }
 
 /// How a worker is told to end.
@@ -119,8 +124,12 @@ impl Worker {
         departure: impl Into<Departure>,
     ) -> Ended {
         let departure = departure.into();
-        let CoordinatorConnection { outgoing, incoming } = connection;
-        let mut session = Session::new(&self.options, &self.activity);
+        let CoordinatorConnection {
+            outgoing,
+            incoming,
+            exchange,
+        } = connection;
+        let mut session = Session::new(&self.options, exchange, &self.activity);
         let ended = session.serve(&outgoing, incoming, &departure).await;
         let stopped = session.stop().await;
         self.activity.send_replace(Activity::default());

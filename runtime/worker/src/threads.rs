@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinHandle;
 
-use crate::inbox::CHANNEL_BYTES;
+use crate::inbox::channel_bytes;
 #[cfg(feature = "simulation")]
 use crate::task::SteppedTask;
 use crate::task::{Start, TaskHandle, spawn};
@@ -62,10 +62,10 @@ impl Threads {
         }
     }
 
-    /// Bytes that a channel holds before who writes it has to wait in it.
-    pub(crate) const fn channel_bytes(&self) -> usize {
+    /// Bytes that each of a task's channels holds before who writes it has to wait in it.
+    pub(crate) fn channel_bytes(&self, channels: usize) -> usize {
         match self {
-            Self::Own => CHANNEL_BYTES,
+            Self::Own => channel_bytes(channels),
             // A step waits for nothing: there is room before it begins.
             #[cfg(feature = "simulation")]
             Self::Stepped(_) => usize::MAX,

@@ -209,6 +209,7 @@ impl Start<'_> {
             factory: Arc::new(Factory(jobs.to_vec())),
             clock: Arc::new(clock.clone()),
             threads: Threads::Stepped(stepped.clone()),
+            exchange: None,
             pinning: Pinning::Off,
             cancel_timeout: Duration::from_secs(2),
         });
@@ -244,7 +245,11 @@ async fn live(world: Arc<World>, id: ProcessId, worker: Worker, departure: Depar
             let (outgoing, said) = mpsc::channel(64);
             let mut passing = JoinSet::new();
             passing.spawn(pass_up(Arc::clone(&world), link, said));
-            let connection = CoordinatorConnection { outgoing, incoming };
+            let connection = CoordinatorConnection {
+                outgoing,
+                incoming,
+                exchange: None,
+            };
             let ended = worker.run(connection, departure.clone()).await;
             passing.join_next().await;
             if ended != Ended::ConnectionLost {

@@ -1,4 +1,4 @@
-//! Who may talk to a job's pods: its workers to the coordinator's gRPC port; the operator,
+//! Who may talk to a job's pods: its workers to the coordinator's gRPC port and to each other; the operator,
 //! Prometheus, and pods that are labelled for it to REST and metrics; nobody to anything else.
 //! The kubelet's probes and `kubectl port-forward` come from the node, which no policy stops.
 
@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::names::{LABEL_CLIENT, Role};
-use super::{Blueprint, PORT_GRPC, PORT_REST, PORT_WORKER};
+use super::{Blueprint, PORT_EXCHANGE, PORT_GRPC, PORT_REST, PORT_WORKER};
 
 /// The network policy of a job's pods.
 pub fn policy(blueprint: &Blueprint<'_>) -> NetworkPolicy {
@@ -43,7 +43,7 @@ pub fn policy(blueprint: &Blueprint<'_>) -> NetworkPolicy {
             ingress: Some(vec![
                 NetworkPolicyIngressRule {
                     from: Some(vec![workers]),
-                    ports: Some(vec![tcp(PORT_GRPC)]),
+                    ports: Some(vec![tcp(PORT_GRPC), tcp(PORT_EXCHANGE)]),
                 },
                 NetworkPolicyIngressRule {
                     from: Some(readers),

@@ -386,6 +386,9 @@ fn a_worker_knows_its_coordinator_and_is_ready_once_connected() {
         container.args.as_ref().unwrap().join(" "),
         "worker --coordinator orders-coordinator-1780000000000.shop.svc:6123 --slots 2 --rest 0.0.0.0:8082"
     );
+    let mut variables = container.env.iter().flatten();
+    let exchange = variables.find(|it| it.name == "MILLSTREAM_EXCHANGE");
+    assert_eq!(exchange.unwrap().value.as_deref(), Some("0.0.0.0:6124"));
     let ready = container.readiness_probe.clone().unwrap().http_get.unwrap();
     assert_eq!(ready.path.as_deref(), Some("/readyz"));
     let alive = container.liveness_probe.clone().unwrap().http_get.unwrap();
@@ -490,7 +493,7 @@ fn a_coordinator_learns_whether_its_deployment_has_had_a_checkpoint() {
 }
 
 #[test]
-fn only_workers_reach_grpc_and_only_known_clients_reach_rest() {
+fn only_workers_reach_grpc_and_each_other_and_only_known_clients_reach_rest() {
     let job = job(&json!({}));
     let policy = network::policy(&blueprint(&job)).spec.unwrap();
     assert_eq!(policy.policy_types, Some(vec!["Ingress".to_owned()]));
@@ -503,7 +506,7 @@ fn only_workers_reach_grpc_and_only_known_clients_reach_rest() {
             .filter_map(|port| port.port.clone())
             .collect()
     };
-    assert_eq!(ports(0), [IntOrString::Int(PORT_GRPC)]);
+    assert_eq!(ports(0), [PORT_GRPC, PORT_EXCHANGE].map(IntOrString::Int));
     assert_eq!(
         ports(1),
         [IntOrString::Int(PORT_REST), IntOrString::Int(PORT_WORKER)]

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
-use k8s_openapi::api::core::v1::TopologySpreadConstraint;
+use k8s_openapi::api::core::v1::{EnvVar, TopologySpreadConstraint};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::coordinator::port;
 use super::names::{LABEL_REVISION, Role};
-use super::{Blueprint, PORT_GRPC, PORT_WORKER, pod};
+use super::{Blueprint, PORT_EXCHANGE, PORT_GRPC, PORT_WORKER, pod};
 
 /// The workers' Deployment of one deployment of the job: a job cannot run half on one revision and
 /// half on another. The parallelism does not stand in the template, so that a rescale leaves the
@@ -20,7 +20,16 @@ pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
     let options = &blueprint.spec.workers.pod;
     let runtime = blueprint.runtime();
     let mut container = runtime.container(Role::Worker, options, arguments(blueprint));
-    container.ports = Some(vec![port("rest", PORT_WORKER)]);
+    container.ports = Some(vec![
+        port("rest", PORT_WORKER),
+        port("exchange", PORT_EXCHANGE),
+    ]);
+    // Not an argument: a runtime that is older than the operator would refuse it.
+    container.env.get_or_insert_default().push(EnvVar {
+        name: "MILLSTREAM_EXCHANGE".to_owned(),
+        value: Some(format!("0.0.0.0:{PORT_EXCHANGE}")),
+        ..EnvVar::default()
+    });
     pod::probe(&mut container, "/readyz");
     let mut template = pod::of_job(blueprint, Role::Worker, options, container);
     if let Some(spec) = &mut template.spec {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_types::ids::TaskId;
-use millstream_types::protocol::{Deploy, TaskDeployment, TaskProgress, ToWorker};
+use millstream_types::protocol::{Deploy, Peer, TaskDeployment, TaskProgress, ToWorker};
 use millstream_types::{OperatorSnapshot, OperatorUid, SubtaskIndex, TaskSnapshot, WorkerId};
 
 use crate::job::Settings;
@@ -27,6 +27,7 @@ pub(super) fn deploy(job: &mut Run, prepared: &Prepared, now: Now) -> Option<Exe
             fingerprint: job.settings.fingerprint.clone(),
             parallelism: job.settings.parallelism,
             bounded: deployment.bounded.clone(),
+            peers: deployment.others(worker),
             tasks: tasks.clone(),
         };
         job.send(worker, ToWorker::Deploy(deploy));
@@ -75,6 +76,17 @@ impl Deployment {
             tasks,
             dealt,
         }
+    }
+
+    /// The other workers and what they run. Where they are reached is known to who sends it.
+    fn others(&self, than: &WorkerId) -> Vec<Peer> {
+        let others = self.tasks.iter().filter(|(worker, _)| *worker != than);
+        let peer = |(worker, tasks): (&WorkerId, &Vec<TaskDeployment>)| Peer {
+            worker: worker.clone(),
+            exchange: None,
+            tasks: tasks.iter().map(|deployment| deployment.task).collect(),
+        };
+        others.map(peer).collect()
     }
 
     fn execution(self, settings: &Settings, prepared: &Prepared, now: Now) -> Execution {

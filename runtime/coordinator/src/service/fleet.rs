@@ -30,6 +30,8 @@ struct Connection {
     outgoing: mpsc::Sender<ToWorker>,
     /// `None` until it has registered.
     worker: Option<WorkerId>,
+    /// Where other workers reach it.
+    exchange: Option<String>,
     last_heard: Duration,
     reader: AbortHandle,
 }
@@ -69,6 +71,7 @@ impl Fleet {
             Connection {
                 outgoing,
                 worker: None,
+                exchange: None,
                 last_heard: now,
                 reader,
             },
@@ -124,6 +127,7 @@ impl Fleet {
         }
         if let Some(connection) = self.connections.get_mut(&key) {
             connection.worker = Some(worker.clone());
+            connection.exchange = register.exchange;
             let answer = ToWorker::Registered {
                 heartbeat: self.heartbeat,
             };
@@ -185,8 +189,14 @@ impl Fleet {
             .min()
     }
 
-    /// Sends a message without waiting; a worker that does not take it is lost.
-    pub(super) fn send(&mut self, worker: &WorkerId, message: ToWorker) -> Vec<Event> {
+    /// Sends a message without waiting; a worker that does not take it is lost. A deployment is told
+    /// where the other workers are reached.
+    pub(super) fn send(&mut self, worker: &WorkerId, mut message: ToWorker) -> Vec<Event> {
+        if let ToWorker::Deploy(deploy) = &mut message {
+            for peer in &mut deploy.peers {
+                peer.exchange = self.exchange_of(&peer.worker);
+            }
+        }
         let Some(key) = self.registered.get(worker).copied() else {
             return Vec::new();
         };
@@ -198,6 +208,11 @@ impl Fleet {
             Err(TrySendError::Closed(_)) => self.lose(key, "its connection has ended"),
             Err(TrySendError::Full(_)) => self.lose(key, "it does not take messages any more"),
         }
+    }
+
+    fn exchange_of(&self, worker: &WorkerId) -> Option<String> {
+        let connection = self.connections.get(self.registered.get(worker)?)?;
+        connection.exchange.clone()
     }
 
     /// Ends a connection that nobody wants to hear of any more.

@@ -145,6 +145,7 @@ impl Life {
             worker: WorkerId(self.name.clone()),
             slots: self.slots,
             build: "test".to_owned(),
+            exchange: Some(format!("{}:6124", self.name)),
         };
         self.say(ToCoordinator::Register(register)).await;
         let mut beat = tokio::time::interval(Duration::from_millis(20));

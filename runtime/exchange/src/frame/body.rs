@@ -8,7 +8,6 @@
 //! - Watermark: microseconds, eight bytes. Credit: bytes, eight bytes.
 //! - Barrier: checkpoint, eight bytes; when it was triggered, eight bytes; kind, one byte.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_buffer::Buffer;
@@ -139,6 +138,10 @@ impl BatchEncoder {
     }
 }
 
+#[expect(
+    clippy::disallowed_types,
+    reason = "Arrow's decoder wants dictionaries in one; there are none"
+)]
 pub(crate) fn decode_batch(body: &Buffer, schema: &SchemaRef) -> Result<Batch, FrameError> {
     let wrong = |what: &str| unreadable(Kind::Batch, what);
     let length = body.first_chunk::<4>().copied().map(u32::from_le_bytes);
@@ -156,7 +159,7 @@ pub(crate) fn decode_batch(body: &Buffer, schema: &SchemaRef) -> Result<Batch, F
         &data,
         batch,
         Arc::clone(schema),
-        &HashMap::new(),
+        &std::collections::HashMap::new(),
         &MetadataVersion::V5,
     )
     .and_then(RecordBatchDecoder::read_record_batch);

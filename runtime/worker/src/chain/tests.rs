@@ -10,7 +10,7 @@ use crate::testing::{Memory, Shared, Watching, batch};
 
 fn forward(channel: ChannelSender) -> Output {
     let clock = std::sync::Arc::new(millstream_types::clock::SystemClock::default());
-    Output::new(&Partitioning::Forward, vec![channel], 0, clock)
+    Output::new(&Partitioning::Forward, vec![channel.into()], 0, clock)
 }
 
 fn sink(seen: &Shared, input: Port, uid: &str) -> PlannedNode {

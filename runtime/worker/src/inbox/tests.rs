@@ -211,3 +211,27 @@ proptest! {
         drop(senders);
     }
 }
+
+/// A sender in another worker has credit for what it puts in.
+#[test]
+fn what_comes_over_a_connection_is_delivered_without_waiting() {
+    let (mut inbox, mut sender, handle) = one(1);
+    for number in 0..3 {
+        sender.deliver(batch(vec![number; 100]), None).unwrap();
+    }
+    sender.deliver(barrier(1), None).unwrap();
+    for number in 0..3 {
+        assert_eq!(next(&mut inbox), batch(vec![number; 100]));
+    }
+    assert_eq!(next(&mut inbox), barrier(1));
+    handle.close();
+    assert_eq!(sender.deliver(barrier(2), None), Err(Gone));
+}
+
+#[test]
+fn channels_of_one_task_share_what_they_hold() {
+    assert_eq!(channel_bytes(0), CHANNEL_BYTES);
+    assert_eq!(channel_bytes(8), CHANNEL_BYTES);
+    assert_eq!(channel_bytes(16), CHANNEL_BYTES / 2);
+    assert_eq!(channel_bytes(10_000), CHANNEL_BYTES_MIN);
+}

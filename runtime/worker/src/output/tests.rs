@@ -19,7 +19,7 @@ fn output(partitioning: &Partitioning, tasks: usize) -> (Output, Vec<Inbox>) {
     for _ in 0..tasks {
         let (inbox, senders, _handle) = inbox(1, 10_000_000);
         inboxes.push(inbox);
-        channels.extend(senders);
+        channels.extend(senders.into_iter().map(Channel::from));
     }
     let clock = Arc::new(millstream_types::clock::SystemClock::default());
     (Output::new(partitioning, channels, 1, clock), inboxes)

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::Options;
-use super::wiring::join;
+use super::wiring::{Connections, Wiring};
 use crate::plan::JobTasks;
 use crate::task::{Event, Start, TaskHandle};
 
@@ -23,27 +23,43 @@ pub(super) struct RunningAttempt {
     tasks: BTreeMap<TaskId, TaskHandle>,
     tracker: TaskTracker,
     events: mpsc::Receiver<(TaskId, Event)>,
+    /// To other workers, if any of the tasks has a channel there.
+    connections: Option<Connections>,
 }
 
-/// A deployment whose job is being planned, beside the session's loop.
+/// A deployment whose job is being planned, and then connected with the other workers, beside the
+/// session's loop.
 pub(super) struct Planning {
     deploy: Deploy,
-    job: JoinHandle<Result<Box<dyn JobTasks>, Failure>>,
+    stage: Stage,
 }
 
-/// A deployment and its planned job.
+enum Stage {
+    Planning(JoinHandle<Result<Box<dyn JobTasks>, Failure>>),
+    Connecting(Ready),
+    Over,
+}
+
+/// Tasks that can be started: their job, and the channels between them and to other workers.
+pub(super) struct Ready {
+    job: Arc<dyn JobTasks>,
+    wiring: Wiring,
+}
+
+/// A deployment, and what can be started of it.
 pub(super) struct Planned {
     pub(super) deploy: Deploy,
-    pub(super) job: Result<Arc<dyn JobTasks>, Failure>,
+    pub(super) ready: Result<Ready, Failure>,
 }
 
 impl Planning {
     pub(super) fn begin(options: &Options, deploy: Deploy) -> Self {
         let factory = Arc::clone(&options.factory);
         let for_plan = deploy.clone();
+        let planning = options.threads.work(move || factory.job(&for_plan));
         Self {
             deploy,
-            job: options.threads.work(move || factory.job(&for_plan)),
+            stage: Stage::Planning(planning),
         }
     }
 
@@ -51,26 +67,56 @@ impl Planning {
         self.deploy.attempt
     }
 
-    /// Waits for the plan. To be called again only if it was cancelled.
-    pub(super) async fn end(&mut self) -> Planned {
-        let planned = (&mut self.job).await;
-        let panicked = |error| internal(format!("planning the job panicked: {error}"));
+    /// Waits until the tasks can be started: no task runs before all its inputs are connected.
+    ///
+    /// # Cancel safety
+    /// It goes on where it was.
+    pub(super) async fn end(&mut self, options: &Options) -> Planned {
+        let ready = loop {
+            match &mut self.stage {
+                Stage::Planning(planning) => {
+                    let panicked = |error| internal(format!("planning the job panicked: {error}"));
+                    let job = planning.await.map_err(panicked).flatten();
+                    self.stage = Stage::Over;
+                    match job.and_then(|job| Ready::new(options, Arc::from(job), &self.deploy)) {
+                        Ok(ready) => self.stage = Stage::Connecting(ready),
+                        Err(failure) => break Err(failure),
+                    }
+                }
+                Stage::Connecting(ready) => {
+                    if let Some(connections) = &mut ready.wiring.connections
+                        && let Err(failure) = connections.connected().await
+                    {
+                        break Err(failure);
+                    }
+                    if let Stage::Connecting(ready) =
+                        std::mem::replace(&mut self.stage, Stage::Over)
+                    {
+                        break Ok(ready);
+                    }
+                }
+                Stage::Over => break Err(internal(String::from("the job is planned already"))),
+            }
+        };
         Planned {
             deploy: self.deploy.clone(),
-            job: planned.map_err(panicked).flatten().map(Arc::from),
+            ready,
         }
+    }
+}
+
+impl Ready {
+    fn new(options: &Options, job: Arc<dyn JobTasks>, deploy: &Deploy) -> Result<Self, Failure> {
+        let wiring = Wiring::new(options, job.as_ref(), deploy)?;
+        Ok(Self { job, wiring })
     }
 }
 
 impl RunningAttempt {
     /// Starts a thread for each task.
-    pub(super) fn start(
-        options: &Options,
-        deploy: Deploy,
-        job: &Arc<dyn JobTasks>,
-    ) -> Result<Self, Failure> {
-        let bound = options.threads.channel_bytes();
-        let mut ends = join(job.as_ref(), &deploy.tasks, bound, &options.clock)?;
+    pub(super) fn start(options: &Options, deploy: Deploy, ready: Ready) -> Result<Self, Failure> {
+        let Ready { job, wiring } = ready;
+        let mut ends = wiring.ends;
         let bounded = Arc::new(deploy.bounded);
         let (sender, events) = mpsc::channel(EVENTS);
         let tracker = TaskTracker::new();
@@ -83,7 +129,7 @@ impl RunningAttempt {
                 .threads
                 .spawn(Start {
                     id,
-                    job: Arc::clone(job),
+                    job: Arc::clone(&job),
                     restore: restore.into_iter().collect(),
                     inbox: end.inbox,
                     inputs: end.inputs,
@@ -104,6 +150,7 @@ impl RunningAttempt {
             tasks,
             tracker,
             events,
+            connections: wiring.connections,
         })
     }
 
@@ -115,9 +162,16 @@ impl RunningAttempt {
         &self.tasks
     }
 
-    /// What the tasks say, and the tracker that is empty when all of them have stopped.
-    pub(super) const fn watch(&mut self) -> (&mut mpsc::Receiver<(TaskId, Event)>, &TaskTracker) {
-        (&mut self.events, &self.tracker)
+    /// What the tasks say, the connections to other workers, and the tracker that is empty when all
+    /// tasks have stopped.
+    pub(super) const fn watch(
+        &mut self,
+    ) -> (
+        &mut mpsc::Receiver<(TaskId, Event)>,
+        Option<&mut Connections>,
+        &TaskTracker,
+    ) {
+        (&mut self.events, self.connections.as_mut(), &self.tracker)
     }
 
     /// Asks every task to stop and wakes those that wait for a neighbour or to be heard.
@@ -125,6 +179,8 @@ impl RunningAttempt {
         for handle in self.tasks.values() {
             handle.cancel();
         }
+        // Wakes those that wait to send to another worker, and tells it that the attempt is over.
+        self.connections = None;
         self.events.close();
         while self.events.try_recv().is_ok() {}
     }

@@ -12,6 +12,7 @@ use tokio::time::{Duration, Instant, Interval, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 
 use super::attempt::{Planned, Planning, RunningAttempt};
+use super::wiring::Connections;
 use super::{Activity, Departure, Ended, Options};
 use crate::inbox::{Command, Unreachable};
 use crate::task::Event;
@@ -62,12 +63,17 @@ enum Happening {
 
 impl<'a> Session<'a> {
     /// A session that begins with its registration.
-    pub(super) fn new(options: &'a Options, activity: &'a watch::Sender<Activity>) -> Self {
+    pub(super) fn new(
+        options: &'a Options,
+        exchange: Option<String>,
+        activity: &'a watch::Sender<Activity>,
+    ) -> Self {
         let register = Register {
             protocol: PROTOCOL_VERSION,
             worker: options.worker.clone(),
             slots: options.slots,
             build: options.build.clone(),
+            exchange,
         };
         Self {
             options,
@@ -134,12 +140,12 @@ impl<'a> Session<'a> {
     ) -> Happening {
         let roomy = self.outbox.len() < OUTBOX;
         let cancelling = self.current.as_ref().and_then(|current| current.cancelling);
-        let (events, stopped) = match &mut self.current {
+        let (events, lost, stopped) = match &mut self.current {
             Some(current) => {
-                let (events, stopped) = current.running.watch();
-                (Some(events), Some(stopped))
+                let (events, links, stopped) = current.running.watch();
+                (Some(events), links, Some(stopped))
             }
-            None => (None, None),
+            None => (None, None, None),
         };
         tokio::select! {
             biased;
@@ -153,9 +159,12 @@ impl<'a> Session<'a> {
                 Happening::Sent
             }
             message = incoming.recv() => Happening::Message(message),
-            planned = planned(&mut self.planning) => Happening::Planned(planned),
+            planned = planned(&mut self.planning, self.options) => Happening::Planned(planned),
             Some((task, event)) = receive(events), if roomy && cancelling.is_none() => {
                 Happening::Task(task, event)
+            }
+            (task, failure) = broken(lost), if roomy && cancelling.is_none() => {
+                Happening::Task(task, Event::Failed(failure))
             }
             () = finished(stopped), if cancelling.is_some() => Happening::TasksStopped,
             () = until(cancelling), if cancelling.is_some() => Happening::TasksStuck,
@@ -238,10 +247,10 @@ impl<'a> Session<'a> {
 
     fn start(&mut self, planned: Planned) {
         self.planning = None;
-        let Planned { deploy, job } = planned;
+        let Planned { deploy, ready } = planned;
         let attempt = deploy.attempt;
         let first = deploy.tasks.first().map(|deployment| deployment.task);
-        match job.and_then(|job| RunningAttempt::start(self.options, deploy, &job)) {
+        match ready.and_then(|ready| RunningAttempt::start(self.options, deploy, ready)) {
             Ok(running) => {
                 self.current = Some(Current {
                     running,
@@ -364,7 +373,7 @@ impl<'a> Session<'a> {
         let Some(mut current) = self.current.take() else {
             return Ok(());
         };
-        let (_, tracker) = current.running.watch();
+        let (.., tracker) = current.running.watch();
         tokio::select! {
             biased;
             () = tracker.wait() => Ok(()),
@@ -401,9 +410,16 @@ async fn receive(events: Option<&mut mpsc::Receiver<(TaskId, Event)>>) -> Option
     }
 }
 
-async fn planned(planning: &mut Option<Planning>) -> Planned {
+async fn planned(planning: &mut Option<Planning>, options: &Options) -> Planned {
     match planning {
-        Some(planning) => planning.end().await,
+        Some(planning) => planning.end(options).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn broken(connections: Option<&mut Connections>) -> (TaskId, Failure) {
+    match connections {
+        Some(connections) => connections.failed().await,
         None => std::future::pending().await,
     }
 }

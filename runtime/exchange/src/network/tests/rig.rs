@@ -21,6 +21,9 @@ pub(super) const SETTINGS: Settings = Settings {
 /// No test waits longer for anything.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// More than the windows of any test let through.
+const DELIVERED: usize = 100_000;
+
 pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
@@ -28,15 +31,15 @@ pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[derive(Debug)]
-struct Reader(mpsc::UnboundedSender<(Element, Option<Credit>)>);
+struct Reader(mpsc::Sender<(Element, Option<Credit>)>);
 
 impl Deliver for Reader {
     fn deliver(&mut self, element: Element, credit: Option<Credit>) -> Result<(), Gone> {
-        self.0.send((element, credit)).map_err(|_| Gone)
+        self.0.try_send((element, credit)).map_err(|_| Gone)
     }
 }
 
-pub(super) type Delivered = mpsc::UnboundedReceiver<(Element, Option<Credit>)>;
+pub(super) type Delivered = mpsc::Receiver<(Element, Option<Credit>)>;
 
 pub(super) fn channel(edge: u32, from: u32, to: u32) -> ChannelId {
     ChannelId { edge, from, to }
@@ -85,7 +88,7 @@ impl Plan {
         channel: ChannelId,
         window: usize,
     ) -> (Self, Delivered) {
-        let (sender, delivered) = mpsc::unbounded_channel();
+        let (sender, delivered) = mpsc::channel(DELIVERED);
         self.0.incoming.push(Incoming {
             channel,
             from: WorkerId::from(worker),

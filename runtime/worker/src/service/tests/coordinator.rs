@@ -126,6 +126,7 @@ impl Job {
             fingerprint: String::new(),
             parallelism: 1,
             bounded: self.bounded.iter().map(|uid| (*uid).into()).collect(),
+            peers: Vec::new(),
             tasks: (0..self.vertices()).map(deployment).collect(),
         }
     }
@@ -240,11 +241,13 @@ impl Coordinator {
             clock: Arc::new(SystemClock::default()),
             threads: Threads::Own,
             pinning: Pinning::Off,
+            exchange: None,
             cancel_timeout: Duration::from_secs(2),
         });
         let connection = CoordinatorConnection {
             outgoing: to_coordinator,
             incoming: to_worker,
+            exchange: None,
         };
         let mut running = JoinSet::new();
         let departure = Departure::default();
