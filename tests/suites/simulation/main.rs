@@ -86,6 +86,20 @@ fn jobs_are_exactly_once_under_fresh_seeds() {
     }
 }
 
+/// 3000652: a worker of the attempt before the last wakes up behind the first sweeps, and the job has fewer
+/// subtasks by then than that attempt had: nobody looked for what the others had opened.
+#[test]
+fn seeds_that_have_found_something_pass() {
+    for seed in [3_000_652] {
+        let report = run_caught(Scenario::new(seed), None, false);
+        assert!(
+            report.violations.is_empty(),
+            "{}",
+            explain(seed, &report.violations)
+        );
+    }
+}
+
 /// Takes 40 minutes of two cores that have nothing else to do.
 #[test]
 fn extended_a_hundred_thousand_seeds() {

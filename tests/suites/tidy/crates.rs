@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use millstream_tests::tools::root;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::check;
 
@@ -84,8 +84,8 @@ struct Dependency {
     on: String,
 }
 
-/// Everything the crates of the workspace depend on to be built, tests left out.
-fn dependencies() -> Vec<Dependency> {
+/// What cargo says of the packages of the workspace.
+fn packages() -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
         .args([
             "metadata",
@@ -103,9 +103,16 @@ fn dependencies() -> Vec<Dependency> {
         String::from_utf8_lossy(&output.stderr)
     );
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
-    let packages = metadata["packages"].as_array().expect("a list of packages");
+    metadata["packages"]
+        .as_array()
+        .expect("a list of packages")
+        .clone()
+}
+
+/// Everything the crates of the workspace depend on to be built, tests left out.
+fn dependencies() -> Vec<Dependency> {
     let mut dependencies = Vec::new();
-    for package in packages {
+    for package in &packages() {
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
             if dependency["kind"] != "dev" {
                 dependencies.push(Dependency {
@@ -117,6 +124,36 @@ fn dependencies() -> Vec<Dependency> {
     }
     assert!(dependencies.len() > 20, "cargo lists the workspace");
     dependencies
+}
+
+/// Features with hooks for the simulation, which nothing turns on that is shipped.
+const ONLY_FOR_TESTS: [&str; 2] = ["simulation", "seeded-bugs"];
+
+/// Who turns one of these on, other than a test.
+fn shipped_hooks(packages: &[Value]) -> Vec<String> {
+    let is_hook = |feature: &Value| {
+        let name = feature.as_str().unwrap_or_default();
+        ONLY_FOR_TESTS.contains(&name.rsplit('/').next().unwrap_or_default())
+    };
+    let mut faults = Vec::new();
+    for package in packages {
+        let name = short(&package["name"]);
+        let dependencies = package["dependencies"].as_array().into_iter().flatten();
+        for dependency in dependencies.filter(|dependency| dependency["kind"] != "dev") {
+            let features = dependency["features"].as_array().into_iter().flatten();
+            if features.into_iter().any(is_hook) {
+                faults.push(format!("`{name}` turns on hooks of {}", dependency["name"]));
+            }
+        }
+        let features = package["features"].as_object().into_iter().flatten();
+        for (feature, turns_on) in features {
+            let turns_on = turns_on.as_array().into_iter().flatten();
+            if turns_on.into_iter().any(is_hook) {
+                faults.push(format!("feature `{feature}` of `{name}` turns on hooks"));
+            }
+        }
+    }
+    faults
 }
 
 /// `millstream-types` is `types`.
@@ -176,6 +213,30 @@ fn crates_use_only_what_the_table_allows() {
 #[test]
 fn heavy_external_crates_stay_behind_their_door() {
     check("heavy external crates", &heavy_faults(&dependencies()));
+}
+
+#[test]
+fn nothing_that_is_shipped_has_hooks_of_the_simulation() {
+    check("features only for tests", &shipped_hooks(&packages()));
+}
+
+#[test]
+fn a_hook_that_is_shipped_is_seen() {
+    let package = |kind: &str, features: Value| {
+        json!({
+            "name": "millstream-worker",
+            "dependencies": [{"name": "millstream-types", "kind": kind, "features": ["seeded-bugs"]}],
+            "features": features,
+        })
+    };
+    let hooks = |kind: &str, features| shipped_hooks(&[package(kind, features)]).len();
+    assert_eq!(hooks("dev", json!({"simulation": []})), 0);
+    assert_eq!(hooks("normal", json!({})), 1);
+    assert_eq!(hooks("dev", json!({"default": ["simulation"]})), 1);
+    assert_eq!(
+        hooks("dev", json!({"default": ["millstream-types/seeded-bugs"]})),
+        1
+    );
 }
 
 #[test]

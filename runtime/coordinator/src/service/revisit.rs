@@ -34,14 +34,18 @@ pub(super) struct Revisit {
 
 impl Revisit {
     /// The newest attempts before `own`: those whose workers may still be somewhere. Attempts whose
-    /// claims the chain does not list any more are taken to have been as this one.
+    /// claims the chain does not list any more are taken to have been as this one, with as many subtasks as any
+    /// whose claim is listed.
     pub(super) fn new(state: &ChainState, own: &Opened) -> Self {
+        let listed = state.claims.iter().map(|claim| claim.holder.parallelism);
+        let parallelism = listed.fold(own.parallelism, u32::max);
         let older = (1..own.attempt.0).rev().map(Attempt).take(REVISITED_MAX);
         let opened = older.map(|attempt| {
             let claim = state.claims.iter().find(|claim| claim.attempt == attempt);
             claim.map_or_else(
                 || Opened {
                     attempt,
+                    parallelism,
                     ..own.clone()
                 },
                 Opened::from,
