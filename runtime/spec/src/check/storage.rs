@@ -23,7 +23,9 @@ pub(super) fn check(storage: &str) -> Result<(), String> {
         ));
     }
     // Not shown either.
-    if scheme == "s3" && rest.contains('?') {
+    let bucket = rest.split('/').next().unwrap_or_default();
+    let is_signed = rest.contains("?X-Amz-") || rest.contains("?AWSAccessKeyId");
+    if scheme == "s3" && (bucket.contains('?') || is_signed) {
         return Err(format!(
             "the address has a query (`?…`), as a presigned URL. Keys do not belong here, where everybody \
              reads them. {HOW}, and give credentials to the process in its environment \
