@@ -64,16 +64,23 @@ pub(crate) async fn carry<R, W>(
     outbox: &Outbox,
     liveness: Liveness,
     done: &CancellationToken,
-    take: impl FnMut(&Header, &Buffer) -> Result<(), FrameError>,
+    mut take: impl FnMut(&Header, &Buffer) -> Result<(), FrameError>,
 ) -> Result<Ended, Lost>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
+    let mut reader = BufReader::with_capacity(BUFFER, reader);
     let mut writer = BufWriter::with_capacity(BUFFER, writer);
     let ended = tokio::select! {
-        ended = read(reader, liveness.timeout, take) => ended?,
-        lost = write(&mut writer, outbox, liveness) => return Err(lost),
+        ended = read(&mut reader, liveness.timeout, &mut take) => ended?,
+        lost = write(&mut writer, outbox, liveness) => {
+            // Perhaps the other side has said that it is done, and that is not read yet.
+            match timeout(FAREWELL, read(&mut reader, FAREWELL, &mut take)).await {
+                Ok(Ok(Ended::Bye)) => Ended::Bye,
+                _ => return Err(lost),
+            }
+        }
         () = done.cancelled() => Ended::Here,
     };
     // Whoever waits to send wakes now, and not when the farewell is over.
@@ -81,6 +88,16 @@ where
     // Nothing of what still waits would be taken, and the other side may be gone.
     if let Err(error) = timeout(FAREWELL, farewell(&mut writer, outbox)).await {
         tracing::debug!(%error, "a worker does not wait to hear that the attempt is over");
+    }
+    if ended == Ended::Here {
+        // What comes and is not read would reset the connection, and the farewell would be lost.
+        drop(
+            timeout(
+                FAREWELL,
+                tokio::io::copy(&mut reader, &mut tokio::io::sink()),
+            )
+            .await,
+        );
     }
     Ok(ended)
 }
@@ -131,16 +148,15 @@ async fn write_frame(writer: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> i
 }
 
 async fn read(
-    reader: impl AsyncRead + Unpin,
+    reader: &mut (impl AsyncRead + Unpin),
     patience: Duration,
-    mut take: impl FnMut(&Header, &Buffer) -> Result<(), FrameError>,
+    take: &mut impl FnMut(&Header, &Buffer) -> Result<(), FrameError>,
 ) -> Result<Ended, Lost> {
-    let mut reader = BufReader::with_capacity(BUFFER, reader);
     loop {
         let mut bytes = [0; HEADER_BYTES];
-        read_exact(&mut reader, &mut bytes, patience).await?;
+        read_exact(reader, &mut bytes, patience).await?;
         let header = Header::decode(&bytes)?;
-        let body = read_body(&mut reader, header.length as usize, patience).await?;
+        let body = read_body(reader, header.length as usize, patience).await?;
         Header::check(&bytes, &body)?;
         if header.kind == Kind::Bye {
             return Ok(Ended::Bye);
