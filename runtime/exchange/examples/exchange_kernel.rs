@@ -86,7 +86,7 @@ fn rate(budget: Duration, mut pass: impl FnMut() -> Result<(), Error>) -> Result
         }
         passes += 50;
     }
-    Ok(f64::from(passes) / (cpu()? - before).as_secs_f64())
+    Ok(f64::from(passes) / cpu()?.saturating_sub(before).as_secs_f64())
 }
 
 fn numbers() -> Result<Batch, Error> {
@@ -241,7 +241,7 @@ async fn loopback(batch: &Batch, channels: u32, budget: Duration) -> Result<(f64
     tokio::time::sleep(budget).await;
     let bytes = (received.load(Ordering::Relaxed) - bytes) as f64 / 1e9;
     let result = (
-        bytes / (cpu()? - before).as_secs_f64(),
+        bytes / cpu()?.saturating_sub(before).as_secs_f64(),
         bytes / began.elapsed().as_secs_f64(),
     );
     stop.store(true, Ordering::Relaxed);

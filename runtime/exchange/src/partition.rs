@@ -148,7 +148,7 @@ impl ByHash {
                 builder.append(batch.records(), now).map_err(misplanned)?;
                 rows = later;
                 if builder.is_full() {
-                    out.push((destination, finish(builder, &self.schema)?));
+                    out.push((destination, finish(builder, self.schema.as_ref())?));
                 }
             }
         }
@@ -174,16 +174,16 @@ impl ByHash {
     fn flush(&mut self, out: &mut Vec<(usize, Batch)>) -> Result<(), Failure> {
         for (destination, builder) in self.builders.iter_mut().enumerate() {
             if !builder.is_empty() {
-                out.push((destination, finish(builder, &self.schema)?));
+                out.push((destination, finish(builder, self.schema.as_ref())?));
             }
         }
         Ok(())
     }
 }
 
-fn finish(builder: &mut Builder, schema: &Option<SchemaRef>) -> Result<Batch, Failure> {
+fn finish(builder: &mut Builder, schema: Option<&SchemaRef>) -> Result<Batch, Failure> {
     let schema = schema
-        .clone()
+        .cloned()
         .ok_or_else(|| misplanned("there is no schema"))?;
     let records = builder.finish(schema);
     let records = records.map_err(misplanned)?;

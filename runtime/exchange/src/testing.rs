@@ -28,25 +28,36 @@ pub(crate) fn column(kind: usize, values: &[Option<i64>]) -> ArrayRef {
         })
     });
     match kind % KINDS {
-        0 => Arc::new(Int64Array::from_iter(values)),
-        1 => Arc::new(StringArray::from_iter(texts)),
-        2 => Arc::new(Int32Array::from_iter(values.map(|value| value.map(small)))),
-        3 => Arc::new(BooleanArray::from_iter(
-            values.map(|value| value.map(|value| value % 2 == 0)),
-        )),
-        4 => Arc::new(Float64Array::from_iter(
-            values.map(|value| value.map(|value| value as f64 / 4.0)),
-        )),
+        0 => Arc::new(values.collect::<Int64Array>()),
+        1 => Arc::new(texts.collect::<StringArray>()),
+        2 => Arc::new(values.map(|value| value.map(small)).collect::<Int32Array>()),
+        3 => {
+            let even = values.map(|value| value.map(|value| value % 2 == 0));
+            Arc::new(even.collect::<BooleanArray>())
+        }
+        4 => {
+            let quarters = values.map(|value| value.map(|value| value as f64 / 4.0));
+            Arc::new(quarters.collect::<Float64Array>())
+        }
         5 => {
-            let array = Decimal128Array::from_iter(values.map(|value| value.map(i128::from)));
+            let array = values.map(|value| value.map(i128::from));
+            let array = array.collect::<Decimal128Array>();
             Arc::new(array.with_precision_and_scale(30, 2).unwrap())
         }
-        6 => Arc::new(BinaryArray::from_iter(
-            texts.map(|text| text.map(String::into_bytes)),
-        )),
-        7 => Arc::new(TimestampMicrosecondArray::from_iter(values).with_timezone(UTC)),
-        8 => Arc::new(Date32Array::from_iter(values.map(|value| value.map(small)))),
-        _ => Arc::new(LargeStringArray::from_iter(texts)),
+        6 => {
+            let bytes = texts.map(|text| text.map(String::into_bytes));
+            Arc::new(bytes.collect::<BinaryArray>())
+        }
+        7 => {
+            let times = values.collect::<TimestampMicrosecondArray>();
+            Arc::new(times.with_timezone(UTC))
+        }
+        8 => Arc::new(
+            values
+                .map(|value| value.map(small))
+                .collect::<Date32Array>(),
+        ),
+        _ => Arc::new(texts.collect::<LargeStringArray>()),
     }
 }
 

@@ -163,7 +163,7 @@ impl Column {
             Values::Boolean(values) => values.append(false),
             Values::Int32(values) | Values::Date(values) => values.push(0),
             Values::Int64(values) | Values::Timestamp(values) | Values::TimestampAs(values, _) => {
-                values.push(0)
+                values.push(0);
             }
             Values::Float64(values) => values.push(0.0),
             Values::String(texts) | Values::Json(texts) | Values::Bytes(texts) => {
@@ -182,7 +182,7 @@ impl Column {
             Values::Boolean(_) => {}
             Values::Int32(values) | Values::Date(values) => values.truncate(rows),
             Values::Int64(values) | Values::Timestamp(values) | Values::TimestampAs(values, _) => {
-                values.truncate(rows)
+                values.truncate(rows);
             }
             Values::Float64(values) => values.truncate(rows),
             Values::String(texts) | Values::Json(texts) | Values::Bytes(texts) => {

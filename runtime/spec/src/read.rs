@@ -28,13 +28,11 @@ pub fn read(text: &str, origin: &str) -> Result<ValidJob, JobFileError> {
         .map_err(|refusal| JobFileError::unreadable(origin, refusal.place, refusal.message))?;
     let mut faults = Faults::default();
     Walk::new().check(&mut root, &json_schema(), "", &mut faults);
-    match check(&root, &mut faults) {
-        Some(job) => Ok(job),
-        None => {
-            let draft = draft(&root, &faults);
-            Err(faults.into_error(origin).with_draft(draft))
-        }
+    if let Some(job) = check(&root, &mut faults) {
+        return Ok(job);
     }
+    let draft = draft(&root, &faults);
+    Err(faults.into_error(origin).with_draft(draft))
 }
 
 /// As [`read`], from bytes that may not be valid text.

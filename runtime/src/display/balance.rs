@@ -183,7 +183,7 @@ impl Way {
             })
         });
         // One that reads an input in several SELECTs may emit more than it gets.
-        let operators = || self.operators.iter().map(|uid| of(uid));
+        let operators = || self.operators.iter().map(of);
         let dropped = operators().map(|it| it.records_in.saturating_sub(it.records_out));
         let added = operators().map(|it| it.records_out.saturating_sub(it.records_in));
         Balance {

@@ -118,10 +118,10 @@ fn equation(balance: &Balance, note: &str) -> String {
     let sign = if balance.holds() { "=" } else { "≠" };
     let verdict = if balance.holds() { "ok" } else { "WRONG" };
     let (from, sink) = (balance.from.join(" + "), &balance.sink);
-    let mut came = format!("{} in", number(balance.came));
-    if balance.copied > 0 {
-        came += &format!(" + {} copied", number(balance.copied));
-    }
+    let came = match (number(balance.came), balance.copied) {
+        (came, 0) => format!("{came} in"),
+        (came, copied) => format!("{came} in + {} copied", number(copied)),
+    };
     let mut parts = vec![
         format!("{} written", number(balance.written)),
         format!("{} filtered", number(balance.filtered)),

@@ -96,7 +96,7 @@ mod tests {
         let columns: [(&str, ArrayRef); 4] = [
             (
                 "number",
-                Arc::new(Int64Array::from_iter((0..rows).map(optional))),
+                Arc::new((0..rows).map(optional).collect::<Int64Array>()),
             ),
             (
                 "exact",
@@ -104,7 +104,7 @@ mod tests {
             ),
             (
                 "truth",
-                Arc::new(BooleanArray::from_iter((0..rows).map(|row| Some(row > 7)))),
+                Arc::new((0..rows).map(|row| Some(row > 7)).collect::<BooleanArray>()),
             ),
             (
                 "text",

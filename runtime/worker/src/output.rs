@@ -15,6 +15,10 @@ const WAITED: Duration = Duration::from_micros(100);
 
 /// The writing end of a channel.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a task has a few, which stay where they are"
+)]
 pub enum Channel {
     /// To a task of this worker.
     Local(ChannelSender),

@@ -92,7 +92,11 @@ impl Job {
     /// All orders of a sink, each as `[order_id, origin]`, sorted.
     fn orders(&self, sink: &str) -> Vec<(String, String)> {
         let files = self.files(sink);
-        let mut orders: Vec<_> = files.iter().flat_map(|file| read(file)).map(key).collect();
+        let mut orders: Vec<_> = files
+            .iter()
+            .flat_map(|file| read(file))
+            .map(|order| key(&order))
+            .collect();
         orders.sort_unstable();
         orders
     }
@@ -104,7 +108,7 @@ fn read(file: &Path) -> Vec<Value> {
     lines.collect::<Result<_, _>>().expect("every line is JSON")
 }
 
-fn key(order: Value) -> (String, String) {
+fn key(order: &Value) -> (String, String) {
     let text = |name: &str| order[name].as_str().unwrap_or_default().to_owned();
     (text("order_id"), text("origin"))
 }

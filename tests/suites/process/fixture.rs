@@ -8,9 +8,10 @@ use millstream_tests::audit::observer::Observer;
 use millstream_tests::audit::store::Store;
 use millstream_tests::audit::{self, Report, Topics};
 use millstream_tests::cluster::{Addresses, Cluster, Coordinator, binary};
+use millstream_tests::link::Link;
 use millstream_tests::order_job::OrderJobFile;
 use millstream_tests::proxy::Proxy;
-use millstream_tests::server::Server;
+use millstream_tests::server::{Server, free_port};
 use millstream_tests::wait::{pause, poll_until, wait_until};
 use millstream_tests::workload::Workload;
 use millstream_tests::{Broker, BrokerOptions, Minio};
@@ -45,6 +46,10 @@ pub(crate) struct OrderJob {
     pub(crate) cluster: Cluster,
     pub(crate) coordinator: Coordinator,
     pub(crate) workers: Vec<Server>,
+    /// By worker: the way by which the others reach it, if it was asked for.
+    pub(crate) links: Vec<Link>,
+    /// Those of workers that were replaced, which may live on.
+    old_links: Vec<Link>,
     restarts: u32,
     orders: Observer,
     dead_letters: Observer,
@@ -55,7 +60,7 @@ impl OrderJob {
     /// Starts everything, with workers of one slot each; returns when the job runs.
     #[track_caller]
     pub(crate) fn start(name: &str, workers: usize) -> Self {
-        Self::start_with(name, workers, |file| file, false)
+        Self::start_with(name, workers, |file| file, Between::Nothing)
     }
 
     /// As [`start`](Self::start), with a change of the job file, and behind a proxy before the
@@ -66,7 +71,17 @@ impl OrderJob {
         workers: usize,
         change: fn(OrderJobFile) -> OrderJobFile,
     ) -> Self {
-        Self::start_with(name, workers, change, true)
+        Self::start_with(name, workers, change, Between::Store)
+    }
+
+    /// As [`start`](Self::start), with a change of the job file, and links between the workers.
+    #[track_caller]
+    pub(crate) fn start_with_links(
+        name: &str,
+        workers: usize,
+        change: fn(OrderJobFile) -> OrderJobFile,
+    ) -> Self {
+        Self::start_with(name, workers, change, Between::Workers)
     }
 
     #[track_caller]
@@ -74,14 +89,15 @@ impl OrderJob {
         name: &str,
         workers: usize,
         change: fn(OrderJobFile) -> OrderJobFile,
-        is_proxied: bool,
+        between: Between,
     ) -> Self {
         let broker = Arc::new(Broker::start(BrokerOptions::default()));
         for topic in [TOPICS.input, TOPICS.output, TOPICS.dead_letters] {
             broker.create_topic(topic, PARTITIONS);
         }
         let minio = Minio::start();
-        let store = is_proxied.then(|| Proxy::start("127.0.0.1", &minio.address()));
+        let store =
+            matches!(between, Between::Store).then(|| Proxy::start("127.0.0.1", &minio.address()));
         let endpoint = store
             .iter()
             .map(|proxy| ("AWS_ENDPOINT_URL", format!("http://{}", proxy.address())));
@@ -90,8 +106,13 @@ impl OrderJob {
             .environment(minio.environment())
             .environment(endpoint);
         let coordinator = cluster.coordinator(None);
+        let links: Vec<Link> = match between {
+            Between::Workers => (0..workers).map(|_| new_link()).collect(),
+            Between::Store | Between::Nothing => Vec::new(),
+        };
+        let grpc = &coordinator.addresses.grpc;
         let workers = (0..workers)
-            .map(|number| cluster.worker(&worker_name(number), &coordinator.addresses.grpc, 1))
+            .map(|number| worker(&mut cluster, number, grpc, links.get(number)))
             .collect();
         let orders = Observer::start(&broker, TOPICS.output);
         let dead_letters = Observer::start(&broker, TOPICS.dead_letters);
@@ -110,6 +131,8 @@ impl OrderJob {
             cluster,
             coordinator,
             workers,
+            links,
+            old_links: Vec::new(),
             restarts: 0,
         };
         job.wait_until_running();
@@ -134,7 +157,11 @@ impl OrderJob {
     /// Starts a worker in the place of one that has ended or been set aside.
     pub(crate) fn restart_worker(&mut self, number: usize) -> Server {
         let grpc = self.coordinator.addresses.grpc.clone();
-        let new = self.cluster.worker(&worker_name(number), &grpc, 1);
+        if let Some(link) = self.links.get_mut(number) {
+            self.old_links.push(std::mem::replace(link, new_link()));
+        }
+        let link = self.links.get(number);
+        let new = worker(&mut self.cluster, number, &grpc, link);
         std::mem::replace(&mut self.workers[number], new)
     }
 
@@ -295,6 +322,37 @@ impl Finished {
         assert_eq!(self.report.input, workload.records, "records of the input");
         assert!(self.report.anomalies.is_clean(), "{}", self.report);
     }
+}
+
+/// What stands between the parts, to be broken.
+#[derive(Debug, Clone, Copy)]
+enum Between {
+    Nothing,
+    /// A proxy before the store.
+    Store,
+    /// Links between the workers.
+    Workers,
+}
+
+/// A link to a worker, which says where it leads when it starts.
+fn new_link() -> Link {
+    Link::to("127.0.0.1:1")
+}
+
+/// Starts a worker, which the others reach over the link if there is one.
+#[track_caller]
+fn worker(cluster: &mut Cluster, number: usize, grpc: &str, link: Option<&Link>) -> Server {
+    let name = worker_name(number);
+    let Some(link) = link else {
+        return cluster.worker(&name, grpc, 1);
+    };
+    let listens = format!("127.0.0.1:{}", free_port());
+    link.lead_to(&listens);
+    cluster.worker_with(&name, grpc, 1, |launch| {
+        launch
+            .args(["--exchange", &listens])
+            .args(["--exchange-address", &link.address()])
+    })
 }
 
 fn worker_name(number: usize) -> String {

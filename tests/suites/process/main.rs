@@ -1,8 +1,9 @@
 //! The order job as real processes on a real broker and a real object store, under faults.
 //!
 //! [`fixture`] is the job and everything around it, [`faults`] the seeded plan of what is done to
-//! it; [`kill`], [`freeze`] and [`outage`] are the scenarios.
+//! it; [`kill`], [`freeze`], [`outage`] and [`exchange`] are the scenarios.
 
+mod exchange;
 mod faults;
 mod fixture;
 mod freeze;

@@ -136,13 +136,14 @@ async fn a_body_of_several_pieces_is_read_whole() {
         .collect();
     let (mut here, mut there) = tokio::io::duplex(64 * 1_024);
     let expected = data.clone();
-    let writing = tokio::spawn(async move { there.write_all(&data).await });
+    let mut writing = tokio::task::JoinSet::new();
+    writing.spawn(async move { there.write_all(&data).await });
     let body = read_body(&mut here, expected.len(), LIVENESS.timeout)
         .await
         .unwrap();
     assert_eq!(body.as_slice(), expected);
     assert_eq!(body.as_ptr() as usize % 64, 0);
-    writing.await.unwrap().unwrap();
+    writing.join_next().await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]

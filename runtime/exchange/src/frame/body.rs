@@ -66,7 +66,7 @@ pub(crate) fn encode_schema(schema: &Schema) -> Result<Body, FrameError> {
         if !is_flat(field.data_type()) {
             let (name, data_type) = (field.name(), field.data_type());
             let what = format!("column `{name}` of type {data_type} cannot be sent to a worker");
-            return Err(unreadable(Kind::Schema, what));
+            return Err(unreadable(Kind::Schema, &what));
         }
         columns.push(Column {
             name: field.name().clone(),
@@ -75,13 +75,13 @@ pub(crate) fn encode_schema(schema: &Schema) -> Result<Body, FrameError> {
         });
     }
     let text = serde_json::to_vec(&columns);
-    let text = text.map_err(|error| unreadable(Kind::Schema, error))?;
+    let text = text.map_err(|error| unreadable(Kind::Schema, &error))?;
     Ok(Body::new(text, Vec::new()))
 }
 
 pub(crate) fn decode_schema(body: &[u8]) -> Result<SchemaRef, FrameError> {
     let columns: Vec<Column> =
-        serde_json::from_slice(body).map_err(|error| unreadable(Kind::Schema, error))?;
+        serde_json::from_slice(body).map_err(|error| unreadable(Kind::Schema, &error))?;
     let mut fields = Vec::with_capacity(columns.len());
     for Column {
         name,
@@ -91,10 +91,10 @@ pub(crate) fn decode_schema(body: &[u8]) -> Result<SchemaRef, FrameError> {
     {
         let data_type: DataType = data_type
             .parse()
-            .map_err(|error| unreadable(Kind::Schema, error))?;
+            .map_err(|error| unreadable(Kind::Schema, &error))?;
         if !is_flat(&data_type) {
             let what = format!("column `{name}` has the type {data_type}");
-            return Err(unreadable(Kind::Schema, what));
+            return Err(unreadable(Kind::Schema, &what));
         }
         fields.push(Field::new(name, data_type, nullable));
     }
@@ -125,10 +125,10 @@ impl BatchEncoder {
         let (dictionaries, options) = (&mut self.dictionaries, &self.options);
         let encoded =
             (self.generator).encode(batch.records(), dictionaries, options, &mut self.context);
-        let (_, encoded) = encoded.map_err(|error| unreadable(Kind::Batch, error))?;
+        let (_, encoded) = encoded.map_err(|error| unreadable(Kind::Batch, &error))?;
         let metadata = encoded.ipc_message;
         let length = u32::try_from(metadata.len());
-        let length = length.map_err(|error| unreadable(Kind::Batch, error))?;
+        let length = length.map_err(|error| unreadable(Kind::Batch, &error))?;
         let mut head = Vec::with_capacity(PREFIX + metadata.len() + ALIGNMENT);
         head.extend_from_slice(&length.to_le_bytes());
         head.resize(PREFIX, 0);
@@ -143,7 +143,7 @@ impl BatchEncoder {
     reason = "Arrow's decoder wants dictionaries in one; there are none"
 )]
 pub(crate) fn decode_batch(body: &Buffer, schema: &SchemaRef) -> Result<Batch, FrameError> {
-    let wrong = |what: &str| unreadable(Kind::Batch, what);
+    let wrong = |what: &str| unreadable(Kind::Batch, &what);
     let length = body.first_chunk::<4>().copied().map(u32::from_le_bytes);
     let end = length.map(|length| PREFIX + length as usize);
     let end = end.ok_or_else(|| wrong("it has no metadata"))?;
@@ -151,7 +151,7 @@ pub(crate) fn decode_batch(body: &Buffer, schema: &SchemaRef) -> Result<Batch, F
     let metadata = body.get(PREFIX..end).filter(|_| start <= body.len());
     let metadata = metadata.ok_or_else(|| wrong("its metadata is longer than it is"))?;
     let data = body.slice(start);
-    let message = root_as_message(metadata).map_err(|error| unreadable(Kind::Batch, error))?;
+    let message = root_as_message(metadata).map_err(|error| unreadable(Kind::Batch, &error))?;
     let batch = message.header_as_record_batch();
     let batch = batch.ok_or_else(|| wrong("its metadata is not that of a batch"))?;
     check(&batch, schema, data.len()).map_err(wrong)?;
@@ -165,7 +165,7 @@ pub(crate) fn decode_batch(body: &Buffer, schema: &SchemaRef) -> Result<Batch, F
     .and_then(RecordBatchDecoder::read_record_batch);
     records
         .map(Batch::new)
-        .map_err(|error| unreadable(Kind::Batch, error))
+        .map_err(|error| unreadable(Kind::Batch, &error))
 }
 
 /// Whether the metadata speaks of the columns of the schema, and each column lies within the data and
@@ -259,7 +259,7 @@ pub(crate) fn decode_barrier(body: &[u8]) -> Result<Barrier, FrameError> {
         field.copied().map_or(0, u64::from_le_bytes)
     };
     let kind = EVERY_KIND.get(usize::from(bytes[BARRIER_BYTES - 1]));
-    let unknown = || unreadable(Kind::Barrier, "there is no such kind of checkpoint");
+    let unknown = || unreadable(Kind::Barrier, &"there is no such kind of checkpoint");
     Ok(Barrier {
         checkpoint: CheckpointId(number(0)),
         kind: *kind.ok_or_else(unknown)?,
@@ -273,7 +273,7 @@ fn exactly<const N: usize>(kind: Kind, body: &[u8]) -> Result<[u8; N], FrameErro
         .map_err(|_| FrameError::Length { kind, length })
 }
 
-fn unreadable(kind: Kind, reason: impl ToString) -> FrameError {
+fn unreadable(kind: Kind, reason: &dyn ToString) -> FrameError {
     FrameError::Body {
         kind,
         reason: reason.to_string(),

@@ -227,10 +227,7 @@ impl Column for Others {
     }
 
     fn bytes(&self) -> usize {
-        self.parts
-            .iter()
-            .map(|part| part.get_array_memory_size())
-            .sum()
+        self.parts.iter().map(Array::get_array_memory_size).sum()
     }
 
     fn finish(&mut self) -> Result<ArrayRef, ArrowError> {

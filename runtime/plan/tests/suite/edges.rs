@@ -1,5 +1,7 @@
 //! Nodes with several inputs, and which subtask gets a record.
 
+use std::fmt::Write as _;
+
 use millstream_plan::{JobGraph, NodeKind, Output, Partitioning, explain};
 use millstream_types::VertexId;
 
@@ -195,7 +197,8 @@ fn faults_of_inputs_say_where_and_what_to_do() {
     ];
     let mut all = String::new();
     for sql in sqls {
-        all += &format!("{sql}\n\n{}\n\n---\n", union(sql).refusal());
+        let refusal = union(sql).refusal();
+        writeln!(all, "{sql}\n\n{refusal}\n\n---").unwrap();
     }
     let jobs = [
         two()
@@ -223,7 +226,7 @@ fn faults_of_inputs_say_where_and_what_to_do() {
             .sink("out", "all"),
     ];
     for job in jobs {
-        all += &format!("{}\n---\n", job.refusal());
+        writeln!(all, "{}\n---", job.refusal()).unwrap();
     }
     expect("inputs.txt", &all);
 }

@@ -46,7 +46,7 @@ fn check_parallelism(spec: Option<&Node>, node: &Node, path: &str, report: &mut 
             .as_ref()
             .and_then(serde_json::Value::as_u64)
     };
-    let most = number(spec, "maxParallelism").unwrap_or(MAX_PARALLELISM.into());
+    let most = number(spec, "maxParallelism").unwrap_or_else(|| MAX_PARALLELISM.into());
     let (at, parallelism) = match number(Some(node), "parallelism") {
         Some(own) => (key(path, "parallelism"), own),
         None => (

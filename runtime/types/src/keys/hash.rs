@@ -79,7 +79,7 @@ const fn step(state: u64, tag: Tag, word: u64) -> u64 {
         .wrapping_add(word))
 }
 
-/// The finaliser of SplitMix64: each bit of the input changes half of the bits of the output.
+/// The finaliser of `SplitMix64`: each bit of the input changes half of the bits of the output.
 ///
 /// Source: Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators"; constants of
 /// Stafford's variant 13.

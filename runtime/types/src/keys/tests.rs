@@ -46,6 +46,11 @@ impl Value {
     }
 
     /// Tag and word, in the words of the page.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the page speaks of words of 64 bits"
+    )]
     fn tag_and_word(&self) -> (u64, u64) {
         match self {
             Self::Null => (1, 0),
@@ -83,6 +88,10 @@ fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the page speaks of words of 64 bits"
+)]
 fn digest(bytes: &[u8]) -> u64 {
     let mut padded = bytes.to_vec();
     padded.resize(bytes.len().next_multiple_of(16), 0);
@@ -174,9 +183,9 @@ proptest! {
         cut in any::<prop::sample::Index>(),
     ) {
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.0))),
-            Arc::new(StringArray::from_iter(rows.iter().map(|row| row.1.as_deref()))),
-            Arc::new(BooleanArray::from_iter(rows.iter().map(|row| row.2))),
+            Arc::new(rows.iter().map(|row| row.0).collect::<Int64Array>()),
+            Arc::new(rows.iter().map(|row| row.1.as_deref()).collect::<StringArray>()),
+            Arc::new(rows.iter().map(|row| row.2).collect::<BooleanArray>()),
         ];
         let from = cut.index(rows.len() + 1);
         let slices = columns.iter().map(|column| column.slice(from, rows.len() - from)).collect();

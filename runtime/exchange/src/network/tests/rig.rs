@@ -19,7 +19,7 @@ pub(super) const SETTINGS: Settings = Settings {
 };
 
 /// No test waits longer for anything.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// More than the windows of any test let through.
 const DELIVERED: usize = 100_000;

@@ -52,6 +52,7 @@ fn texts(values: &[&str]) -> Vec<Option<String>> {
     column.iter().map(text).collect()
 }
 
+#[expect(clippy::unwrap_in_result, reason = "what cannot fail here")]
 fn encoded(options: &JsonOptions, column: ArrayRef) -> Result<Vec<String>, String> {
     let batch = RecordBatch::try_from_iter([("x", column)]).unwrap();
     let mut encoder = JsonEncoder::with_options(&batch.schema(), options).unwrap();
@@ -66,6 +67,7 @@ fn written(text: &str) -> Result<String, String> {
 }
 
 /// What a timestamp is read as: microseconds since 1970, or why not.
+#[expect(clippy::unwrap_in_result, reason = "what cannot fail here")]
 fn read(format: Timestamps, value: &str) -> Result<i64, String> {
     let schema = schema("x", ColumnType::Timestamp, true);
     let mut decoder = JsonDecoder::with_options(&schema, &timestamps(format)).unwrap();
