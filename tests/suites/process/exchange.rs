@@ -87,7 +87,6 @@ fn run(job: &mut OrderJob, random: &mut Random) -> u32 {
     plan.extend([Fault::Cut; 3]);
     plan.extend([Fault::Reset; 3]);
     random.shuffle(&mut plan);
-    let mut frozen = Vec::new();
     let mut seen_between = 0;
     for fault in plan {
         let before = job.seen();
@@ -108,7 +107,9 @@ fn run(job: &mut OrderJob, random: &mut Random) -> u32 {
                 });
                 job.wait_until_running();
                 assert!(server.resume());
-                frozen.push(server);
+                pause(random.between(Duration::from_millis(100), Duration::from_secs(3)));
+                // One more than the job has use for: a fault that meets it would be none.
+                assert!(server.kill(), "it goes on after it was frozen");
             }
             Fault::Cut => {
                 let attempt = attempt(job);
