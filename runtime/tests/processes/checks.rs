@@ -54,7 +54,7 @@ fn a_chain_of_another_job_is_refused_by_a_live_check() {
 #[test]
 fn a_restore_point_that_is_in_use_is_refused_by_a_live_check() {
     let job = Job::new(Some(20_000));
-    killed(&job);
+    ended_behind_a_decision(&job);
     let folder = format!("file://{}/checkpoints/default/orders", job.path().display());
     job.edit("{name: orders}", "{name: others}");
     job.edit("/out\"", "/others\"");
