@@ -44,7 +44,8 @@ pub async fn connectors(
             let has_run = has_run(uid, graph, state);
             match committer.inspect(has_run).await {
                 Ok(()) => {
-                    failures.extend(ensure_not_read(uid, committer.as_ref(), &reads).await.err())
+                    let read = ensure_not_read(uid, committer.as_ref(), &reads).await;
+                    failures.extend(read.err());
                 }
                 Err(failure) => failures.push(failure),
             }

@@ -90,7 +90,8 @@ fn jobs_are_exactly_once_under_fresh_seeds() {
 /// subtasks by then than that attempt had: nobody looked for what the others had opened.
 #[test]
 fn seeds_that_have_found_something_pass() {
-    for seed in [3_000_652] {
+    const SEEDS: &[u64] = &[3_000_652];
+    for seed in SEEDS.iter().copied() {
         let report = run_caught(Scenario::new(seed), None, false);
         assert!(
             report.violations.is_empty(),

@@ -132,7 +132,7 @@ async fn a_long_body_that_does_not_come_takes_no_memory() {
 #[tokio::test]
 async fn a_body_of_several_pieces_is_read_whole() {
     let data: Vec<u8> = (0..5 * FIRST_PIECE + 77)
-        .map(|at| (at % 251) as u8)
+        .map(|at| u8::try_from(at % 251).unwrap())
         .collect();
     let (mut here, mut there) = tokio::io::duplex(64 * 1_024);
     let expected = data.clone();

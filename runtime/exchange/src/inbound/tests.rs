@@ -36,6 +36,7 @@ fn receiver(window: usize) -> (Inbound, Arc<Outbox>, Delivered) {
     (inbound, outbox, delivered)
 }
 
+#[expect(clippy::unwrap_in_result, reason = "a frame has a header")]
 fn take(inbound: &mut Inbound, frame: &Frame) -> Result<(), FrameError> {
     let bytes = frame.to_bytes();
     let header = Header::decode(bytes.first_chunk().unwrap()).unwrap();

@@ -36,7 +36,7 @@ impl JsonOptions {
             DataType::Timestamp(_, None) => Some(Written::Clock),
             DataType::Timestamp(_, Some(_)) => own
                 .filter(|written| matches!(written, Written::Timestamp(_)))
-                .or(self.timestamps.map(Written::Timestamp)),
+                .or_else(|| self.timestamps.map(Written::Timestamp)),
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
                 own.filter(|written| *written == Written::Json)
             }
