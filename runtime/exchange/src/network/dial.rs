@@ -85,10 +85,17 @@ pub(super) async fn run(
                 connection::carry(stream.into_split(), &outbox, liveness, &done, take).await;
             match ended {
                 Ok(Ended::Bye | Ended::Here) => {}
-                Err(lost) => link.lost(&peer, channels, &address.unwrap_or_default(), &lost),
+                Err(lost) => {
+                    // Whoever hears of it finds the channels closed.
+                    outbox.close();
+                    link.lost(&peer, channels, &address.unwrap_or_default(), &lost);
+                }
             }
         }
-        Some(Err(message)) => link.failed(&peer, channels, ErrorCode::ExchangeLost, message),
+        Some(Err(message)) => {
+            outbox.close();
+            link.failed(&peer, channels, ErrorCode::ExchangeLost, message);
+        }
         None => {}
     }
     outbox.close();

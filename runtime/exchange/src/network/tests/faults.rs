@@ -223,7 +223,7 @@ async fn a_worker_that_cannot_be_reached_or_does_not_connect_is_named() {
         "b",
         ErrorCode::ExchangeLost,
     );
-    drop(sender);
+    assert_eq!(sender.send(&Element::Idle), Err(SendError::Closed));
     let (plan, mut delivered) = Plan::of("b", 1).from("a", channel(0, 0, 0), WINDOW);
     let mut links_b = b.attempt(plan.0);
     names(
