@@ -188,7 +188,7 @@ fn check(
         let nulls = usize::try_from(node.null_count()).ok();
         let nulls = nulls.filter(|nulls| node.length() == batch.length() && *nulls <= rows);
         let nulls = nulls.ok_or("a column has another number of rows")?;
-        for needed in needed(field.data_type(), rows, nulls > 0) {
+        for (needed, unit) in needed(field.data_type(), rows, nulls > 0) {
             let buffer = buffers.next().ok_or("a buffer is missing")?;
             let at = usize::try_from(buffer.offset()).ok();
             let length = usize::try_from(buffer.length()).ok();
@@ -198,6 +198,9 @@ fn check(
             if !within {
                 return Err("a column lies outside of it");
             }
+            if length.is_none_or(|length| length % unit != 0) {
+                return Err("a column ends within a value");
+            }
         }
     }
     if nodes.next().is_some() || buffers.next().is_some() {
@@ -206,18 +209,23 @@ fn check(
     Ok(())
 }
 
-/// Length of each buffer of a flat column, at least.
-fn needed(data_type: &DataType, rows: usize, has_nulls: bool) -> Vec<usize> {
+/// Of each buffer of a flat column the length, at least, and that of one value in it.
+fn needed(data_type: &DataType, rows: usize, has_nulls: bool) -> Vec<(usize, usize)> {
     let bits = rows.div_ceil(8);
-    let nulls = if has_nulls { bits } else { 0 };
+    let nulls = (if has_nulls { bits } else { 0 }, 1);
     // Of no rows there may be no offset.
-    let offsets = |width: usize| if rows == 0 { 0 } else { (rows + 1) * width };
+    let offsets = |width: usize| (if rows == 0 { 0 } else { (rows + 1) * width }, width);
     match data_type {
         DataType::Null => Vec::new(),
-        DataType::Boolean => vec![nulls, bits],
-        DataType::Utf8 | DataType::Binary => vec![nulls, offsets(size_of::<i32>()), 0],
-        DataType::LargeUtf8 | DataType::LargeBinary => vec![nulls, offsets(size_of::<i64>()), 0],
-        other => vec![nulls, rows * other.primitive_width().unwrap_or_default()],
+        DataType::Boolean => vec![nulls, (bits, 1)],
+        DataType::Utf8 | DataType::Binary => vec![nulls, offsets(size_of::<i32>()), (0, 1)],
+        DataType::LargeUtf8 | DataType::LargeBinary => {
+            vec![nulls, offsets(size_of::<i64>()), (0, 1)]
+        }
+        other => {
+            let width = other.primitive_width().unwrap_or(1);
+            vec![nulls, (rows * width, width)]
+        }
     }
 }
 
