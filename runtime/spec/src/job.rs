@@ -1,5 +1,6 @@
 //! The `spec` of a `StreamJob`, as far as the runtime reads it.
 
+use millstream_types::keys::DEFAULT_MAX_PARALLELISM;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,11 +36,8 @@ const fn one() -> u32 {
     1
 }
 
-/// `maxParallelism` where none is given.
-pub(crate) const MAX_PARALLELISM: u32 = 1_024;
-
 const fn max_parallelism() -> u32 {
-    MAX_PARALLELISM
+    DEFAULT_MAX_PARALLELISM
 }
 
 const fn yes() -> bool {

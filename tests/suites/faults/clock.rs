@@ -19,7 +19,8 @@ fn ahead(job: &Job) -> i64 {
 
 /// The coordinator is an hour ahead, one worker an hour behind, the broker and the other worker are
 /// right. Then the clocks are set, forwards and backwards, while the job runs and recovers.
-/// Takes minutes: programs under the library that changes clocks are slow.
+/// Takes minutes, and may take too long on two cores: librdkafka waits for times of the wall clock with
+/// `cnd_timedwait`, which libfaketime does not change, so that its threads spin where the clock is behind.
 #[test]
 fn extended_clocks_that_are_wrong_and_jump_cost_no_record() {
     let broker = Broker::start(millstream_tests::BrokerOptions::version(KafkaVersion::V4_4));

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use millstream_types::keys::DEFAULT_MAX_PARALLELISM;
+
 use super::{Report, items};
-use crate::job::MAX_PARALLELISM;
 use crate::path::{item, key};
 use crate::read::tree::Node;
 use crate::wording::shown;
@@ -46,7 +47,7 @@ fn check_parallelism(spec: Option<&Node>, node: &Node, path: &str, report: &mut 
             .as_ref()
             .and_then(serde_json::Value::as_u64)
     };
-    let most = number(spec, "maxParallelism").unwrap_or_else(|| MAX_PARALLELISM.into());
+    let most = number(spec, "maxParallelism").unwrap_or_else(|| DEFAULT_MAX_PARALLELISM.into());
     let (at, parallelism) = match number(Some(node), "parallelism") {
         Some(own) => (key(path, "parallelism"), own),
         None => (
