@@ -4,16 +4,18 @@
 //! reads a clock or knows tokio.
 //!
 //! Reading order: [`ids`] name things, [`time`], [`duration`] and [`zone`] measure them, [`schema`]
-//! and [`batch`] describe records, [`keys`] say which belong together, [`element`] is what travels
-//! along an edge, [`snapshot`] is what a checkpoint keeps, [`load`] is how busy a task is,
+//! and [`batch`] describe records, [`change`] what a row does to a result, [`keys`] say which belong
+//! together, [`aggregate`] what is computed of them, [`element`] is what travels along an edge, [`snapshot`] is what a checkpoint keeps, [`load`] is how busy a task is,
 //! [`protocol`] is what coordinator and worker say to each other, [`api`] is what the coordinator's
 //! REST interface answers, [`told`] are values that a newer version may have more of, [`error`] is
 //! how things go wrong, [`limiter`] how often they are said, [`text`] is how people read numbers.
 //! [`bug`] is for tests.
 
+pub mod aggregate;
 pub mod api;
 pub mod batch;
 pub mod bug;
+pub mod change;
 pub mod clock;
 pub mod duration;
 pub mod element;
@@ -32,6 +34,7 @@ pub mod zone;
 
 pub use batch::Batch;
 pub use bug::Bug;
+pub use change::{Change, Changelog};
 pub use clock::Clock;
 pub use element::{Barrier, CheckpointKind, Element};
 pub use error::{ErrorCode, ErrorKind, Failure};

@@ -141,6 +141,9 @@ pub struct StateDeclaration {
 /// A sorted file of keyed state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
+    /// Name of the state that it holds.
+    #[serde(default)]
+    pub state: String,
     /// The file.
     pub file: FileRef,
     /// The key groups that it holds.

@@ -154,7 +154,10 @@ fn launch_all(options: &BrokerOptions) -> Vec<Broker> {
             std::fs::write(scratch.join("server.properties"), text)
                 .expect("a file in the scratch directory");
             match &first {
-                None => format(options, scratch.path()),
+                None => assert!(
+                    format(options, scratch.path()),
+                    "a broker's directory is formatted"
+                ),
                 Some(first) => copy_format(first, scratch.path(), id),
             }
             first.get_or_insert_with(|| scratch.path().to_owned());
