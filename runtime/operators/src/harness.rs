@@ -4,7 +4,8 @@ use millstream_types::{Batch, Element};
 
 use crate::{Context, InputIndex, Operator, Result};
 
-/// Gives an operator the elements of its only input, as a task would, and returns what goes out.
+/// Gives an operator the elements of its only input, as a task would, and returns what goes out: it is
+/// flushed before each element that is not a batch, and behind the last one.
 ///
 /// # Errors
 /// The operator fails; what it emitted before is lost, as it would be in a task.
@@ -15,6 +16,9 @@ pub fn drive(
     let mut cx = Context::default();
     let mut out = Vec::new();
     for element in elements {
+        if !matches!(element, Element::Batch(_)) {
+            flush(operator, &mut cx, &mut out)?;
+        }
         match &element {
             Element::Batch(batch) => operator.on_batch(InputIndex(0), batch, &mut cx)?,
             Element::Watermark(watermark) => operator.on_watermark(*watermark, &mut cx)?,
@@ -26,7 +30,16 @@ pub fn drive(
             out.push(element);
         }
     }
+    flush(operator, &mut cx, &mut out)?;
     Ok(out)
+}
+
+fn flush(operator: &mut dyn Operator, cx: &mut Context, out: &mut Vec<Element>) -> Result<()> {
+    if operator.holds() {
+        operator.flush(cx)?;
+    }
+    out.extend(cx.take().into_iter().map(Element::Batch));
+    Ok(())
 }
 
 /// The batches that an operator emits for these batches.

@@ -36,6 +36,24 @@ pub trait Operator: Send {
     /// A failure stops the task and with it the attempt.
     fn on_batch(&mut self, input: InputIndex, batch: &Batch, cx: &mut Context) -> Result<()>;
 
+    /// Emits what it holds back only to emit less: results that may change again with the next batch.
+    ///
+    /// A task calls it when it has no further input for now, and before it handles or forwards
+    /// anything that is not a batch: a watermark, a barrier, the end. So nothing is held back over
+    /// those, nor while a task waits.
+    ///
+    /// # Errors
+    /// As [`on_batch`](Self::on_batch).
+    fn flush(&mut self, cx: &mut Context) -> Result<()> {
+        let _ = cx;
+        Ok(())
+    }
+
+    /// Whether [`flush`](Self::flush) might emit something now.
+    fn holds(&self) -> bool {
+        false
+    }
+
     /// Handles the news that no record older than `watermark` follows, except late ones. The
     /// watermark is forwarded afterwards.
     ///
