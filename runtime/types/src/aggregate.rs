@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use arrow_schema::{DataType, Field};
+
 use crate::change::Changelog;
 
 /// An aggregate function.
@@ -42,7 +44,59 @@ impl AggregateFunction {
             Self::LastValue => "last_value",
         }
     }
+
+    /// Type of the result for an argument of a type, none for `count(*)`; nothing if the function does
+    /// not take it.
+    pub fn result_type(self, argument: Option<&DataType>) -> Option<DataType> {
+        let Some(argument) = argument else {
+            return (self == Self::Count).then_some(DataType::Int64);
+        };
+        Some(match (self, argument) {
+            (Self::Count, _) | (Self::Sum, DataType::Int32 | DataType::Int64) => DataType::Int64,
+            (Self::Sum | Self::Avg, DataType::Float64)
+            | (Self::Avg, DataType::Int32 | DataType::Int64) => DataType::Float64,
+            (Self::Sum, DataType::Decimal128(_, scale)) => DataType::Decimal128(MAX_DIGITS, *scale),
+            (Self::Avg, DataType::Decimal128(_, scale)) => {
+                DataType::Decimal128(MAX_DIGITS, (*scale).max(AVG_SCALE))
+            }
+            (Self::BoolAnd | Self::BoolOr, DataType::Boolean) => DataType::Boolean,
+            (Self::Min | Self::Max | Self::FirstValue | Self::LastValue, _) => argument.clone(),
+            _ => return None,
+        })
+    }
+
+    /// The columns that [`AggregateStage::Partial`] emits for a call: what its rows add. Nothing if the
+    /// function does not take the argument, or cannot be computed in parts.
+    pub fn partial_fields(self, argument: Option<&DataType>) -> Option<Vec<Field>> {
+        let result = self.result_type(argument)?;
+        let number = |name: &str| Field::new(name, DataType::Int64, false);
+        Some(match self {
+            Self::Count => vec![number("count")],
+            Self::Sum => vec![Field::new("sum", result, false), number("count")],
+            Self::Avg => vec![
+                Field::new("sum", Self::sum_for_avg(argument?), false),
+                number("count"),
+            ],
+            Self::Min | Self::Max => vec![Field::new(self.name(), result, true)],
+            Self::BoolAnd | Self::BoolOr => vec![number("false"), number("true")],
+            Self::FirstValue | Self::LastValue => return None,
+        })
+    }
+
+    /// What values are summed up in for their average: integers so that no sum is too large.
+    pub fn sum_for_avg(argument: &DataType) -> DataType {
+        match argument {
+            DataType::Decimal128(_, scale) => DataType::Decimal128(MAX_DIGITS, *scale),
+            DataType::Int32 | DataType::Int64 => DataType::Decimal128(MAX_DIGITS, 0),
+            _ => DataType::Float64,
+        }
+    }
 }
+
+/// Most digits of a decimal.
+const MAX_DIGITS: u8 = 38;
+/// Fewest digits behind the point of an average of decimals.
+const AVG_SCALE: i8 = 6;
 
 /// One call of an aggregate function.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,4 +143,30 @@ pub struct Aggregation {
     pub output: Changelog,
     /// How long a key is kept after its last change; for ever if none.
     pub ttl: Option<Duration>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_as_wide_as_they_can_be_and_averages_have_a_fraction() {
+        use AggregateFunction::{Avg, Count, FirstValue, Max, Sum};
+        use DataType::{Boolean, Decimal128, Float64, Int32, Int64, Utf8};
+        let result = |function: AggregateFunction, argument| function.result_type(Some(&argument));
+        assert_eq!(Count.result_type(None), Some(Int64));
+        assert_eq!(Sum.result_type(None), None);
+        assert_eq!(result(Sum, Int32), Some(Int64));
+        assert_eq!(result(Sum, Decimal128(12, 2)), Some(Decimal128(38, 2)));
+        assert_eq!(result(Avg, Decimal128(12, 2)), Some(Decimal128(38, 6)));
+        assert_eq!(result(Avg, Decimal128(12, 8)), Some(Decimal128(38, 8)));
+        assert_eq!(result(Avg, Int64), Some(Float64));
+        assert_eq!(result(Sum, Utf8), None);
+        assert_eq!(result(Max, Utf8), Some(Utf8));
+        assert_eq!(result(Max, Boolean), Some(Boolean));
+        assert_eq!(FirstValue.partial_fields(Some(&Int64)), None);
+        let parts = Avg.partial_fields(Some(&Int64)).unwrap();
+        let types: Vec<_> = parts.iter().map(Field::data_type).collect();
+        assert_eq!(types, [&Decimal128(38, 0), &Int64]);
+    }
 }

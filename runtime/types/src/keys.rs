@@ -11,7 +11,7 @@ mod hash;
 
 use std::ops::Range;
 
-use arrow_array::RecordBatch;
+use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 
 /// Number of key groups of a job that does not say otherwise.
@@ -72,6 +72,40 @@ pub fn hash(
     }
     Ok(())
 }
+
+/// Turns the hashes of keys into those of entries: of what a key has several of, told apart by further
+/// columns, such as its distinct values. `hashes` holds those of the keys, and those of the entries
+/// afterwards.
+///
+/// An entry is in the key group of its key: of its hash, the upper half is the key's and the lower half
+/// that of key and columns together; where that would be another group, it is the key's hash.
+///
+/// # Errors
+/// As [`hash`].
+pub fn entries(
+    hashes: &mut [u64],
+    columns: &[ArrayRef],
+    max_parallelism: u32,
+) -> Result<(), KeyError> {
+    let mut both = hashes.to_vec();
+    for array in columns {
+        if !hash::absorb(&mut both, array.as_ref()) {
+            return Err(KeyError::UnsupportedType {
+                column: String::new(),
+                data_type: array.data_type().clone(),
+            });
+        }
+    }
+    for (hash, both) in hashes.iter_mut().zip(both) {
+        let entry = *hash & UPPER_HALF | both & !UPPER_HALF;
+        if key_group(entry, max_parallelism) == key_group(*hash, max_parallelism) {
+            *hash = entry;
+        }
+    }
+    Ok(())
+}
+
+const UPPER_HALF: u64 = 0xffff_ffff_0000_0000;
 
 /// The group of a key: below `max_parallelism`.
 #[expect(

@@ -406,3 +406,30 @@ fn a_column_that_is_missing_or_cannot_be_hashed_is_an_error() {
     };
     assert_eq!(error, expected);
 }
+
+#[test]
+fn an_entry_is_in_the_group_of_its_key() {
+    let values: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000));
+    for groups in [
+        1,
+        7,
+        1_000,
+        DEFAULT_MAX_PARALLELISM,
+        LARGEST_MAX_PARALLELISM,
+    ] {
+        // The last hash of a group and the first of the next: their upper halves are the same.
+        let border = (7_u128 << 64).div_ceil(u128::from(groups.max(8)));
+        let border = u64::try_from(border).unwrap();
+        for key in [0, u64::MAX, border - 1, border, 0x6ae4_947e_cd40_6822] {
+            let mut hashes = vec![key; 1_000];
+            entries(&mut hashes, &[Arc::clone(&values)], groups).unwrap();
+            let group = key_group(key, groups);
+            assert!(hashes.iter().all(|hash| key_group(*hash, groups) == group));
+            if key != border - 1 && key != border {
+                hashes.sort_unstable();
+                hashes.dedup();
+                assert!(hashes.len() > 990, "{} of {groups} groups", hashes.len());
+            }
+        }
+    }
+}
