@@ -143,6 +143,31 @@ pub struct Aggregation {
     pub output: Changelog,
     /// How long a key is kept after its last change; for ever if none.
     pub ttl: Option<Duration>,
+    /// What is kept, as [`state_type`] writes it: the type that the operator's
+    /// [declarations](crate::StateDeclaration) name, so that a checkpoint's state is never taken for that
+    /// of another aggregation. Empty for [`AggregateStage::Partial`].
+    pub state: String,
+}
+
+/// Name of the state that holds what belongs to each key.
+pub const GROUPS: &str = "groups";
+
+/// What an aggregation keeps, as people read it: `customer string -> count(*) int64`.
+///
+/// `keys` and `calls` are expressions with their types. What rows that may be taken back need is other
+/// than what rows that stay need, so `input` is part of it.
+pub fn state_type(keys: &[String], calls: &[String], input: Changelog) -> String {
+    let mut parts = Vec::with_capacity(3);
+    if !keys.is_empty() {
+        parts.push(keys.join(", "));
+    }
+    if !calls.is_empty() {
+        parts.push(format!("-> {}", calls.join(", ")));
+    }
+    if input.updates() {
+        parts.push("over updates".to_owned());
+    }
+    parts.join(" ")
 }
 
 #[cfg(test)]
@@ -168,5 +193,26 @@ mod tests {
         let parts = Avg.partial_fields(Some(&Int64)).unwrap();
         let types: Vec<_> = parts.iter().map(Field::data_type).collect();
         assert_eq!(types, [&Decimal128(38, 0), &Int64]);
+    }
+
+    #[test]
+    fn a_state_says_what_it_keeps_for_which_keys() {
+        let text = |keys: &[&str], calls: &[&str], input| {
+            let owned = |all: &[&str]| all.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+            state_type(&owned(keys), &owned(calls), input)
+        };
+        assert_eq!(
+            text(
+                &["a string", "b int64"],
+                &["count(*) int64"],
+                Changelog::Append
+            ),
+            "a string, b int64 -> count(*) int64"
+        );
+        assert_eq!(
+            text(&[], &["sum(x) int64"], Changelog::Upsert),
+            "-> sum(x) int64 over updates"
+        );
+        assert_eq!(text(&["a string"], &[], Changelog::Append), "a string");
     }
 }
