@@ -168,7 +168,7 @@ pub enum Error {
     },
     /// State is kept by key group, and the job asks for another number of them.
     #[error(
-        "{state} holds state in {frozen} key groups, and the job asks for {asked}: the number is chosen once, with the first checkpoint. Set `maxParallelism` to {frozen}, or start without the state with --restore fresh"
+        "{state} holds state in {frozen} key groups, and the job asks for {asked}: the number is chosen once, with the first checkpoint that holds state. Set `maxParallelism` to {frozen}, or start without the state with --restore fresh"
     )]
     MaxParallelism {
         /// What holds the state.

@@ -126,6 +126,7 @@ impl Settings {
             fingerprint: &self.fingerprint,
             connectors: self.connectors.clone(),
             parallelism: self.parallelism,
+            max_parallelism: self.topology.max_parallelism,
         };
         facts.manifest(attempt, parts, decided_at)
     }

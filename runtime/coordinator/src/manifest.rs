@@ -16,6 +16,8 @@ pub(crate) struct JobFacts<'a> {
     /// Kind of every source's and sink's connector.
     pub(crate) connectors: BTreeMap<OperatorUid, String>,
     pub(crate) parallelism: u32,
+    /// Into how many groups keys are divided.
+    pub(crate) max_parallelism: u32,
 }
 
 impl JobFacts<'_> {
@@ -26,7 +28,7 @@ impl JobFacts<'_> {
         parts: Parts,
         decided_at: Timestamp,
     ) -> Manifest {
-        Manifest {
+        let mut manifest = Manifest {
             version: MANIFEST_VERSION,
             job: self.job.clone(),
             checkpoint: parts.id,
@@ -34,7 +36,6 @@ impl JobFacts<'_> {
             kind: parts.kind,
             fingerprint: self.fingerprint.to_owned(),
             parallelism: self.parallelism,
-            // Said on the decision, where there is keyed state.
             max_parallelism: None,
             triggered_at: parts.triggered_at,
             decided_at,
@@ -48,6 +49,11 @@ impl JobFacts<'_> {
             origins: Vec::new(),
             previous: None,
             ended: false,
+        };
+        // Keyed state is found by it. Without state it may change.
+        if manifest.has_state() {
+            manifest.max_parallelism = Some(self.max_parallelism);
         }
+        manifest
     }
 }

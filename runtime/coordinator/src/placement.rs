@@ -2,7 +2,9 @@
 //!
 //! A slot holds at most one subtask of each vertex. Subtasks with one number, of vertices of one
 //! parallelism, are in one slot, because forward edges join them. Splits are dealt out anew on every restore, from the union of all snapshots,
-//! so a job may be restored at any parallelism.
+//! so a job may be restored at any parallelism; keyed state is dealt out by key groups ([`keyed`]).
+
+pub mod keyed;
 
 use std::collections::BTreeMap;
 
@@ -147,11 +149,13 @@ pub struct Dealt {
 }
 
 /// Deals the state of one operator out to `parallelism` subtasks: splits anew, counters where they
-/// were, those of vanished subtasks to subtask 0. Committables are resolved before and go nowhere.
+/// were, those of vanished subtasks to subtask 0, keyed state by its `max_parallelism` key groups.
+/// Committables are resolved before and go nowhere.
 pub fn deal(
     restored: &BTreeMap<SubtaskIndex, OperatorSnapshot>,
     discovered: Vec<SplitState>,
     parallelism: u32,
+    max_parallelism: u32,
 ) -> Dealt {
     let mut loads = SplitLoads::new(parallelism);
     let mut splits: Vec<SplitState> = restored
@@ -166,9 +170,11 @@ pub fn deal(
         splits.pop();
     }
     let mut assigned = loads.assign(splits);
+    let mut states = keyed::deal(restored, parallelism, max_parallelism).into_iter();
     let mut snapshots: Vec<OperatorSnapshot> = (0..parallelism)
         .map(|subtask| OperatorSnapshot {
             splits: assigned.remove(&SubtaskIndex(subtask)).unwrap_or_default(),
+            state: states.next(),
             ..OperatorSnapshot::default()
         })
         .collect();

@@ -19,6 +19,8 @@ pub struct Topology {
     pub sinks: BTreeSet<OperatorUid>,
     /// Where records flow.
     pub edges: Vec<Edge>,
+    /// Into how many groups keys are divided.
+    pub max_parallelism: u32,
 }
 
 /// One vertex.
@@ -65,6 +67,7 @@ impl Topology {
             sources: BTreeMap::new(),
             sinks: BTreeSet::new(),
             edges: edges.collect(),
+            max_parallelism: graph.max_parallelism,
         };
         for (index, node) in graph.nodes.iter().enumerate() {
             match node.kind {

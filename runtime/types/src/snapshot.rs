@@ -5,6 +5,7 @@
 //! [`Opaque`] JSON that only they read.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 
 use schemars::JsonSchema;
@@ -172,6 +173,12 @@ pub struct KeyGroupRange {
     pub first: u32,
     /// The one behind the last.
     pub end: u32,
+}
+
+impl fmt::Display for KeyGroupRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}, {})", self.first, self.end)
+    }
 }
 
 impl From<Range<u32>> for KeyGroupRange {

@@ -64,11 +64,12 @@ impl ClaimedChain {
         )))
     }
 
-    /// The number of key groups that a manifest has, or that the chain has said before.
+    /// The number of key groups that a manifest says: the one that the chain has said before, as long
+    /// as there is keyed state.
     pub(super) fn key_groups(&self, manifest: &Manifest) -> Result<Option<u32>> {
-        if manifest.beginning.is_some() {
+        if manifest.beginning.is_some() || !manifest.has_state() {
             // The state of another chain, or none.
-            return Ok(manifest.max_parallelism);
+            return Ok(manifest.max_parallelism.filter(|_| manifest.has_state()));
         }
         match (self.max_parallelism, manifest.max_parallelism) {
             (Some(frozen), Some(asked)) if frozen != asked => Err(Error::MaxParallelism {

@@ -19,6 +19,7 @@ use crate::sample::{NOW, chain, directory, holder, job, manifest};
 /// The manifest of a job whose operator `sums` has these files.
 pub(crate) fn naming(mut manifest: Manifest, files: &[FileRef]) -> Manifest {
     let run = |(file, sequence): (&FileRef, u64)| Run {
+        state: "sums".to_owned(),
         file: file.clone(),
         range: (0..1024).into(),
         sequence,

@@ -268,4 +268,11 @@ async fn a_number_of_key_groups_stays_as_long_as_the_state() {
         (newest.attempt, newest.max_parallelism),
         (Attempt(2), Some(1024))
     );
+    // So it is once the state is gone.
+    let stateless = crate::sample::manifest(Attempt(2), 4);
+    drop(job.claimed.decide(stateless).await.unwrap());
+    let newest = chain(&job.storage).observe().await.unwrap().newest.unwrap();
+    assert_eq!(newest.max_parallelism, None);
+    let other = manifest(&job, 5, Some(256));
+    drop(job.claimed.decide(other).await.unwrap());
 }

@@ -134,6 +134,7 @@ fn state_is_written_and_read_as_in_version_2() {
             }],
             key_groups: (512..1024).into(),
             runs: vec![Run {
+                state: "total".to_owned(),
                 file: file("data/3/17/sums/1-1.sst"),
                 range: (512..700).into(),
                 sequence: 9,
@@ -149,6 +150,7 @@ fn state_is_written_and_read_as_in_version_2() {
             "declarations": [{"name": "total", "type": "int64", "schema": 1}],
             "keyGroups": {"first": 512, "end": 1024},
             "runs": [{
+                "state": "total",
                 "file": {"path": "data/3/17/sums/1-1.sst", "bytes": 1024, "crc32c": 3_735_928_559_u32},
                 "range": {"first": 512, "end": 700},
                 "sequence": 9,

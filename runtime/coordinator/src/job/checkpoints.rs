@@ -29,6 +29,8 @@ use trigger::{FailureCounter, FailureReason, Purpose, Settings, Trigger, Wanted}
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
     timeout: Duration,
+    /// Into how many groups keys are divided.
+    max_parallelism: u32,
     next: CheckpointId,
     trigger: Trigger,
     failures: FailureCounter,
@@ -84,9 +86,15 @@ pub(crate) struct Failed {
 
 impl Checkpoints {
     /// Those of an attempt whose tasks do not run yet.
-    pub(crate) const fn new(settings: Settings, tolerable: u32, next: CheckpointId) -> Self {
+    pub(crate) const fn new(
+        settings: Settings,
+        tolerable: u32,
+        next: CheckpointId,
+        max_parallelism: u32,
+    ) -> Self {
         Self {
             timeout: settings.timeout,
+            max_parallelism,
             next,
             trigger: Trigger::new(settings),
             failures: FailureCounter::new(tolerable),
@@ -174,7 +182,7 @@ impl Checkpoints {
             return Acknowledged::Dropped;
         };
         let deadline = pending.triggered.saturating_add(self.timeout);
-        match pending.into_parts() {
+        match pending.into_parts(self.max_parallelism) {
             Ok(parts) => {
                 if matches!(purpose, Purpose::Savepoint(_)) {
                     self.trigger.remove(id);

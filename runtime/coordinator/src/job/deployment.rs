@@ -53,7 +53,8 @@ impl Deployment {
             for uid in &vertex.operators {
                 let restored = prepared.manifest.operators.get(uid).unwrap_or(&nothing);
                 let discovered = prepared.discovered.get(uid).cloned().unwrap_or_default();
-                let state = deal(restored, discovered, vertex.parallelism);
+                let groups = topology.max_parallelism;
+                let state = deal(restored, discovered, vertex.parallelism, groups);
                 dealt.insert(uid.clone(), state);
             }
         }
@@ -129,6 +130,7 @@ impl Deployment {
                 settings.checkpoint,
                 settings.tolerable_failures,
                 prepared.next_checkpoint,
+                settings.topology.max_parallelism,
             ),
             leave_after: None,
             late_failure: None,

@@ -77,6 +77,7 @@ fn topology() -> Topology {
             dead_letters: false,
             to: "out".into(),
         }],
+        max_parallelism: 128,
     }
 }
 

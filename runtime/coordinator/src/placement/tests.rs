@@ -84,7 +84,7 @@ fn counters_of_vanished_subtasks_are_kept_in_the_first() {
     let restored = (0_u32..4)
         .map(|subtask| (SubtaskIndex(subtask), snapshot(1 << subtask)))
         .collect();
-    let dealt = deal(&restored, Vec::new(), 2);
+    let dealt = deal(&restored, Vec::new(), 2, 128);
     let totals: Vec<u64> = dealt
         .snapshots
         .iter()
@@ -147,12 +147,13 @@ proptest! {
             &BTreeMap::new(),
             names.iter().map(|name| split(name, false)).collect(),
             old_parallelism,
+            128,
         );
         let restored: BTreeMap<SubtaskIndex, OperatorSnapshot> = (0..)
             .map(SubtaskIndex)
             .zip(first.snapshots)
             .collect();
-        let mut second = deal(&restored, Vec::new(), parallelism);
+        let mut second = deal(&restored, Vec::new(), parallelism, 128);
         let mut per_subtask: Vec<Vec<String>> = second
             .snapshots
             .iter()

@@ -211,6 +211,7 @@ impl Keeper {
             fingerprint: &self.graph.fingerprint,
             connectors: self.graph.connectors(),
             parallelism: self.job.parallelism,
+            max_parallelism: self.graph.max_parallelism,
         }
     }
 
@@ -304,7 +305,6 @@ impl Keeper {
         }
         add(&mut self.undecided, listed);
         let left = deadline.saturating_sub(self.clock.monotonic());
-        let manifest = self.with_key_groups(manifest);
         let claimed = self.claimed().map_err(NotFinalized::NotDecided)?;
         match within(left, claimed.decide(manifest)).await {
             Some(Ok(permit)) => {
@@ -317,14 +317,6 @@ impl Keeper {
         }
     }
 
-    /// Keyed state is found by the number of key groups: it is said where there is some.
-    fn with_key_groups(&self, mut manifest: Manifest) -> Manifest {
-        if manifest.has_state() {
-            manifest.max_parallelism = Some(self.graph.max_parallelism);
-        }
-        manifest
-    }
-
     pub(super) async fn write_savepoint(
         &mut self,
         (attempt, checkpoint): (Attempt, CheckpointId),
@@ -333,7 +325,6 @@ impl Keeper {
     ) -> Event {
         fail::fail_point!("coordinator::before-savepoint", |_| std::process::abort());
         let patience = self.job.checkpoint.timeout.0;
-        let manifest = self.with_key_groups(manifest);
         let result = match self.claimed() {
             Err(failure) => Err(failure),
             Ok(claimed) => match within(patience, claimed.savepoint(&name, manifest)).await {

@@ -12,6 +12,8 @@ use millstream_types::{
     TaskSnapshot, Timestamp,
 };
 
+use crate::placement::keyed::{self, Misfit};
+
 /// State by operator uid and subtask, as a manifest holds it.
 pub type OperatorStates = BTreeMap<OperatorUid, BTreeMap<SubtaskIndex, OperatorSnapshot>>;
 
@@ -94,6 +96,15 @@ pub enum Inconsistent {
         /// The split.
         split: String,
     },
+    /// The keyed state of an operator's subtasks does not fit together.
+    #[error("keyed state of operator {uid}: {misfit}")]
+    State {
+        /// The operator.
+        uid: OperatorUid,
+        /// Why.
+        #[source]
+        misfit: Misfit,
+    },
 }
 
 impl Pending {
@@ -152,11 +163,11 @@ impl Pending {
         &self.waiting
     }
 
-    /// Puts the snapshots together.
+    /// Puts the snapshots together, of tasks whose keys are divided into so many groups.
     ///
     /// # Errors
     /// They do not fit together.
-    pub fn into_parts(self) -> Result<Parts, Inconsistent> {
+    pub fn into_parts(self, max_parallelism: u32) -> Result<Parts, Inconsistent> {
         let mut operators = OperatorStates::new();
         for (task, snapshot) in self.snapshots {
             for (uid, state) in snapshot.operators {
@@ -176,6 +187,7 @@ impl Pending {
                 }
             }
         }
+        check_states(&operators, max_parallelism)?;
         Ok(Parts {
             id: self.id,
             kind: self.kind,
@@ -184,6 +196,20 @@ impl Pending {
             operators,
         })
     }
+}
+
+/// Checks the keyed state of all operators.
+///
+/// # Errors
+/// That of one does not fit together.
+pub fn check_states(operators: &OperatorStates, max_parallelism: u32) -> Result<(), Inconsistent> {
+    for (uid, subtasks) in operators {
+        keyed::check(subtasks, max_parallelism).map_err(|misfit| {
+            let uid = uid.clone();
+            Inconsistent::State { uid, misfit }
+        })?;
+    }
+    Ok(())
 }
 
 /// Names of all splits in a state.

@@ -6,12 +6,13 @@ use millstream_checkpoint::{Began, Error, Manifest, Origin, Taken};
 use millstream_connect::{Discovery, SplitEnumerator};
 use millstream_plan::Incompatibility;
 use millstream_types::{
-    Attempt, CheckpointId, CheckpointKind, Failure, Lineage, OperatorUid, SplitState, SubtaskIndex,
+    Attempt, CheckpointId, CheckpointKind, ErrorCode, ErrorKind, Failure, Lineage, OperatorUid,
+    SplitState, SubtaskIndex,
 };
 
 use crate::fitting::{drop_state, misfits};
 use crate::job::Prepared;
-use crate::job::checkpoints::pending::{Identities, OperatorStates, Parts};
+use crate::job::checkpoints::pending::{Identities, OperatorStates, Parts, check_states};
 use crate::placement::deal;
 use crate::preflight;
 use crate::service::keeper::Keeper;
@@ -181,7 +182,7 @@ impl Beginning {
             self.later.insert(uid.clone(), found.splits);
             return;
         }
-        let dealt = deal(&BTreeMap::new(), found.splits, parallelism);
+        let dealt = deal(&BTreeMap::new(), found.splits, parallelism, 0);
         let subtasks = (0..).map(SubtaskIndex).zip(dealt.snapshots).collect();
         self.manifest.operators.insert(uid.clone(), subtasks);
         self.manifest.ended = false;
@@ -201,7 +202,6 @@ impl Beginning {
         let sealed = keeper.facts().manifest(self.attempt, parts, now);
         let before = &mut self.manifest;
         self.manifest = Manifest {
-            max_parallelism: before.max_parallelism,
             swept_through: before.swept_through,
             imported_from: before.imported_from.take(),
             beginning: Some(Began {
@@ -254,27 +254,48 @@ pub(in crate::service) fn fitting(
     keeper: &Keeper,
     mut manifest: Manifest,
 ) -> Result<Manifest, Failure> {
-    let asked = keeper.graph.max_parallelism;
-    if let Some(frozen) = manifest.max_parallelism.filter(|frozen| *frozen != asked) {
-        return Err(Failure::from(Error::MaxParallelism {
-            state: format!("checkpoint {} of {}", manifest.checkpoint, manifest.job),
-            frozen,
-            asked,
-        }));
-    }
-    if keeper.rehearses {
-        // Whoever looks on tells each of them.
-        return Ok(manifest);
-    }
     let found = misfits(&keeper.graph, &manifest);
+    // Whoever rehearses tells each of them.
     if !keeper.allow_dropped_state
+        && !keeper.rehearses
         && let Some(failure) = Incompatibility::failure(&found)
     {
         return Err(failure);
     }
+    let whole = keeper.rehearses.then(|| manifest.clone());
     for misfit in &found {
-        tracing::warn!(operator = %misfit.uid(), %misfit, "state is dropped, as is allowed");
+        if !keeper.rehearses {
+            tracing::warn!(operator = %misfit.uid(), %misfit, "state is dropped, as is allowed");
+        }
         drop_state(&mut manifest, misfit);
     }
-    Ok(manifest)
+    check_keyed(&manifest, keeper.graph.max_parallelism)?;
+    Ok(whole.unwrap_or(manifest))
+}
+
+/// Checks that the job can find the keys of a state: they are divided into as many groups as then,
+/// and each group is there once.
+///
+/// # Errors
+/// It cannot.
+fn check_keyed(manifest: &Manifest, asked: u32) -> Result<(), Failure> {
+    if !manifest.has_state() {
+        return Ok(());
+    }
+    let state = || format!("checkpoint {} of {}", manifest.checkpoint, manifest.job);
+    if let Some(frozen) = manifest.max_parallelism.filter(|frozen| *frozen != asked) {
+        let state = state();
+        return Err(Failure::from(Error::MaxParallelism {
+            state,
+            frozen,
+            asked,
+        }));
+    }
+    check_states(&manifest.operators, asked).map_err(|inconsistent| {
+        Failure::new(
+            ErrorCode::InconsistentSnapshot,
+            ErrorKind::CorruptData,
+            format!("{} cannot be restored: {inconsistent}", state()),
+        )
+    })
 }

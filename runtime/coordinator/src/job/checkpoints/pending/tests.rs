@@ -56,7 +56,7 @@ fn the_last_acknowledgement_completes_it_and_the_parts_hold_every_snapshot() {
         pending.acknowledge(task(0, 0), with_splits("s", &["a"])),
         Ack::Complete
     );
-    let parts = pending.into_parts().unwrap();
+    let parts = pending.into_parts(128).unwrap();
     let subtasks = &parts.operators[&OperatorUid::from("s")];
     assert_eq!(subtasks[&SubtaskIndex(0)].splits[0].split, "a");
     assert_eq!(subtasks[&SubtaskIndex(1)].splits[0].split, "b");
@@ -71,7 +71,7 @@ fn a_repeated_acknowledgement_does_not_replace_the_first() {
         Ack::Duplicate
     );
     pending.acknowledge(task(1, 0), TaskSnapshot::default());
-    let parts = pending.into_parts().unwrap();
+    let parts = pending.into_parts(128).unwrap();
     let subtasks = &parts.operators[&OperatorUid::from("s")];
     assert_eq!(subtasks[&SubtaskIndex(0)].splits[0].split, "a");
 }
@@ -92,7 +92,7 @@ fn a_split_in_two_subtasks_is_refused() {
     pending.acknowledge(task(0, 0), with_splits("s", &["a"]));
     pending.acknowledge(task(0, 1), with_splits("s", &["a"]));
     assert!(matches!(
-        pending.into_parts(),
+        pending.into_parts(128),
         Err(Inconsistent::SplitTwice { .. })
     ));
 }
@@ -102,7 +102,7 @@ fn a_split_that_was_given_out_and_is_nowhere_is_refused() {
     let mut pending = pending(&[task(0, 0)], known("s", &["a", "b"]));
     pending.acknowledge(task(0, 0), with_splits("s", &["a"]));
     assert_eq!(
-        pending.into_parts(),
+        pending.into_parts(128),
         Err(Inconsistent::SplitMissing {
             uid: "s".into(),
             split: "b".to_owned()
@@ -116,7 +116,7 @@ fn one_operator_in_two_vertices_is_refused() {
     pending.acknowledge(task(0, 0), with_splits("s", &["a"]));
     pending.acknowledge(task(1, 0), with_splits("s", &["b"]));
     assert!(matches!(
-        pending.into_parts(),
+        pending.into_parts(128),
         Err(Inconsistent::OperatorTwice { .. })
     ));
 }
