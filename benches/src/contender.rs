@@ -68,6 +68,8 @@ pub struct Measurement {
 pub enum Contender {
     /// `millstream run`, a fresh process for each run.
     Millstream {
+        /// Its name in the results.
+        name: String,
         /// The release binary.
         binary: PathBuf,
     },
@@ -89,8 +91,7 @@ impl Contender {
     /// Its name in the results.
     pub fn name(&self) -> &str {
         match self {
-            Self::Millstream { .. } => "millstream",
-            Self::Flink { name, .. } => name,
+            Self::Millstream { name, .. } | Self::Flink { name, .. } => name,
             Self::Loop { .. } => "librdkafka loop",
         }
     }
@@ -102,7 +103,7 @@ impl Contender {
         let broker_before = crate::process::cpu_seconds(field.broker_pid)?;
         let began = Instant::now();
         let (cpu_seconds, peak_rss_bytes) = match self {
-            Self::Millstream { binary } => {
+            Self::Millstream { binary, .. } => {
                 let job = write_job(field, settings, run, &output)?;
                 let mut command = Command::new(binary);
                 command.arg("run").arg(job).args(["--restore", "fresh"]);

@@ -29,9 +29,10 @@ struct Arguments {
     /// Flink installations, as `name=directory` (what `tools/flink.sh` prints).
     #[arg(long)]
     flink: Vec<String>,
-    /// The release binary of Millstream.
-    #[arg(long)]
-    millstream: PathBuf,
+    /// Release binaries of Millstream, the one to measure first; others, as `name=binary`, are builds
+    /// to compare it with.
+    #[arg(long, required = true)]
+    millstream: Vec<String>,
     /// The release binary of the client loop.
     #[arg(long)]
     client_loop: PathBuf,
@@ -47,14 +48,17 @@ struct Arguments {
 }
 
 fn contenders(arguments: &Arguments, directory: &Path) -> Result<Vec<Contender>> {
-    let mut contenders = vec![
+    let millstream = arguments.millstream.iter().map(|build| {
+        let (name, binary) = build.split_once('=').unwrap_or(("millstream", build));
         Contender::Millstream {
-            binary: arguments.millstream.clone(),
-        },
-        Contender::Loop {
-            binary: arguments.client_loop.clone(),
-        },
-    ];
+            name: name.to_owned(),
+            binary: PathBuf::from(binary),
+        }
+    });
+    let mut contenders: Vec<_> = millstream.collect();
+    contenders.push(Contender::Loop {
+        binary: arguments.client_loop.clone(),
+    });
     for flink in &arguments.flink {
         let (name, home) = flink.split_once('=').ok_or("--flink name=directory")?;
         let cluster = Flink::start(Path::new(home), &directory.join(name))?;
