@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arrow_schema::SchemaRef;
 use futures::future::BoxFuture;
+use millstream_types::change::{Changelog, changelog, without_changes};
 use millstream_types::{
     Attempt, Batch, CheckpointId, Committable, ErrorCode, ErrorKind, Failure, JobId, Lineage,
     Opaque, OperatorUid, SubtaskIndex, Timestamp,
@@ -43,17 +44,47 @@ pub struct WriterContext {
     pub subtask: SubtaskIndex,
     /// How many copies there are.
     pub parallelism: u32,
-    /// Columns of the batches that it will be given.
+    /// Columns of the batches that it will be given; the last one is that of changes, if the stream
+    /// updates.
     pub schema: SchemaRef,
+    /// Which changes the rows may be.
+    pub changelog: Changelog,
+}
+
+impl WriterContext {
+    /// The columns that are written: all but that of changes.
+    pub fn columns(&self) -> SchemaRef {
+        without_changes(&self.schema)
+    }
+
+    /// Checks that the stream only appends, for a sink that can write nothing else.
+    ///
+    /// # Errors
+    /// It updates; the plan should have refused it.
+    pub fn only_appends(&self, sink: &str) -> Result<()> {
+        if !self.changelog.updates() && !changelog(&self.schema).updates() {
+            return Ok(());
+        }
+        let message = format!(
+            "sink `{sink}` only takes new rows, and is given a stream that updates; the plan should \
+             have refused this job"
+        );
+        Err(Failure::new(
+            ErrorCode::PlanMismatch,
+            ErrorKind::Internal,
+            message,
+        ))
+    }
 }
 
 /// Writes records into transactions. Owned and called by one task thread.
 pub trait SinkWriter: Send {
-    /// Writes records into the open transaction. May block while the other side is slower.
+    /// Writes records into the open transaction. May block while the other side is slower. Returns
+    /// how many were written: fewer than the batch has rows, where changes of one key become one.
     ///
     /// # Errors
     /// Records cannot be written. Sticky: every later call fails too.
-    fn write(&mut self, batch: &Batch) -> Result<()>;
+    fn write(&mut self, batch: &Batch) -> Result<u64>;
 
     /// Ends the open transaction at the barrier of `checkpoint`: everything written so far is
     /// durable when this returns. Returns what a committer needs to make it visible; nothing if

@@ -1,4 +1,4 @@
-//! A sink that counts records and drops them.
+//! A sink that counts records and drops them, whatever they change.
 
 use std::sync::Arc;
 
@@ -29,9 +29,9 @@ struct BlackholeWriter {
 }
 
 impl SinkWriter for BlackholeWriter {
-    fn write(&mut self, batch: &Batch) -> Result<()> {
+    fn write(&mut self, batch: &Batch) -> Result<u64> {
         self.bytes += u64::try_from(batch.bytes()).unwrap_or(u64::MAX);
-        Ok(())
+        Ok(u64::try_from(batch.rows()).unwrap_or(u64::MAX))
     }
 
     fn prepare(&mut self, _: CheckpointId) -> Result<Vec<Committable>> {
@@ -47,6 +47,7 @@ impl SinkWriter for BlackholeWriter {
 #[cfg(test)]
 mod tests {
     use arrow_array::{ArrayRef, Int64Array, RecordBatch};
+    use millstream_types::change::Changelog;
     use millstream_types::{Attempt, SubtaskIndex};
 
     use super::*;
@@ -69,9 +70,10 @@ mod tests {
             subtask: SubtaskIndex(0),
             parallelism: 1,
             schema: batch.schema(),
+            changelog: Changelog::Append,
         };
         let mut writer = sink().writer(context).unwrap();
-        writer.write(&batch).unwrap();
+        assert_eq!(writer.write(&batch), Ok(3));
         assert!(writer.bytes() >= 24);
         assert_eq!(writer.prepare(CheckpointId(1)).unwrap(), []);
     }

@@ -92,6 +92,7 @@ impl Sink {
 
 impl SinkConnector for Sink {
     fn writer(&self, cx: WriterContext) -> Result<Box<dyn SinkWriter>> {
+        cx.only_appends(&self.spec.name)?;
         let layout = self.layout(&cx.uid);
         let encoder = crate::encoding::encoder(&self.spec, &cx.schema)?;
         let writer = Writer::new(&self.spec.name, layout, encoder, (cx.attempt, cx.subtask));

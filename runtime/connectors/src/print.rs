@@ -1,13 +1,15 @@
-//! A sink that prints rows to standard output. At least once: a row is printed as soon as it
+//! A sink that prints rows to standard output; those of a stream that updates with what each does. At least once: a row is printed as soon as it
 //! comes, and again after a restart that goes back behind it.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use arrow_array::UInt8Array;
 use millstream_connect::{Result, SinkCommitter, SinkConnector, SinkWriter, WriterContext};
-use millstream_formats::{EncodedRows, Encoder};
+use millstream_formats::{EncodeError, EncodedRows, Encoder};
 use millstream_spec::ValidSink;
 use millstream_spec::connector::PrintSink;
+use millstream_types::change::{Change, changes};
 use millstream_types::{
     Batch, CheckpointId, Committable, ErrorCode, ErrorKind, Failure, JobId, OperatorUid,
 };
@@ -30,7 +32,7 @@ struct Print {
 
 impl SinkConnector for Print {
     fn writer(&self, cx: WriterContext) -> Result<Box<dyn SinkWriter>> {
-        let encoder = encoding::encoder(&self.spec, &cx.schema)?;
+        let encoder = encoding::encoder(&self.spec, &cx.columns())?;
         Ok(Box::new(PrintWriter {
             sink: self.spec.name.clone(),
             encoder,
@@ -57,13 +59,20 @@ struct PrintWriter<W> {
 }
 
 impl<W: Write + Send> SinkWriter for PrintWriter<W> {
-    fn write(&mut self, batch: &Batch) -> Result<()> {
-        let rows = self.encoder.encode(batch.records());
+    fn write(&mut self, batch: &Batch) -> Result<u64> {
+        let records = batch.records();
+        let changes = changes(records);
+        let columns = match changes {
+            None => Ok(records.clone()),
+            Some(_) => records.project(&(0..records.num_columns() - 1).collect::<Vec<_>>()),
+        };
+        let columns = columns.map_err(|error| EncodeError::OtherSchema(error.to_string()));
+        let rows = columns.and_then(|columns| self.encoder.encode(&columns));
         let rows = rows.map_err(|error| encoding::failed(&self.sink, &error))?;
         let rows_to_print =
             usize::try_from(self.left).map_or(rows.len(), |left| left.min(rows.len()));
         // One call per batch, so that the lines of several subtasks do not run into each other.
-        let text = lines(rows, rows_to_print);
+        let text = lines(rows, changes, rows_to_print);
         let printed = self.out.write_all(&text).and_then(|()| self.out.flush());
         printed.map_err(|error| {
             let message = format!("sink `{}`: standard output: {error}", self.sink);
@@ -71,7 +80,7 @@ impl<W: Write + Send> SinkWriter for PrintWriter<W> {
         })?;
         self.left -= u64::try_from(rows_to_print).unwrap_or(self.left);
         self.bytes += u64::try_from(text.len()).unwrap_or_default();
-        Ok(())
+        Ok(u64::try_from(batch.rows()).unwrap_or(u64::MAX))
     }
 
     fn prepare(&mut self, _: CheckpointId) -> Result<Vec<Committable>> {
@@ -83,10 +92,15 @@ impl<W: Write + Send> SinkWriter for PrintWriter<W> {
     }
 }
 
-/// The first rows, each with a newline.
-fn lines(rows: &EncodedRows, count: usize) -> Vec<u8> {
-    let mut text = Vec::with_capacity(rows.bytes().len() + count);
-    for row in rows.iter().take(count) {
+/// The first rows, each with a newline, and before it what it does if it has that.
+fn lines(rows: &EncodedRows, changes: Option<&UInt8Array>, count: usize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(rows.bytes().len() + count * 4);
+    for (index, row) in rows.iter().take(count).enumerate() {
+        let change = changes.and_then(|changes| Change::of(changes.value(index)));
+        if let Some(change) = change {
+            text.extend_from_slice(change.symbol().as_bytes());
+            text.push(b' ');
+        }
         text.extend_from_slice(row);
         text.push(b'\n');
     }
@@ -97,6 +111,7 @@ fn lines(rows: &EncodedRows, count: usize) -> Vec<u8> {
 mod tests {
     use arrow_array::{ArrayRef, Int64Array, RecordBatch};
     use millstream_formats::JsonEncoder;
+    use millstream_types::change::with_changes;
 
     use super::*;
 
@@ -118,12 +133,25 @@ mod tests {
     #[test]
     fn each_row_is_a_line_up_to_the_limit() {
         let mut writer = writer(3, Vec::new());
-        writer.write(&batch(&[1, 2])).unwrap();
+        assert_eq!(writer.write(&batch(&[1, 2])), Ok(2));
         writer.write(&batch(&[3, 4])).unwrap();
         writer.write(&batch(&[5])).unwrap();
         assert_eq!(writer.out, b"{\"id\":1}\n{\"id\":2}\n{\"id\":3}\n");
         assert_eq!(writer.bytes(), 27);
         assert_eq!(writer.prepare(CheckpointId(1)).unwrap(), []);
+    }
+
+    #[test]
+    fn rows_that_update_say_what_they_do() {
+        let rows = batch(&[1, 1, 2, 3]);
+        let ops: ArrayRef = Arc::new(UInt8Array::from(vec![1, 2, 0, 3]));
+        let columns = vec![Arc::clone(rows.records().column(0)), ops];
+        let schema = with_changes(&rows.schema());
+        let updates = RecordBatch::try_new(schema, columns).unwrap();
+        let mut writer = writer(100, Vec::new());
+        assert_eq!(writer.write(&updates.into()), Ok(4));
+        let expected = "-U {\"id\":1}\n+U {\"id\":1}\n+I {\"id\":2}\n-D {\"id\":3}\n";
+        assert_eq!(String::from_utf8(writer.out).unwrap(), expected);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use millstream_plan::{
     JobGraph, Node, NodeIndex, NodeKind, Output, SqlSelect, SqlTransform, Vertex,
 };
 use millstream_spec::ValidSource;
+use millstream_types::change::changelog;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::Deploy;
 use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure, JobId, Lineage, VertexId};
@@ -167,6 +168,7 @@ impl Tasks {
                 subtask: task.subtask,
                 parallelism: self.parallelism(task.vertex),
                 schema: Arc::clone(&node.schema),
+                changelog: changelog(&node.schema),
             })
     }
 

@@ -97,6 +97,26 @@ pub fn with_changes(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
+/// Which changes rows with these columns may be: any, where there is the column for it.
+pub fn changelog(schema: &Schema) -> Changelog {
+    let last = schema.fields().last();
+    if last.is_some_and(|last| last.name() == CHANGE_COLUMN) {
+        Changelog::Retract
+    } else {
+        Changelog::Append
+    }
+}
+
+/// A schema without the column of changes, if it has one.
+pub fn without_changes(schema: &SchemaRef) -> SchemaRef {
+    match schema.fields().split_last() {
+        Some((last, fields)) if last.name() == CHANGE_COLUMN => {
+            Arc::new(Schema::new(fields.to_vec()))
+        }
+        _ => Arc::clone(schema),
+    }
+}
+
 /// The changes of a batch's rows, as numbers of [`Change`]; none for a stream that only appends.
 pub fn changes(records: &RecordBatch) -> Option<&UInt8Array> {
     let last = records.num_columns().checked_sub(1)?;
@@ -128,6 +148,10 @@ mod tests {
             [Some(Change::UpdateBefore), Some(Change::UpdateAfter)]
         );
         assert_eq!(Change::of(4), None);
+        assert_eq!(changelog(&updates.schema()), Changelog::Retract);
+        assert_eq!(changelog(&appends.schema()), Changelog::Append);
+        assert_eq!(without_changes(&updates.schema()), appends.schema());
+        assert_eq!(without_changes(&appends.schema()), appends.schema());
     }
 
     #[test]

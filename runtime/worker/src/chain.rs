@@ -152,8 +152,7 @@ impl Chain {
                 self.push_emitted(index)
             }
             Work::Sink(sink) => {
-                sink.writer.write(batch)?;
-                node.counters.records_out += rows;
+                node.counters.records_out += sink.writer.write(batch)?;
                 Ok(())
             }
             Work::Output(output) => output.batch(batch),

@@ -138,11 +138,11 @@ impl Memory {
 }
 
 impl SinkWriter for Memory {
-    fn write(&mut self, batch: &Batch) -> Result<()> {
+    fn write(&mut self, batch: &Batch) -> Result<u64> {
         let rows = u64::try_from(batch.rows()).unwrap();
         self.open += rows;
         self.seen.lock().unwrap().written += rows;
-        Ok(())
+        Ok(rows)
     }
 
     fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<Committable>> {
@@ -177,7 +177,7 @@ impl SinkWriter for Memory {
 pub(crate) struct Stuck(pub(crate) Shared);
 
 impl SinkWriter for Stuck {
-    fn write(&mut self, _: &Batch) -> Result<()> {
+    fn write(&mut self, _: &Batch) -> Result<u64> {
         self.0.lock().unwrap().written += 1;
         loop {
             std::thread::park();

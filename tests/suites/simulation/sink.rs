@@ -81,7 +81,7 @@ impl Writer {
 }
 
 impl SinkWriter for Writer {
-    fn write(&mut self, batch: &Batch) -> Result<()> {
+    fn write(&mut self, batch: &Batch) -> Result<u64> {
         let world = Arc::clone(&self.sink.world);
         let mut state = world.lock();
         let (topic, partitions) = (self.sink.topic.clone(), self.sink.partitions);
@@ -108,7 +108,7 @@ impl SinkWriter for Writer {
             }
             open.records += 1;
         }
-        Ok(())
+        Ok(u64::try_from(batch.rows()).unwrap_or(u64::MAX))
     }
 
     fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<Committable>> {

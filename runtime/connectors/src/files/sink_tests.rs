@@ -7,6 +7,7 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use millstream_connect::{CommitOutcome, Lingering, Standing};
 use millstream_spec::CheckpointSpec;
 use millstream_spec::valid::{Input, SinkConnector as SinkOptions};
+use millstream_types::change::Changelog;
 use millstream_types::{
     Attempt, Batch, CheckpointId, Committable, ErrorCode, ErrorKind, SubtaskIndex,
 };
@@ -57,6 +58,7 @@ impl Output {
             subtask: SubtaskIndex(subtask),
             parallelism: 2,
             schema: batch(&[]).schema(),
+            changelog: Changelog::Append,
         };
         self.connector.writer(context).unwrap()
     }
@@ -472,6 +474,7 @@ fn a_raw_value_with_a_newline_is_refused() {
             subtask: SubtaskIndex(0),
             parallelism: 1,
             schema: text(&[]).schema(),
+            changelog: Changelog::Append,
         };
         output.connector.writer(context).unwrap()
     };

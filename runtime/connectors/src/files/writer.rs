@@ -168,11 +168,12 @@ const TAKEN: &str = "a file of this name is there already, although this attempt
     another directory, or move its files away";
 
 impl SinkWriter for Writer {
-    fn write(&mut self, batch: &Batch) -> Result<()> {
+    fn write(&mut self, batch: &Batch) -> Result<u64> {
         if batch.rows() == 0 {
-            return Ok(());
+            return Ok(0);
         }
-        self.once(|writer| writer.write_rows(batch))
+        self.once(|writer| writer.write_rows(batch))?;
+        Ok(u64::try_from(batch.rows()).unwrap_or(u64::MAX))
     }
 
     fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<Committable>> {

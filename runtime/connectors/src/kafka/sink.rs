@@ -14,22 +14,23 @@
 //!   and has no committable.
 //!
 //! Reading order: [`slots`] chooses ids, [`maker`] makes producers, [`delivery`] waits for brokers,
-//! [`keys`] and [`beside`] find what is written beside a value, [`options`] are details.
+//! [`records`] makes records of rows, with [`keys`], [`upserts`] and what is written [`beside`] a
+//! value; [`options`] are details.
 
 mod beside;
 mod delivery;
 mod keys;
 mod maker;
 mod options;
+mod records;
 mod slots;
+mod upserts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_schema::Schema;
 use millstream_connect::{Result, SinkCommitter, SinkConnector, SinkWriter, WriterContext};
-use millstream_formats::Encoder;
 use millstream_spec::ValidSink;
 use millstream_spec::connector::{DeliveryGuarantee, KafkaPartitioner, KafkaSink};
 use millstream_types::clock::SystemClock;
@@ -40,13 +41,11 @@ use millstream_types::{
 use super::access::Access;
 use super::committer::KafkaCommitter;
 use super::failure::{self, Sizes};
-use super::ffi::{Enqueue, FullRecord, Producer, Record};
+use super::ffi::{Enqueue, Producer};
 use super::transaction::{Prepared, SLOTS, TransactionNames};
-use crate::encoding;
-use beside::{Beside, BesideColumns};
 use delivery::{Destination, Wait};
-use keys::Key;
 use maker::{Made, Maker, SlotName};
+use records::Rows;
 #[cfg(feature = "simulation")]
 pub use slots::SimulatedSlots;
 use slots::Slots;
@@ -76,13 +75,8 @@ impl SinkConnector for KafkaSinkConnector {
 
 /// Writer of one subtask.
 struct KafkaWriter {
-    sink: String,
     destination: Destination,
-    encoder: Encoder,
-    /// The columns of the value; `None` if they are all in it.
-    value: Option<Vec<usize>>,
-    key: Option<Key>,
-    beside: Option<BesideColumns>,
+    rows: Rows,
     partitioning: Partitioning,
     maker: Maker,
     is_ordered: bool,
@@ -130,36 +124,23 @@ impl KafkaWriter {
     fn new(connector: &KafkaSinkConnector, cx: &WriterContext) -> Result<Self> {
         let options = &connector.options;
         let sink = &connector.spec.name;
-        let key = Key::new(sink, &connector.spec.format, options, &cx.schema)?;
-        let value = value_columns(&connector.spec, &cx.schema);
-        let of_value = match &value {
-            None => Arc::clone(&cx.schema),
-            Some(columns) => {
-                let projected = cx.schema.project(columns);
-                Arc::new(projected.map_err(|error| failure::broker(error.to_string()))?)
-            }
-        };
         let owner = format!("sink `{sink}` subtask {}", cx.subtask);
         let is_exactly_once = options.guarantee() == DeliveryGuarantee::ExactlyOnce;
         let transactions = is_exactly_once.then(|| Transactions::new(options, cx));
         let access = connector.access.clone();
         let mut writer = Self {
-            sink: sink.clone(),
             destination: Destination {
                 topic: options.topic.clone(),
                 servers: access.bootstrap(),
                 patience: access.connect_timeout,
                 sizes: Sizes::default(),
             },
-            encoder: encoding::encoder(&connector.spec, &of_value)?.with_nulls(),
-            value,
-            beside: BesideColumns::new(sink, &connector.spec.metadata, &cx.schema)?,
+            rows: Rows::new(&connector.spec, options, cx)?,
             partitioning: Partitioning {
                 is_per_record: options.has_key() || options.partitioner == KafkaPartitioner::Random,
                 turn: usize::try_from(cx.subtask.0).unwrap_or(0),
                 refreshed_at: Duration::ZERO,
             },
-            key,
             maker: Maker::start(owner, access, options.clone())?,
             is_ordered: false,
             current: None,
@@ -229,47 +210,22 @@ impl KafkaWriter {
         ))
     }
 
-    fn try_write(&mut self, batch: &Batch) -> Result<()> {
+    fn try_write(&mut self, batch: &Batch) -> Result<u64> {
         self.open()?;
         let Some(Current { made, written }) = &mut self.current else {
             return Err(failure::broker("there is no producer"));
         };
         let written = begin(made, written, &self.clock)?;
-        let records = batch.records();
-        let value = match &self.value {
-            None => records.clone(),
-            Some(columns) => records
-                .project(columns)
-                .map_err(|error| failure::broker(error.to_string()))?,
-        };
-        let unfit = |error| encoding::failed(&self.sink, &error);
-        let rows = self.encoder.encode(&value).map_err(unfit)?;
-        let keys = self.key.as_mut().map(|key| key.of(records));
-        let keys = keys.transpose().map_err(unfit)?;
-        let beside = self.beside.as_ref().map(|columns| columns.of(records));
-        let beside = beside.transpose()?;
-        let records = rows.iter().enumerate().map(|(row, value)| Record {
-            key: keys.as_ref().and_then(|keys| keys.get(row)),
-            value: (!rows.is_absent(row)).then_some(value),
-        });
-        let headers = beside.iter().flatten().map(Beside::bytes).max();
-        let largest = records.clone().map(Record::bytes).max();
-        self.destination
-            .note_written(largest.unwrap_or(0) + headers.unwrap_or(0));
+        let records = self.rows.of(batch.records())?;
+        self.destination.note_written(records.largest());
         let partition = self.partitioning.next(&made.partitions);
         let mut wait = Wait::new(&self.destination);
         let producer = &mut made.producer;
         let wait_for_room = |producer: &Producer| wait.for_room(producer);
-        let produced = match &beside {
-            None => producer.produce(partition, records, wait_for_room),
-            Some(beside) => {
-                let full = records.zip(beside).map(|(record, beside)| FullRecord {
-                    record,
-                    headers: &beside.headers,
-                    timestamp_ms: beside.timestamp_ms,
-                });
-                producer.produce_each(partition, full, wait_for_room)
-            }
+        let produced = if records.has_beside() {
+            producer.produce_each(partition, records.iter_full(), wait_for_room)
+        } else {
+            producer.produce(partition, records.iter(), wait_for_room)
         };
         self.waited += wait.waited();
         produced.map_err(|error| match error {
@@ -282,10 +238,12 @@ impl KafkaWriter {
                     .unwrap_or_else(|| self.destination.refused(error.code, &error.text))
             }
         })?;
-        written.records += u64::try_from(rows.len()).unwrap_or(0);
-        self.bytes += u64::try_from(rows.bytes().len()).unwrap_or(0);
+        let count = u64::try_from(records.len()).unwrap_or(0);
+        written.records += count;
+        self.bytes += u64::try_from(records.bytes()).unwrap_or(0);
         producer.poll(Duration::ZERO);
-        self.destination.check(producer)
+        self.destination.check(producer)?;
+        Ok(count)
     }
 
     fn try_prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<Committable>> {
@@ -358,10 +316,10 @@ impl KafkaWriter {
 }
 
 impl SinkWriter for KafkaWriter {
-    fn write(&mut self, batch: &Batch) -> Result<()> {
+    fn write(&mut self, batch: &Batch) -> Result<u64> {
         self.check()?;
         if batch.rows() == 0 {
-            return Ok(());
+            return Ok(0);
         }
         let result = self.try_write(batch);
         self.keep(result)
@@ -386,16 +344,6 @@ impl SinkWriter for KafkaWriter {
     fn waited(&self) -> Duration {
         self.waited
     }
-}
-
-/// The columns of the records' values; `None` if they are all of them.
-fn value_columns(spec: &ValidSink, schema: &Schema) -> Option<Vec<usize>> {
-    let columns = schema.fields().iter().enumerate();
-    let of_value: Vec<usize> = columns
-        .filter(|(_, field)| spec.is_in_value(field.name()))
-        .map(|(index, _)| index)
-        .collect();
-    (of_value.len() < schema.fields().len()).then_some(of_value)
 }
 
 /// Begins a transaction, if that is how it writes and none is open.

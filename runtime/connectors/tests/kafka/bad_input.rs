@@ -179,7 +179,7 @@ fn a_record_that_is_too_large_is_the_same_final_fault_whichever_limit_it_meets()
             let mut writer = sink.writer(1, 0);
             let failure = match writer.write(&row_of(5_000)) {
                 Err(failure) => failure,
-                Ok(()) => writer.prepare(CheckpointId(1)).unwrap_err(),
+                Ok(_) => writer.prepare(CheckpointId(1)).unwrap_err(),
             };
             let topic_limit = format!("`max.message.bytes`, which is {topic_limit}");
             assert_says(

@@ -355,7 +355,7 @@ fn refused(job: &ValidJob, batch: RecordBatch) -> Failure {
     let mut writer = sink.writer(1, 0);
     match writer.write(&Batch::new(batch)) {
         Err(failure) => failure,
-        Ok(()) => writer.prepare(CheckpointId(1)).unwrap_err(),
+        Ok(_) => writer.prepare(CheckpointId(1)).unwrap_err(),
     }
 }
 

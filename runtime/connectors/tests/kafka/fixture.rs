@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::{Array, Int64Array, RecordBatch, StringArray, UInt8Array};
 use arrow_schema::SchemaRef;
 use millstream_connect::{
     CommitOutcome, Polled, ReaderContext, SinkCommitter, SinkConnector, SinkWriter,
@@ -17,6 +17,7 @@ use millstream_spec::{CheckpointSpec, Format, OnError, ValidSink, ValidSource};
 use millstream_tests::kafka::topics::Isolation;
 use millstream_tests::wait::wait_for;
 use millstream_tests::{Broker, BrokerOptions};
+use millstream_types::change::{Change, Changelog, changelog, with_changes};
 use millstream_types::schema::{Column, ColumnType, arrow_schema};
 use millstream_types::{
     Attempt, Batch, Committable, JobId, Lineage, OperatorUid, SplitState, SubtaskIndex,
@@ -80,6 +81,16 @@ impl Bench {
             "transactionalIdPrefix": topic,
         });
         TestSink::new(merged(base, options))
+    }
+
+    /// A sink of `topic` for a stream that updates.
+    pub(crate) fn upserts(&self, topic: &str, options: Value) -> TestSink {
+        let base = json!({
+            "bootstrapServers": self.broker.bootstrap(),
+            "topic": topic,
+            "transactionalIdPrefix": topic,
+        });
+        TestSink::of_changes(merged(base, options))
     }
 
     /// A source of `topic` on this broker, with more options.
@@ -177,6 +188,21 @@ pub(crate) fn batch(ids: std::ops::Range<i64>) -> Batch {
     Batch::new(RecordBatch::try_new(schema(), columns).unwrap())
 }
 
+/// Rows of a stream that updates: id, name and what each does.
+pub(crate) fn changes(rows: &[(i64, Option<&str>, Change)]) -> Batch {
+    let changes = rows.iter().map(|(_, _, change)| *change as u8);
+    let columns: Vec<Arc<dyn Array>> = vec![
+        Arc::new(rows.iter().map(|(id, ..)| *id).collect::<Int64Array>()),
+        Arc::new(
+            rows.iter()
+                .map(|(_, name, _)| *name)
+                .collect::<StringArray>(),
+        ),
+        Arc::new(changes.collect::<UInt8Array>()),
+    ];
+    Batch::new(RecordBatch::try_new(with_changes(&schema()), columns).unwrap())
+}
+
 /// JSON of the same rows, as records for a source.
 pub(crate) fn records(ids: std::ops::Range<i64>) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
     ids.map(|id| {
@@ -196,6 +222,7 @@ fn checkpoint() -> CheckpointSpec {
 pub(crate) struct TestSink {
     pub(crate) connector: Arc<dyn SinkConnector>,
     schema: SchemaRef,
+    changelog: Changelog,
 }
 
 impl TestSink {
@@ -204,7 +231,16 @@ impl TestSink {
     }
 
     pub(crate) fn with_checkpoint(options: Value, checkpoint: CheckpointSpec) -> Self {
-        let spec = ValidSink {
+        Self::of(Self::spec(options, checkpoint), schema())
+    }
+
+    /// A sink of the same rows with what each does.
+    pub(crate) fn of_changes(options: Value) -> Self {
+        Self::of(Self::spec(options, checkpoint()), with_changes(&schema()))
+    }
+
+    fn spec(options: Value, checkpoint: CheckpointSpec) -> ValidSink {
+        ValidSink {
             name: "out".into(),
             inputs: vec![Input::Main("in".into())],
             partition_by: Vec::new(),
@@ -214,14 +250,14 @@ impl TestSink {
             metadata: Vec::new(),
             left_out: Vec::new(),
             checkpoint,
-        };
-        Self::of(spec, schema())
+        }
     }
 
-    /// A sink of batches with these columns.
+    /// A sink of batches with these columns, the last of which may be that of changes.
     pub(crate) fn of(spec: ValidSink, schema: SchemaRef) -> Self {
         Self {
             connector: millstream_connectors::sink(&Arc::new(spec)).unwrap(),
+            changelog: changelog(&schema),
             schema,
         }
     }
@@ -245,6 +281,7 @@ impl TestSink {
             subtask: SubtaskIndex(subtask),
             parallelism: 2,
             schema: SchemaRef::clone(&self.schema),
+            changelog: self.changelog,
         };
         self.connector.writer(cx).unwrap()
     }

@@ -11,3 +11,4 @@ mod outage;
 mod security;
 mod sink;
 mod source;
+mod upserts;

@@ -74,7 +74,7 @@ fn a_broker_that_stays_away_fails_reader_writer_and_committer_after_the_deadline
     );
 
     let failure = match writer.write(&batch(20..30)) {
-        Ok(()) => writer.prepare(CheckpointId(2)).unwrap_err(),
+        Ok(_) => writer.prepare(CheckpointId(2)).unwrap_err(),
         Err(failure) => failure,
     };
     assert_eq!(failure.code, ErrorCode::KafkaUnreachable, "{failure}");

@@ -385,7 +385,7 @@ fn recovery_commits_what_the_checkpoint_lists_and_aborts_the_rest() {
     // The old writers are fenced, whatever they try.
     for writer in [&mut first, &mut second] {
         let written = writer.write(&batch(3_000..3_010));
-        let failed = written.and_then(|()| writer.prepare(CheckpointId(2)).map(drop));
+        let failed = written.and_then(|_| writer.prepare(CheckpointId(2)).map(drop));
         assert_eq!(failed.unwrap_err().code, ErrorCode::KafkaDelivery);
         assert!(
             writer.prepare(CheckpointId(3)).is_err(),
