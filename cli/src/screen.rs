@@ -211,6 +211,7 @@ fn newest_checkpoint(gathered: &Gathered) -> Option<CheckpointView> {
         at: parse_time(&known.completed_at),
         duration_ms: u64::try_from(known.duration_ms).ok(),
         size_bytes: u64::try_from(known.size_bytes).ok(),
+        checkpointed_size: None,
         path: Some(known.path.clone()),
         failure: None,
     })
@@ -228,6 +229,7 @@ fn checkpoint(told: &CheckpointSummary) -> CheckpointView {
         at: from_millis(told.ended_at().0),
         duration_ms: told.duration_ms,
         size_bytes: told.size_bytes,
+        checkpointed_size: told.checkpointed_size,
         path: told.path.clone(),
         failure: failure.map(ToString::to_string),
     }

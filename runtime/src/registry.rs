@@ -1,5 +1,6 @@
 //! From a job graph to what runs: connectors, tasks, coordinator options.
 
+pub mod state;
 mod tasks;
 
 use std::collections::BTreeMap;

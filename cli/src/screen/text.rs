@@ -231,7 +231,7 @@ impl Screen {
                 checkpoint.kind.clone(),
                 age_cell(checkpoint.at, now),
                 cell(checkpoint.duration_ms.map(millis)),
-                cell(checkpoint.size_bytes.map(bytes)),
+                cell(size_of(checkpoint)),
                 state,
             ]
         });
@@ -338,13 +338,19 @@ fn checkpoint_text(checkpoint: &CheckpointView, now: Timestamp) -> String {
     let took = checkpoint
         .duration_ms
         .map(|took| format!(", took {}", millis(took)));
-    let size = checkpoint
-        .size_bytes
-        .map(|size| format!(", {}", bytes(size)));
+    let size = size_of(checkpoint).map(|size| format!(", {size}"));
     for part in [at, took, size].into_iter().flatten() {
         text.push_str(&part);
     }
     text
+}
+
+/// The size of a checkpoint, and what of it is new where it shares files with older ones.
+fn size_of(checkpoint: &CheckpointView) -> Option<String> {
+    let new = checkpoint.checkpointed_size;
+    let new = new.map_or_else(String::new, |new| format!(" ({} new)", bytes(new)));
+    let size = checkpoint.size_bytes?;
+    Some(format!("{}{new}", bytes(size)))
 }
 
 /// Names and values that line up.

@@ -61,6 +61,9 @@ pub struct CheckpointView {
     pub duration_ms: Option<u64>,
     /// Bytes of everything it names.
     pub size_bytes: Option<u64>,
+    /// Bytes of keyed state that it has uploaded; nothing without keyed state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpointed_size: Option<u64>,
     /// Where its manifest lies.
     pub path: Option<String>,
     /// Why it failed.

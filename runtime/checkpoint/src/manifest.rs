@@ -1,6 +1,6 @@
 //! What a job is restored from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use millstream_types::snapshot::Counters;
@@ -211,6 +211,20 @@ impl Manifest {
     pub fn files(&self) -> impl Iterator<Item = &FileRef> {
         let snapshots = self.operators.values().flat_map(BTreeMap::values);
         snapshots.flat_map(|snapshot| snapshot.state.iter().flat_map(StateSnapshot::files))
+    }
+
+    /// Bytes of all files that its state names, each counted once.
+    pub fn state_bytes(&self) -> u64 {
+        self.state_bytes_besides(&BTreeSet::new())
+    }
+
+    /// Bytes of the files that its state names and that are none of these paths.
+    pub fn state_bytes_besides(&self, paths: &BTreeSet<String>) -> u64 {
+        let others = self.files().filter(|file| !paths.contains(&file.path));
+        let bytes: BTreeMap<&str, u64> = others
+            .map(|file| (file.path.as_str(), file.bytes))
+            .collect();
+        bytes.values().sum()
     }
 
     /// As [`files`](Self::files), to be changed.

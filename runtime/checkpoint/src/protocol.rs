@@ -91,6 +91,8 @@ pub(crate) struct CheckpointMark {
     pub(crate) sha256: String,
     /// Bytes of the slot and of the object that it names.
     pub(crate) bytes: u64,
+    /// Bytes of the files of keyed state that it names.
+    pub(crate) state_bytes: u64,
     /// The files that it names, and the object that holds its manifest if that is large.
     pub(crate) files: Arc<Files>,
 }
@@ -149,6 +151,7 @@ fn mark_of(stored: &Stored, sha256: &str, bytes: u64) -> CheckpointMark {
                 swept_through: manifest.swept_through,
                 sha256,
                 bytes,
+                state_bytes: manifest.state_bytes(),
                 files,
             }
         }
@@ -159,6 +162,7 @@ fn mark_of(stored: &Stored, sha256: &str, bytes: u64) -> CheckpointMark {
             swept_through: large.swept_through,
             sha256,
             bytes: bytes.saturating_add(large.object.bytes),
+            state_bytes: large.state_bytes,
             files,
         },
     }

@@ -97,7 +97,7 @@ impl PendingSavepoints {
 pub struct Saved {
     /// Address of its folder.
     pub path: String,
-    /// Size in bytes of its manifest.
+    /// Size in bytes of its manifest and of its files.
     pub bytes: u64,
 }
 
@@ -119,10 +119,11 @@ pub(crate) async fn write(slots: &Slots, name: &str, mut manifest: Manifest) -> 
     }
     fail::fail_point!("checkpoint::savepoint-copied", |_| std::process::abort());
     let large = format!("state-{}-{}.json", manifest.attempt, manifest.checkpoint);
+    let state = manifest.state_bytes();
     let manifest = Encoded::new(manifest)?;
     let saved = Saved {
         path: slots.storage.address(&folder),
-        bytes: u64::try_from(manifest.bytes()).unwrap_or(u64::MAX),
+        bytes: state.saturating_add(u64::try_from(manifest.bytes()).unwrap_or(u64::MAX)),
     };
     let savepoint = Savepoint {
         name: name.to_owned(),

@@ -222,6 +222,9 @@ pub(crate) struct Large {
     /// go.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) files: Vec<String>,
+    /// Bytes of these files.
+    #[serde(default)]
+    pub(crate) state_bytes: u64,
 }
 
 impl Stored {

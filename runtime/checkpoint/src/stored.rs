@@ -108,5 +108,6 @@ pub(crate) async fn store(
             sha256: sealed.sha256,
         },
         files: files.into_iter().map(str::to_owned).collect(),
+        state_bytes: manifest.state_bytes(),
     }))
 }

@@ -118,10 +118,13 @@ fn checkpoint(summary: Option<&CheckpointSummary>) -> String {
         format!(" in {}", text::duration(took))
     });
     let size = summary.size_bytes.map(|size| format!(", {}", bytes(size)));
+    let new = summary.checkpointed_size;
+    let new = new.map(|new| format!(" ({} new)", bytes(new)));
     format!(
-        "checkpoint {}{}{}",
+        "checkpoint {}{}{}{}",
         summary.id,
         took.unwrap_or_default(),
-        size.unwrap_or_default()
+        size.unwrap_or_default(),
+        new.unwrap_or_default()
     )
 }

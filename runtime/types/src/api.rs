@@ -362,6 +362,14 @@ pub struct CheckpointSummary {
     /// Bytes of everything its manifest names, and of the manifest.
     #[serde(default)]
     pub size_bytes: Option<u64>,
+    /// Bytes of the keyed state in it: of all files that it names, also those that older checkpoints
+    /// have written. Nothing without keyed state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_size: Option<u64>,
+    /// Bytes of the files among them that are new: what this checkpoint has uploaded. A savepoint
+    /// copies all of its files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpointed_size: Option<u64>,
     /// Where its manifest lies.
     #[serde(default)]
     pub path: Option<String>,

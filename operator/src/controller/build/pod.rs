@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 use millstream_crds::StreamJobSpec;
-use millstream_crds::pods::{PodOptions, PullPolicy, SecretMount};
+use millstream_crds::pods::{EnvironmentVariable, PodOptions, PullPolicy, SecretMount};
 
 use super::Blueprint;
 use super::names::{LABEL_DEPLOYMENT, LABEL_REVISION, Role};
@@ -148,6 +148,29 @@ impl<'a> Runtime<'a> {
             .chain(secrets)
             .collect()
     }
+}
+
+/// What of the coordinator's environment says how the checkpoint storage is reached, for workers whose
+/// own does not say it otherwise: tasks read and write keyed state there.
+pub fn storage_variables(
+    coordinator: &[EnvironmentVariable],
+    own: &[EnvironmentVariable],
+) -> Vec<EnvVar> {
+    let is_storage = |name: &str| {
+        let prefixes = ["AWS_", "MILLSTREAM_S3_", "SSL_CERT_"];
+        prefixes.iter().any(|prefix| name.starts_with(prefix))
+    };
+    let own_names: Vec<&str> = own.iter().map(|variable| variable.name.as_str()).collect();
+    let missing = coordinator.iter().filter(|variable| {
+        is_storage(&variable.name) && !own_names.contains(&variable.name.as_str())
+    });
+    missing
+        .map(|variable| EnvVar {
+            name: variable.name.clone(),
+            value: Some(variable.value.clone()),
+            ..EnvVar::default()
+        })
+        .collect()
 }
 
 /// A pod of a job, with its job file.

@@ -24,6 +24,9 @@ pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
         port("rest", PORT_WORKER),
         port("exchange", PORT_EXCHANGE),
     ]);
+    let ours = &blueprint.spec.coordinator.env;
+    let env = container.env.get_or_insert_default();
+    env.extend(pod::storage_variables(ours, &options.env));
     // Not an argument: a runtime that is older than the operator would refuse it.
     container.env.get_or_insert_default().push(EnvVar {
         name: "MILLSTREAM_EXCHANGE".to_owned(),

@@ -17,9 +17,11 @@ impl ClaimedChain {
         self.pending_savepoints = pending;
     }
 
-    /// Size in bytes of the newest checkpoint's slot, and of its manifest where that lies beside.
+    /// Size in bytes of the newest checkpoint: of its slot, its manifest where that lies beside, and
+    /// all files that it names.
     pub fn newest_bytes(&self) -> u64 {
-        self.newest_mark().map_or(0, |mark| mark.bytes)
+        self.newest_mark()
+            .map_or(0, |mark| mark.bytes.saturating_add(mark.state_bytes))
     }
 
     fn newest_mark(&self) -> Option<&CheckpointMark> {

@@ -120,8 +120,10 @@ pub struct CheckpointEntry {
     pub kind: CheckpointKind,
     /// When all tasks had acknowledged it.
     pub decided_at: Timestamp,
-    /// Bytes of its objects.
+    /// Bytes of its objects and of all files that it names.
     pub size_bytes: u64,
+    /// Bytes of the files of keyed state among them.
+    pub state_bytes: u64,
     /// Address of its slot.
     pub path: String,
     /// Whether its transactions are confirmed to be committed.

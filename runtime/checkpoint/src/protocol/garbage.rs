@@ -167,6 +167,7 @@ mod tests {
             swept_through: Attempt(0),
             sha256: String::new(),
             bytes: 0,
+            state_bytes: 0,
             files: Arc::default(),
         })
     }

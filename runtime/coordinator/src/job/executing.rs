@@ -290,6 +290,7 @@ impl Execution {
             deadline,
         } = complete;
         let mut manifest = job.settings.manifest(self.attempt, parts, now.wall);
+        job.history.complete(&manifest);
         if let Purpose::Savepoint(name) = &purpose {
             match job.savepoints.acknowledged(name, manifest) {
                 Some(write) => job.write_savepoint(write),
@@ -301,8 +302,6 @@ impl Execution {
             job.savepoints.stop_acknowledged();
         }
         manifest.ended = purpose == Purpose::Final;
-        let (id, totals) = (manifest.checkpoint, manifest.totals());
-        job.history.totals(self.attempt, id, totals);
         let finalize = Operation::Finalize {
             manifest: Box::new(manifest.clone()),
             deadline,
@@ -407,6 +406,7 @@ impl Execution {
         }
         let topology = &job.settings.topology;
         job.audit.follow(id, topology, manifest.totals());
+        job.history.decided(&manifest);
         self.tell_completed(id, true, job);
         self.supersede_before(id, job, now);
         let (writes, lost) = job.savepoints.committed(&manifest);

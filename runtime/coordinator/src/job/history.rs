@@ -1,13 +1,12 @@
 //! What became of the job's checkpoints, for people.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use millstream_checkpoint::{CheckpointEntry, Manifest};
 use millstream_types::api::{
     CheckpointCounts, CheckpointDetail, CheckpointState, CheckpointSummary, ReportedFailure,
 };
-use millstream_types::snapshot::Counters;
-use millstream_types::{Attempt, CheckpointId, Failure, OperatorUid, Timestamp};
+use millstream_types::{Attempt, CheckpointId, Failure, Timestamp};
 
 use crate::job::checkpoints::pending::Pending;
 use crate::job::event::Written;
@@ -22,6 +21,8 @@ pub(crate) struct History {
     /// The newest first.
     pub(crate) checkpoints: VecDeque<CheckpointDetail>,
     pub(crate) last_completed: Option<CheckpointSummary>,
+    /// Paths of the files that the newest decided checkpoint names.
+    named: BTreeSet<String>,
 }
 
 impl History {
@@ -38,6 +39,8 @@ impl History {
                 completed_at: None,
                 duration_ms: None,
                 size_bytes: None,
+                state_size: None,
+                checkpointed_size: None,
                 path: None,
                 failure: None,
             },
@@ -54,16 +57,25 @@ impl History {
         }
     }
 
-    /// Every task has acknowledged: from here on the totals are known.
-    pub(crate) fn totals(
-        &mut self,
-        attempt: Attempt,
-        id: CheckpointId,
-        totals: BTreeMap<OperatorUid, Counters>,
-    ) {
-        if let Some(detail) = self.find(attempt, id) {
-            detail.operators = totals;
+    /// Every task has acknowledged: from here on totals and sizes are known.
+    pub(crate) fn complete(&mut self, manifest: &Manifest) {
+        let state = manifest.has_state().then(|| manifest.state_bytes());
+        let new = manifest.state_bytes_besides(&self.named);
+        if let Some(detail) = self.find(manifest.attempt, manifest.checkpoint) {
+            detail.operators = manifest.totals();
+            let summary = &mut detail.summary;
+            summary.state_size = state;
+            summary.checkpointed_size = if manifest.kind.commits() {
+                state.map(|_| new)
+            } else {
+                state
+            };
         }
+    }
+
+    /// A checkpoint is the newest of the chain.
+    pub(crate) fn decided(&mut self, manifest: &Manifest) {
+        self.named = manifest.files().map(|file| file.path.clone()).collect();
     }
 
     /// Returns the summary, unless the checkpoint is no longer remembered or was no longer in
@@ -129,6 +141,8 @@ impl History {
                     completed_at: Some(entry.decided_at),
                     duration_ms: manifest.map(|_| entry.decided_at.millis_since(triggered_at)),
                     size_bytes: Some(entry.size_bytes),
+                    state_size: (entry.state_bytes > 0).then_some(entry.state_bytes),
+                    checkpointed_size: None,
                     path: Some(entry.path.clone()),
                     failure: None,
                 },

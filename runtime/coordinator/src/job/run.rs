@@ -70,6 +70,7 @@ impl Run {
         let topology = &self.settings.topology;
         self.audit
             .restored(manifest.checkpoint, topology, manifest.totals());
+        self.history.decided(manifest);
     }
 
     /// Decides what follows a failure, and says so.

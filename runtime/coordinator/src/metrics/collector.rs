@@ -162,6 +162,16 @@ fn encode_last(out: &mut Out<'_>, last: &CheckpointSummary) -> fmt::Result {
         "Bytes of the last completed checkpoint",
         last.size_bytes.unwrap_or(0) as f64,
     )?;
+    out.gauge(
+        "last_checkpoint_state_size_bytes",
+        "Bytes of the keyed state in the last completed checkpoint",
+        last.state_size.unwrap_or(0) as f64,
+    )?;
+    out.gauge(
+        "last_checkpoint_checkpointed_size_bytes",
+        "Bytes of keyed state that the last completed checkpoint has uploaded",
+        last.checkpointed_size.unwrap_or(0) as f64,
+    )?;
     let completed = Duration::from_millis(last.triggered_at.0) + duration;
     out.gauge(
         "last_checkpoint_completed_timestamp_seconds",

@@ -47,7 +47,9 @@ pub(super) async fn look_up(
     }
 }
 
-/// Bytes of a manifest as it is stored.
+/// Bytes of a manifest as it is stored, and of the files that it names.
 fn size(manifest: &Manifest) -> u64 {
-    serde_json::to_vec(manifest).map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+    let stored = serde_json::to_vec(manifest);
+    let stored = stored.map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+    stored.saturating_add(manifest.state_bytes())
 }

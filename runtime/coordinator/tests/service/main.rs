@@ -9,6 +9,7 @@
 mod deployments;
 mod endings;
 mod holders;
+mod keyed;
 mod liveness;
 mod origins;
 mod outside;
@@ -19,4 +20,5 @@ mod savepoints;
 mod scenario;
 mod sink;
 mod source;
+mod state;
 mod worker;

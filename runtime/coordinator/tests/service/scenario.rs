@@ -42,6 +42,7 @@ pub(crate) struct Scenario {
     /// What coordinators are started for.
     pub(crate) deployment: Option<u64>,
     pub(crate) parallelism: u32,
+    pub(crate) max_parallelism: u32,
     pub(crate) allow_dropped_state: bool,
     pub(crate) unless_advanced: bool,
     pub(crate) expect_state: bool,
@@ -69,6 +70,7 @@ impl Default for Scenario {
             sink_name: "out".to_owned(),
             deployment: None,
             parallelism: 2,
+            max_parallelism: 1_024,
             allow_dropped_state: false,
             unless_advanced: false,
             expect_state: false,
@@ -119,6 +121,7 @@ impl Scenario {
              metadata: {{name: {name}{uid}}}\n\
              spec:\n  \
              parallelism: {parallelism}\n  \
+             maxParallelism: {max_parallelism}\n  \
              checkpoint: {{storage: \"file://{storage}\", {checkpoint}}}\n  \
              restart: {{exponentialDelay: {{initial: 10ms, max: 50ms}}}}\n  \
              dataflow:\n    \
@@ -130,6 +133,7 @@ impl Scenario {
                 .as_ref()
                 .map_or_else(String::new, |uid| format!(", uid: {uid}")),
             parallelism = self.parallelism,
+            max_parallelism = self.max_parallelism,
             storage = self.storage_path().display(),
             checkpoint = self.checkpoint,
             source = self.source_name,
@@ -137,13 +141,13 @@ impl Scenario {
         )
     }
 
-    /// Starts a coordinator.
-    pub(crate) fn start(&self, restore: Restore) -> Running {
+    /// What a coordinator is started with.
+    pub(crate) fn options(&self, restore: Restore) -> Options {
         let text = self.job_text();
         let job = millstream_spec::read(&text, "job.yaml").unwrap();
         let graph = millstream_plan::plan(&job).unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let options = Options {
+        Options {
             job,
             job_text: text,
             graph,
@@ -176,7 +180,12 @@ impl Scenario {
             holder: "test".to_owned(),
             host: self.host.clone(),
             build: "test".to_owned(),
-        };
+        }
+    }
+
+    /// Starts a coordinator.
+    pub(crate) fn start(&self, restore: Restore) -> Running {
+        let options = self.options(restore);
         let (workers, connections) = mpsc::channel(CONNECTIONS_CAPACITY);
         let (coordinator, handle) = Coordinator::new(options, connections);
         let shutdown = CancellationToken::new();
@@ -204,7 +213,7 @@ impl Scenario {
         TestWorker::connect(name, slots, &self.sink, manners, &running.workers).await
     }
 
-    fn job_chain(&self) -> Chain {
+    pub(crate) fn job_chain(&self) -> Chain {
         let storage = Storage::directory(self.storage_path());
         let job = JobId {
             namespace: "default".to_owned(),

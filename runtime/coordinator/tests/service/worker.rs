@@ -17,6 +17,7 @@ use millstream_types::{
 };
 use tokio::sync::{Notify, mpsc};
 
+use crate::keyed::{Keyed, step_of};
 use crate::sink::{Stand, TestSink};
 
 /// Records that a split grows by from one barrier to the next.
@@ -36,6 +37,8 @@ pub(crate) struct Manners {
     pub(crate) ignores_barriers: bool,
     /// Speaks another version of the protocol.
     pub(crate) protocol: Option<u32>,
+    /// One of its operators keeps state.
+    pub(crate) keyed: Option<Keyed>,
 }
 
 /// A connected worker; dropping it breaks the connection.
@@ -219,8 +222,33 @@ impl Life {
                 (deployment.task, TaskSnapshot { operators })
             })
             .collect();
+        self.restore().await;
         for task in self.tasks.keys().copied().collect::<Vec<_>>() {
             self.say(ToCoordinator::TaskRunning { attempt, task }).await;
+        }
+    }
+
+    /// Takes over keyed state, if there is any.
+    async fn restore(&mut self) {
+        let Some(keyed) = &self.manners.keyed else {
+            return;
+        };
+        for (task, snapshot) in &mut self.tasks {
+            let step = step_of(source_of(snapshot));
+            let operator = snapshot.operators.get_mut(&keyed.operator).unwrap();
+            keyed.restore(*task, operator, step).await;
+        }
+    }
+
+    /// Writes keyed state, if there is any.
+    async fn keep(&mut self, at: (Attempt, CheckpointId)) {
+        let Some(keyed) = &self.manners.keyed else {
+            return;
+        };
+        for (task, snapshot) in &mut self.tasks {
+            let step = step_of(source_of(snapshot));
+            let operator = snapshot.operators.get_mut(&keyed.operator).unwrap();
+            keyed.pass(operator, *task, at, step).await;
         }
     }
 
@@ -240,7 +268,15 @@ impl Life {
             let emitted = if ended { 0 } else { read(snapshot, ends) };
             write(&self.sink, snapshot, emitted, *task, (attempt, checkpoint));
         }
-        for (task, snapshot) in self.tasks.clone() {
+        self.keep((attempt, checkpoint)).await;
+        let keyed = self.manners.keyed.clone();
+        if keyed.as_ref().is_some_and(|keyed| keyed.withholds) {
+            return;
+        }
+        for (task, mut snapshot) in self.tasks.clone() {
+            if let Some(keyed) = &keyed {
+                keyed.told(snapshot.operators.get_mut(&keyed.operator).unwrap());
+            }
             self.say(ToCoordinator::CheckpointAcknowledged {
                 attempt,
                 checkpoint,
@@ -263,6 +299,11 @@ impl Life {
             }
         }
     }
+}
+
+fn source_of(snapshot: &mut TaskSnapshot) -> &OperatorSnapshot {
+    let mut operators = snapshot.operators.iter();
+    operators.find(|(uid, _)| uid.as_str() != "out").unwrap().1
 }
 
 fn read(snapshot: &mut TaskSnapshot, ends: bool) -> u64 {

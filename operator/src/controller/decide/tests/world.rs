@@ -454,6 +454,8 @@ impl World {
                 completed_at: Some(millis(at)),
                 duration_ms: Some(1),
                 size_bytes: Some(1),
+                state_size: None,
+                checkpointed_size: None,
                 failure: None,
             }),
             checkpoint_failures: self.checkpoint_failures.clone(),

@@ -30,6 +30,7 @@ fn checkpoint(attempt: u64, id: u64, files: &[File]) -> Record {
         swept_through: Attempt(0),
         sha256: String::new(),
         bytes: 0,
+        state_bytes: 0,
         files: Arc::new(files.iter().cloned().collect()),
     };
     record(attempt, Mark::Checkpoint(mark))

@@ -419,6 +419,7 @@ fn checkpoint(id: CheckpointId, attempt: Attempt, names: Files) -> Mark {
         swept_through: Attempt(attempt.0 - 1),
         sha256: String::new(),
         bytes: 0,
+        state_bytes: 0,
         files: Arc::new(names),
     })
 }
