@@ -1,0 +1,55 @@
+//! Faults that tests seed to show that they would find them. Outside of tests there are none.
+
+#[cfg(test)]
+use std::cell::Cell;
+
+/// A fault, by what it does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Breakage {
+    /// Deletions are not written.
+    DeletionLost,
+    /// A deletion is forgotten although older runs hold the key.
+    DeletionsForgottenEarly,
+    /// A run that could not be written counts as written.
+    FailedIsSettled,
+    /// A run that is needed no more is named.
+    ReplacedIsNamed,
+    /// A run replaces one that holds more than itself.
+    ReplacesTooMuch,
+    /// Of the groups that a run renews the last is not in it.
+    LastGroupLeftOut,
+    /// Of several runs with a key the oldest counts.
+    OlderWins,
+    /// Keys of other subtasks are taken in a restore.
+    ForeignGroupsAreTaken,
+    /// In a restore the life of a key begins again.
+    RestoreRenews,
+}
+
+#[cfg(test)]
+thread_local! {
+    static SEEDED: Cell<Option<Breakage>> = const { Cell::new(None) };
+}
+
+impl Breakage {
+    /// Whether the code that runs on this thread has the fault.
+    #[cfg(test)]
+    pub(crate) fn is_seeded(self) -> bool {
+        SEEDED.get() == Some(self)
+    }
+
+    /// Whether the code has the fault.
+    #[cfg(not(test))]
+    pub(crate) const fn is_seeded(self) -> bool {
+        false
+    }
+
+    /// Runs with this fault.
+    #[cfg(test)]
+    pub(crate) fn with<T>(breakage: Option<Self>, run: impl FnOnce() -> T) -> T {
+        SEEDED.set(breakage);
+        let result = run();
+        SEEDED.set(None);
+        result
+    }
+}

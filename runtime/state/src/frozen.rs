@@ -1,0 +1,228 @@
+//! A snapshot on its way: frozen, encoded, written.
+
+use std::ops::Range;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use millstream_types::{CheckpointId, OperatorUid, Run};
+
+use crate::coverage::{Coverage, Held, Needed, Sequence};
+use crate::run::{self, Header, Shape};
+use crate::{Result, StateFiles, bug};
+
+/// Files of a subtask that are written at the same time.
+const CONCURRENT_FILES: usize = 4;
+
+/// What a barrier has frozen of an operator's state.
+#[derive(Debug)]
+pub struct Frozen {
+    pub(crate) checkpoint: CheckpointId,
+    pub(crate) operator: OperatorUid,
+    pub(crate) sequence: Sequence,
+    /// About how large a file is.
+    pub(crate) file_bytes: usize,
+    pub(crate) tables: Vec<FrozenTable>,
+}
+
+/// What a barrier has frozen of a table.
+#[derive(Debug)]
+pub(crate) struct FrozenTable {
+    pub(crate) state: String,
+    pub(crate) coverage: Coverage,
+    pub(crate) shape: Shape,
+    pub(crate) schema: SchemaRef,
+    pub(crate) batches: Vec<RecordBatch>,
+}
+
+/// Files that are ready to be written.
+#[derive(Debug)]
+pub struct Encoded {
+    checkpoint: CheckpointId,
+    operator: OperatorUid,
+    sequence: Sequence,
+    files: Vec<EncodedFile>,
+}
+
+#[derive(Debug)]
+struct EncodedFile {
+    name: String,
+    header: Header,
+    content: Bytes,
+}
+
+/// Files that were written.
+#[derive(Debug)]
+pub struct Written {
+    pub(crate) sequence: Sequence,
+    pub(crate) runs: Vec<Held>,
+}
+
+/// A row of a frozen table.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    hash: u64,
+    batch: u32,
+    row: u32,
+}
+
+impl Frozen {
+    /// Sorts and writes the files, in memory. It is the work of a snapshot.
+    ///
+    /// # Errors
+    /// The columns make no file: a bug.
+    pub fn encode(self) -> Result<Encoded> {
+        let mut files = Vec::new();
+        for (number, table) in self.tables.iter().enumerate() {
+            let header = |coverage: Coverage| Header {
+                operator: self.operator.as_str().to_owned(),
+                state: table.state.clone(),
+                sequence: self.sequence,
+                coverage,
+                max_parallelism: table.shape.max_parallelism,
+                rows: 0,
+            };
+            let parts = table.encode(header, self.file_bytes)?;
+            for (part, (header, content)) in parts.into_iter().enumerate() {
+                files.push(EncodedFile {
+                    name: format!("{}-{number}-{part}.arrow", self.sequence),
+                    header,
+                    content,
+                });
+            }
+        }
+        Ok(Encoded {
+            checkpoint: self.checkpoint,
+            operator: self.operator,
+            sequence: self.sequence,
+            files,
+        })
+    }
+
+    /// Rows that were copied.
+    pub fn rows(&self) -> usize {
+        let batches = self.tables.iter().flat_map(|table| &table.batches);
+        batches.map(RecordBatch::num_rows).sum()
+    }
+}
+
+impl FrozenTable {
+    fn encode(
+        &self,
+        header: impl Fn(Coverage) -> Header,
+        file_bytes: usize,
+    ) -> Result<Vec<(Header, Bytes)>> {
+        let order = self.order()?;
+        // All of everything, and there is nothing: the state is empty without a file.
+        if order.is_empty() && self.coverage.is_complete() {
+            return Ok(Vec::new());
+        }
+        let bytes = self.batches.iter().map(RecordBatch::get_array_memory_size);
+        let row_bytes = bytes.sum::<usize>() / order.len().max(1);
+        let rows = file_bytes / row_bytes.max(1);
+        let mut files = Vec::new();
+        for (range, order) in self.parts(&order, rows.max(1)) {
+            let mut header = header(self.coverage.within(&range));
+            header.rows = order.len() as u64;
+            let places = order.iter();
+            let places = places.map(|place| (place.batch as usize, place.row as usize));
+            let places: Vec<_> = places.collect();
+            let content = run::encode(&header, &self.batches, &places, &self.schema)?;
+            files.push((header, content));
+        }
+        Ok(files)
+    }
+
+    /// All rows in the order of their hashes.
+    fn order(&self) -> Result<Vec<Place>> {
+        let mut places = Vec::with_capacity(self.batches.iter().map(RecordBatch::num_rows).sum());
+        for (batch, rows) in (0..).zip(&self.batches) {
+            let hashes = self.shape.hashes(rows);
+            let hashes = hashes.map_err(|error| bug(&self.state, error))?;
+            let placed = (0..).zip(hashes);
+            places.extend(placed.map(|(row, hash)| Place { hash, batch, row }));
+        }
+        places.sort_unstable_by_key(|place| (place.hash, place.batch, place.row));
+        let outside = |place: &&Place| !self.coverage.range.contains(&self.shape.group(place.hash));
+        match places
+            .first()
+            .into_iter()
+            .chain(places.last())
+            .find(outside)
+        {
+            None => Ok(places),
+            Some(place) => {
+                let group = self.shape.group(place.hash);
+                let reason = format!("a key of group {group} is in {:?}", self.coverage.range);
+                Err(bug(&self.state, reason))
+            }
+        }
+    }
+
+    /// Divides rows into files at borders of key groups. Together they have all groups.
+    fn parts<'a>(&self, order: &'a [Place], rows: usize) -> Vec<(Range<u32>, &'a [Place])> {
+        let mut parts = Vec::new();
+        let (mut start, mut rest) = (self.coverage.range.start, order);
+        while rest.len() > rows {
+            let end = self.shape.group(rest[rows - 1].hash) + 1;
+            let count = rest.partition_point(|place| self.shape.group(place.hash) < end);
+            let (part, behind) = rest.split_at(count);
+            if behind.is_empty() {
+                break;
+            }
+            parts.push((start..end, part));
+            (start, rest) = (end, behind);
+        }
+        parts.push((start..self.coverage.range.end, rest));
+        parts
+    }
+}
+
+impl Encoded {
+    /// Writes the files.
+    ///
+    /// # Errors
+    /// One cannot be written: what was written is not named and not written again.
+    ///
+    /// # Cancel safety
+    /// As after an error.
+    pub async fn upload(self, files: &dyn StateFiles) -> Result<Written> {
+        let (checkpoint, operator) = (self.checkpoint, &self.operator);
+        let puts = self.files.into_iter().map(|file| async move {
+            let put = files.put(checkpoint, operator, &file.name, file.content);
+            let sequence = file.header.sequence;
+            let run = Run {
+                state: file.header.state,
+                file: put.await?,
+                range: file.header.coverage.range.clone().into(),
+                sequence: sequence.into(),
+            };
+            Ok(Held {
+                run,
+                sequence,
+                needed: Needed::new(&file.header.coverage),
+                coverage: file.header.coverage,
+                rows: file.header.rows,
+            })
+        });
+        let runs = stream::iter(puts).buffered(CONCURRENT_FILES);
+        Ok(Written {
+            sequence: self.sequence,
+            runs: runs.try_collect().await?,
+        })
+    }
+
+    /// Puts the name of a subtask in front of the names of its files, as a store does.
+    #[cfg(test)]
+    pub(crate) fn rename(&mut self, subtask: &str) {
+        for file in &mut self.files {
+            file.name = format!("{subtask}-{}", file.name);
+        }
+    }
+
+    /// Bytes of the files.
+    pub fn bytes(&self) -> usize {
+        self.files.iter().map(|file| file.content.len()).sum()
+    }
+}

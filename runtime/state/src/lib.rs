@@ -1,0 +1,45 @@
+//! Keyed state of operators.
+//!
+//! A [`Table`] is one named state of one operator in one subtask: what it keeps for each key. It lives in
+//! memory, column by column: a key has a [`Slot`], and [`Values`] hold what the slots mean, so that an
+//! operator updates a whole batch in loops over arrays. At a barrier what has changed is frozen and
+//! becomes a *run*: a sorted file that is written once and uploaded beside the task. A checkpoint names
+//! the runs that together are the whole state ([`Keeper`]).
+//!
+//! Reading order: [`values`] is what operators write, [`table`] is where keys have their slots, `index`
+//! finds a slot by a hash and `key` holds the keys themselves, `run` is the file, `coverage` what a run
+//! replaces, `policy` how much of the state the next run holds, [`keeper`] which runs a snapshot names,
+//! `restore` how a table is filled from them, [`files`] where they lie.
+
+mod breakage;
+mod coverage;
+pub mod files;
+mod frozen;
+mod index;
+pub mod keeper;
+mod key;
+mod policy;
+mod restore;
+mod run;
+pub mod table;
+pub mod values;
+
+pub use files::StateFiles;
+pub use frozen::{Encoded, Frozen, Written};
+pub use keeper::{Keeper, KeeperStats};
+pub use table::{Keyed, Slot, Table, TableOptions, TableStats};
+pub use values::Values;
+
+use millstream_types::{ErrorCode, ErrorKind, Failure};
+
+/// What state fails with.
+pub type Result<T> = std::result::Result<T, Failure>;
+
+/// A bug of ours, not of a file.
+pub(crate) fn bug(state: &str, reason: impl std::fmt::Display) -> Failure {
+    let message = format!("state `{state}`: {reason}; this is a bug, report it");
+    Failure::new(ErrorCode::PlanMismatch, ErrorKind::Internal, message)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! A table's part in snapshots and restores.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt64Type;
+use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array, UInt64Array};
+use arrow_schema::SchemaRef;
+use arrow_select::take::take;
+use millstream_types::{StateDeclaration, Timestamp};
+
+use super::{Keyed, Slot, Table, TableStats, Use};
+use crate::breakage::Breakage;
+use crate::coverage::{EVERYTHING, Sequence};
+use crate::run::{CHANGED_AT, Shape};
+use crate::{Result, Values, bug};
+
+/// Most rows that are copied into one batch.
+const COPIED_ROWS: usize = 65_536;
+
+impl<V: Values> Table for Keyed<V> {
+    fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    fn declaration(&self) -> StateDeclaration {
+        StateDeclaration {
+            name: self.options.name.clone(),
+            data_type: self.state_type.clone(),
+            schema: 1,
+        }
+    }
+
+    fn stats(&self) -> TableStats {
+        TableStats {
+            keys: self.index.len() as u64,
+            deletions: self.deleted.len() as u64,
+            dirty: self.dirty as u64,
+            bytes: self.bytes() as u64,
+        }
+    }
+
+    fn set_now(&mut self, now: Timestamp) {
+        self.now = now.0;
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    fn begin(&mut self, sequence: Sequence) {
+        self.sequence = sequence;
+        self.dirty = 0;
+    }
+
+    fn changed_since(&self, since: Sequence) -> u64 {
+        // Of free slots it is 0.
+        let since = since.max(1);
+        let changed = self.changed[..self.used].iter();
+        changed.map(|changed| u64::from(*changed >= since)).sum()
+    }
+
+    fn copy(&mut self, since: Sequence, complete: Range<u32>) -> Result<Vec<RecordBatch>> {
+        let slots = self.slots_to_copy(since, complete);
+        let batches = slots.chunks(COPIED_ROWS).map(|slots| self.rows(slots));
+        let batches = batches.collect::<Result<Vec<_>>>()?;
+        for slot in slots {
+            let slot_use = &mut self.uses[slot as usize];
+            if *slot_use == Use::New {
+                *slot_use = Use::Kept;
+            }
+        }
+        Ok(batches)
+    }
+
+    fn forget_deletions(&mut self, until: Sequence, complete: Range<u32>) {
+        if self.deleted.len() == 0 {
+            return;
+        }
+        for at in 0..self.used {
+            let is_gone = self.uses[at] == Use::Deleted && self.changed[at] <= until;
+            if is_gone
+                && complete.contains(&self.shape.group(self.hashes[at]))
+                && let Ok(slot) = Slot::try_from(at)
+            {
+                self.deleted.remove(slot, &self.hashes);
+                self.release(slot);
+            }
+        }
+    }
+
+    fn load(&mut self, rows: &RecordBatch, hashes: &[u64], sequence: Sequence) -> Result<()> {
+        let columns = self.columns(rows)?;
+        let probe = self.keys.probe(columns.keys, hashes.len())?;
+        self.make_room(hashes.len());
+        self.index.reserve(hashes.len(), &self.hashes);
+        let (mut taken, mut slots) = (Vec::new(), Vec::new());
+        for (row, hash) in hashes.iter().enumerate() {
+            let time = columns.times.map_or(self.now, |times| times.value(row));
+            let is_key = |slot| self.keys.is_key(&probe, row, slot);
+            let is_known = self.index.find(*hash, is_key).is_some()
+                || self.deleted.find(*hash, is_key).is_some();
+            let is_renewed = Breakage::RestoreRenews.is_seeded();
+            let time = if is_renewed { self.now } else { time };
+            if is_known || self.is_past(time) {
+                continue;
+            }
+            let is_deleted = columns.deleted.value(row);
+            let slot_use = if is_deleted { Use::Deleted } else { Use::Kept };
+            let slot = self.make(&probe, row, *hash, slot_use)?;
+            self.changed[slot as usize] = sequence;
+            if let Some(kept) = self.times.get_mut(slot as usize) {
+                *kept = time;
+            }
+            if is_deleted {
+                self.deleted.insert(slot, &self.hashes);
+            } else {
+                self.index.insert(slot, &self.hashes);
+                taken.push(row);
+                slots.push(slot);
+            }
+        }
+        self.scatter(&taken, &slots, columns.values)
+    }
+}
+
+/// The columns of a run.
+struct Columns<'a> {
+    keys: &'a [ArrayRef],
+    deleted: &'a BooleanArray,
+    values: &'a [ArrayRef],
+    times: Option<&'a UInt64Array>,
+}
+
+impl<V: Values> Keyed<V> {
+    /// Keys that have expired are deleted on the way, so that they are not copied as if they lived.
+    fn slots_to_copy(&mut self, since: Sequence, complete: Range<u32>) -> Vec<Slot> {
+        let all = self.options.key_groups.clone();
+        let is_everything = since == EVERYTHING || complete == all;
+        let is_left_out = |group: u32| {
+            Breakage::LastGroupLeftOut.is_seeded() && !is_everything && group + 1 == complete.end
+        };
+        let mut slots = Vec::new();
+        for at in 0..self.used {
+            let Ok(slot) = Slot::try_from(at) else { break };
+            let is_wanted = self.changed[at] >= since.max(1);
+            let is_complete = is_everything
+                || !complete.is_empty() && complete.contains(&self.shape.group(self.hashes[at]));
+            let is_complete = is_complete && !is_left_out(self.shape.group(self.hashes[at]));
+            if !(is_wanted || is_complete) || self.uses[at] == Use::Free {
+                continue;
+            }
+            if self.is_expired(slot) {
+                self.remove(slot);
+            }
+            let is_copied = match self.uses[at] {
+                Use::Free => false,
+                // Nothing older is left that it would delete.
+                Use::Deleted => !is_complete && !Breakage::DeletionLost.is_seeded(),
+                Use::New | Use::Kept => true,
+            };
+            if is_copied {
+                slots.push(slot);
+            }
+        }
+        slots
+    }
+
+    fn rows(&self, slots: &[Slot]) -> Result<RecordBatch> {
+        let mut columns = self.keys.arrays(slots)?;
+        let deleted = slots.iter().map(|slot| self.uses[*slot as usize]);
+        let deleted = deleted.map(|slot_use| Some(slot_use == Use::Deleted));
+        columns.push(Arc::new(deleted.collect::<BooleanArray>()));
+        columns.extend(self.values.gather(slots)?);
+        if self.options.ttl.is_some() {
+            let times = slots.iter().map(|slot| self.times[*slot as usize]);
+            columns.push(Arc::new(UInt64Array::from_iter_values(times)));
+        }
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns);
+        rows.map_err(|error| bug(&self.options.name, error))
+    }
+
+    /// The columns of a run by what they are. Those of a table that got or lost its time to live since
+    /// are welcome.
+    fn columns<'a>(&self, rows: &'a RecordBatch) -> Result<Columns<'a>> {
+        let other = || bug(&self.options.name, "a run has other columns");
+        let keys = self.options.key.len();
+        let values = self.schema.fields().len() - keys - 1;
+        let values = values - usize::from(self.options.ttl.is_some());
+        let columns = rows.columns();
+        let (keys, rest) = columns.split_at_checked(keys).ok_or_else(other)?;
+        let (deleted, rest) = rest.split_first().ok_or_else(other)?;
+        let (values, times) = rest.split_at_checked(values).ok_or_else(other)?;
+        let is_time = rows.schema_ref().column_with_name(CHANGED_AT).is_some();
+        let times = times.first().filter(|_| is_time);
+        Ok(Columns {
+            keys,
+            deleted: deleted.as_boolean_opt().ok_or_else(other)?,
+            values,
+            times: times.and_then(|times| times.as_primitive_opt::<UInt64Type>()),
+        })
+    }
+
+    fn scatter(&mut self, taken: &[usize], slots: &[Slot], columns: &[ArrayRef]) -> Result<()> {
+        let rows = columns.first().map_or(taken.len(), |column| column.len());
+        if taken.len() == rows {
+            return self.values.scatter(slots, columns);
+        }
+        let taken = taken
+            .iter()
+            .map(|row| u32::try_from(*row).unwrap_or_default());
+        let taken = UInt32Array::from_iter_values(taken);
+        let columns = columns.iter().map(|column| take(column, &taken, None));
+        let columns = columns.collect::<std::result::Result<Vec<_>, _>>();
+        let columns = columns.map_err(|error| bug(&self.options.name, error))?;
+        self.values.scatter(slots, &columns)
+    }
+}

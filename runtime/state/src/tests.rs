@@ -1,0 +1,6 @@
+//! Tables, runs and snapshots together.
+
+mod files;
+mod job;
+mod keyed;
+mod model;
