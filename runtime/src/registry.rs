@@ -13,6 +13,7 @@ use millstream_types::{ErrorCode, ErrorKind, Failure, OperatorUid};
 use millstream_worker::{JobTasks, TaskFactory};
 
 use crate::job::LoadedJob;
+use state::StateStorage;
 use tasks::Tasks;
 
 /// The connectors of a job, by node.
@@ -57,7 +58,8 @@ impl TaskFactory for Registry {
         let loaded = LoadedJob::parse(deploy.job.clone(), "the coordinator's job file")?;
         check(&loaded.graph, deploy)?;
         let connectors = Connectors::of(&loaded.graph)?;
-        Ok(Box::new(Tasks::new(loaded, connectors, deploy)))
+        let storage = Arc::new(StateStorage::of(&loaded.job));
+        Ok(Box::new(Tasks::new(loaded, connectors, storage, deploy)))
     }
 }
 
@@ -68,13 +70,16 @@ pub struct Substituted {
     pub job: LoadedJob,
     /// A connector for every source and sink of it.
     pub connectors: Connectors,
+    /// Where its tasks keep their state.
+    pub storage: Arc<StateStorage>,
 }
 
 impl TaskFactory for Substituted {
     fn job(&self, deploy: &Deploy) -> Result<Box<dyn JobTasks>, Failure> {
         check(&self.job.graph, deploy)?;
         let (job, connectors) = (self.job.clone(), self.connectors.clone());
-        Ok(Box::new(Tasks::new(job, connectors, deploy)))
+        let storage = Arc::clone(&self.storage);
+        Ok(Box::new(Tasks::new(job, connectors, storage, deploy)))
     }
 }
 

@@ -88,10 +88,8 @@ impl Workload {
         }
     }
 
-    /// Number of the customer that a record belongs to.
-    ///
     /// In every block of `customers` records each customer has one, in another order each time.
-    pub fn customer(&self, number: u64) -> u64 {
+    fn customer(&self, number: u64) -> u64 {
         let block = number / self.customers;
         let shift = mix(self.seed ^ block.wrapping_mul(0x9e37)) % self.customers;
         (number % self.customers + shift) % self.customers

@@ -1,5 +1,6 @@
 //! The operator: batches in, batches out.
 
+use millstream_state::Table;
 use millstream_types::{Batch, EventTime};
 
 use crate::Result;
@@ -62,6 +63,11 @@ pub trait Operator: Send {
     fn on_watermark(&mut self, watermark: EventTime, cx: &mut Context) -> Result<()> {
         let _ = (watermark, cx);
         Ok(())
+    }
+
+    /// What it keeps by key: its tables, in an order that does not change. None without state.
+    fn tables(&mut self) -> Vec<&mut dyn Table> {
+        Vec::new()
     }
 
     /// Emits what is left when a bounded input has ended.

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{TryStreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryStreamExt, stream};
 use millstream_checkpoint::{Error, Files, Storage, StorageOptions};
 use millstream_spec::ValidJob;
+use millstream_state::StateFiles;
 use millstream_types::{Attempt, CheckpointId, Failure, FileRef, JobId, OperatorUid, SubtaskIndex};
 use tokio::sync::OnceCell;
 
@@ -75,13 +77,7 @@ impl TaskFiles {
         }
     }
 
-    /// Writes a file of an operator for a checkpoint. It is durable when this returns. Each name is
-    /// used once, also after a failure.
-    ///
-    /// # Errors
-    /// The store does not answer, or refuses. Whether there is a file is not known then: it must not be
-    /// named.
-    pub async fn put(
+    async fn write(
         &self,
         checkpoint: CheckpointId,
         operator: &OperatorUid,
@@ -97,11 +93,7 @@ impl TaskFiles {
         put.await.map_err(told)
     }
 
-    /// Reads a file that the restored checkpoint names.
-    ///
-    /// # Errors
-    /// It is missing or not what was written, or the store does not answer.
-    pub async fn get(&self, file: &FileRef) -> Result<Bytes, Failure> {
+    async fn read(&self, file: &FileRef) -> Result<Bytes, Failure> {
         let files = self.files().await?;
         let size = usize::try_from(file.bytes).unwrap_or(usize::MAX);
         let mut chunks = files.open(file).await.map_err(told)?;
@@ -117,6 +109,22 @@ impl TaskFiles {
     async fn files(&self) -> Result<Files, Failure> {
         let storage = self.storage.storage().await?.clone();
         Ok(Files::new(storage, &self.job, self.attempt, self.subtask))
+    }
+}
+
+impl StateFiles for TaskFiles {
+    fn put<'a>(
+        &'a self,
+        checkpoint: CheckpointId,
+        operator: &'a OperatorUid,
+        name: &'a str,
+        bytes: Bytes,
+    ) -> BoxFuture<'a, Result<FileRef, Failure>> {
+        self.write(checkpoint, operator, name, bytes).boxed()
+    }
+
+    fn get<'a>(&'a self, file: &'a FileRef) -> BoxFuture<'a, Result<Bytes, Failure>> {
+        self.read(file).boxed()
     }
 }
 

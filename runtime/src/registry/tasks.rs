@@ -9,6 +9,7 @@ use millstream_plan::{
     JobGraph, Node, NodeIndex, NodeKind, Output, SqlSelect, SqlTransform, Vertex,
 };
 use millstream_spec::ValidSource;
+use millstream_state::StateFiles;
 use millstream_types::change::changelog;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::Deploy;
@@ -19,6 +20,7 @@ use millstream_worker::{
 };
 
 use super::Connectors;
+use super::state::{StateStorage, TaskFiles};
 use crate::job::LoadedJob;
 
 pub(super) struct Tasks {
@@ -28,11 +30,18 @@ pub(super) struct Tasks {
     attempt: Attempt,
     lineage: Option<Lineage>,
     parallelism: u32,
+    storage: Arc<StateStorage>,
 }
 
 impl Tasks {
-    pub(super) fn new(loaded: LoadedJob, connectors: Connectors, deploy: &Deploy) -> Self {
+    pub(super) fn new(
+        loaded: LoadedJob,
+        connectors: Connectors,
+        storage: Arc<StateStorage>,
+        deploy: &Deploy,
+    ) -> Self {
         Self {
+            storage,
             job: loaded.job.id,
             graph: loaded.graph,
             connectors,
@@ -96,6 +105,16 @@ impl JobTasks for Tasks {
                 })
                 .collect::<Result<_, Failure>>()?,
         })
+    }
+
+    fn state_files(&self, task: TaskId) -> Arc<dyn StateFiles> {
+        let storage = Arc::clone(&self.storage);
+        Arc::new(TaskFiles::new(
+            storage,
+            &self.job,
+            self.attempt,
+            task.subtask,
+        ))
     }
 }
 
@@ -317,7 +336,8 @@ spec:
             peers: Vec::new(),
             tasks: Vec::new(),
         };
-        let tasks = Tasks::new(loaded, connectors, &deploy);
+        let storage = Arc::new(StateStorage::of(&loaded.job));
+        let tasks = Tasks::new(loaded, connectors, storage, &deploy);
         let partitioning: Vec<_> = tasks
             .edges()
             .into_iter()

@@ -114,7 +114,7 @@ impl Needed {
 }
 
 /// A run that the next snapshot names.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) run: Run,
     pub(crate) sequence: Sequence,

@@ -53,7 +53,7 @@ struct EncodedFile {
 }
 
 /// Files that were written.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     pub(crate) sequence: Sequence,
     pub(crate) runs: Vec<Held>,

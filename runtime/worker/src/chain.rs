@@ -8,12 +8,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use millstream_connect::SinkWriter;
 use millstream_operators::{Context, InputIndex, Operator};
+use millstream_state::{Frozen, Keeper, Written};
 use millstream_types::snapshot::Counters;
 use millstream_types::{
-    Barrier, Batch, Bug, CheckpointId, Committable, Element, EventTime, Failure, OperatorSnapshot,
-    OperatorUid,
+    Barrier, Batch, Bug, CheckpointId, Committable, Element, ErrorCode, ErrorKind, EventTime,
+    Failure, OperatorSnapshot, OperatorUid, StateSnapshot,
 };
 
 use crate::inbox::Closed;
@@ -41,6 +43,9 @@ impl From<Failure> for Stop {
     }
 }
 
+/// The bytes of files, by their paths.
+pub type Contents = BTreeMap<String, Bytes>;
+
 /// The nodes of one task behind its root, and the channels it writes into.
 pub struct Chain {
     nodes: Vec<Node>,
@@ -59,8 +64,15 @@ struct Node {
 
 enum Work {
     Operator(Box<dyn Operator>),
+    Keyed(Keyed),
     Sink(Sink),
     Output(Output),
+}
+
+/// An operator that keeps state.
+struct Keyed {
+    operator: Box<dyn Operator>,
+    keeper: Keeper,
 }
 
 struct Sink {
@@ -81,6 +93,7 @@ impl Chain {
         for node in nodes {
             let work = match node.step {
                 Step::Operator(operator) => Work::Operator(operator),
+                Step::Keyed(operator, keeper) => Work::Keyed(Keyed { operator, keeper }),
                 Step::Sink(writer) => Work::Sink(Sink {
                     writer,
                     pending: Vec::new(),
@@ -111,13 +124,31 @@ impl Chain {
         });
     }
 
-    /// Goes on counting from a snapshot.
-    pub fn restore(&mut self, operators: &BTreeMap<OperatorUid, OperatorSnapshot>) {
+    /// Goes on from a snapshot. `contents` has the bytes of all files that it names, by their paths.
+    ///
+    /// # Errors
+    /// A file is missing or broken, or the state is not that of the operator.
+    pub fn restore(
+        &mut self,
+        operators: &BTreeMap<OperatorUid, OperatorSnapshot>,
+        contents: &Contents,
+    ) -> Result<(), Failure> {
         for node in &mut self.nodes {
-            if let Some(snapshot) = operators.get(&node.uid) {
-                node.restored = snapshot.counters;
-            }
+            let Some(snapshot) = operators.get(&node.uid) else {
+                continue;
+            };
+            node.restored = snapshot.counters;
+            let (Work::Keyed(keyed), Some(state)) = (&mut node.work, &snapshot.state) else {
+                continue;
+            };
+            let runs = state.runs.iter().map(|run| {
+                let bytes = contents.get(&run.file.path).cloned();
+                bytes.ok_or_else(|| not_fetched(&node.uid, &run.file.path))
+            });
+            let runs = runs.collect::<Result<Vec<_>, _>>()?;
+            keyed.restore(state, runs)?;
         }
+        Ok(())
     }
 
     /// Records of the root, for an input of what reads it: the first, unless the root is a gate.
@@ -149,6 +180,10 @@ impl Chain {
         match &mut node.work {
             Work::Operator(operator) => {
                 operator.on_batch(input, batch, &mut self.context)?;
+                self.push_emitted(index)
+            }
+            Work::Keyed(keyed) => {
+                keyed.operator.on_batch(input, batch, &mut self.context)?;
                 self.push_emitted(index)
             }
             Work::Sink(sink) => {
@@ -203,23 +238,23 @@ impl Chain {
     ) -> Result<(), Stop> {
         for index in 0..self.nodes.len() {
             let node = &mut self.nodes[index];
-            match &mut node.work {
-                Work::Operator(operator) => {
-                    handle(operator.as_mut(), &mut self.context)?;
-                    self.push_emitted(index)?;
-                }
-                Work::Output(output) => output.control(element)?,
-                Work::Sink(_) => {}
+            if let Some(operator) = node.work.operator() {
+                operator.flush(&mut self.context)?;
+                handle(operator, &mut self.context)?;
+                self.push_emitted(index)?;
+            } else if let Work::Output(output) = &mut node.work {
+                output.control(element)?;
             }
         }
         Ok(())
     }
 
-    /// Sends a barrier into every output channel.
+    /// Sends a barrier into every output channel, behind all that nodes hold back.
     ///
     /// # Errors
-    /// A channel is closed.
+    /// As [`push`](Self::push).
     pub fn forward(&mut self, barrier: Barrier) -> Result<(), Stop> {
+        self.flush()?;
         for output in self.outputs() {
             output.control(&Element::Barrier(barrier))?;
         }
@@ -229,29 +264,36 @@ impl Chain {
     /// How long it has waited for room, in channels and in what sinks write to.
     pub fn waited(&self) -> Duration {
         let of = |node: &Node| match &node.work {
-            Work::Operator(_) => Duration::ZERO,
+            Work::Operator(_) | Work::Keyed(_) => Duration::ZERO,
             Work::Sink(sink) => sink.writer.waited(),
             Work::Output(output) => output.waited(),
         };
         self.nodes.iter().map(of).sum()
     }
 
-    /// Whether outputs may hold records back.
+    /// Whether nodes hold anything back.
     pub fn holds(&self) -> bool {
-        let outputs = self.nodes.iter().filter_map(|node| match &node.work {
-            Work::Output(output) => Some(output),
-            Work::Operator(_) | Work::Sink(_) => None,
-        });
-        outputs.into_iter().any(Output::holds)
+        self.nodes.iter().any(|node| match &node.work {
+            Work::Operator(operator) => operator.holds(),
+            Work::Keyed(keyed) => keyed.operator.holds(),
+            Work::Output(output) => output.holds(),
+            Work::Sink(_) => false,
+        })
     }
 
-    /// There are no records for now: sends those that outputs hold back.
+    /// There are no records for now: sends what nodes hold back.
     ///
     /// # Errors
     /// As [`push`](Self::push).
     pub fn flush(&mut self) -> Result<(), Stop> {
-        for output in self.outputs() {
-            output.flush()?;
+        for index in 0..self.nodes.len() {
+            let node = &mut self.nodes[index];
+            if let Some(operator) = node.work.operator() {
+                operator.flush(&mut self.context)?;
+                self.push_emitted(index)?;
+            } else if let Work::Output(output) = &mut node.work {
+                output.flush()?;
+            }
         }
         Ok(())
     }
@@ -261,8 +303,56 @@ impl Chain {
             .iter_mut()
             .filter_map(|node| match &mut node.work {
                 Work::Output(output) => Some(output),
-                Work::Operator(_) | Work::Sink(_) => None,
+                Work::Operator(_) | Work::Keyed(_) | Work::Sink(_) => None,
             })
+    }
+
+    /// At a barrier: what operators must write of their state for it.
+    ///
+    /// # Errors
+    /// A table is broken: a bug.
+    pub fn freeze(&mut self, barrier: Barrier) -> Result<Vec<(OperatorUid, Frozen)>, Failure> {
+        let mut frozen = Vec::new();
+        for node in &mut self.nodes {
+            if let Work::Keyed(keyed) = &mut node.work {
+                let mut tables = keyed.operator.tables();
+                let of_node = keyed
+                    .keeper
+                    .freeze(&mut tables, barrier.checkpoint, barrier.kind)?;
+                frozen.push((node.uid.clone(), of_node));
+            }
+        }
+        Ok(frozen)
+    }
+
+    /// What operators have frozen is written, or cannot be: the state of each for the checkpoint.
+    ///
+    /// # Errors
+    /// Why it cannot be written. Every operator has heard of its own.
+    pub fn settle(
+        &mut self,
+        written: Vec<(OperatorUid, Result<Written, Failure>)>,
+    ) -> Result<Vec<(OperatorUid, StateSnapshot)>, Failure> {
+        let mut states = Ok(Vec::new());
+        for (uid, written) in written {
+            let mut nodes = self.nodes.iter_mut();
+            let Some(Work::Keyed(keyed)) = nodes
+                .find(|node| node.uid == uid)
+                .map(|node| &mut node.work)
+            else {
+                continue;
+            };
+            let mut tables = keyed.operator.tables();
+            let settled = keyed.keeper.settle(&mut tables, written);
+            states = match (states, settled) {
+                (Ok(mut states), Ok(state)) => {
+                    states.push((uid, state));
+                    Ok(states)
+                }
+                (Err(failure), _) | (_, Err(failure)) => Err(failure),
+            };
+        }
+        states
     }
 
     /// Prepares every sink: what was written before the barrier is durable when this returns.
@@ -301,7 +391,7 @@ impl Chain {
     pub(crate) fn has_room(&self, bound: usize) -> bool {
         self.nodes.iter().all(|node| match &node.work {
             Work::Output(output) => output.has_room(bound),
-            Work::Operator(_) | Work::Sink(_) => true,
+            Work::Operator(_) | Work::Keyed(_) | Work::Sink(_) => true,
         })
     }
 
@@ -311,13 +401,38 @@ impl Chain {
     }
 }
 
+impl Work {
+    fn operator(&mut self) -> Option<&mut dyn Operator> {
+        match self {
+            Self::Operator(operator) => Some(operator.as_mut()),
+            Self::Keyed(keyed) => Some(keyed.operator.as_mut()),
+            Self::Sink(_) | Self::Output(_) => None,
+        }
+    }
+}
+
+impl Keyed {
+    fn restore(&mut self, state: &StateSnapshot, runs: Vec<Bytes>) -> Result<(), Failure> {
+        let mut tables = self.operator.tables();
+        self.keeper.restore(&mut tables, state, runs)
+    }
+}
+
+fn not_fetched(uid: &OperatorUid, path: &str) -> Failure {
+    Failure::new(
+        ErrorCode::CorruptObject,
+        ErrorKind::Internal,
+        format!("the state of `{uid}` names {path}, which was not read before its task began"),
+    )
+}
+
 impl Node {
     fn snapshot(&self) -> Option<(OperatorUid, OperatorSnapshot)> {
         let mut counters = self.restored;
         counters.add(self.counters);
         let committables = match &self.work {
             Work::Output(_) => return None,
-            Work::Operator(_) => Vec::new(),
+            Work::Operator(_) | Work::Keyed(_) => Vec::new(),
             Work::Sink(sink) => {
                 counters.bytes += sink.writer.bytes();
                 if Bug::EarlierTransactionNotListed.is_seeded() {

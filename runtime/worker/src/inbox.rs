@@ -13,7 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use millstream_exchange::{Credit, Deliver, Gone};
-use millstream_types::{Barrier, CheckpointId, Element, OperatorUid, SplitState};
+use millstream_state::Written;
+use millstream_types::{Barrier, CheckpointId, Element, Failure, OperatorUid, SplitState};
 
 use crate::alignment::ChannelIndex;
 
@@ -58,6 +59,13 @@ pub enum Command {
     },
     /// The checkpoint will never be decided.
     Aborted(CheckpointId),
+    /// What was frozen at a barrier is written, or cannot be.
+    Written {
+        /// For which checkpoint.
+        checkpoint: CheckpointId,
+        /// By operator.
+        states: Vec<(OperatorUid, Result<Written, Failure>)>,
+    },
 }
 
 /// The other end is gone, or the inbox was closed because its attempt is over.

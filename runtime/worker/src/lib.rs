@@ -9,11 +9,13 @@
 //! Invariants:
 //! - A barrier splits a task's stream at one place: the source positions, counters and prepared
 //!   transactions of a snapshot all speak of the records before it and of none behind it.
-//! - A barrier is forwarded into every output channel before the task acknowledges it. What an
-//!   output holds back, to send larger batches, goes before every control element, and whenever the
-//!   task has nothing to read.
+//! - A barrier is forwarded into every output channel before the task acknowledges it. What operators
+//!   and outputs hold back, to emit less and to send larger batches, goes before every control
+//!   element, whenever the task has nothing to read, and after a tenth of a second at the latest.
 //! - A task with several channels takes its snapshot when the barrier has come over all of them;
 //!   what lies behind the barrier waits until then.
+//! - State is frozen at the barrier and written beside the task, one checkpoint after the other; the
+//!   task acknowledges when it is durable, and declines when it cannot be written.
 //! - A prepared transaction is listed in every snapshot until the coordinator has said that a
 //!   checkpoint that listed it is committed.
 //! - Nothing about an attempt is done or said once a newer attempt is known.
@@ -24,8 +26,8 @@
 //!
 //! Reading order: [`plan`] is what a task is made of, [`chain`] pushes elements through it,
 //! [`output`] and [`inbox`] join tasks, [`alignment`] and [`event_time`] are the rules for several channels and
-//! [`gate`] applies them, [`load`] measures for people, [`watermark`] finds a source's watermark, [`task`] is the loop, [`service`]
-//! is the conversation with the coordinator.
+//! [`gate`] applies them, [`load`] measures for people, [`watermark`] finds a source's watermark, [`task`] is the loop, [`snapshots`]
+//! writes state beside it, [`service`] is the conversation with the coordinator.
 //!
 //! # Crash points
 //! With the feature `fail/failpoints` these names can be armed; each ends the process at once:
@@ -49,6 +51,7 @@ pub mod load;
 pub mod output;
 pub mod plan;
 pub mod service;
+pub mod snapshots;
 pub mod task;
 #[cfg(test)]
 mod testing;

@@ -1,9 +1,11 @@
 //! What a task is made of. The binary builds these from the job graph; see [`TaskFactory`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_connect::{Result, SinkWriter, SourceReader};
 use millstream_operators::{InputIndex, Operator};
+use millstream_state::{Keeper, StateFiles};
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::Deploy;
 use millstream_types::{EdgeId, OperatorUid, VertexId};
@@ -31,6 +33,9 @@ pub trait JobTasks: Send + Sync {
     /// # Errors
     /// A connector cannot start.
     fn task(&self, task: TaskId) -> Result<TaskPlan>;
+
+    /// Where a task's state is written and read.
+    fn state_files(&self, task: TaskId) -> Arc<dyn StateFiles>;
 }
 
 /// An edge between two vertices.
@@ -137,6 +142,8 @@ pub enum Port {
 pub enum Step {
     /// Batches in, batches out.
     Operator(Box<dyn Operator>),
+    /// The same, with state by key. The keeper is that of the operator's tables.
+    Keyed(Box<dyn Operator>, Keeper),
     /// Writes batches to the outside.
     Sink(Box<dyn SinkWriter>),
 }

@@ -6,6 +6,7 @@
 
 mod activity;
 mod attempt;
+mod fetching;
 mod session;
 mod wiring;
 

@@ -26,11 +26,12 @@ use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::affinity;
-use crate::chain::Stop;
+use crate::chain::{Contents, Stop};
 use crate::inbox::{Command, Inbox, InboxHandle, Unreachable};
 use crate::load::InputChannel;
 use crate::output::Output;
 use crate::plan::JobTasks;
+use crate::snapshots::Snapshots;
 use run::Task;
 #[cfg(feature = "simulation")]
 pub use stepped::SteppedTask;
@@ -109,6 +110,10 @@ pub struct Start {
     pub job: Arc<dyn JobTasks>,
     /// What it goes on from.
     pub restore: BTreeMap<OperatorUid, OperatorSnapshot>,
+    /// The bytes of all files that `restore` names.
+    pub contents: Arc<Contents>,
+    /// Writes its snapshots.
+    pub snapshots: Snapshots,
     /// What reaches it.
     pub inbox: Inbox,
     /// The channels that lead to its inbox.

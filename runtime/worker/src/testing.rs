@@ -5,6 +5,8 @@
     reason = "a broken lock or a number out of range is the test's failure"
 )]
 
+mod state;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +18,8 @@ use millstream_connect::{Polled, Result, SinkWriter, SourceOutput, SourceReader,
 use millstream_operators::{Context, InputIndex, Operator};
 use millstream_types::snapshot::Counters;
 use millstream_types::{Batch, CheckpointId, Committable, EventTime, Opaque, SplitState};
+
+pub(crate) use state::{KEYS, MemoryFiles, Tally};
 
 /// Rows of one poll.
 pub(crate) const ROWS: u64 = 10;
@@ -118,6 +122,8 @@ pub(crate) struct Seen {
     pub(crate) committed: Vec<Committable>,
     pub(crate) watermarks: Vec<EventTime>,
     pub(crate) ended: bool,
+    /// What operators with state have counted, by key.
+    pub(crate) counts: BTreeMap<i64, i64>,
 }
 
 pub(crate) type Shared = Arc<Mutex<Seen>>;

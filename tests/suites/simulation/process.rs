@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use millstream::job::LoadedJob;
+use millstream::registry::state::StateStorage;
 use millstream::registry::{Connectors, Substituted};
 use millstream_checkpoint::StorageOptions;
 use millstream_checkpoint::storage::simulated::install;
@@ -198,9 +199,13 @@ impl Start<'_> {
     pub(crate) fn worker(&self) -> Process {
         let (runtime, clock) = self.executor();
         let stepped = Stepped::new(CHANNEL_BYTES);
-        let jobs = self.scenario.parallelism.map(|parallelism| Substituted {
-            job: load(&self.scenario.job(parallelism)),
-            connectors: self.connectors(),
+        let jobs = self.scenario.parallelism.map(|parallelism| {
+            let job = load(&self.scenario.job(parallelism));
+            Substituted {
+                storage: Arc::new(StateStorage::of(&job.job)),
+                connectors: self.connectors(),
+                job,
+            }
         });
         let worker = Worker::new(millstream_worker::Options {
             worker: WorkerId(format!("worker-{}", self.id)),

@@ -85,7 +85,9 @@ async fn content(files: &Files, file: &FileRef) -> Groups {
 /// Checks that a manifest of a job holds the state of all groups, as it must be there.
 pub(crate) async fn check(manifest: &Manifest, operator: &str, storage: &Storage, groups: u32) {
     let source = manifest.operators[&"orders".into()].values();
-    let splits = source.flat_map(|snapshot| snapshot.splits.clone()).collect();
+    let splits = source
+        .flat_map(|snapshot| snapshot.splits.clone())
+        .collect();
     let step = step_of(&OperatorSnapshot {
         splits,
         ..OperatorSnapshot::default()
@@ -104,7 +106,9 @@ pub(crate) async fn check(manifest: &Manifest, operator: &str, storage: &Storage
 
 /// The storage of a folder.
 pub(crate) async fn open(path: &str) -> Storage {
-    Storage::open(path, &StorageOptions::default()).await.unwrap()
+    Storage::open(path, &StorageOptions::default())
+        .await
+        .unwrap()
 }
 
 impl Keyed {
@@ -149,7 +153,12 @@ impl Keyed {
         let files = Files::new(self.storage.clone(), &self.job, attempt, task.subtask);
         let content = Bytes::from(serde_json::to_vec(&groups).unwrap());
         let file = files
-            .put(checkpoint, &self.operator, "run", stream::iter([Ok(content)]))
+            .put(
+                checkpoint,
+                &self.operator,
+                "run",
+                stream::iter([Ok(content)]),
+            )
             .await
             .unwrap();
         state.runs.push(Run {

@@ -20,7 +20,8 @@ const GROUPS: u32 = 128;
 /// A job whose operator `out` keeps state.
 fn scenario() -> Scenario {
     let mut scenario = Scenario::default();
-    scenario.checkpoint = "interval: 20ms, timeout: 5s, tolerableFailures: 3, retained: 2".to_owned();
+    scenario.checkpoint =
+        "interval: 20ms, timeout: 5s, tolerableFailures: 3, retained: 2".to_owned();
     scenario.max_parallelism = GROUPS;
     scenario
 }
@@ -316,7 +317,11 @@ async fn sizes_tell_the_whole_state_and_what_is_new() {
             (total, it.state_size.unwrap(), it.checkpointed_size.unwrap())
         })
         .collect();
-    assert!(sizes.iter().all(|(total, state, new)| total > state && state >= new && *new > 0));
+    assert!(
+        sizes
+            .iter()
+            .all(|(total, state, new)| total > state && state >= new && *new > 0)
+    );
     // Most share files with the ones before.
     let sharing = sizes.iter().filter(|(_, state, new)| new < state).count();
     assert!(sharing >= sizes.len() / 2, "{sizes:?}");

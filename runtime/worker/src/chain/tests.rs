@@ -123,7 +123,7 @@ fn totals_go_on_from_a_snapshot() {
     chain.push(InputIndex(0), &batch(0..5)).unwrap();
     let snapshot = chain.snapshot();
     let mut next = Chain::new(vec![sink(&seen, Port::Root, "sink")], Vec::new());
-    next.restore(&snapshot);
+    next.restore(&snapshot, &Contents::new()).unwrap();
     next.push(InputIndex(0), &batch(0..5)).unwrap();
     assert_eq!(counters(&next, "sink").records_out, 10);
 }

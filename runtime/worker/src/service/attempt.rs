@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::{Deploy, TaskDeployment};
 use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::task::TaskTracker;
 
 use super::Options;
+use super::fetching::fetch;
 use super::wiring::{Connections, Wiring};
+use crate::chain::Contents;
 use crate::plan::JobTasks;
+use crate::snapshots::Writer;
 use crate::task::{Event, Start, TaskHandle};
 
 /// Events that tasks may have said and nobody has heard yet; a task that says more waits.
@@ -25,6 +29,8 @@ pub(super) struct RunningAttempt {
     events: mpsc::Receiver<(TaskId, Event)>,
     /// To other workers, if any of the tasks has a channel there.
     connections: Option<Connections>,
+    /// Write the tasks' snapshots.
+    writers: JoinSet<()>,
 }
 
 /// A deployment whose job is being planned, and then connected with the other workers, beside the
@@ -36,14 +42,18 @@ pub(super) struct Planning {
 
 enum Stage {
     Planning(JoinHandle<Result<Box<dyn JobTasks>, Failure>>),
+    /// The state is read while others connect.
+    Fetching(Ready, BoxFuture<'static, Result<Contents, Failure>>),
     Connecting(Ready),
     Over,
 }
 
-/// Tasks that can be started: their job, and the channels between them and to other workers.
+/// Tasks that can be started: their job, the channels between them and to other workers, and the
+/// state that they go on from.
 pub(super) struct Ready {
     job: Arc<dyn JobTasks>,
     wiring: Wiring,
+    contents: Contents,
 }
 
 /// A deployment, and what can be started of it.
@@ -79,8 +89,22 @@ impl Planning {
                     let job = planning.await.map_err(panicked).flatten();
                     self.stage = Stage::Over;
                     match job.and_then(|job| Ready::new(options, Arc::from(job), &self.deploy)) {
-                        Ok(ready) => self.stage = Stage::Connecting(ready),
+                        Ok(ready) => {
+                            let contents = fetch(ready.job.as_ref(), &self.deploy);
+                            self.stage = Stage::Fetching(ready, contents);
+                        }
                         Err(failure) => break Err(failure),
+                    }
+                }
+                Stage::Fetching(_, contents) => {
+                    let contents = contents.await;
+                    let stage = std::mem::replace(&mut self.stage, Stage::Over);
+                    match (stage, contents) {
+                        (Stage::Fetching(ready, _), Ok(contents)) => {
+                            self.stage = Stage::Connecting(Ready { contents, ..ready });
+                        }
+                        (_, Err(failure)) => break Err(failure),
+                        (_, Ok(_)) => {}
                     }
                 }
                 Stage::Connecting(ready) => {
@@ -108,14 +132,24 @@ impl Planning {
 impl Ready {
     fn new(options: &Options, job: Arc<dyn JobTasks>, deploy: &Deploy) -> Result<Self, Failure> {
         let wiring = Wiring::new(options, job.as_ref(), deploy)?;
-        Ok(Self { job, wiring })
+        Ok(Self {
+            job,
+            wiring,
+            contents: Contents::new(),
+        })
     }
 }
 
 impl RunningAttempt {
     /// Starts a thread for each task.
     pub(super) fn start(options: &Options, deploy: Deploy, ready: Ready) -> Result<Self, Failure> {
-        let Ready { job, wiring } = ready;
+        let Ready {
+            job,
+            wiring,
+            contents,
+        } = ready;
+        let contents = Arc::new(contents);
+        let mut writers = JoinSet::new();
         let mut ends = wiring.ends;
         let bounded = Arc::new(deploy.bounded);
         let (sender, events) = mpsc::channel(EVENTS);
@@ -125,12 +159,18 @@ impl RunningAttempt {
             let Some(end) = ends.remove(&id) else {
                 continue;
             };
+            let files = job.state_files(id);
+            let (writer, snapshots) =
+                Writer::new(files, options.threads.clone(), end.handle.clone());
+            writers.spawn(writer.run());
             let handle = options
                 .threads
                 .spawn(Start {
                     id,
                     job: Arc::clone(&job),
                     restore: restore.into_iter().collect(),
+                    contents: Arc::clone(&contents),
+                    snapshots,
                     inbox: end.inbox,
                     inputs: end.inputs,
                     handle: end.handle,
@@ -151,6 +191,7 @@ impl RunningAttempt {
             tracker,
             events,
             connections: wiring.connections,
+            writers,
         })
     }
 
@@ -179,6 +220,7 @@ impl RunningAttempt {
         for handle in self.tasks.values() {
             handle.cancel();
         }
+        self.writers.abort_all();
         // Wakes those that wait to send to another worker, and tells it that the attempt is over.
         self.connections = None;
         self.events.close();

@@ -1,6 +1,7 @@
 //! A worker with real tasks, driven as a coordinator would.
 
 mod coordinator;
+mod state;
 
 use std::time::Duration;
 

@@ -22,6 +22,10 @@ use crate::watermark::{Progress, Watermarks};
 /// barrier starts in a stream without records.
 pub(super) const WAIT: Duration = Duration::from_millis(20);
 
+/// How often those behind a source are told of its event time at most: each time they send what they
+/// hold back.
+const TELL: Duration = Duration::from_millis(100);
+
 /// How often to look for splits that are read to their end, or idle.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -50,6 +54,7 @@ struct SourceWatermark {
     column: usize,
     watermarks: Watermarks,
     looked_at: Duration,
+    told_at: Option<Duration>,
 }
 
 impl Source {
@@ -62,6 +67,7 @@ impl Source {
             column: plan.column,
             watermarks: Watermarks::new(plan.max_out_of_orderness, plan.idle_timeout),
             looked_at: Duration::ZERO,
+            told_at: None,
         });
         let mut source = Self {
             uid: root.uid,
@@ -108,7 +114,7 @@ impl Source {
         clock: &dyn Clock,
         patience: Duration,
     ) -> Result<Step, Stop> {
-        // What outputs hold back is sent before it waits.
+        // What nodes hold back is sent before it waits.
         let wait = if chain.holds() {
             Duration::ZERO
         } else {
@@ -173,7 +179,15 @@ impl Source {
             watermark.looked_at = now;
             watermark.look(&self.reader.snapshot(), now);
         }
-        match watermark.watermarks.advance(now) {
+        let is_early = |told: Duration| now.saturating_sub(told) < TELL;
+        if watermark.told_at.is_some_and(is_early) {
+            return Ok(());
+        }
+        let news = watermark.watermarks.advance(now);
+        if news.is_some() {
+            watermark.told_at = Some(now);
+        }
+        match news {
             Some(Progress::Watermark(time)) => chain.watermark(time),
             Some(Progress::Idle) => chain.idle(),
             None => Ok(()),

@@ -1,9 +1,10 @@
 //! The loop of a task.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_state::Written;
 use millstream_types::ids::TaskId;
 use millstream_types::load::TaskLoad;
 use millstream_types::{
@@ -20,9 +21,13 @@ use crate::gate::{Arrival, Gate};
 use crate::inbox::{Command, Inbox, Received};
 use crate::load::{self, Alignments, InputChannel, Times};
 use crate::plan::{self, TaskPlan};
+use crate::snapshots::{Snapshot, Snapshots};
 
 /// How often counters and positions are shown to the outside.
 const PUBLISH: Duration = Duration::from_millis(200);
+
+/// Longest that nodes hold back what they have while more records come.
+const HOLD_MAX: Duration = Duration::from_millis(100);
 
 /// Splits named in a failure's message; more would hide it.
 const PLACES_MAX: usize = 8;
@@ -33,6 +38,11 @@ pub(super) struct Task {
     pub(super) chain: Chain,
     phase: Phase,
     last_barrier: Option<CheckpointId>,
+    snapshots: Snapshots,
+    /// Snapshots whose state is being written, oldest first.
+    unwritten: VecDeque<(CheckpointId, TaskSnapshot)>,
+    /// Since when nodes have held something back.
+    held_since: Option<Duration>,
     inbox: Inbox,
     shared: Arc<Shared>,
     events: mpsc::Sender<(TaskId, Event)>,
@@ -83,13 +93,16 @@ impl Task {
             }
         };
         let mut chain = Chain::new(nodes, ends);
-        chain.restore(&start.restore);
+        chain.restore(&start.restore, &start.contents)?;
         Ok(Self {
             id: start.id,
             root,
             chain,
             phase: Phase::Reading,
             last_barrier: None,
+            snapshots: start.snapshots,
+            unwritten: VecDeque::new(),
+            held_since: None,
             inbox: start.inbox,
             shared,
             events: start.events,
@@ -124,9 +137,10 @@ impl Task {
 
     fn turn(&mut self, patience: Duration) -> Result<(), Stop> {
         let now = self.publish_if_due();
+        self.flush_if_due(now)?;
         let is_reading = self.phase == Phase::Reading;
         let (held, timeout) = match &self.root {
-            // What outputs hold back is sent before it waits.
+            // What nodes hold back is sent before it waits.
             Root::Gate(gate) if self.chain.holds() => (gate.held(), Duration::ZERO),
             Root::Gate(gate) => (gate.held(), patience),
             // Its reader is where it waits.
@@ -154,6 +168,20 @@ impl Task {
                 Root::Source(_) | Root::Gate(_) => self.chain.flush(),
             },
         }
+    }
+
+    /// However busy it is, nothing is held back for long.
+    fn flush_if_due(&mut self, now: Duration) -> Result<(), Stop> {
+        if !self.chain.holds() {
+            self.held_since = None;
+            return Ok(());
+        }
+        let since = *self.held_since.get_or_insert(now);
+        if now.saturating_sub(since) >= HOLD_MAX {
+            self.held_since = None;
+            self.chain.flush()?;
+        }
+        Ok(())
     }
 
     fn element(&mut self, channel: ChannelIndex, element: Element) -> Result<(), Stop> {
@@ -221,6 +249,7 @@ impl Task {
                 Ok(())
             }
             (Command::Aborted(checkpoint), _) => self.aborted(checkpoint),
+            (Command::Written { checkpoint, states }, _) => self.written(checkpoint, states),
         }
     }
 
@@ -248,6 +277,7 @@ impl Task {
         self.chain.prepare(checkpoint)?;
         fail::fail_point!("worker::after-prepare", |_| std::process::abort());
         let snapshot = self.snapshot();
+        let states = self.chain.freeze(barrier)?;
         if is_overtaken {
             if let Root::Source(source) = &mut self.root {
                 source.step(&mut self.chain, self.clock.as_ref(), Duration::ZERO)?;
@@ -264,10 +294,42 @@ impl Task {
             };
         }
         self.publish();
+        if states.is_empty() {
+            return self.acknowledge(checkpoint, snapshot);
+        }
+        self.unwritten.push_back((checkpoint, snapshot));
+        let written = self.snapshots.send(Snapshot { checkpoint, states });
+        written.map_err(|_| Stop::Cancelled)
+    }
+
+    /// Everything that the snapshot names is durable.
+    fn acknowledge(&self, checkpoint: CheckpointId, snapshot: TaskSnapshot) -> Result<(), Stop> {
         fail::fail_point!("worker::before-ack", |_| std::process::abort());
         self.say(Event::Acknowledged(checkpoint, snapshot))?;
         fail::fail_point!("worker::after-ack", |_| std::process::abort());
         Ok(())
+    }
+
+    /// The state of the oldest snapshot that waits for it is written, or cannot be.
+    fn written(
+        &mut self,
+        checkpoint: CheckpointId,
+        states: Vec<(OperatorUid, Result<Written, Failure>)>,
+    ) -> Result<(), Stop> {
+        let settled = self.chain.settle(states);
+        let Some((_, mut snapshot)) = self.unwritten.pop_front_if(|(of, _)| *of == checkpoint)
+        else {
+            return Err(Stop::Failed(miswired(self.id)));
+        };
+        match settled {
+            Ok(states) => {
+                for (uid, state) in states {
+                    snapshot.operators.entry(uid).or_default().state = Some(state);
+                }
+                self.acknowledge(checkpoint, snapshot)
+            }
+            Err(failure) => self.say(Event::Declined(checkpoint, failure)),
+        }
     }
 
     fn completed(&mut self, checkpoint: CheckpointId, committed: bool) {

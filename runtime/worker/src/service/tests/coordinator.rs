@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use millstream_connect::SinkWriter;
 use millstream_operators::{InputIndex, Operator};
+use millstream_state::StateFiles;
 use millstream_types::clock::SystemClock;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::{Deploy, Heartbeat, TaskDeployment, TaskProgress};
@@ -19,7 +20,7 @@ use crate::plan::{
     JobTasks, Partitioning, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step, TaskEdge,
     TaskPlan, WatermarkPlan,
 };
-use crate::testing::{Counting, Memory, Seen, Watching, split};
+use crate::testing::{Counting, Memory, MemoryFiles, Seen, Tally, Watching, split};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -41,6 +42,9 @@ pub(super) struct Job {
     shape: Shape,
     seen: Shared,
     operator: MakeOperator,
+    /// The operator is a [`Tally`] instead.
+    is_keyed: bool,
+    files: Arc<MemoryFiles>,
     sink: MakeSink,
     /// Sources that are said to find no more splits.
     bounded: BTreeSet<&'static str>,
@@ -55,6 +59,8 @@ impl Job {
             shape: Shape::OneVertex,
             seen: Shared::default(),
             operator: |seen| Box::new(Watching::new(seen)),
+            is_keyed: false,
+            files: Arc::default(),
             sink: |seen| Box::new(Memory::new(seen)),
             bounded: BTreeSet::new(),
             gate: None,
@@ -72,6 +78,21 @@ impl Job {
 
     pub(super) fn with_operator(self, operator: MakeOperator) -> Self {
         Self { operator, ..self }
+    }
+
+    pub(super) fn keyed(self) -> Self {
+        Self {
+            is_keyed: true,
+            ..self
+        }
+    }
+
+    pub(super) fn to(self, end: u64) -> Self {
+        Self { end, ..self }
+    }
+
+    pub(super) fn files(&self) -> &MemoryFiles {
+        &self.files
     }
 
     pub(super) fn with_sink(self, sink: MakeSink) -> Self {
@@ -132,10 +153,16 @@ impl Job {
     }
 
     fn nodes(&self) -> Vec<PlannedNode> {
+        let step = if self.is_keyed {
+            let (tally, keeper) = Tally::new("operator", &self.seen);
+            Step::Keyed(Box::new(tally), keeper)
+        } else {
+            Step::Operator((self.operator)(&self.seen))
+        };
         let operator = PlannedNode {
             uid: "operator".into(),
             input: Port::Root,
-            step: Step::Operator((self.operator)(&self.seen)),
+            step,
         };
         let sink = PlannedNode {
             uid: "sink".into(),
@@ -196,6 +223,10 @@ impl JobTasks for Job {
             nodes: if is_last { self.nodes() } else { Vec::new() },
             outputs,
         })
+    }
+
+    fn state_files(&self, _: TaskId) -> Arc<dyn StateFiles> {
+        Arc::clone(&self.files) as Arc<dyn StateFiles>
     }
 }
 
@@ -313,6 +344,13 @@ impl Coordinator {
         }
     }
 
+    /// Deploys, and waits for nothing.
+    pub(super) async fn deploy_from(&mut self, job: &Job, attempt: u64, restore: &TaskSnapshot) {
+        self.attempt = Attempt(attempt);
+        self.say(ToWorker::Deploy(job.deploy(attempt, Some(restore))))
+            .await;
+    }
+
     /// Sends a deployment that the worker must not act on.
     pub(super) async fn deploy_unseen(&self, job: &Job, attempt: u64) {
         self.say(ToWorker::Deploy(job.deploy(attempt, None))).await;
@@ -372,6 +410,32 @@ impl Coordinator {
             all.operators.extend(snapshot.operators);
         }
         all
+    }
+
+    /// Whether no snapshot has come, in what has come so far.
+    pub(super) fn has_not_acknowledged(&mut self) -> bool {
+        while let Ok(message) = self.incoming.try_recv() {
+            if matches!(message, ToCoordinator::CheckpointAcknowledged { .. }) {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(super) async fn declined(&mut self, number: u64) -> Failure {
+        let declined = self
+            .until(|message| matches!(message, ToCoordinator::CheckpointDeclined { .. }))
+            .await;
+        let ToCoordinator::CheckpointDeclined {
+            checkpoint,
+            failure,
+            ..
+        } = declined
+        else {
+            unreachable!()
+        };
+        assert_eq!(checkpoint, CheckpointId(number));
+        failure
     }
 
     pub(super) async fn ended(&mut self) {

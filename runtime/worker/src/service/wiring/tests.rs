@@ -5,6 +5,7 @@ use std::time::Duration;
 use millstream_connect::Result;
 use millstream_exchange::{Exchange, Settings};
 use millstream_operators::InputIndex;
+use millstream_state::StateFiles;
 use millstream_types::clock::SystemClock;
 use millstream_types::protocol::{Peer, TaskDeployment};
 use millstream_types::{
@@ -46,6 +47,10 @@ impl JobTasks for Job {
     }
 
     fn task(&self, _: TaskId) -> Result<TaskPlan> {
+        unreachable!("only channels are made")
+    }
+
+    fn state_files(&self, _: TaskId) -> Arc<dyn StateFiles> {
         unreachable!("only channels are made")
     }
 }
