@@ -125,6 +125,8 @@ impl fmt::Display for Anomalies {
 pub struct Topics<'a> {
     /// What it reads.
     pub input: &'a str,
+    /// Another one that it reads beside that.
+    pub other_input: Option<&'a str>,
     /// Processed orders.
     pub output: &'a str,
     /// Records that were not JSON.
@@ -188,7 +190,10 @@ pub fn audit(
     seen_orders: &Sightings,
     seen_dead_letters: &Sightings,
 ) -> Report {
-    let expected = Expected::read(broker, topics.input);
+    let mut expected = Expected::default();
+    for input in std::iter::once(topics.input).chain(topics.other_input) {
+        expected.read(broker, input);
+    }
     let mut report = Report::of(&expected);
     let [orders, letters] = report.read(broker, topics, &expected);
     report.anomalies.retracted += seen_orders.retracted(&orders);
@@ -235,7 +240,7 @@ impl Report {
     #[track_caller]
     fn read(&mut self, broker: &Broker, topics: Topics<'_>, expected: &Expected) -> [Sightings; 2] {
         let mut orders = OrderLedger::new(expected);
-        let mut letters = DeadLetterLedger::new(expected, topics.input);
+        let mut letters = DeadLetterLedger::new(expected);
         let mut seen = [Sightings::default(), Sightings::default()];
         broker.for_each_to_end(topics.output, Isolation::Committed, |record| {
             seen[0].add(&record);

@@ -8,8 +8,8 @@ use crate::kafka::Broker;
 use crate::kafka::topics::{Isolation, Record};
 use crate::workload::{Order, ReadOrder};
 
-/// Where a record lies in the input: partition and offset.
-pub type Place = (i32, i64);
+/// Where a record lies in the input: topic, partition and offset.
+pub type Place = (String, i32, i64);
 
 /// What must be in the output topics once the whole input is processed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,10 +32,12 @@ pub struct ExpectedOrder {
 }
 
 impl Expected {
-    /// Reads an input topic to its end.
+    /// Adds what an input topic holds.
     #[track_caller]
-    pub fn read(broker: &Broker, topic: &str) -> Self {
-        Self::read_where(broker, topic, |_| true)
+    pub fn read(&mut self, broker: &Broker, topic: &str) {
+        broker.for_each_to_end(topic, Isolation::Committed, |record| {
+            self.add(topic, record);
+        });
     }
 
     /// Reads what lies before these offsets of an input topic, by partition.
@@ -63,14 +65,14 @@ impl Expected {
         let mut expected = Self::default();
         broker.for_each_to_end(topic, Isolation::Committed, |record| {
             if counts(&record) {
-                expected.add(record);
+                expected.add(topic, record);
             }
         });
         expected
     }
 
-    /// Adds one record of the input.
-    pub fn add(&mut self, record: Record) {
+    /// Adds one record of an input topic.
+    pub fn add(&mut self, topic: &str, record: Record) {
         match ReadOrder::from_json(&record.value) {
             Ok(ReadOrder { order, .. }) if order.quantity > 0 && order.price_cents > 0 => {
                 let total_cents = order.quantity * order.price_cents;
@@ -79,8 +81,10 @@ impl Expected {
             }
             Ok(_) => self.dropped += 1,
             Err(_) => {
-                self.dead_letters
-                    .insert((record.partition, record.offset), record.value);
+                self.dead_letters.insert(
+                    (topic.to_owned(), record.partition, record.offset),
+                    record.value,
+                );
             }
         }
     }

@@ -33,6 +33,17 @@ impl OrderJobFile {
         Self(self.0.replace(from, to))
     }
 
+    /// The text from where it has `from` to where it has `to` behind that.
+    ///
+    /// # Panics
+    /// It has no such part.
+    #[track_caller]
+    pub fn part(&self, from: &str, to: &str) -> String {
+        let begin = self.0.find(from).expect("the part begins");
+        let end = self.0[begin..].find(to).expect("the part ends");
+        self.0[begin..begin + end].to_owned()
+    }
+
     /// The file's text.
     pub fn into_text(self) -> String {
         self.0

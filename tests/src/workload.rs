@@ -88,8 +88,10 @@ impl Workload {
         }
     }
 
+    /// Number of the customer that a record belongs to.
+    ///
     /// In every block of `customers` records each customer has one, in another order each time.
-    fn customer(&self, number: u64) -> u64 {
+    pub fn customer(&self, number: u64) -> u64 {
         let block = number / self.customers;
         let shift = mix(self.seed ^ block.wrapping_mul(0x9e37)) % self.customers;
         (number % self.customers + shift) % self.customers

@@ -91,6 +91,8 @@ pub struct Settings {
     pub cancel_timeout: Duration,
     /// How long tasks may take to start.
     pub deploy_timeout: Duration,
+    /// How often a job that waits for workers looks whether its claim is still the newest.
+    pub look_interval: Duration,
     /// Whether the job's checkpoints are deleted when it is cancelled.
     pub discards: bool,
 }
@@ -103,6 +105,7 @@ impl Settings {
         job_text: String,
         graph: &millstream_plan::JobGraph,
         cancel_timeout: Duration,
+        look_interval: Duration,
     ) -> Self {
         Self {
             job: job.id.clone(),
@@ -116,6 +119,7 @@ impl Settings {
             tolerable_failures: job.checkpoint.tolerable_failures,
             cancel_timeout,
             deploy_timeout: job.checkpoint.timeout.0,
+            look_interval,
             discards: job.checkpoint.retention() == Retention::DeleteOnCancellation,
         }
     }
@@ -183,7 +187,7 @@ impl Job {
                 Phase::Preparing { note } => job.while_preparing(note, event, now),
                 Phase::Cancelling(cancelling) => job.while_cancelling(cancelling, event, now),
                 Phase::Closing(closing) => job.while_closing(closing, event, now),
-                Phase::Waiting(_) => job.while_idle(event, false, now),
+                Phase::Waiting(waiting) => job.while_waiting(waiting, event, now),
                 Phase::Delaying { .. } => job.while_idle(event, true, now),
                 Phase::Ended(_) => Transition::Stay,
             };
@@ -225,6 +229,11 @@ impl Job {
                     Event::Message { worker, message }
                 })
             }
+            // Whoever has claimed the chain since goes on from there.
+            Event::Held(Err(failure)) if failure.kind == ErrorKind::Fenced => {
+                self.enter(Transition::Fail(failure), now);
+                None
+            }
             Event::Broken(failure) => {
                 job.last_failure = Some(failure.clone());
                 self.enter(Transition::End(Outcome::Failed(failure)), now);
@@ -253,9 +262,8 @@ impl Job {
             Phase::Executing(execution) => execution.checkpoints.wake_at(),
             Phase::Cancelling(cancelling) => Some(cancelling.deadline),
             Phase::Delaying { until } => Some(*until),
-            Phase::Preparing { .. } | Phase::Waiting(_) | Phase::Closing(_) | Phase::Ended(_) => {
-                None
-            }
+            Phase::Waiting(waiting) => waiting.look_at,
+            Phase::Preparing { .. } | Phase::Closing(_) | Phase::Ended(_) => None,
         }
     }
 
@@ -271,11 +279,12 @@ impl Job {
     fn step(&mut self, now: Now) -> bool {
         let job = &mut self.run;
         let transition = match &mut self.phase {
-            Phase::Waiting(prepared) if job.may_stop_idle() => {
-                job.close_stopped(&prepared.manifest)
+            Phase::Waiting(waiting) if job.may_stop_idle() => {
+                job.close_stopped(&waiting.prepared.manifest)
             }
-            Phase::Waiting(prepared) => {
-                let Some(execution) = deployment::deploy(job, prepared, now) else {
+            Phase::Waiting(waiting) => {
+                let Some(execution) = deployment::deploy(job, &waiting.prepared, now) else {
+                    job.look_at_claim(waiting, now);
                     return false;
                 };
                 self.phase = Phase::Executing(Box::new(execution));
@@ -298,7 +307,7 @@ impl Job {
     fn enter(&mut self, transition: Transition, now: Now) {
         match transition {
             Transition::Stay => {}
-            Transition::Wait(prepared) => self.phase = Phase::Waiting(prepared),
+            Transition::Wait(prepared) => self.phase = Phase::Waiting(self.run.wait(prepared, now)),
             Transition::Prepare => {
                 self.run.begun += 1;
                 self.run.commands.push(Operation::Prepare.into());

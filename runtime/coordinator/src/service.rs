@@ -20,6 +20,7 @@ mod savepoints;
 mod sweep;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,8 @@ use run::Loop;
 const REQUESTS_CAPACITY: usize = 64;
 /// News that a slow progress display may lag behind before it misses some.
 const PROGRESS_CAPACITY: usize = 256;
+/// Heartbeats between two looks of a coordinator that waits for workers at its claim.
+const LOOK_HEARTBEATS: u32 = 5;
 
 /// A coordinator that is ready to run.
 #[derive(Debug)]
@@ -59,6 +62,7 @@ impl Coordinator {
             options.job_text.clone(),
             &options.graph,
             options.cancel_timeout,
+            Duration::from_millis(options.heartbeat.interval_ms).saturating_mul(LOOK_HEARTBEATS),
         );
         let restart = RestartPolicy::new(options.job.restart.clone());
         let job = Job::new(settings, restart, options.clock.now());

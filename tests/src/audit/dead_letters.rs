@@ -12,10 +12,10 @@ use crate::oracle::{Expected, Place};
 #[derive(Debug)]
 pub struct DeadLetterLedger<'a> {
     expected: &'a Expected,
-    topic: &'a str,
     seen: BTreeMap<Place, u64>,
-    /// By partition of the dead letters and of the input: the last offset that was seen there.
-    last: BTreeMap<(i32, i32), i64>,
+    /// By partition of the dead letters, and topic and partition of the input: the last offset that was
+    /// seen there.
+    last: BTreeMap<(i32, String, i32), i64>,
     verdict: Verdict,
 }
 
@@ -31,11 +31,10 @@ struct DeadLetter {
 }
 
 impl<'a> DeadLetterLedger<'a> {
-    /// An empty ledger for the dead letters of one input topic.
-    pub fn new(expected: &'a Expected, topic: &'a str) -> Self {
+    /// An empty ledger.
+    pub fn new(expected: &'a Expected) -> Self {
         Self {
             expected,
-            topic,
             seen: BTreeMap::new(),
             last: BTreeMap::new(),
             verdict: Verdict::default(),
@@ -51,15 +50,14 @@ impl<'a> DeadLetterLedger<'a> {
                 .example(|| format!("no dead letter: {}", text()));
             return;
         };
-        let place = (letter.partition, letter.offset);
+        let place = (letter.topic.clone(), letter.partition, letter.offset);
         let Some(payload) = self.expected.dead_letters.get(&place) else {
             self.verdict.anomalies.phantom += 1;
             self.verdict
                 .example(|| format!("phantom dead letter: {}", text()));
             return;
         };
-        let same = base64(&letter.payload).as_ref() == Some(payload) && letter.topic == self.topic;
-        if !same || letter.reason.is_empty() {
+        if base64(&letter.payload).as_ref() != Some(payload) || letter.reason.is_empty() {
             self.verdict.anomalies.corrupt += 1;
             self.verdict
                 .example(|| format!("corrupt dead letter: {}", text()));
@@ -73,7 +71,8 @@ impl<'a> DeadLetterLedger<'a> {
             return;
         }
         // One task at a time reads a partition, and writes what it rejects in that order.
-        let last = self.last.entry((record.partition, letter.partition));
+        let last = (record.partition, letter.topic.clone(), letter.partition);
+        let last = self.last.entry(last);
         let last = last.or_insert(letter.offset);
         if *last > letter.offset {
             self.verdict.anomalies.reordered += 1;
@@ -128,12 +127,13 @@ mod tests {
     fn expected() -> Expected {
         let mut expected = Expected::default();
         for offset in 0..3 {
-            expected.add(Record {
+            let record = Record {
                 partition: 1,
                 offset,
                 key: Vec::new(),
                 value: b"{hello".to_vec(),
-            });
+            };
+            expected.add("orders", record);
         }
         expected
     }
@@ -152,7 +152,7 @@ mod tests {
     /// As [`judge`], with the partition that each is written to.
     fn judge_in(letters: &[(i32, i64)], bug: impl Fn(String) -> String) -> Anomalies {
         let expected = expected();
-        let mut ledger = DeadLetterLedger::new(&expected, "orders");
+        let mut ledger = DeadLetterLedger::new(&expected);
         for (partition, offset) in letters {
             let json = format!(
                 r#"{{"payload":"e2hlbGxv","topic":"orders","partition":1,"offset":{offset},"reason":"not JSON"}}"#
@@ -193,8 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn another_payload_topic_or_an_empty_reason_is_corrupt() {
-        for (from, to) in [("e2hl", "e2hm"), ("orders", "others"), ("not JSON", "")] {
+    fn dead_letters_of_another_topic_are_phantoms() {
+        let anomalies = judge(&[0, 1, 2], |json| json.replace("orders", "others"));
+        assert_eq!((anomalies.phantom, anomalies.lost), (3, 3));
+    }
+
+    #[test]
+    fn another_payload_or_an_empty_reason_is_corrupt() {
+        for (from, to) in [("e2hl", "e2hm"), ("not JSON", "")] {
             let anomalies = judge(&[0, 1, 2], |json| json.replace(from, to));
             assert_eq!(
                 anomalies,

@@ -180,7 +180,7 @@ mod tests {
     fn right() -> (Expected, Vec<Record>) {
         let mut expected = Expected::default();
         for (offset, (key, value)) in WORKLOAD.records().enumerate() {
-            expected.add(record(offset, key, value));
+            expected.add("orders", record(offset, key, value));
         }
         let output = expected
             .orders

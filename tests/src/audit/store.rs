@@ -1,6 +1,7 @@
 //! Judges the checkpoint store: what the last checkpoint says became of the records, against what
 //! did; and whether the store holds what it must and nothing else.
 
+use millstream_types::snapshot::Counters;
 use serde::Deserialize;
 
 use super::Report;
@@ -14,7 +15,12 @@ pub struct Store {
     pub manifest: Manifest,
     /// What a verification of the chain found.
     pub verified: Verified,
+    /// The sources of the job.
+    pub sources: &'static [&'static str],
 }
+
+/// The source of the order job as the example has it.
+pub const SOURCES: &[&str] = &["orders"];
 
 /// What `millstream checkpoints verify --output json` prints; the part that counts.
 #[derive(Debug, Default, Deserialize)]
@@ -49,26 +55,31 @@ impl Store {
     /// Judges all of it.
     pub(super) fn judge(&self, report: &Report) -> [Verdict; 2] {
         [
-            judge_counters(&self.manifest, report),
+            judge_counters(&self.manifest, self.sources, report),
             self.verified.judge(),
         ]
     }
 }
 
 /// Compares the counters of the order job's operators with what must have become of the input.
-fn judge_counters(manifest: &Manifest, report: &Report) -> Verdict {
-    let source = manifest.counters("orders");
+fn judge_counters(manifest: &Manifest, sources: &[&str], report: &Report) -> Verdict {
+    let sources: Vec<Counters> = sources.iter().map(|uid| manifest.counters(uid)).collect();
+    let all = |count: fn(&Counters) -> u64| sources.iter().map(count).sum::<u64>();
     let mut verdict = Verdict::default();
     for (what, counted, due) in [
-        ("records read by `orders`", source.records_in, report.input),
         (
-            "dead letters of `orders`",
-            source.dead_letters,
+            "records read",
+            all(|source| source.records_in),
+            report.input,
+        ),
+        (
+            "dead letters",
+            all(|source| source.dead_letters),
             report.dead_letters,
         ),
         (
-            "records decoded by `orders`",
-            source.records_out,
+            "records decoded",
+            all(|source| source.records_out),
             report.input - report.dead_letters,
         ),
         (
@@ -112,7 +123,9 @@ mod tests {
             }}}}"#
         );
         let manifest: Manifest = serde_json::from_str(&text).unwrap();
-        judge_counters(&manifest, &report).anomalies.divergent
+        judge_counters(&manifest, SOURCES, &report)
+            .anomalies
+            .divergent
     }
 
     #[test]

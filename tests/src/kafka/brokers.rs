@@ -16,7 +16,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::settings::{Node, server_properties};
-use super::transactions::{Transaction, coordinator_of};
+use super::transactions::coordinator_of;
 use super::{
     Broker, BrokerOptions, Certificates, Ports, STARTS, bootstrap, format, is_ready, launch,
 };
@@ -29,7 +29,7 @@ use crate::wait::wait_for;
 const COUNT: usize = 3;
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Three running brokers. They are killed and their data removed when dropped.
+/// Three running brokers, or one that is alone. They are killed and their data removed when dropped.
 #[derive(Debug)]
 pub struct Brokers {
     nodes: Vec<Broker>,
@@ -108,18 +108,14 @@ impl Brokers {
         });
         number_of(leader)
     }
+}
 
-    /// Transactions that are neither committed nor aborted, as each broker that runs says of those
-    /// that it coordinates.
-    #[track_caller]
-    pub fn open_transactions(&self) -> Vec<Transaction> {
-        let mut open: Vec<Transaction> = self
-            .nodes
-            .iter()
-            .flat_map(Broker::open_transactions)
-            .collect();
-        open.sort();
-        open
+/// One that is alone.
+impl From<Broker> for Brokers {
+    fn from(broker: Broker) -> Self {
+        Self {
+            nodes: vec![broker],
+        }
     }
 }
 
@@ -244,7 +240,7 @@ mod tests {
                 assert!(records.len() <= 200, "{} records", records.len());
                 (records.len() == 200).then_some(())
             });
-            assert_eq!(brokers.open_transactions(), Vec::new());
+            assert_eq!(brokers.any().open_transactions(), Vec::new());
         }
     }
 }

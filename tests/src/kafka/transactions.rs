@@ -116,7 +116,8 @@ impl Broker {
         assert_eq!(answer.error_code, 0, "EndTxn of {known:?} was refused");
     }
 
-    /// Transactions that are neither committed nor aborted.
+    /// Transactions that are neither committed nor aborted, as each broker of the cluster says of those
+    /// that it coordinates.
     #[track_caller]
     pub fn open_transactions(&self) -> Vec<Transaction> {
         let mut open = self.transactions();
@@ -129,32 +130,32 @@ impl Broker {
         open
     }
 
-    /// All transactional ids that the broker has not forgotten, sorted.
+    /// All transactional ids that the brokers of the cluster have not forgotten, sorted.
     #[track_caller]
     pub fn transactions(&self) -> Vec<Transaction> {
-        let answer = wait_for("the broker has read its transactions", TIMEOUT, || {
-            let request = ListTransactionsRequest::default();
-            let answer = call(&self.bootstrap(), &request, LIST_VERSION).unwrap_or_else(|error| {
-                panic!(
-                    "cannot list the transactions of {}: {error}",
-                    self.bootstrap()
-                )
-            });
-            (answer.error_code != COORDINATOR_LOAD_IN_PROGRESS).then_some(answer)
-        });
-        assert_eq!(answer.error_code, 0, "ListTransactions was refused");
-        let mut transactions: Vec<Transaction> = answer
-            .transaction_states
-            .into_iter()
-            .map(|state| Transaction {
-                transactional_id: state.transactional_id.to_string(),
-                producer_id: state.producer_id.0,
-                state: state.transaction_state.to_string(),
-            })
-            .collect();
+        let brokers = self.node.seeds.split(',');
+        let mut transactions: Vec<Transaction> = brokers.flat_map(coordinated_by).collect();
         transactions.sort();
         transactions
     }
+}
+
+/// The transactional ids that the broker at `address` coordinates.
+#[track_caller]
+fn coordinated_by(address: &str) -> impl Iterator<Item = Transaction> + use<> {
+    let answer = wait_for("the broker has read its transactions", TIMEOUT, || {
+        let request = ListTransactionsRequest::default();
+        let answer = call(address, &request, LIST_VERSION)
+            .unwrap_or_else(|error| panic!("cannot list the transactions of {address}: {error}"));
+        (answer.error_code != COORDINATOR_LOAD_IN_PROGRESS).then_some(answer)
+    });
+    assert_eq!(answer.error_code, 0, "ListTransactions was refused");
+    let states = answer.transaction_states.into_iter();
+    states.map(|state| Transaction {
+        transactional_id: state.transactional_id.to_string(),
+        producer_id: state.producer_id.0,
+        state: state.transaction_state.to_string(),
+    })
 }
 
 /// Which broker coordinates a transactional id, as the broker at `broker` sees it: its node id.

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::stage::Stage;
 use crate::audit::observer::Observer;
-use crate::audit::store::Store;
+use crate::audit::store::{SOURCES, Store};
 use crate::audit::{self, Report, Topics};
 use crate::cluster;
 use crate::feed::Feed;
@@ -138,6 +138,7 @@ impl Drained {
         let store = Store {
             manifest: checkpoints(stage, "show", job),
             verified: checkpoints(stage, "verify", job),
+            sources: SOURCES,
         };
         let (workload, given_up) = (self.workload, self.given_up);
         let mut report = self.audit_topics(stage);
@@ -155,6 +156,7 @@ impl Drained {
             ["orders", "processed", "rejected"].map(|topic| stage.topic(topic));
         let topics = Topics {
             input: &input,
+            other_input: None,
             output: &output,
             dead_letters: &dead_letters,
             ids: &stage.namespace,

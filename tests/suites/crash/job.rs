@@ -6,7 +6,7 @@ use std::time::Duration;
 use millstream_tests::audit::early::{EarlyWatch, Looks, Totals};
 use millstream_tests::audit::observer::Observer;
 use millstream_tests::audit::sightings::Sightings;
-use millstream_tests::audit::store::{Store, Verified};
+use millstream_tests::audit::store::{SOURCES, Store, Verified};
 use millstream_tests::audit::{self, Anomalies, Report, Topics};
 use millstream_tests::chain::{ChainFolder, Slot};
 use millstream_tests::cluster::{Cluster, Coordinator};
@@ -403,6 +403,7 @@ impl Ended {
         let store = Store {
             manifest: self.checkpoints("show"),
             verified: self.checkpoints("verify"),
+            sources: SOURCES,
         };
         report.add_store(&store);
         report
@@ -453,6 +454,7 @@ impl TopicNames {
     fn topics(&self) -> Topics<'_> {
         Topics {
             input: &self.input,
+            other_input: None,
             output: &self.output,
             dead_letters: &self.dead_letters,
             ids: "",

@@ -143,7 +143,6 @@ fn live_through(version: KafkaVersion, faults: &[Fault], duration: Duration, see
     }
     println!("{round} faults in {:?}", started.elapsed());
     job.finish(brokers.any());
-    assert_eq!(brokers.open_transactions(), Vec::new());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream_tests::audit::early::{self, EarlyWatch, Totals};
 use millstream_tests::audit::observer::Observer;
-use millstream_tests::audit::store::Store;
+use millstream_tests::audit::store::{SOURCES, Store};
 use millstream_tests::audit::{self, Report, Topics};
 use millstream_tests::chain::{ChainFolder, Manifest};
 use millstream_tests::cluster::{Cluster, Coordinator, binary};
@@ -31,6 +31,7 @@ const FEED_PAUSE: Duration = Duration::from_millis(50);
 
 const TOPICS: Topics<'static> = Topics {
     input: "orders",
+    other_input: None,
     output: "processed-orders",
     dead_letters: "rejected-orders",
     ids: "",
@@ -257,6 +258,7 @@ impl Job {
         let store = Store {
             manifest: self.cluster.checkpoints::<Manifest>("show", &self.folder),
             verified: self.cluster.checkpoints("verify", &self.folder),
+            sources: SOURCES,
         };
         report.add_store(&store);
         let looks = self.early.stop();

@@ -1,17 +1,19 @@
 //! Records that cross between workers, while these are killed and frozen and their connections cut.
 //!
-//! The order job with edges: two transforms are put together again, and all orders of a customer go
-//! through one of three subtasks, each in another worker. The audit sees whether they keep their order.
+//! The order job with edges, on three brokers: the orders of two topics are put together, and all orders of
+//! a customer go through one of three subtasks, each in another worker. The audit sees whether they keep
+//! their order.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_tests::audit::Topics;
 use millstream_tests::order_job::OrderJobFile;
 use millstream_tests::wait::{pause, wait_until};
 use millstream_tests::workload::Workload;
 
 use crate::faults::{Random, seed};
-use crate::fixture::{OrderJob, feed};
+use crate::fixture::{self, Between, OrderJob, Setup, feed_part};
 use crate::machine;
 
 const WORKERS: u64 = 3;
@@ -19,32 +21,55 @@ const RECORDS: u64 = 2_000_000;
 const FEED: Duration = Duration::from_secs(110);
 const DEADLINE: Duration = Duration::from_mins(1);
 
-const TRANSFORM: &str = "      - name: enriched
-        input: valid
-        sql: SELECT *, quantity * price AS total FROM valid
-";
-/// Every customer's orders take one of the two ways, so that they keep their order.
-const EDGES: &str = "      - name: lower
-        input: valid
-        sql: SELECT * FROM valid WHERE customer_id < 'c-005000'
-      - name: upper
-        input: valid
-        sql: SELECT * FROM valid WHERE customer_id >= 'c-005000'
+const TOPICS: Topics<'static> = Topics {
+    input: "north",
+    other_input: Some("south"),
+    ..fixture::TOPICS
+};
+
+/// All orders of a customer lie in one of the two topics: there is no order between the two.
+const fn is_northern(customer: u64) -> bool {
+    customer % 2 == 0
+}
+
+const UNION: &str = "    transforms:
+      - name: northern
+        input: north
+        sql: SELECT * FROM north WHERE quantity > 0 AND price > 0
+      - name: southern
+        input: south
+        sql: SELECT * FROM south WHERE quantity > 0 AND price > 0
       - name: enriched
-        inputs: [lower, upper]
+        inputs: [northern, southern]
         partitionBy: [customer_id]
         parallelism: 3
         sql: |
-          SELECT *, quantity * price AS total FROM lower
+          SELECT *, quantity * price AS total FROM northern
           UNION ALL
-          SELECT *, quantity * price AS total FROM upper
+          SELECT *, quantity * price AS total FROM southern
 ";
 
-fn with_edges(file: OrderJobFile) -> OrderJobFile {
-    file.replace(TRANSFORM, EDGES).replace(
-        "      - name: processed-orders\n        input: enriched\n",
-        "      - name: processed-orders\n        input: enriched\n        parallelism: 3\n",
-    )
+/// The order job with two sources of two subtasks, whose orders go to three.
+fn with_union(file: OrderJobFile) -> OrderJobFile {
+    let orders = file.part("      - name: orders\n", "    transforms:\n");
+    let source = |name: &str| {
+        orders
+            .replace("name: orders\n", &format!("name: {name}\n"))
+            .replace("topics: [orders]", &format!("topics: [{name}]"))
+            .replace("groupId: order-processor", &format!("groupId: {name}"))
+    };
+    let sources = [source("north"), source("south")].concat();
+    let transforms = file.part("    transforms:\n", "    sinks:\n");
+    file.replace(&orders, &sources)
+        .replace(&transforms, UNION)
+        .replace(
+            "        input: enriched\n",
+            "        input: enriched\n        parallelism: 3\n",
+        )
+        .replace(
+            "input: orders.deadLetters",
+            "inputs: [north.deadLetters, south.deadLetters]",
+        )
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,16 +85,24 @@ enum Fault {
 }
 
 #[test]
-fn orders_cross_between_workers_exactly_once_and_in_order_while_these_and_their_links_fail() {
+fn orders_of_two_topics_cross_between_workers_in_order_while_these_and_their_links_fail() {
     let _machine = machine();
     let seed = seed();
     println!("MILLSTREAM_SEED={seed}");
     let workload = Workload::new(seed, RECORDS);
-    let mut job = OrderJob::start_with_links("exchange", 3, with_edges);
-    let broker = Arc::clone(&job.broker);
+    let mut job = OrderJob::start(Setup {
+        change: with_union,
+        between: Between::Workers,
+        three_brokers: true,
+        topics: TOPICS,
+        sources: &["north", "south"],
+        ..Setup::new("exchange", 3)
+    });
+    let brokers = Arc::clone(&job.brokers);
     let mut seen_between = 0;
     std::thread::scope(|scope| {
-        scope.spawn(|| feed(&broker, workload, FEED));
+        scope.spawn(|| feed_part(&brokers, "north", workload, FEED, is_northern));
+        scope.spawn(|| feed_part(&brokers, "south", workload, FEED, |it| !is_northern(it)));
         seen_between = run(&mut job, &mut Random::new(seed));
     });
     let finished = job.finish(workload);

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use millstream_tests::audit::early::{self, EarlyWatch};
 use millstream_tests::audit::observer::Observer;
-use millstream_tests::audit::store::Store;
+use millstream_tests::audit::store::{SOURCES, Store};
 use millstream_tests::audit::{self, Report, Topics};
 use millstream_tests::cluster::{Addresses, Cluster, Coordinator, binary};
+use millstream_tests::kafka::brokers::Brokers;
 use millstream_tests::link::Link;
 use millstream_tests::order_job::OrderJobFile;
 use millstream_tests::proxy::Proxy;
@@ -17,8 +18,9 @@ use millstream_tests::workload::Workload;
 use millstream_tests::{Broker, BrokerOptions, Minio};
 use millstream_types::api::{JobState, StopRequest};
 
-const TOPICS: Topics<'static> = Topics {
+pub(crate) const TOPICS: Topics<'static> = Topics {
     input: "orders",
+    other_input: None,
     output: "processed-orders",
     dead_letters: "rejected-orders",
     ids: "",
@@ -37,9 +39,59 @@ fn job(bootstrap: &str) -> OrderJobFile {
     file.replace("interval: 10s", "interval: 1s")
 }
 
-/// A running order job: broker, store, coordinator, workers, readers.
+/// What a run is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup {
+    pub(crate) name: &'static str,
+    /// Workers of one slot each.
+    pub(crate) workers: usize,
+    /// Changes the job file.
+    pub(crate) change: fn(OrderJobFile) -> OrderJobFile,
+    pub(crate) between: Between,
+    /// Whether there are three brokers that all keep every record, or one.
+    pub(crate) three_brokers: bool,
+    pub(crate) topics: Topics<'static>,
+    /// The sources of the job.
+    pub(crate) sources: &'static [&'static str],
+}
+
+impl Setup {
+    /// The order job of the example, on one broker.
+    pub(crate) fn new(name: &'static str, workers: usize) -> Self {
+        Self {
+            name,
+            workers,
+            change: |file| file,
+            between: Between::Nothing,
+            three_brokers: false,
+            topics: TOPICS,
+            sources: SOURCES,
+        }
+    }
+
+    fn brokers(&self) -> Brokers {
+        let options = BrokerOptions::default();
+        let brokers = if self.three_brokers {
+            Brokers::start(options)
+        } else {
+            Brokers::from(Broker::start(options))
+        };
+        let topics = [
+            self.topics.input,
+            self.topics.output,
+            self.topics.dead_letters,
+        ];
+        for topic in topics.into_iter().chain(self.topics.other_input) {
+            brokers.any().create_topic(topic, PARTITIONS);
+        }
+        brokers
+    }
+}
+
+/// A running order job: brokers, store, coordinator, workers, readers.
 pub(crate) struct OrderJob {
-    pub(crate) broker: Arc<Broker>,
+    setup: Setup,
+    pub(crate) brokers: Arc<Brokers>,
     minio: Minio,
     /// Stands before the store, if it was asked for.
     pub(crate) store: Option<Proxy>,
@@ -57,75 +109,43 @@ pub(crate) struct OrderJob {
 }
 
 impl OrderJob {
-    /// Starts everything, with workers of one slot each; returns when the job runs.
+    /// Starts everything; returns when the job runs.
     #[track_caller]
-    pub(crate) fn start(name: &str, workers: usize) -> Self {
-        Self::start_with(name, workers, |file| file, Between::Nothing)
-    }
-
-    /// As [`start`](Self::start), with a change of the job file, and behind a proxy before the
-    /// store.
-    #[track_caller]
-    pub(crate) fn start_behind_proxy(
-        name: &str,
-        workers: usize,
-        change: fn(OrderJobFile) -> OrderJobFile,
-    ) -> Self {
-        Self::start_with(name, workers, change, Between::Store)
-    }
-
-    /// As [`start`](Self::start), with a change of the job file, and links between the workers.
-    #[track_caller]
-    pub(crate) fn start_with_links(
-        name: &str,
-        workers: usize,
-        change: fn(OrderJobFile) -> OrderJobFile,
-    ) -> Self {
-        Self::start_with(name, workers, change, Between::Workers)
-    }
-
-    #[track_caller]
-    fn start_with(
-        name: &str,
-        workers: usize,
-        change: fn(OrderJobFile) -> OrderJobFile,
-        between: Between,
-    ) -> Self {
-        let broker = Arc::new(Broker::start(BrokerOptions::default()));
-        for topic in [TOPICS.input, TOPICS.output, TOPICS.dead_letters] {
-            broker.create_topic(topic, PARTITIONS);
-        }
+    pub(crate) fn start(setup: Setup) -> Self {
+        let Setup { name, between, .. } = setup;
+        let brokers = Arc::new(setup.brokers());
         let minio = Minio::start();
         let store =
             matches!(between, Between::Store).then(|| Proxy::start("127.0.0.1", &minio.address()));
         let endpoint = store
             .iter()
             .map(|proxy| ("AWS_ENDPOINT_URL", format!("http://{}", proxy.address())));
-        let file = change(job(&broker.bootstrap())).into_text();
+        let file = (setup.change)(job(&brokers.bootstrap())).into_text();
         let mut cluster = Cluster::new(name, &file)
             .environment(minio.environment())
             .environment(endpoint);
         let coordinator = cluster.coordinator(None);
         let links: Vec<Link> = match between {
-            Between::Workers => (0..workers).map(|_| new_link()).collect(),
+            Between::Workers => (0..setup.workers).map(|_| new_link()).collect(),
             Between::Store | Between::Nothing => Vec::new(),
         };
         let grpc = &coordinator.addresses.grpc;
-        let workers = (0..workers)
+        let workers = (0..setup.workers)
             .map(|number| worker(&mut cluster, number, grpc, links.get(number)))
             .collect();
-        let orders = Observer::start(&broker, TOPICS.output);
-        let dead_letters = Observer::start(&broker, TOPICS.dead_letters);
+        let orders = Observer::start(brokers.any(), setup.topics.output);
+        let dead_letters = Observer::start(brokers.any(), setup.topics.dead_letters);
         let sinks = [
-            (TOPICS.output, &orders),
-            (TOPICS.dead_letters, &dead_letters),
+            (setup.topics.output, &orders),
+            (setup.topics.dead_letters, &dead_letters),
         ];
         let decided = early::decided_in(binary(), CHAIN.to_owned(), minio.environment());
         let job = Self {
             early: EarlyWatch::start(&sinks, LOOKS, decided),
             orders,
             dead_letters,
-            broker,
+            setup,
+            brokers,
             minio,
             store,
             cluster,
@@ -247,10 +267,11 @@ impl OrderJob {
         let store = Store {
             manifest: self.cluster.checkpoints("show", CHAIN),
             verified: self.cluster.checkpoints("verify", CHAIN),
+            sources: self.setup.sources,
         };
         let mut report = audit::audit(
-            &self.broker,
-            TOPICS,
+            self.brokers.any(),
+            self.setup.topics,
             &self.orders.stop(),
             &self.dead_letters.stop(),
         );
@@ -326,7 +347,7 @@ impl Finished {
 
 /// What stands between the parts, to be broken.
 #[derive(Debug, Clone, Copy)]
-enum Between {
+pub(crate) enum Between {
     Nothing,
     /// A proxy before the store.
     Store,
@@ -361,14 +382,28 @@ fn worker_name(number: usize) -> String {
 
 /// Writes the workload at an even pace; returns when the last record is acknowledged.
 #[track_caller]
-pub(crate) fn feed(broker: &Broker, workload: Workload, duration: Duration) {
+pub(crate) fn feed(brokers: &Brokers, workload: Workload, duration: Duration) {
+    let written = feed_part(brokers, TOPICS.input, workload, duration, |_| true);
+    assert_eq!(written, workload.records);
+}
+
+/// Writes the records of some customers, told by their numbers, to a topic. How many they were.
+#[track_caller]
+pub(crate) fn feed_part(
+    brokers: &Brokers,
+    topic: &str,
+    workload: Workload,
+    duration: Duration,
+    belongs: impl Fn(u64) -> bool,
+) -> u64 {
     let started = Instant::now();
-    let paced = workload.records().zip(0_u64..).map(|(record, number)| {
+    let paced = (0..workload.records).inspect(|number| {
         if number % 1_000 == 0 {
-            let part = number as f64 / workload.records as f64;
+            let part = *number as f64 / workload.records as f64;
             pause(duration.mul_f64(part).saturating_sub(started.elapsed()));
         }
-        record
     });
-    assert_eq!(broker.produce(TOPICS.input, paced), workload.records);
+    let numbers = paced.filter(|number| belongs(workload.customer(*number)));
+    let records = numbers.map(|number| workload.record(number));
+    brokers.any().produce(topic, records)
 }

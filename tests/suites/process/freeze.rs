@@ -10,7 +10,7 @@ use millstream_tests::workload::Workload;
 use millstream_types::Attempt;
 
 use crate::faults::{Random, seed};
-use crate::fixture::{OrderJob, feed};
+use crate::fixture::{OrderJob, Setup, feed};
 use crate::machine;
 
 const WORKERS: usize = 2;
@@ -40,11 +40,11 @@ fn every_order_arrives_exactly_once_while_frozen_processes_are_replaced_and_wake
     let seed = seed();
     println!("MILLSTREAM_SEED={seed}");
     let workload = Workload::new(seed, RECORDS);
-    let mut job = OrderJob::start("freeze", WORKERS);
-    let broker = Arc::clone(&job.broker);
+    let mut job = OrderJob::start(Setup::new("freeze", WORKERS));
+    let brokers = Arc::clone(&job.brokers);
     let mut woken = Vec::new();
     std::thread::scope(|scope| {
-        scope.spawn(|| feed(&broker, workload, FEED));
+        scope.spawn(|| feed(&brokers, workload, FEED));
         woken = freeze(&mut job, &mut Random::new(seed));
     });
     let finished = job.finish(workload);

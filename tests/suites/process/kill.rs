@@ -7,7 +7,7 @@ use millstream_tests::wait::pause;
 use millstream_tests::workload::Workload;
 
 use crate::faults::{Random, seed};
-use crate::fixture::{OrderJob, feed};
+use crate::fixture::{OrderJob, Setup, feed};
 use crate::machine;
 
 const WORKERS: usize = 2;
@@ -28,11 +28,11 @@ fn every_order_arrives_exactly_once_while_workers_and_coordinators_are_killed() 
     let seed = seed();
     println!("MILLSTREAM_SEED={seed}");
     let workload = Workload::new(seed, RECORDS);
-    let mut job = OrderJob::start("kill", WORKERS);
-    let broker = Arc::clone(&job.broker);
+    let mut job = OrderJob::start(Setup::new("kill", WORKERS));
+    let brokers = Arc::clone(&job.brokers);
     let mut seen_between = 0;
     std::thread::scope(|scope| {
-        scope.spawn(|| feed(&broker, workload, FEED));
+        scope.spawn(|| feed(&brokers, workload, FEED));
         seen_between = kill(&mut job, &mut Random::new(seed));
     });
     let finished = job.finish(workload);

@@ -10,7 +10,7 @@ use millstream_tests::workload::Workload;
 use millstream_types::Attempt;
 
 use crate::faults::seed;
-use crate::fixture::{OrderJob, feed};
+use crate::fixture::{Between, OrderJob, Setup, feed};
 use crate::machine;
 
 const WORKERS: usize = 2;
@@ -34,10 +34,14 @@ fn short_timeout(file: OrderJobFile) -> OrderJobFile {
 fn an_outage_of_the_store_that_is_longer_than_a_transaction_costs_a_restart_and_nothing_else() {
     let _machine = machine();
     let workload = Workload::new(seed(), RECORDS);
-    let mut job = OrderJob::start_behind_proxy("outage", WORKERS, short_timeout);
-    let broker = Arc::clone(&job.broker);
+    let mut job = OrderJob::start(Setup {
+        between: Between::Store,
+        change: short_timeout,
+        ..Setup::new("outage", WORKERS)
+    });
+    let brokers = Arc::clone(&job.brokers);
     std::thread::scope(|scope| {
-        scope.spawn(|| feed(&broker, workload, FEED));
+        scope.spawn(|| feed(&brokers, workload, FEED));
         wait_until("orders are committed", DEADLINE, || job.seen() > 10_000);
         let before = status(&job);
         let began = hold_up(job.store.as_ref().expect("a proxy"));

@@ -463,14 +463,6 @@ impl Simulation {
         for id in frozen {
             self.thaw(id);
         }
-        // Whoever has replaced a process removes it in the end.
-        let replaced = self.processes.values().filter(|it| it.is_coordinator());
-        let replaced: Vec<ProcessId> = replaced.map(|process| process.id).collect();
-        for id in replaced {
-            if self.address.is_some_and(|address| address != id) {
-                self.crash(id);
-            }
-        }
     }
 
     fn supervise(&mut self) {

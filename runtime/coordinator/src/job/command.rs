@@ -45,6 +45,8 @@ pub enum Operation {
     /// Begin a new attempt: claim, resolve, discover. Answered by `Prepared` or one of its
     /// siblings.
     Prepare,
+    /// Look whether the attempt's claim is still the newest. Answered by `Held`.
+    EnsureHeld,
     /// Decide a checkpoint, commit what it lists, and confirm it. Answered by `Finalized`.
     Finalize {
         /// What it holds.

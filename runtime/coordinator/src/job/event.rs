@@ -36,6 +36,9 @@ pub enum Event {
     PrepareFailed(Failure),
     /// What preparing waits for, for people.
     Preparing(String),
+    /// Whether the attempt's claim is still the newest. Failed where it is not, or where the store
+    /// does not say.
+    Held(Result<(), Failure>),
     /// A worker has registered.
     WorkerJoined {
         /// Its name.

@@ -20,7 +20,7 @@ pub(crate) enum Phase {
         note: String,
     },
     /// An attempt is claimed and waits for slots.
-    Waiting(Box<Prepared>),
+    Waiting(Waiting),
     /// Tasks are started or run.
     Executing(Box<Execution>),
     /// Everything is committed; a savepoint or the release is being written.
@@ -34,6 +34,14 @@ pub(crate) enum Phase {
     },
     /// The run is over.
     Ended(Outcome),
+}
+
+/// Between the claim of an attempt and its deployment.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) prepared: Box<Prepared>,
+    /// When to look whether the claim is still the newest, monotonic; nothing while that is asked.
+    pub(crate) look_at: Option<Duration>,
 }
 
 /// The end of a job that went well, or was given up.

@@ -102,6 +102,7 @@ fn settings() -> Settings {
         tolerable_failures: 0,
         cancel_timeout: millis(2_000),
         deploy_timeout: millis(10_000),
+        look_interval: millis(5_000),
         discards: false,
     }
 }

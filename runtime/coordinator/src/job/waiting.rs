@@ -1,5 +1,7 @@
 //! What happens while no tasks run, or none that matter any more.
 
+use std::time::Duration;
+
 use millstream_checkpoint::ReleaseReason;
 use millstream_types::protocol::{ToCoordinator, ToWorker};
 use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure};
@@ -8,7 +10,7 @@ use crate::job::command::{Command, Operation};
 use crate::job::event::{Event, Now, Over, Prepared};
 use crate::job::news::Progress;
 use crate::job::outcome::Outcome;
-use crate::job::phase::{Cancelling, Closing, Next, Transition};
+use crate::job::phase::{Cancelling, Closing, Next, Transition, Waiting};
 use crate::job::run::{Late, Run};
 use crate::job::savepoints::Of;
 
@@ -95,6 +97,47 @@ impl Run {
         let failure = super::run::ended_before();
         self.savepoints.close(&failure, false);
         Transition::End(outcome)
+    }
+
+    /// The wait of a claimed attempt for slots.
+    pub(super) fn wait(&self, prepared: Box<Prepared>, now: Now) -> Waiting {
+        Waiting {
+            prepared,
+            look_at: Some(self.next_look(now)),
+        }
+    }
+
+    fn next_look(&self, now: Now) -> Duration {
+        now.monotonic.saturating_add(self.settings.look_interval)
+    }
+
+    /// Asks whether the claim is still the newest, if it is time. A job that waits writes nothing by
+    /// which it would learn that another coordinator has taken its place, and would keep the workers
+    /// that have found it.
+    pub(super) fn look_at_claim(&mut self, waiting: &mut Waiting, now: Now) {
+        if waiting.look_at.is_some_and(|at| now.monotonic >= at) {
+            waiting.look_at = None;
+            self.commands.push(Operation::EnsureHeld.into());
+        }
+    }
+
+    /// An attempt is claimed, and there are not enough slots for it.
+    pub(super) fn while_waiting(
+        &mut self,
+        waiting: &mut Waiting,
+        event: Event,
+        now: Now,
+    ) -> Transition {
+        match event {
+            Event::Held(result) => {
+                if let Err(failure) = result {
+                    tracing::debug!(%failure, "not known whether the claim is still the newest");
+                }
+                waiting.look_at = Some(self.next_look(now));
+                Transition::Stay
+            }
+            event => self.while_idle(event, false, now),
+        }
     }
 
     /// Nothing runs, and no answer is waited for: what comes is about older attempts.

@@ -21,7 +21,7 @@ use crate::job::{Event, NotFinalized, Operation, Written};
 use crate::manifest::JobFacts;
 use crate::opened::{Committers, Opened};
 use crate::service::alive::{Doubt, ensure_alive};
-use crate::service::commit::{Commits, Listed, NotCommitted, commit_all};
+use crate::service::commit::{Commits, Listed, NotCommitted, commit_all, ensure_held};
 use crate::service::revisit::Revisit;
 use crate::topology::Topology;
 use crate::{Options, Overrides, Restore};
@@ -315,6 +315,19 @@ impl Keeper {
             Some(Err(error)) => Err(NotFinalized::NotDecided(error.into())),
             None => Err(late("the checkpoint store")),
         }
+    }
+
+    /// Looks whether the claim is still the newest.
+    pub(super) async fn look_at_claim(&self) -> Event {
+        let patience = self.job.checkpoint.timeout.0;
+        let held = within(patience, ensure_held(self)).await;
+        Event::Held(held.unwrap_or_else(|| {
+            Err(Failure::new(
+                ErrorCode::StoreUnavailable,
+                ErrorKind::Retryable,
+                "the checkpoint store does not say in time whether the claim is still the newest",
+            ))
+        }))
     }
 
     pub(super) async fn write_savepoint(

@@ -438,6 +438,7 @@ async fn operate(mut keeper: Keeper, work: Work) -> Box<Done> {
             enumerators = Some(found);
             Some(event)
         }
+        Work::Job(Operation::EnsureHeld) => Some(keeper.look_at_claim().await),
         Work::Job(Operation::Finalize { manifest, deadline }) => {
             Some(keeper.finalize(*manifest, deadline).await)
         }

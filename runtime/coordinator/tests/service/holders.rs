@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use millstream_coordinator::{Outcome, Restore};
 use millstream_types::api::{JobState, StopRequest};
+use millstream_types::protocol::ToWorker;
 use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure};
 
-use crate::scenario::{Running, Scenario};
+use crate::scenario::{Running, Scenario, until};
 use crate::sink::Act;
 
 fn deployed(deployment: u64) -> Scenario {
@@ -202,6 +203,31 @@ async fn a_process_that_was_replaced_waits_while_the_other_one_runs_the_job() {
     // When that one is gone, the job goes on here.
     second.crash().await;
     again.wait_for_state(JobState::WaitingForWorkers).await;
+}
+
+#[tokio::test]
+async fn a_coordinator_that_waits_for_workers_learns_that_it_is_deposed_and_lets_them_go() {
+    let scenario = Scenario::default();
+    let deposed = scenario.start(Restore::Latest);
+    let worker = scenario.worker("a", 1, &deposed).await;
+    deposed.wait_for_state(JobState::WaitingForWorkers).await;
+    let newer = scenario.start(Restore::Latest);
+    newer.wait_for_state(JobState::WaitingForWorkers).await;
+    let Outcome::Fenced(failure) = deposed.outcome().await else {
+        panic!("it is not fenced");
+    };
+    assert_eq!(failure.code, ErrorCode::Fenced);
+    assert!(failure.message.contains("newer attempt"), "{failure}");
+    until("its worker is told", || {
+        worker.was_told(|message| matches!(message, ToWorker::Cancel { .. }))
+    })
+    .await;
+    drop(worker);
+    let _workers = [
+        scenario.worker("a", 1, &newer).await,
+        scenario.worker("b", 1, &newer).await,
+    ];
+    newer.wait_for_checkpoints(1).await;
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ pub(super) enum Step {
     Lose(u8),
     Leave(u8),
     PrepareAnswer(bool),
+    LookAnswer(u8),
     Run,
     Acknowledge,
     AcknowledgeOne(u8),
@@ -33,6 +34,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0_u8..4).prop_map(Step::Lose),
         1 => (0_u8..4).prop_map(Step::Leave),
         6 => prop::bool::weighted(0.85).prop_map(Step::PrepareAnswer),
+        2 => (0_u8..20).prop_map(Step::LookAnswer),
         6 => Just(Step::Run),
         8 => Just(Step::Acknowledge),
         2 => (0_u8..8).prop_map(Step::AcknowledgeOne),
@@ -54,6 +56,7 @@ pub(super) struct Life {
     attempts: u64,
     seen: usize,
     preparing: bool,
+    looking: bool,
     finalizing: Vec<(Attempt, CheckpointId)>,
     pub(super) savepoints: Vec<(Attempt, CheckpointId, String)>,
     releasing: bool,
@@ -82,6 +85,7 @@ impl Life {
             attempts: 0,
             seen: 0,
             preparing: false,
+            looking: false,
             finalizing: Vec::new(),
             savepoints: Vec::new(),
             releasing: false,
@@ -108,6 +112,7 @@ impl Life {
             }
             Step::Leave(index) => self.rig.say(&name(index), ToCoordinator::Leaving),
             Step::PrepareAnswer(works) => self.answer_prepare(works),
+            Step::LookAnswer(answer) => self.answer_look(answer),
             Step::Run => self.rig.all_run(),
             Step::Acknowledge => {
                 if let Some(barrier) = self.rig.last_barrier() {
@@ -171,6 +176,16 @@ impl Life {
         } else {
             self.rig
                 .tell(Event::PrepareFailed(failure(ErrorKind::Retryable)));
+        }
+    }
+
+    fn answer_look(&mut self, answer: u8) {
+        if std::mem::take(&mut self.looking) {
+            self.rig.tell(Event::Held(match answer {
+                0 => Err(failure(ErrorKind::Fenced)),
+                1..5 => Err(failure(ErrorKind::Retryable)),
+                _ => Ok(()),
+            }));
         }
     }
 
@@ -256,6 +271,10 @@ impl Life {
                     prop_assert!(self.busy.is_empty(), "tasks may still run: {:?}", self.busy);
                     prop_assert!(!self.preparing);
                     self.preparing = true;
+                }
+                Command::Chain(Operation::EnsureHeld) => {
+                    prop_assert!(!self.preparing, "it may not be claimed");
+                    self.looking = true;
                 }
                 Command::Chain(Operation::Finalize { manifest, .. }) => {
                     let name = (manifest.attempt, manifest.checkpoint);

@@ -31,6 +31,49 @@ fn a_job_without_enough_slots_waits_and_says_what_for() {
 }
 
 #[test]
+fn a_job_that_waits_looks_at_its_claim_and_ends_when_it_is_not_the_newest() {
+    let looks = |rig: &Rig| rig.count(|c| *c == Command::Chain(Operation::EnsureHeld));
+    let mut rig = Rig::new();
+    rig.join("a", 1);
+    rig.prepared(1);
+    rig.pass(4_999);
+    assert_eq!(looks(&rig), 0);
+    rig.pass(60_000);
+    assert_eq!(looks(&rig), 1, "one at a time");
+    rig.tell(Event::Held(Ok(())));
+    rig.pass(5_000);
+    assert_eq!(looks(&rig), 2);
+    // A store that does not answer deposes nobody.
+    rig.tell(Event::Held(Err(failure(ErrorKind::Retryable))));
+    assert_eq!(rig.job.state(), JobState::WaitingForWorkers);
+    rig.pass(5_000);
+    assert_eq!(looks(&rig), 3);
+    let fenced = failure(ErrorKind::Fenced);
+    rig.tell(Event::Held(Err(fenced.clone())));
+    assert_eq!(rig.outcome(), Some(&Outcome::Fenced(fenced)));
+    let attempt = Attempt(1);
+    let told: Vec<_> = rig.sent().collect();
+    assert_eq!(told, [(&worker("a"), &ToWorker::Cancel { attempt })]);
+}
+
+#[test]
+fn a_job_that_runs_does_not_look_at_its_claim_and_hears_an_answer_that_comes_late() {
+    let looks = |rig: &Rig| rig.count(|c| *c == Command::Chain(Operation::EnsureHeld));
+    let mut rig = Rig::new();
+    rig.prepared(1);
+    rig.pass(5_000);
+    assert_eq!(looks(&rig), 1);
+    rig.join("a", 2);
+    rig.all_run();
+    rig.tell(Event::Held(Ok(())));
+    rig.complete(11);
+    assert_eq!((rig.job.state(), looks(&rig)), (JobState::Running, 1));
+    let fenced = failure(ErrorKind::Fenced);
+    rig.tell(Event::Held(Err(fenced.clone())));
+    assert_eq!(rig.outcome(), Some(&Outcome::Fenced(fenced)));
+}
+
+#[test]
 fn every_task_is_deployed_once_with_its_share_of_the_splits() {
     let mut rig = Rig::new();
     rig.join("a", 1);

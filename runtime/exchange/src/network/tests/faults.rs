@@ -87,10 +87,10 @@ async fn a_changed_bit_is_an_error_of_the_channel_that_names_both_workers() {
     let proxy = Proxy::start().await;
     let mut pair = Pair::connected(1, WINDOW, Some(&proxy)).await;
     proxy.corrupt();
-    pair.sender(0).send(&Element::Batch(numbers(10))).unwrap();
+    let sent = pair.sender(0).send(&Element::Batch(numbers(10)));
+    // The schema goes before the records: the connection may have ended between the two.
+    assert!(matches!(sent, Ok(()) | Err(SendError::Closed)), "{sent:?}");
     let at_b = soon(pair.links_b.failed()).await;
-    assert_eq!(at_b.peer, WorkerId::from("a"));
-    assert_eq!(at_b.failure.code, ErrorCode::ExchangeFrame, "{at_b:?}");
     names(&at_b, "a", ErrorCode::ExchangeFrame);
     names(
         &soon(pair.links_a.failed()).await,

@@ -1,6 +1,7 @@
 //! What arrives, and what waits.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use millstream_types::{
     Barrier, Batch, CheckpointId, CheckpointKind, Element, EventTime, Timestamp,
@@ -109,12 +110,10 @@ async fn a_slow_reader_bounds_its_own_channel_and_no_other() {
     blocked.join().unwrap();
 }
 
-/// A source sends alternately to two arms, and both lead to one reader that aligns their barriers: it
-/// holds the fast arm until the slow one has come as far. Meanwhile the fast arm fills up, down to the
-/// source, and must not keep what the slow one needs from it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_diamond_with_a_slow_arm_comes_to_its_end() {
-    const BATCHES: u64 = 3_000;
+/// A source sends to two arms over one connection, most of it to the fast one, and both lead to one reader
+/// that aligns their barriers: it holds the fast arm until the slow one has come as far. Meanwhile the fast
+/// arm fills up, down to the source, and must not keep what the slow one needs from it.
+async fn diamond(more: impl Fn(u64) -> bool + Send + 'static) {
     let (top, arms, bottom) = (exchange().await, exchange().await, exchange().await);
     let plan = Plan::of("top", 1).peer("arms", arms.address());
     let plan = plan
@@ -135,24 +134,53 @@ async fn a_diamond_with_a_slow_arm_comes_to_its_end() {
         .into_values()
         .collect();
     let mut to_bottom = std::mem::take(&mut links_arms.senders).into_values();
-    let source = std::thread::spawn(move || feed(to_arms, BATCHES));
+    let sent = Arc::new(AtomicU64::new(0));
+    let counting = Arc::clone(&sent);
+    let source = std::thread::spawn(move || feed(to_arms, more, &counting));
     let (fast_out, slow_out) = (to_bottom.next().unwrap(), to_bottom.next().unwrap());
     let fast = std::thread::spawn(move || pass(fast, fast_out, 0));
-    let slow = std::thread::spawn(move || pass(slow, slow_out, 200));
-    assert_eq!(align([first, second]).await, (BATCHES, BATCHES / 50));
+    let slow = std::thread::spawn(move || pass(slow, slow_out, 1_000));
+    let read = align([first, second], &sent).await;
     for thread in [fast, slow] {
         drop(thread.join().unwrap());
     }
     drop(source.join().unwrap());
+    println!("{read:?}");
+    let batches = sent.load(Ordering::Acquire);
+    assert_eq!((read.batches, read.barriers), (batches, batches / 50));
+    // In each of four channels: its window, and the batch that waits to be sent; and what a reader has
+    // taken and not sent on.
+    let size = numbers(500).bytes() as u64;
+    let bound = 4 * (WINDOW as u64 + 2 * size);
+    let most = read.most_under_way * size;
+    assert!(most <= bound, "{most} of {bound} bytes");
+    assert!(
+        2 * most > 3 * WINDOW as u64,
+        "the fast arm is never full: {most} bytes"
+    );
 }
 
-fn feed(arms: Vec<RemoteSender>, batches: u64) -> Vec<RemoteSender> {
-    let mut turn = arms.iter().cycle();
-    for number in 1..=batches {
-        turn.next()
-            .unwrap()
-            .send(&Element::Batch(numbers(500)))
-            .unwrap();
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_diamond_with_a_slow_arm_comes_to_its_end() {
+    diamond(|number| number <= 3_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn extended_a_diamond_with_a_slow_arm_flows_for_ten_minutes() {
+    let end = Instant::now() + Duration::from_mins(10);
+    // A barrier follows the last batch.
+    diamond(move |number| number % 50 != 1 || Instant::now() < end).await;
+}
+
+fn feed(
+    arms: Vec<RemoteSender>,
+    more: impl Fn(u64) -> bool,
+    sent: &AtomicU64,
+) -> Vec<RemoteSender> {
+    for number in (1..).take_while(|number| more(*number)) {
+        let arm = &arms[usize::from(number % 10 == 0)];
+        arm.send(&Element::Batch(numbers(500))).unwrap();
+        sent.fetch_add(1, Ordering::AcqRel);
         if number % 50 == 0 {
             let barrier = Barrier {
                 checkpoint: CheckpointId(number / 50),
@@ -187,10 +215,20 @@ fn pass(mut delivered: Delivered, sender: RemoteSender, work: usize) -> RemoteSe
     sender
 }
 
-/// Reads two channels as a task does, and tells how many batches and barriers there were.
-async fn align([mut first, mut second]: [Delivered; 2]) -> (u64, u64) {
+/// What came together at the end of a diamond.
+#[derive(Debug, Default)]
+struct Aligned {
+    batches: u64,
+    barriers: u64,
+    /// Batches that were sent and had not come yet, at most.
+    most_under_way: u64,
+    longest_wait: Duration,
+}
+
+/// Reads two channels as a task does. Fails if nothing comes for long.
+async fn align([mut first, mut second]: [Delivered; 2], sent: &AtomicU64) -> Aligned {
     let (mut held, mut ended) = ([false; 2], [false; 2]);
-    let (mut batches, mut barriers) = (0, 0);
+    let mut aligned = Aligned::default();
     while ended != [true; 2] {
         let received = async {
             tokio::select! {
@@ -198,20 +236,24 @@ async fn align([mut first, mut second]: [Delivered; 2]) -> (u64, u64) {
                 Some(received) = second.recv(), if !held[1] && !ended[1] => (1, received),
             }
         };
+        let began = Instant::now();
         let (from, (element, credit)) = soon(received).await;
+        aligned.longest_wait = aligned.longest_wait.max(began.elapsed());
         drop(credit);
         match element {
-            Element::Batch(_) => batches += 1,
+            Element::Batch(_) => aligned.batches += 1,
             Element::End => ended[from] = true,
             Element::Barrier(_) => held[from] = true,
             other => panic!("{other:?}"),
         }
+        let under_way = sent.load(Ordering::Acquire).saturating_sub(aligned.batches);
+        aligned.most_under_way = aligned.most_under_way.max(under_way);
         if held == [true; 2] {
             held = [false; 2];
-            barriers += 1;
+            aligned.barriers += 1;
         }
     }
-    (batches, barriers)
+    aligned
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
