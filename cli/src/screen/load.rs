@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use millstream_types::api::TaskStatus;
 use millstream_types::load::{ChannelLoad, TaskLoad};
+use millstream_types::text::bytes;
 use millstream_types::{EventTime, OperatorUid, VertexId};
 
-use crate::text::millis;
+use crate::text::{count, millis};
 
 /// The rows of the table; none while nothing has been measured.
 pub(super) fn rows(tasks: &[TaskStatus]) -> Vec<Vec<String>> {
@@ -45,7 +46,16 @@ fn row(
         cell(fullest.map(percent)),
         cell(watermark.and_then(time)),
         cell(slowest.and_then(|channel| barrier(names, channel))),
+        cell(state(loads)),
     ]
+}
+
+/// Keys of all subtasks, and the memory that they take.
+fn state(loads: &[&TaskLoad]) -> Option<String> {
+    let mut states = loads.iter().filter_map(|load| load.state);
+    let mut sum = states.next()?;
+    states.for_each(|state| sum.add(state));
+    Some(format!("{}, {}", count(sum.keys, "key"), bytes(sum.bytes)))
 }
 
 /// The operators of a chain.

@@ -269,6 +269,7 @@ impl Screen {
             "QUEUE",
             "WATERMARK",
             "SLOWEST BARRIER",
+            "STATE",
         ];
         section("Tasks", &head, load::rows(&self.tasks))
     }

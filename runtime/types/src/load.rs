@@ -24,6 +24,36 @@ pub struct TaskLoad {
     pub watermark: Option<EventTime>,
     /// The channels that it reads, in the order of its inputs. A source has none.
     pub channels: Vec<ChannelLoad>,
+    /// What its operators keep by key; `None` if none of them keeps state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateLoad>,
+}
+
+/// How much keyed state a task has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StateLoad {
+    /// Keys.
+    pub keys: u64,
+    /// Keys that have changed since the last barrier; ones that are gone are among them.
+    pub dirty_keys: u64,
+    /// Bytes that it takes in memory.
+    pub bytes: u64,
+    /// Runs that the next snapshot names.
+    pub runs: u64,
+    /// Their bytes in the checkpoint storage.
+    pub run_bytes: u64,
+}
+
+impl StateLoad {
+    /// Adds that of another operator, or task.
+    pub const fn add(&mut self, other: Self) {
+        self.keys += other.keys;
+        self.dirty_keys += other.dirty_keys;
+        self.bytes += other.bytes;
+        self.runs += other.runs;
+        self.run_bytes += other.run_bytes;
+    }
 }
 
 /// How one channel that a task reads stands.

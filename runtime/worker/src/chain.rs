@@ -12,6 +12,7 @@ use bytes::Bytes;
 use millstream_connect::SinkWriter;
 use millstream_operators::{Context, InputIndex, Operator};
 use millstream_state::{Frozen, Keeper, Written};
+use millstream_types::load::StateLoad;
 use millstream_types::snapshot::Counters;
 use millstream_types::{
     Barrier, Batch, Bug, CheckpointId, Committable, Element, ErrorCode, ErrorKind, EventTime,
@@ -386,6 +387,17 @@ impl Chain {
         }
     }
 
+    /// How much state its operators have; `None` if none of them keeps any.
+    pub fn state_load(&mut self) -> Option<StateLoad> {
+        let mut sum = None;
+        for node in &mut self.nodes {
+            if let Work::Keyed(keyed) = &mut node.work {
+                sum.get_or_insert_with(StateLoad::default).add(keyed.load());
+            }
+        }
+        sum
+    }
+
     /// Whether so many bytes are in none of the channels that are written and read.
     #[cfg(feature = "simulation")]
     pub(crate) fn has_room(&self, bound: usize) -> bool {
@@ -412,6 +424,22 @@ impl Work {
 }
 
 impl Keyed {
+    fn load(&mut self) -> StateLoad {
+        let runs = self.keeper.stats();
+        let mut load = StateLoad {
+            runs: runs.runs,
+            run_bytes: runs.bytes,
+            ..StateLoad::default()
+        };
+        for table in self.operator.tables() {
+            let stats = table.stats();
+            load.keys += stats.keys;
+            load.dirty_keys += stats.dirty;
+            load.bytes += stats.bytes;
+        }
+        load
+    }
+
     fn restore(&mut self, state: &StateSnapshot, runs: Vec<Bytes>) -> Result<(), Failure> {
         let mut tables = self.operator.tables();
         self.keeper.restore(&mut tables, state, runs)

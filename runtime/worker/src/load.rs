@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream_operators::InputIndex;
 use millstream_types::ids::TaskId;
-use millstream_types::load::{ChannelLoad, TaskLoad};
+use millstream_types::load::{ChannelLoad, StateLoad, TaskLoad};
 use millstream_types::{CheckpointId, EventTime};
 
 use crate::alignment::ChannelIndex;
@@ -106,7 +106,11 @@ impl Alignments {
 }
 
 /// The load of a task.
-pub(crate) fn load(times: [u32; 3], watermark: Option<EventTime>) -> TaskLoad {
+pub(crate) fn load(
+    times: [u32; 3],
+    watermark: Option<EventTime>,
+    state: Option<StateLoad>,
+) -> TaskLoad {
     let [busy, backpressured, idle] = times;
     TaskLoad {
         busy,
@@ -114,6 +118,7 @@ pub(crate) fn load(times: [u32; 3], watermark: Option<EventTime>) -> TaskLoad {
         idle,
         watermark,
         channels: Vec::new(),
+        state,
     }
 }
 

@@ -125,6 +125,7 @@ fn load(task: TaskId) -> TaskLoad {
             watermark: None,
             alignment_ms: Some(40),
         }],
+        state: None,
     }
 }
 

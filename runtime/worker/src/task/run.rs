@@ -401,11 +401,12 @@ impl Task {
     fn load(&mut self) -> Option<TaskLoad> {
         let now = self.clock.monotonic();
         let times = self.times.shown(now, self.chain.waited())?;
+        let state = self.chain.state_load();
         let gate = match &self.root {
-            Root::Source(source) => return Some(load::load(times, source.watermark())),
+            Root::Source(source) => return Some(load::load(times, source.watermark(), state)),
             Root::Gate(gate) => gate.event_time(),
         };
-        let mut shown = load::load(times, gate.told());
+        let mut shown = load::load(times, gate.told(), state);
         let (queued, bound) = (self.inbox.queued(), self.inbox.bound());
         let alignments = self.alignments.shown();
         let channels = self.inputs.iter().zip(queued).zip(alignments).enumerate();

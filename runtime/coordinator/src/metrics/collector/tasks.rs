@@ -5,7 +5,7 @@ use std::fmt;
 
 use millstream_types::api::TaskStatus;
 use millstream_types::ids::TaskId;
-use millstream_types::load::{ChannelLoad, TaskLoad};
+use millstream_types::load::{ChannelLoad, StateLoad, TaskLoad};
 use millstream_types::{EventTime, VertexId};
 
 use super::Out;
@@ -26,7 +26,46 @@ pub(super) fn encode(out: &mut Out<'_>, tasks: &[TaskStatus]) -> fmt::Result {
         "The watermark that a task has come to, seconds since 1970",
         watermarks,
     )?;
+    encode_state(out, &measured)?;
     encode_channels(out, tasks, &measured)
+}
+
+/// Name and help of a metric, and the part of a task's state that it shows.
+type Size = (&'static str, &'static str, fn(&StateLoad) -> u64);
+
+fn encode_state(out: &mut Out<'_>, measured: &[(&TaskStatus, &TaskLoad)]) -> fmt::Result {
+    let sizes: [Size; 5] = [
+        ("state_keys", "Keys that a task keeps", |state| state.keys),
+        (
+            "state_dirty_keys",
+            "Keys that have changed since the last barrier",
+            |state| state.dirty_keys,
+        ),
+        (
+            "state_memory_bytes",
+            "Memory that a task's keyed state takes",
+            |state| state.bytes,
+        ),
+        (
+            "state_runs",
+            "Runs that the next checkpoint names of a task",
+            |state| state.runs,
+        ),
+        (
+            "state_run_bytes",
+            "Size of these runs in the checkpoint storage",
+            |state| state.run_bytes,
+        ),
+    ];
+    for (name, help, size) in sizes {
+        let values = measured.iter();
+        let values = values.filter_map(|(task, load)| {
+            let state = load.state.as_ref()?;
+            Some((of(task), size(state) as f64))
+        });
+        out.labelled(name, help, values)?;
+    }
+    Ok(())
 }
 
 /// Name and help of a metric, and the part of a load that it shows.
