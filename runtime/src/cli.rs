@@ -350,6 +350,11 @@ pub enum CheckpointsCommand {
     List(ListOptions),
     /// Show one checkpoint: positions, totals, transactions
     Show(ShowOptions),
+    /// Read the keyed state that a checkpoint or savepoint holds
+    ///
+    /// Without `--operator` it lists the operators that have state. With it, it writes the rows of the
+    /// operator's state, in order of their key groups and keys.
+    State(StateOptions),
     /// Read everything that a chain holds and check it
     Verify(ListOptions),
     /// Delete a savepoint, or all of a job
@@ -410,6 +415,41 @@ pub struct ShowOptions {
     /// How the answer looks.
     #[arg(long, default_value = "text")]
     pub output: Output,
+}
+
+/// Options of `checkpoints state`.
+#[derive(Debug, Args)]
+pub struct StateOptions {
+    /// The path of one job's chain: `<storage>/<namespace>/<name>`, of one checkpoint in it, or of a
+    /// savepoint.
+    pub storage: String,
+    /// Number of the checkpoint; the newest if not given.
+    pub checkpoint: Option<u64>,
+    /// The operator whose state is read: its uid, such as `per_customer/aggregate`.
+    #[arg(long, value_name = "UID")]
+    pub operator: Option<String>,
+    /// One of its states; all of them if not given.
+    #[arg(long, value_name = "NAME", requires = "operator")]
+    pub state: Option<String>,
+    /// Only what belongs to this key: the text of its only column, or a JSON array with a value for
+    /// each column. Exit code 1 if there is none.
+    #[arg(long, requires = "operator")]
+    pub key: Option<String>,
+    /// How rows are written to standard output.
+    #[arg(long, default_value = "json", requires = "operator")]
+    pub format: StateFormat,
+    /// How the list of operators looks.
+    #[arg(long, default_value = "text", conflicts_with = "operator")]
+    pub output: Output,
+}
+
+/// How rows of state are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StateFormat {
+    /// A line of JSON for each row.
+    Json,
+    /// An Arrow IPC file.
+    Arrow,
 }
 
 /// How an answer looks.

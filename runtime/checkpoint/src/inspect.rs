@@ -2,7 +2,9 @@
 
 mod verify;
 
-use millstream_types::{Attempt, CheckpointId, Deployment};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use millstream_types::{Attempt, CheckpointId, Deployment, FileRef};
 use serde::Serialize;
 
 pub use verify::{Finding, Verified, verify};
@@ -11,11 +13,12 @@ use crate::chain::slots::Slots;
 use crate::chain::survey::Survey;
 use crate::chain::{CheckpointEntry, Claim, checkpoints, claims};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::key::Key;
 use crate::manifest::Manifest;
 use crate::protocol::view::View;
 use crate::release::ReleaseReason;
-use crate::savepoint::read_savepoint;
+use crate::savepoint::{RestorePoint, read_restore_point};
 use crate::slot::SlotNumber;
 use crate::storage::{Storage, StorageOptions};
 
@@ -56,19 +59,69 @@ pub async fn list(uri: &str, options: &StorageOptions) -> Result<Vec<JobListing>
 }
 
 /// One checkpoint: by its number in the chain of a job's folder, or the newest there, or
-/// whatever [`read_savepoint`] finds at the address.
+/// whatever [`read_savepoint`](crate::read_savepoint) finds at the address.
 ///
 /// # Errors
-/// As [`read_savepoint`].
+/// As [`read_savepoint`](crate::read_savepoint).
 pub async fn show(
     uri: &str,
     checkpoint: Option<CheckpointId>,
     options: &StorageOptions,
 ) -> Result<Manifest> {
+    let point = point(uri, checkpoint, options).await?;
+    Ok(point.manifest)
+}
+
+/// A checkpoint or savepoint with the files that it names.
+#[derive(Debug, Clone)]
+pub struct Point {
+    /// What it holds.
+    pub manifest: Manifest,
+    /// The folder that the paths of its files lie in.
+    folder: Storage,
+}
+
+impl Point {
+    /// Reads a file that the manifest names, and checks that it is what was written.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`]: it is missing, or is not what was written. A running job deletes the files
+    /// of checkpoints that it does not retain any more.
+    pub async fn read(&self, file: &FileRef) -> Result<Bytes> {
+        let key = Key::root().descendant(&file.path);
+        let key = key.ok_or_else(|| Error::corrupt(&file.path, "its path is not one of ours"))?;
+        let mut content = Vec::new();
+        let mut chunks = files::read(&self.folder, &key, file).await?;
+        while let Some(chunk) = chunks.try_next().await? {
+            content.extend_from_slice(&chunk);
+        }
+        Ok(content.into())
+    }
+}
+
+/// As [`show`], with a way to its files.
+///
+/// # Errors
+/// As [`show`].
+pub async fn point(
+    uri: &str,
+    checkpoint: Option<CheckpointId>,
+    options: &StorageOptions,
+) -> Result<Point> {
     let Some(id) = checkpoint else {
-        return read_savepoint(uri, options).await;
+        let RestorePoint {
+            manifest, folder, ..
+        } = read_restore_point(uri, options).await?;
+        let folder = Storage::open(&folder, options).await?;
+        return Ok(Point { manifest, folder });
     };
-    let slots = Slots::in_folder(Storage::open(uri, options).await?, Key::root());
+    let folder = Storage::open(uri, options).await?;
+    let manifest = by_number(uri, &folder, id).await?;
+    Ok(Point { manifest, folder })
+}
+
+async fn by_number(uri: &str, folder: &Storage, id: CheckpointId) -> Result<Manifest> {
+    let slots = Slots::in_folder(folder.clone(), Key::root());
     let mut survey = Survey::default();
     slots.survey(&mut survey).await?;
     let entries = checkpoints(&slots, &survey.records);

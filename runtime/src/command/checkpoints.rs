@@ -1,6 +1,7 @@
 //! `millstream checkpoints`.
 
 mod delete;
+mod state;
 
 use millstream_checkpoint::inspect::{self, JobListing, Verified};
 use millstream_checkpoint::{CheckpointEntry, Manifest, StorageOptions};
@@ -25,6 +26,7 @@ fn try_main(command: &CheckpointsCommand, logging: &Logging) -> Result<Exit, Fai
         match command {
             CheckpointsCommand::List(options) => list(options).await,
             CheckpointsCommand::Show(options) => show(options).await,
+            CheckpointsCommand::State(options) => state::main(options).await,
             CheckpointsCommand::Verify(options) => verify(options).await,
             CheckpointsCommand::Delete(options) => delete::main(options).await,
         }

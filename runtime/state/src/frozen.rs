@@ -81,6 +81,7 @@ impl Frozen {
                 sequence: self.sequence,
                 coverage,
                 max_parallelism: table.shape.max_parallelism,
+                entry: table.shape.entry,
                 rows: 0,
             };
             let parts = table.encode(header, self.file_bytes)?;

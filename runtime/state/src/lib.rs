@@ -9,7 +9,7 @@
 //! Reading order: [`values`] is what operators write, [`table`] is where keys have their slots, `index`
 //! finds a slot by a hash and `key` holds the keys themselves, `run` is the file, `coverage` what a run
 //! replaces, `policy` how much of the state the next run holds, [`keeper`] which runs a snapshot names,
-//! `restore` how a table is filled from them, [`files`] where they lie.
+//! `restore` how a table is filled from them, [`reader`] how others read them, [`files`] where they lie.
 
 mod breakage;
 mod coverage;
@@ -19,6 +19,7 @@ mod index;
 pub mod keeper;
 mod key;
 mod policy;
+pub mod reader;
 mod restore;
 mod run;
 pub mod table;

@@ -13,9 +13,9 @@ use crate::run::{self, Opened, corrupt};
 use crate::{Result, Table};
 
 /// A run and what it holds.
-struct Read {
-    held: Held,
-    opened: Opened,
+pub(crate) struct Read {
+    pub(crate) held: Held,
+    pub(crate) opened: Opened,
 }
 
 /// Fills a table, and returns its runs from the oldest to the newest.
@@ -30,6 +30,20 @@ pub(crate) fn fill(
         check(table, &run, &opened)?;
         reads.push(read(run, opened, groups)?);
     }
+    let mut reads = needed(reads);
+    // The newest first: what an older one says of a key that is there does not count.
+    if Breakage::OlderWins.is_seeded() {
+        reads.reverse();
+    }
+    for read in reads.iter().rev() {
+        load(table, read)?;
+    }
+    let held = reads.into_iter().map(|read| read.held);
+    Ok(held.filter(|held| !held.needed.is_empty()).collect())
+}
+
+/// Runs from the oldest to the newest, with the key groups for which each is needed.
+pub(crate) fn needed(mut reads: Vec<Read>) -> Vec<Read> {
     reads.sort_by_key(|read| (read.held.sequence, read.held.coverage.range.start));
     let coverages: Vec<(Sequence, Coverage)> = reads
         .iter()
@@ -42,27 +56,21 @@ pub(crate) fn fill(
             read.held.needed.replace(coverage);
         }
     }
-    // The newest first: what an older one says of a key that is there does not count.
-    if Breakage::OlderWins.is_seeded() {
-        reads.reverse();
-    }
-    for read in reads.iter().rev() {
-        load(table, read)?;
-    }
-    let held = reads.into_iter().map(|read| read.held);
-    Ok(held.filter(|held| !held.needed.is_empty()).collect())
+    reads
 }
 
 /// What a run holds of the groups that the subtask has.
-fn read(run: Run, opened: Opened, groups: &Range<u32>) -> Result<Read> {
+pub(crate) fn read(run: Run, opened: Opened, groups: &Range<u32>) -> Result<Read> {
     let sequence = opened.header.sequence;
     if run.sequence != u64::from(sequence) {
         let reason = format!("its sequence is {sequence}, not {}", run.sequence);
         return Err(corrupt(&run.file, reason));
     }
-    let coverage = opened.header.coverage.within(groups);
-    // Of groups that the snapshot does not name it for, what it holds is over.
-    let needed = Needed::new(&coverage.within(&(run.range.first..run.range.end)));
+    // Of groups that the snapshot does not name it for, what it holds is over: it replaces nothing there.
+    // Numbers begin anew in a subtask whose state has become empty, so older runs may have higher ones.
+    let named = run.range.first..run.range.end;
+    let coverage = opened.header.coverage.within(groups).within(&named);
+    let needed = Needed::new(&coverage);
     let all = opened.header.coverage.range.len() as u64;
     let rows = opened.header.rows * coverage.range.len() as u64 / all.max(1);
     let held = Held {

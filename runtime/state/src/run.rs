@@ -83,11 +83,13 @@ pub(crate) struct Header {
     pub(crate) sequence: Sequence,
     pub(crate) coverage: Coverage,
     pub(crate) max_parallelism: u32,
+    /// As [`Shape::entry`].
+    pub(crate) entry: usize,
     pub(crate) rows: u64,
 }
 
 impl Header {
-    fn metadata(&self) -> [(&'static str, String); 8] {
+    fn metadata(&self) -> [(&'static str, String); 9] {
         let range = |range: &Range<u32>| format!("{}..{}", range.start, range.end);
         [
             ("millstream.format", FORMAT.to_owned()),
@@ -101,6 +103,7 @@ impl Header {
                 "millstream.maxParallelism",
                 self.max_parallelism.to_string(),
             ),
+            ("millstream.entryColumns", self.entry.to_string()),
         ]
     }
 
@@ -123,6 +126,7 @@ impl Header {
                 since: number(text("millstream.since")?)?,
             },
             max_parallelism: number(text("millstream.maxParallelism")?)?,
+            entry: number(text("millstream.entryColumns")?)?,
             rows,
         })
     }

@@ -3,13 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow_array::ArrayRef;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use millstream_types::keys::key_group;
 use millstream_types::{CheckpointKind, StateSnapshot};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 
-use super::job::{Job, Kind, MemoryFiles, SMALL, TTL};
+use super::job::{GROUPS, Job, Kind, MemoryFiles, SMALL, TTL};
 use crate::Frozen;
 use crate::breakage::Breakage;
+use crate::reader::read_state;
 
 const KEYS: i64 = 24;
 
@@ -170,9 +175,54 @@ impl Checked {
             snapshots.push(snapshot);
         }
         if snapshots.len() == self.job.subtasks.len() {
+            if !self.shape.1 {
+                self.check_contents(&snapshots, &model)?;
+            }
             self.complete = Some((snapshots, model));
         }
         Ok(())
+    }
+
+    /// What others read of a checkpoint is what was kept, in an order that does not depend on the
+    /// parallelism.
+    fn check_contents(&self, snapshots: &[StateSnapshot], model: &Model) -> Result<(), String> {
+        let kind = self.shape.0;
+        let mut expected = Vec::new();
+        for (key, (number, _)) in model {
+            let columns = kind.columns(&[*key]);
+            let group = key_group(kind.hashes(&columns)[0], GROUPS);
+            expected.push((group, text_of(&columns), *number));
+        }
+        let mut found = Vec::new();
+        let mut last = (0, Vec::new());
+        for snapshot in snapshots {
+            let groups = snapshot.key_groups.first..snapshot.key_groups.end;
+            let runs = snapshot.runs.iter().map(|run| {
+                let content = self.files.0.lock().unwrap()[&run.file.path].clone();
+                (run.clone(), content)
+            });
+            let contents = read_state(&groups, runs.collect()).unwrap();
+            let Some(contents) = contents else {
+                continue;
+            };
+            for row in 0..contents.rows.num_rows() {
+                let row = contents.rows.slice(row, 1);
+                let (key, values) = row.columns().split_at(contents.key);
+                let group = key_group(kind.hashes(key)[0], GROUPS);
+                if group < last.0 {
+                    return Err(format!("group {group} comes after {last:?}"));
+                }
+                last = (group, text_of(key));
+                let number = values[0].as_primitive::<Int64Type>().value(0);
+                found.push((group, text_of(key), number));
+            }
+        }
+        found.sort();
+        expected.sort();
+        if found == expected {
+            return Ok(());
+        }
+        Err(format!("{found:?} is read, not {expected:?}"))
     }
 
     fn restore(&mut self, parallelism: u32) -> Result<(), String> {
@@ -209,6 +259,12 @@ impl Checked {
         }
         Ok(())
     }
+}
+
+/// Keys as text: values that are equal are written alike.
+fn text_of(columns: &[ArrayRef]) -> Vec<String> {
+    let columns = columns.iter().map(crate::key::normalised);
+    columns.map(|column| format!("{column:?}")).collect()
 }
 
 /// The fault that random moves find.
@@ -267,4 +323,28 @@ fn every_seeded_fault_is_found() {
     }
     let found = fault((Kind::Number, true), Some(Breakage::RestoreRenews), 20_000);
     assert!(found.is_some(), "a longer life is not found");
+}
+
+#[test]
+fn a_subtask_whose_state_was_empty_loses_nothing_in_a_later_change_of_parallelism() {
+    // Its runs have lower numbers than those that others still name.
+    let moves = [
+        Move::Add(vec![23]),
+        Move::Checkpoint,
+        Move::Add(vec![11]),
+        Move::Checkpoint,
+        Move::Restore { parallelism: 3 },
+        Move::Advance(66),
+        Move::Remove(vec![11]),
+        Move::Advance(934),
+        Move::Checkpoint,
+        Move::Restore { parallelism: 3 },
+        Move::Add(vec![11]),
+        Move::Checkpoint,
+        Move::Restore { parallelism: 1 },
+    ];
+    let mut checked = Checked::new((Kind::Number, true));
+    for step in &moves {
+        checked.play(step).unwrap();
+    }
 }
