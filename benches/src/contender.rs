@@ -3,22 +3,68 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::Result;
 use crate::flink::Flink;
 use crate::process::Process;
 use crate::topics::Topics;
-use crate::{Result, orders};
 
 /// Longest time for one run.
 const DEADLINE: Duration = Duration::from_mins(10);
 /// Between two looks at the group's offsets.
 const POLL: Duration = Duration::from_millis(250);
 
+/// What all contenders of a benchmark do, each in its own words.
+pub trait Job {
+    /// The job file of one run for Millstream.
+    fn file(&self, run: &Run<'_>) -> String;
+    /// The class of the same job for Flink.
+    fn class(&self) -> &'static str;
+    /// Checks what a run has written; returns the number of its records.
+    fn check(&self, run: &Run<'_>, contender: &Contender) -> Result<u64>;
+}
+
+/// One run.
+pub struct Run<'a> {
+    /// What it has in common with the others.
+    pub field: &'a Field<'a>,
+    /// Its settings.
+    pub settings: Settings,
+    /// Its name, consumer group, and prefix of transactional ids.
+    pub name: &'a str,
+    /// The topic that it fills.
+    pub output: &'a str,
+}
+
+impl Run<'_> {
+    /// Arguments of the jobs of `benches/flink`, and what a job takes besides.
+    pub fn flink_arguments(&self, options: &[String]) -> Vec<String> {
+        let guarantee = if self.settings.exactly_once {
+            "EXACTLY_ONCE"
+        } else {
+            "AT_LEAST_ONCE"
+        };
+        let of_all = [
+            self.field.bootstrap.to_owned(),
+            self.field.input.to_owned(),
+            self.output.to_owned(),
+            self.settings.interval_ms.to_string(),
+            guarantee.to_owned(),
+            self.name.to_owned(),
+            "2".to_owned(),
+        ];
+        of_all.into_iter().chain(options.iter().cloned()).collect()
+    }
+}
+
 /// What every run has in common.
 pub struct Field<'a> {
+    /// What is to be done.
+    pub job: &'a dyn Job,
     /// The broker.
     pub bootstrap: &'a str,
     /// Process id of the broker.
@@ -42,6 +88,17 @@ pub struct Settings {
     pub exactly_once: bool,
 }
 
+impl Settings {
+    /// The word of Millstream's job file for the guarantee.
+    pub fn guarantee(self) -> &'static str {
+        if self.exactly_once {
+            "ExactlyOnce"
+        } else {
+            "AtLeastOnce"
+        }
+    }
+}
+
 /// What one run cost.
 #[derive(Debug, Clone, Serialize)]
 pub struct Measurement {
@@ -52,6 +109,8 @@ pub struct Measurement {
     pub settings: Settings,
     /// Records read.
     pub rows: u64,
+    /// Records written.
+    pub output_rows: u64,
     /// From start (or submission) to the commit of the last record, seconds.
     pub wall_seconds: f64,
     /// CPU-seconds of the contender's processes.
@@ -78,7 +137,9 @@ pub enum Contender {
         /// Its name in the results.
         name: String,
         /// The cluster.
-        cluster: Box<Flink>,
+        cluster: Rc<Flink>,
+        /// What its job takes besides the arguments of every run.
+        options: Vec<String>,
     },
     /// The bare client loop, a fresh process for each run.
     Loop {
@@ -97,34 +158,28 @@ impl Contender {
     }
 
     /// Runs once under a name that no other run has, and checks the output.
-    pub fn run(&self, field: &Field<'_>, settings: Settings, run: &str) -> Result<Measurement> {
-        let output = format!("out-{run}");
+    pub fn run(&self, field: &Field<'_>, settings: Settings, name: &str) -> Result<Measurement> {
+        let output = format!("out-{name}");
         field.topics.create(&output)?;
+        let run = Run {
+            field,
+            settings,
+            name,
+            output: &output,
+        };
         let broker_before = crate::process::cpu_seconds(field.broker_pid)?;
         let began = Instant::now();
-        let (cpu_seconds, peak_rss_bytes) = match self {
-            Self::Millstream { binary, .. } => {
-                let job = write_job(field, settings, run, &output)?;
-                let mut command = Command::new(binary);
-                command.arg("run").arg(job).args(["--restore", "fresh"]);
-                one_process(&mut command, field, run)?
-            }
-            Self::Loop { binary } => {
-                let mut command = Command::new(binary);
-                command.args([field.bootstrap, field.input, &output]);
-                command.arg(field.topics.partitions.to_string());
-                command.arg(settings.interval_ms.to_string()).arg(run);
-                one_process(&mut command, field, run)?
-            }
-            Self::Flink { cluster, .. } => one_submission(cluster, field, settings, run, &output)?,
-        };
+        let (cpu_seconds, peak_rss_bytes) = self.go(&run)?;
         let wall_seconds = began.elapsed().as_secs_f64();
         let broker_cpu_seconds = crate::process::cpu_seconds(field.broker_pid)? - broker_before;
-        self.check(field, settings, &output)?;
+        let output_rows = field.job.check(&run, self)?;
+        // A gigabyte a run: not all of them fit on the disk.
+        field.topics.delete(&output)?;
         Ok(Measurement {
             contender: self.name().to_owned(),
             settings,
             rows: field.rows,
+            output_rows,
             wall_seconds,
             cpu_seconds,
             broker_cpu_seconds,
@@ -133,42 +188,47 @@ impl Contender {
         })
     }
 
-    fn check(&self, field: &Field<'_>, settings: Settings, output: &str) -> Result<()> {
-        let wanted = match self {
-            Self::Loop { .. } => field.rows,
-            Self::Millstream { .. } | Self::Flink { .. } => orders::valid_rows(field.rows),
-        };
-        let found = field.topics.count_committed(output)?;
-        if found == wanted || (!settings.exactly_once && found >= wanted) {
-            // A gigabyte a run: not all of them fit on the disk.
-            return field.topics.delete(output);
+    /// Runs to the end; CPU-seconds and peak memory.
+    fn go(&self, run: &Run<'_>) -> Result<(f64, u64)> {
+        let field = run.field;
+        match self {
+            Self::Millstream { binary, .. } => {
+                let file = field.directory.join(format!("{}.yaml", run.name));
+                std::fs::write(&file, field.job.file(run))?;
+                let mut command = Command::new(binary);
+                command.arg("run").arg(file).args(["--restore", "fresh"]);
+                one_process(&mut command, run)
+            }
+            Self::Loop { binary } => {
+                let mut command = Command::new(binary);
+                command.args([field.bootstrap, field.input, run.output]);
+                command.arg(field.topics.partitions.to_string());
+                command.arg(run.settings.interval_ms.to_string());
+                one_process(command.arg(run.name), run)
+            }
+            Self::Flink {
+                cluster, options, ..
+            } => one_submission(cluster, options, run),
         }
-        Err(format!(
-            "{}: {output} has {found} records, {wanted} expected",
-            self.name()
-        )
-        .into())
     }
 }
 
-fn wait_for_end(
-    field: &Field<'_>,
-    group: &str,
-    mut alive: impl FnMut() -> Result<()>,
-) -> Result<()> {
+fn wait_for_end(run: &Run<'_>, mut alive: impl FnMut() -> Result<()>) -> Result<()> {
     let began = Instant::now();
-    while !field.topics.group_is_at_end(group, field.input)? {
+    let field = run.field;
+    while !field.topics.group_is_at_end(run.name, field.input)? {
         alive()?;
         if began.elapsed() > DEADLINE {
-            return Err(format!("{group} is not at the end after {DEADLINE:?}").into());
+            return Err(format!("{} is not at the end after {DEADLINE:?}", run.name).into());
         }
         std::thread::park_timeout(POLL);
     }
     Ok(())
 }
 
-fn one_process(command: &mut Command, field: &Field<'_>, run: &str) -> Result<(f64, u64)> {
-    let mut process = Process::start(command, &field.directory.join(format!("{run}.log")))?;
+fn one_process(command: &mut Command, run: &Run<'_>) -> Result<(f64, u64)> {
+    let log = run.field.directory.join(format!("{}.log", run.name));
+    let mut process = Process::start(command, &log)?;
     // A process that has ended keeps its numbers until it is waited for, which `ended` does: so
     // they are read in every turn and the last ones that could be read are kept.
     let mut last = (0.0, 0);
@@ -180,79 +240,26 @@ fn one_process(command: &mut Command, field: &Field<'_>, run: &str) -> Result<(f
             last.1 = bytes;
         }
     };
-    wait_for_end(field, run, || {
+    wait_for_end(run, || {
         read(&process, &mut last);
         Ok(())
+    })
+    .map_err(|error| {
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        format!("{error}; the process said: {said}")
     })?;
     read(&process, &mut last);
     process.stop()?;
     Ok(last)
 }
 
-fn one_submission(
-    cluster: &Flink,
-    field: &Field<'_>,
-    settings: Settings,
-    run: &str,
-    output: &str,
-) -> Result<(f64, u64)> {
+fn one_submission(cluster: &Flink, options: &[String], run: &Run<'_>) -> Result<(f64, u64)> {
     let before = cluster.cpu_seconds()?;
-    let interval = settings.interval_ms.to_string();
-    let guarantee = if settings.exactly_once {
-        "EXACTLY_ONCE"
-    } else {
-        "AT_LEAST_ONCE"
-    };
-    let job = cluster.submit(&[
-        field.bootstrap,
-        field.input,
-        output,
-        &interval,
-        guarantee,
-        run,
-        "2",
-    ])?;
-    wait_for_end(field, run, || Ok(()))?;
+    let arguments = run.flink_arguments(options);
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let job = cluster.submit(run.field.job.class(), &arguments)?;
+    wait_for_end(run, || Ok(()))?;
     let used = cluster.cpu_seconds()? - before;
     cluster.cancel(&job)?;
     Ok((used, cluster.peak_rss_bytes()?))
-}
-
-/// The same job as `flink/OrdersJob.java`, for Millstream.
-fn write_job(field: &Field<'_>, settings: Settings, run: &str, output: &str) -> Result<PathBuf> {
-    let guarantee = if settings.exactly_once {
-        "ExactlyOnce"
-    } else {
-        "AtLeastOnce"
-    };
-    let checkpoints = field.directory.join("checkpoints");
-    let text = format!(
-        r#"apiVersion: millstream.dev/v1alpha1
-kind: StreamJob
-metadata: {{name: {run}}}
-spec:
-  parallelism: 2
-  checkpoint: {{storage: "file://{checkpoints}", interval: {interval}ms, mode: {guarantee}, timeout: 60s}}
-  dataflow:
-    sources:
-    - name: orders
-      kafka: {{bootstrapServers: "{bootstrap}", topics: [{input}], groupId: {run}}}
-      format: {{json: {{}}}}
-      schema: [{{name: order_id, type: string}}, {{name: customer_id, type: string}}, {{name: quantity, type: int64}}, {{name: price, type: "decimal(12,2)"}}, {{name: ts, type: int64}}]
-    transforms:
-    - {{name: enriched, input: orders, sql: "SELECT *, quantity * price AS total FROM orders WHERE quantity > 0 AND price > 0"}}
-    sinks:
-    - name: processed-orders
-      input: enriched
-      kafka: {{bootstrapServers: "{bootstrap}", topic: {output}, deliveryGuarantee: {guarantee}, transactionalIdPrefix: {run}, transactionTimeout: 10m}}
-      format: {{json: {{}}}}
-"#,
-        checkpoints = checkpoints.display(),
-        interval = settings.interval_ms,
-        bootstrap = field.bootstrap,
-        input = field.input,
-    );
-    let path = field.directory.join(format!("{run}.yaml"));
-    std::fs::write(&path, text)?;
-    Ok(path)
 }

@@ -1,13 +1,14 @@
 //! A Flink session cluster on this machine: one `JobManager`, one `TaskManager`.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::Result;
+use serde::Deserialize;
+
+use crate::http::{free_port, request};
 use crate::process::Process;
+use crate::{Result, Sizes};
 
 /// Java 17 hides what Flink's serializers look at; Flink's own start scripts pass these too.
 const OPENS: [&str; 7] = [
@@ -29,8 +30,18 @@ pub struct Flink {
     task_manager: Process,
 }
 
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// What `/jobs/{id}/checkpoints` tells.
+#[derive(Deserialize)]
+struct Checkpoints {
+    history: Vec<Checkpoint>,
+}
+
+#[derive(Deserialize)]
+struct Checkpoint {
+    id: u64,
+    status: String,
+    state_size: u64,
+    checkpointed_size: u64,
 }
 
 fn java(home: &Path, directory: &Path) -> Command {
@@ -98,12 +109,12 @@ impl Flink {
         Ok(self.job_manager.rss_bytes()? + self.task_manager.rss_bytes()?)
     }
 
-    /// Submits the order job; returns its id.
-    pub fn submit(&self, arguments: &[&str]) -> Result<String> {
+    /// Submits a job of `benches/flink`; returns its id.
+    pub fn submit(&self, class: &str, arguments: &[&str]) -> Result<String> {
         let output = java(&self.home, &self.directory)
             .arg("org.apache.flink.client.cli.CliFrontend")
-            .args(["run", "-d", "-c", "OrdersJob"])
-            .arg(self.home.join("job/orders.jar"))
+            .args(["run", "-d", "-c", class])
+            .arg(self.home.join("job/benches.jar"))
             .args(arguments)
             .output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -122,14 +133,30 @@ impl Flink {
 
     /// Cancels a job and waits until its slots are free.
     pub fn cancel(&self, job: &str) -> Result<()> {
-        self.request("PATCH", &format!("/jobs/{job}?mode=cancel"))?;
+        request(self.rest_port, "PATCH", &format!("/jobs/{job}?mode=cancel"))?;
         self.wait_for("/overview", |body| body.contains(r#""slots-available":2"#))
+    }
+
+    /// Completed checkpoints of a job, the newest thousand of them.
+    pub fn checkpoints(&self, job: &str) -> Result<Vec<Sizes>> {
+        let body = request(self.rest_port, "GET", &format!("/jobs/{job}/checkpoints"))?;
+        let told: Checkpoints = serde_json::from_str(&body)?;
+        let completed = told
+            .history
+            .into_iter()
+            .filter(|one| one.status == "COMPLETED");
+        let sizes = completed.map(|one| Sizes {
+            id: one.id,
+            uploaded: one.checkpointed_size,
+            whole: one.state_size,
+        });
+        Ok(sizes.collect())
     }
 
     fn wait_for(&self, path: &str, condition: impl Fn(&str) -> bool) -> Result<()> {
         let began = Instant::now();
         loop {
-            if self.request("GET", path).is_ok_and(|body| condition(&body)) {
+            if request(self.rest_port, "GET", path).is_ok_and(|body| condition(&body)) {
                 return Ok(());
             }
             if began.elapsed() > Duration::from_secs(90) {
@@ -137,18 +164,6 @@ impl Flink {
             }
             std::thread::park_timeout(Duration::from_millis(100));
         }
-    }
-
-    fn request(&self, method: &str, path: &str) -> Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.rest_port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
     }
 }
 
@@ -163,7 +178,8 @@ fn write_config(directory: &Path, rest_port: u16, rpc_port: u16) -> Result<()> {
              taskmanager.bind-host: 127.0.0.1\ntaskmanager.host: 127.0.0.1\n\
              taskmanager.numberOfTaskSlots: 2\ntaskmanager.memory.process.size: 2560m\n\
              rest.address: 127.0.0.1\nrest.bind-address: 127.0.0.1\nrest.port: {rest_port}\n\
-             io.tmp.dirs: {}\nparallelism.default: 2\nexecution.checkpointing.dir: file://{}\n\
+             web.checkpoints.history: 1000\nweb.refresh-interval: 100\n\
+             rest.cache.checkpoint-statistics.timeout: 100 ms\nio.tmp.dirs: {}\nparallelism.default: 2\nexecution.checkpointing.dir: file://{}\n\
              state.checkpoints.dir: file://{}\n",
             directory.display(),
             checkpoints.display(),

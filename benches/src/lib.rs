@@ -6,11 +6,26 @@
 
 pub mod contender;
 pub mod flink;
+pub mod http;
+pub mod keyed;
 pub mod orders;
 pub mod process;
+pub mod report;
+pub mod setup;
 pub mod topics;
 
 /// What stops a benchmark.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// Result of every step.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// Sizes of a completed checkpoint, bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Its number.
+    pub id: u64,
+    /// What was uploaded for it.
+    pub uploaded: u64,
+    /// The whole state that it names.
+    pub whole: u64,
+}

@@ -7,10 +7,12 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use crate::{Result, orders};
+use crate::Result;
+use crate::orders::Order;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -61,20 +63,19 @@ impl Topics {
         Ok(())
     }
 
-    /// Fills a topic with the first `rows` orders, in batches over all partitions.
-    pub fn fill(&self, topic: &str, rows: u64) -> Result<()> {
+    /// Adds orders to a topic, in batches over all partitions.
+    pub fn fill(&self, topic: &str, orders: impl Iterator<Item = Order>) -> Result<()> {
         let producer: BaseProducer = self
             .config()
             .set("linger.ms", "50")
             .set("batch.size", "1000000")
             .set("queue.buffering.max.messages", "500000")
             .create()?;
-        let mut order = Vec::new();
-        for index in 0..rows {
-            orders::write_order(index, &mut order);
-            let partition = i32::try_from(index % u64::try_from(self.partitions)?)?;
+        let mut text = Vec::new();
+        for (order, partition) in orders.zip((0..self.partitions).cycle()) {
+            order.write(&mut text);
             let mut record: BaseRecord<'_, (), Vec<u8>> =
-                BaseRecord::to(topic).partition(partition).payload(&order);
+                BaseRecord::to(topic).partition(partition).payload(&text);
             while let Err((error, back)) = producer.send(record) {
                 if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
                     return Err(error.into());
@@ -118,6 +119,19 @@ impl Topics {
 
     /// Counts the records that a `read_committed` reader sees.
     pub fn count_committed(&self, topic: &str) -> Result<u64> {
+        let mut rows = 0;
+        self.read_committed(topic, |message| {
+            rows += u64::from(message.payload().is_some());
+        })?;
+        Ok(rows)
+    }
+
+    /// Shows what a `read_committed` reader sees, each partition from its beginning to its end.
+    pub fn read_committed(
+        &self,
+        topic: &str,
+        mut see: impl FnMut(&BorrowedMessage<'_>),
+    ) -> Result<()> {
         let consumer: BaseConsumer = self
             .config()
             .set("group.id", "count")
@@ -130,11 +144,11 @@ impl Topics {
             assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
         }
         consumer.assign(&assignment)?;
-        let (mut rows, mut ended) = (0, 0);
+        let mut ended = 0;
         let began = Instant::now();
         while ended < self.partitions {
             match consumer.poll(Duration::from_millis(200)) {
-                Some(Ok(message)) => rows += u64::from(message.payload().is_some()),
+                Some(Ok(message)) => see(&message),
                 Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
                 Some(Err(error)) => return Err(error.into()),
                 None if began.elapsed() > Duration::from_mins(5) => {
@@ -143,7 +157,7 @@ impl Topics {
                 None => {}
             }
         }
-        Ok(rows)
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@
 )]
 
 use kube::CustomResource;
-use millstream_spec::{CheckpointSpec, Dataflow, RestartStrategy};
+use millstream_spec::{CheckpointSpec, Dataflow, RestartStrategy, StateBackendSpec};
 use millstream_types::duration::KubeDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -84,8 +84,8 @@ pub struct StreamJobSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 32_768))]
     pub parallelism: u32,
-    /// Highest parallelism of a node with `partitionBy`: into how many key groups its records are
-    /// divided. Default: 1024.
+    /// Highest parallelism of a node with `partitionBy` or keyed state: into how many key groups its
+    /// records are divided. Default: 1024.
     // Not filled in, so that the revisions of jobs that do not have it stay what they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 32_768))]
@@ -93,6 +93,10 @@ pub struct StreamJobSpec {
     /// Whether neighbouring steps run in one task without a queue between them. Default: true.
     #[serde(default = "yes")]
     pub operator_chaining: bool,
+    /// How the state of transforms that group records is kept.
+    // Not filled in, as `max_parallelism`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_backend: Option<StateBackendSpec>,
     /// When and where checkpoints are taken.
     pub checkpoint: CheckpointSpec,
     /// What the runtime does after a failure. Default: exponential delay.

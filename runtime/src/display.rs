@@ -60,7 +60,7 @@ impl Style {
 fn prints(graph: &JobGraph) -> bool {
     graph.nodes.iter().any(|node| match &node.kind {
         NodeKind::Sink(sink) => matches!(sink.connector, SinkConnector::Print(_)),
-        NodeKind::Source(_) | NodeKind::Sql(_) => false,
+        NodeKind::Source(_) | NodeKind::Sql(_) | NodeKind::Aggregate(_) => false,
     })
 }
 

@@ -42,7 +42,7 @@ impl Connectors {
                     let sink = millstream_connectors::sink(spec)?;
                     connectors.sinks.insert(node.uid.clone(), sink);
                 }
-                NodeKind::Sql(_) => {}
+                NodeKind::Sql(_) | NodeKind::Aggregate(_) => {}
             }
         }
         Ok(connectors)

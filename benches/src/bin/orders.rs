@@ -1,15 +1,14 @@
 //! Kafka JSON → filter and map → Kafka JSON: Millstream, Flink and the bare client loop on one
 //! broker, interleaved. Prints one JSON line per measured run and appends it to a file.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use millstream_benches::Result;
 use millstream_benches::contender::{Contender, Field, Settings};
-use millstream_benches::flink::Flink;
+use millstream_benches::orders::{CUSTOMERS, Enrich, Order};
+use millstream_benches::report::Report;
 use millstream_benches::topics::Topics;
-use millstream_tests::kafka::{Broker, BrokerOptions, KafkaVersion};
+use millstream_benches::{Result, setup};
 
 /// Settings of the benchmark.
 #[derive(Parser)]
@@ -35,7 +34,7 @@ struct Arguments {
     millstream: Vec<String>,
     /// The release binary of the client loop.
     #[arg(long)]
-    client_loop: PathBuf,
+    client_loop: Option<PathBuf>,
     /// Also run Millstream and Flink at least once.
     #[arg(long)]
     at_least_once: bool,
@@ -48,38 +47,20 @@ struct Arguments {
 }
 
 fn contenders(arguments: &Arguments, directory: &Path) -> Result<Vec<Contender>> {
-    let millstream = arguments.millstream.iter().map(|build| {
-        let (name, binary) = build.split_once('=').unwrap_or(("millstream", build));
-        Contender::Millstream {
-            name: name.to_owned(),
-            binary: PathBuf::from(binary),
-        }
-    });
-    let mut contenders: Vec<_> = millstream.collect();
-    contenders.push(Contender::Loop {
-        binary: arguments.client_loop.clone(),
-    });
+    let builds = arguments.millstream.iter();
+    let mut contenders: Vec<_> = builds.map(|build| setup::millstream(build)).collect();
+    contenders.extend(arguments.client_loop.iter().map(|binary| Contender::Loop {
+        binary: binary.clone(),
+    }));
     for flink in &arguments.flink {
-        let (name, home) = flink.split_once('=').ok_or("--flink name=directory")?;
-        let cluster = Flink::start(Path::new(home), &directory.join(name))?;
-        let name = format!("flink {name}");
+        let (name, cluster) = setup::flink(flink, directory)?;
         contenders.push(Contender::Flink {
             name,
-            cluster: Box::new(cluster),
+            cluster,
+            options: Vec::new(),
         });
     }
     Ok(contenders)
-}
-
-fn start_broker(version: &str) -> Result<Broker> {
-    let version = KafkaVersion::ALL
-        .into_iter()
-        .find(|known| known.text() == version);
-    let version = version.ok_or("--kafka must be a version that tools/kafka.sh knows")?;
-    let options = BrokerOptions::version(version)
-        .property("group.initial.rebalance.delay.ms", "0")
-        .property("log.segment.delete.delay.ms", "1000");
-    Ok(Broker::start(options))
 }
 
 fn settings(arguments: &Arguments) -> Vec<Settings> {
@@ -105,12 +86,14 @@ fn settings(arguments: &Arguments) -> Vec<Settings> {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let directory = tempfile::tempdir()?;
-    let mut broker = start_broker(&arguments.kafka)?;
+    let mut broker = setup::start_broker(&arguments.kafka)?;
     let bootstrap = broker.bootstrap();
     let topics = Topics::new(&bootstrap, 4);
     topics.create("orders")?;
-    topics.fill("orders", arguments.rows)?;
+    let orders = (0..arguments.rows).map(|index| Order::new(index, CUSTOMERS));
+    topics.fill("orders", orders)?;
     let field = Field {
+        job: &Enrich,
         bootstrap: &bootstrap,
         broker_pid: u32::try_from(broker.server().pid())?,
         topics: &topics,
@@ -119,33 +102,13 @@ fn main() -> Result<()> {
         directory: directory.path(),
     };
     let contenders = contenders(&arguments, directory.path())?;
-    let warm = Settings {
-        interval_ms: 10_000,
-        exactly_once: true,
-    };
-    for contender in contenders
-        .iter()
-        .filter(|one| matches!(one, Contender::Flink { .. }))
-    {
-        for turn in 0..arguments.warmup {
-            let run = format!("warm-{}-{turn}", contender.name().replace([' ', '.'], "-"));
-            let measured = contender.run(&field, warm, &run)?;
-            eprintln!("warm-up: {}", serde_json::to_string(&measured)?);
-        }
-    }
-    let mut results = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(&arguments.results)?;
+    let mut report = Report::open(&arguments.results, "orders")?;
+    setup::warm_up(&contenders, &field, arguments.warmup)?;
     for round in 0..arguments.rounds {
         for (number, settings) in settings(&arguments).into_iter().enumerate() {
             for contender in &contenders {
-                let name = contender.name().replace([' ', '.'], "-");
-                let measured =
-                    contender.run(&field, settings, &format!("{name}-{number}-{round}"))?;
-                let line = serde_json::to_string(&measured)?;
-                println!("{line}");
-                writeln!(results, "{line}")?;
+                let name = setup::run_name(contender, &format!("{number}-{round}"));
+                report.line(&contender.run(&field, settings, &name)?)?;
             }
         }
     }

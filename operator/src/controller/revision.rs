@@ -14,9 +14,10 @@ use super::build::names::{LABEL_REVISION, Names, Role};
 use super::digest;
 
 /// Keys of the spec that the runtime reads.
-const RUNTIME_KEYS: [&str; 5] = [
+const RUNTIME_KEYS: [&str; 6] = [
     "operatorChaining",
     "maxParallelism",
+    "stateBackend",
     "checkpoint",
     "restart",
     "dataflow",

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_plan::{JobGraph, NodeIndex, NodeKind, Output, Partitioning};
-use millstream_types::api::{EdgeReport, JobGraphReport, VertexReport};
+use millstream_plan::{JobGraph, NodeIndex, NodeKind, Output, Partitioning, Vertex};
+use millstream_types::api::{EdgeReport, JobGraphReport, StateReport, VertexReport};
 use millstream_types::ids::TaskId;
 use millstream_types::{OperatorUid, SubtaskIndex, VertexId};
 
@@ -77,7 +77,7 @@ impl Topology {
                     topology.sources.extend(vertex);
                 }
                 NodeKind::Sink(_) => drop(topology.sinks.insert(node.uid.clone())),
-                NodeKind::Sql(_) => {}
+                NodeKind::Sql(_) | NodeKind::Aggregate(_) => {}
             }
         }
         topology
@@ -121,6 +121,20 @@ impl Topology {
     }
 }
 
+/// What the nodes of a vertex keep by key.
+fn states(graph: &JobGraph, vertex: &Vertex) -> Vec<StateReport> {
+    let nodes = vertex.nodes.iter().filter_map(|node| graph.node(*node));
+    let states = nodes.filter_map(|node| {
+        let (name, state_type) = node.state()?;
+        Some(StateReport {
+            operator: node.uid.clone(),
+            name: name.to_owned(),
+            state_type: state_type.to_owned(),
+        })
+    });
+    states.collect()
+}
+
 /// A graph as the REST interface shows it, at one parallelism of the job.
 pub fn report(graph: &JobGraph, parallelism: u32) -> JobGraphReport {
     let uid = |node: NodeIndex| graph.node(node).map(|node| node.uid.clone());
@@ -128,6 +142,7 @@ pub fn report(graph: &JobGraph, parallelism: u32) -> JobGraphReport {
         id: vertex.id,
         operators: vertex.nodes.iter().filter_map(|it| uid(*it)).collect(),
         parallelism: vertex.parallelism.unwrap_or(parallelism),
+        states: states(graph, vertex),
     });
     let edges = graph.edges.iter().filter_map(|edge| {
         let partitioning = match edge.partitioning {
@@ -142,6 +157,7 @@ pub fn report(graph: &JobGraph, parallelism: u32) -> JobGraphReport {
             input: u32::try_from(edge.input).unwrap_or(u32::MAX),
             partitioning: partitioning.to_owned(),
             partition_by: graph.partition_by(edge),
+            changelog: edge.changelog,
         })
     });
     JobGraphReport {

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::graph::{JobGraph, NodeKind};
 
 /// Counts changes of [`canonical`] and of what the same text means.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// The hash, in hexadecimal digits.
 ///
@@ -38,6 +38,7 @@ fn canonical(job: &ValidJob, graph: &JobGraph) -> Vec<String> {
                     lines.extend(projection.map(|expression| format!("project {expression}")));
                 }
             }
+            NodeKind::Aggregate(aggregation) => lines.push(format!("aggregate {aggregation:?}")),
             // Not its copy of the checkpoint settings, which change no record.
             NodeKind::Sink(sink) => {
                 lines.push(format!("sink {:?} {:?}", sink.connector, sink.format));
@@ -45,6 +46,11 @@ fn canonical(job: &ValidJob, graph: &JobGraph) -> Vec<String> {
                 lines.extend(metadata.map(|column| format!("metadata {column:?}")));
             }
         }
+        lines.push(format!(
+            "changes {} by {:?}",
+            node.changelog.name(),
+            node.key
+        ));
         lines.extend(node.schema.fields().iter().map(|field| {
             let (name, nullable) = (field.name(), field.is_nullable());
             format!("column {name:?} {} {nullable}", field.data_type())

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 use datafusion_physical_expr::PhysicalExpr;
 use millstream_spec::{ValidSink, ValidSource};
+use millstream_types::aggregate::{AggregateStage, Aggregation, GROUPS};
+use millstream_types::change::Changelog;
 use millstream_types::schema::dead_letter_schema;
 use millstream_types::{EdgeId, OperatorUid, VertexId};
 
@@ -35,15 +37,21 @@ pub struct NodeIndex(pub usize);
 /// One node of the dataflow.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Its name in the job file: state is found by it.
+    /// Its name in the job file, for those that its SQL makes beside it with their part of it behind,
+    /// as in `per-customer/aggregate`: state is found by it.
     pub uid: OperatorUid,
     /// How many subtasks run it, if not as many as the job has.
     pub parallelism: Option<u32>,
     /// What it does.
     pub kind: NodeKind,
     /// Columns it emits; for a sink, columns it is given. For a source, the columns that anybody
-    /// downstream uses: a projection of the declared ones.
+    /// downstream uses: a projection of the declared ones. The last column of a stream that updates
+    /// says what its rows do ([`CHANGE_COLUMN`](millstream_types::change::CHANGE_COLUMN)).
     pub schema: SchemaRef,
+    /// Which changes the rows that it emits may be; for a sink, those that it is given.
+    pub changelog: Changelog,
+    /// Positions of the columns that tell the rows apart, if it emits updates and has them.
+    pub key: Option<Vec<usize>>,
 }
 
 /// Where records flow from one node to another.
@@ -57,6 +65,8 @@ pub struct Edge {
     pub input: usize,
     /// Which subtask gets a record.
     pub partitioning: Partitioning,
+    /// Which changes its records may be.
+    pub changelog: Changelog,
 }
 
 /// An output of a node.
@@ -95,6 +105,8 @@ pub enum NodeKind {
     Source(Arc<ValidSource>),
     /// Filters and projects records.
     Sql(SqlTransform),
+    /// Combines records that have one key.
+    Aggregate(Aggregation),
     /// Writes records.
     Sink(Arc<ValidSink>),
 }
@@ -138,13 +150,27 @@ pub struct Vertex {
     pub parallelism: Option<u32>,
 }
 
+impl Node {
+    /// What it keeps by key, as its checkpoints declare it: name and type of the state.
+    pub fn state(&self) -> Option<(&'static str, &str)> {
+        match &self.kind {
+            NodeKind::Aggregate(it) if it.stage != AggregateStage::Partial => {
+                Some((GROUPS, it.state.as_str()))
+            }
+            NodeKind::Aggregate(_) | NodeKind::Source(_) | NodeKind::Sql(_) | NodeKind::Sink(_) => {
+                None
+            }
+        }
+    }
+}
+
 impl JobGraph {
     /// Kind of every source's and sink's connector.
     pub fn connectors(&self) -> BTreeMap<OperatorUid, String> {
         let kind = |node: &Node| match &node.kind {
             NodeKind::Source(source) => Some(connector_kind(&source.connector)),
             NodeKind::Sink(sink) => Some(sink_connector_kind(&sink.connector)),
-            NodeKind::Sql(_) => None,
+            NodeKind::Sql(_) | NodeKind::Aggregate(_) => None,
         };
         let nodes = self.nodes.iter();
         nodes

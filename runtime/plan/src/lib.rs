@@ -10,16 +10,19 @@
 //! - What is planned has types: only values can make an expression fail at run time.
 //!
 //! Reading order: [`graph`] is what comes out; `planning` is how; `sql` binds one transform,
-//! `semantics` decides what its expressions mean, and `functions` is what they may call; `sink` checks what a sink is given; `chaining` and `fingerprint` finish the graph; [`explain`] shows
-//! it and [`mod@compatibility`] compares it with a checkpoint; [`error`] is what is wrong with a job.
+//! `semantics` decides what its expressions mean, and `functions` is what they may call; `changes` says
+//! which streams update, and `sink` checks what a sink is given; `nodes` makes the nodes and edges,
+//! `chaining` and `fingerprint` finish the graph; [`explain`] shows it and [`mod@compatibility`] compares it with a checkpoint; [`error`] is what is wrong with a job.
 
 mod chaining;
+mod changes;
 pub mod compatibility;
 pub mod error;
 pub mod explain;
 mod fingerprint;
 mod functions;
 pub mod graph;
+mod nodes;
 mod partition;
 mod planning;
 mod semantics;

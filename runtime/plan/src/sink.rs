@@ -7,6 +7,7 @@ use millstream_spec::{Format, ValidSink, WritableMetadata};
 use millstream_types::ErrorCode;
 use millstream_types::schema::ColumnType;
 
+use crate::changes::{Stream, Updates, listed};
 use crate::error::{Fault, nearest};
 use crate::semantics::types::Type;
 
@@ -47,6 +48,107 @@ pub(crate) fn faults(index: usize, sink: &ValidSink, schema: &Schema) -> Vec<Fau
         faults.extend(value_fault(sink, schema).map(|problem| problem.at(at("format"))));
     }
     faults
+}
+
+/// What is wrong with a sink whose inputs update: it must take updates, and by their key.
+pub(crate) fn update_faults(index: usize, sink: &ValidSink, inputs: &[Stream]) -> Vec<Fault> {
+    let at = |key: &str| format!("spec.dataflow.sinks[{index}].{key}");
+    let mut updating = inputs.iter().filter_map(|input| input.updates.as_ref());
+    let Some(updates) = updating.next() else {
+        return Vec::new();
+    };
+    let by = &updates.by;
+    let several = inputs.len() > 1;
+    let all = updating.count() + 1 == inputs.len();
+    let inputs = if several { "inputs" } else { "input" };
+    let (path, problem) = match &sink.connector {
+        SinkConnector::Print(_) | SinkConnector::Blackhole(_) if all => return Vec::new(),
+        SinkConnector::Kafka(kafka) if !several => {
+            let own: Vec<String> = kafka.key.iter().chain(&kafka.key_fields).cloned().collect();
+            match key_problem(&own, updates) {
+                Some(problem) => ("kafka", problem),
+                None => return Vec::new(),
+            }
+        }
+        SinkConnector::Files(_) => ("input", only_appends(by, "a sink of files", updates)),
+        _ => (
+            inputs,
+            Problem {
+                message: format!(
+                    "`{by}` updates its rows, and the sink has other inputs beside it: updates of one \
+                     would be mixed with rows of another"
+                ),
+                help: "give each a sink of its own, or bring them together with UNION ALL"
+                    .to_owned(),
+            },
+        ),
+    };
+    let path = if path == "input" { inputs } else { path };
+    vec![problem.at(at(path))]
+}
+
+/// What is said of a sink that cannot take a row back.
+fn only_appends(by: &str, sink: &str, updates: &Updates) -> Problem {
+    let key = match updates.key.as_deref() {
+        Some([only]) => format!("`key: {only}`"),
+        Some(several) if !several.is_empty() => format!("`keyFields: [{}]`", several.join(", ")),
+        _ => "the columns of GROUP BY as its key".to_owned(),
+    };
+    Problem {
+        message: format!(
+            "`{by}` updates its rows as records come (its SQL groups them), but {sink} only appends"
+        ),
+        help: format!(
+            "write updates to a Kafka topic with {key}, where the newest row of a key counts"
+        ),
+    }
+}
+
+/// Whether a topic's key tells the rows of a stream apart.
+fn key_problem(own: &[String], updates: &Updates) -> Option<Problem> {
+    let by = &updates.by;
+    if own.is_empty() {
+        return Some(only_appends(by, "a topic without `key`", updates));
+    }
+    let Some(key) = &updates.key else {
+        return Some(Problem {
+            message: format!(
+                "the topic's key is {}, but no columns tell the rows that `{by}` updates apart on \
+                 their way to the sink",
+                listed(own)
+            ),
+            help: format!(
+                "keep all columns of `{by}`'s GROUP BY as they are, and do not bring its rows together \
+                 with others"
+            ),
+        });
+    };
+    let same = own.len() == key.len() && own.iter().all(|column| key.contains(column));
+    if same {
+        return None;
+    }
+    let (is, help) = match key.as_slice() {
+        [] => (
+            "there is only one row".to_owned(),
+            "group by a constant to have a key: SELECT 'all' AS k, … GROUP BY k".to_owned(),
+        ),
+        [only] => (
+            format!("{} tells them apart", listed(key)),
+            format!("write `key: {only}`"),
+        ),
+        several => (
+            format!("{} tell them apart", listed(key)),
+            format!("write `keyFields: [{}]`", several.join(", ")),
+        ),
+    };
+    Some(Problem {
+        message: format!(
+            "the topic's key is {}, but `{by}` updates its rows, and {is}: rows would replace others, \
+             or stay although they are gone",
+            listed(own)
+        ),
+        help,
+    })
 }
 
 /// Types of a column that is a key as it is.

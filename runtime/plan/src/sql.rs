@@ -4,14 +4,19 @@
 //! filter, and refuses the [`clauses`] that a transform cannot have; [`names`] checks every column
 //! and function against the input, and [`items`] lists the output columns; [`bind`] gives every
 //! [`expression`] its meaning, which [`semantics`](crate::semantics) decides; [`union`] brings the
-//! columns of several SELECTs together. A fault of any step names its [`place`] in the text, and
+//! columns of several SELECTs together. [`grouping`] divides a SELECT with GROUP BY, DISTINCT or
+//! [`aggregates`] into what is computed of records and what of results, whose expressions have
+//! [`canonical`] texts. A fault of any step names its [`place`] in the text, and
 //! what fails on a record is shown as it is [`written`].
 
+pub(crate) mod aggregates;
 pub(crate) mod bind;
+mod canonical;
 pub(crate) mod clauses;
 pub(crate) mod constant;
 pub(crate) mod dialect;
 pub(crate) mod expression;
+mod grouping;
 pub(crate) mod input;
 pub(crate) mod items;
 pub(crate) mod names;
@@ -25,13 +30,17 @@ pub(crate) mod written;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow_schema::{Field, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::utils::collect_columns;
 use millstream_spec::ValidTransform;
+use millstream_types::aggregate::AggregateCall;
 
+use crate::changes::Stream;
 use crate::error::Fault;
 use crate::functions::Functions;
+use bind::Condition;
+use names::Standing;
 
 /// A transform with this many faults is not looked at further.
 const MAX_FAULTS: usize = 50;
@@ -41,8 +50,56 @@ const MAX_FAULTS: usize = 50;
 pub(crate) struct BoundTransform {
     /// Its output columns.
     pub(crate) fields: Vec<Field>,
-    /// What `UNION ALL` connects; one, if there is none.
+    /// What `UNION ALL` connects; one, if there is none. With an aggregation, it reads that one's
+    /// results.
     pub(crate) selects: Vec<BoundSelect>,
+    /// How records are grouped, if they are.
+    pub(crate) aggregate: Option<BoundAggregate>,
+}
+
+/// What GROUP BY, DISTINCT and aggregates make of an input.
+#[derive(Debug, Clone)]
+pub(crate) struct BoundAggregate {
+    /// Which of the transform's inputs it reads.
+    pub(crate) input: usize,
+    /// Rows for which one of them is not true are dropped.
+    pub(crate) filter: Vec<BoundExpression>,
+    /// What is computed of each row: the key first.
+    pub(crate) columns: Vec<InputColumn>,
+    /// How many of the columns are the key.
+    pub(crate) keys: usize,
+    /// What is computed of each group.
+    pub(crate) calls: Vec<BoundCall>,
+}
+
+/// A column of what is aggregated.
+#[derive(Debug, Clone)]
+pub(crate) struct InputColumn {
+    /// Its name, which is its expression, and its type.
+    pub(crate) field: Field,
+    /// How it is computed.
+    pub(crate) expression: BoundExpression,
+}
+
+/// A call of an aggregate function.
+#[derive(Debug, Clone)]
+pub(crate) struct BoundCall {
+    /// Its argument and filter are positions among the aggregation's columns.
+    pub(crate) call: AggregateCall,
+    /// Its result.
+    pub(crate) field: Field,
+    /// Type of its argument, if it has one.
+    pub(crate) argument: Option<DataType>,
+}
+
+impl BoundAggregate {
+    /// The key's columns.
+    pub(crate) fn key(&self) -> impl Iterator<Item = &Field> {
+        self.columns
+            .iter()
+            .take(self.keys)
+            .map(|column| &column.field)
+    }
 }
 
 /// One SELECT.
@@ -89,9 +146,17 @@ impl BoundTransform {
 
     /// Columns of an input that its expressions read.
     pub(crate) fn reads(&self, input: usize) -> BTreeSet<String> {
-        let selects = self.selects.iter().filter(|select| select.input == input);
+        let of_aggregate = self.aggregate.iter();
+        let of_aggregate = of_aggregate.filter(|aggregate| aggregate.input == input);
+        let of_aggregate = of_aggregate.flat_map(|aggregate| {
+            let columns = aggregate.columns.iter().map(|column| &column.expression);
+            aggregate.filter.iter().chain(columns)
+        });
+        let selects = self.selects.iter();
+        let selects = selects.filter(|select| self.aggregate.is_none() && select.input == input);
         selects
             .flat_map(|select| select.filter.iter().chain(&select.columns))
+            .chain(of_aggregate)
             .flat_map(|expression| collect_columns(&expression.expr))
             .map(|column| column.name().to_owned())
             .collect()
@@ -110,21 +175,21 @@ fn retain<T>(all: &mut Vec<T>, kept: &[bool]) {
 pub(crate) fn bind_transform(
     functions: &Functions,
     transform: &ValidTransform,
-    inputs: &[SchemaRef],
+    inputs: &[Stream],
 ) -> Result<BoundTransform, Vec<Fault>> {
     let subject = place::Subject::new(&transform.name, &transform.sql);
     let selections = parse::parse(&subject, &transform.inputs).map_err(|fault| vec![fault])?;
     let mut faults = Vec::new();
     let mut selects = Vec::with_capacity(selections.len());
     for selection in selections {
-        let Some(schema) = inputs.get(selection.input) else {
+        let Some(stream) = inputs.get(selection.input) else {
             continue;
         };
         selects.push(bind_select(
             &subject,
             functions,
             selection,
-            schema,
+            stream,
             &mut faults,
         ));
     }
@@ -141,17 +206,55 @@ fn bind_select(
     subject: &place::Subject<'_>,
     functions: &Functions,
     selection: parse::Selection,
-    schema: &SchemaRef,
+    stream: &Stream,
     faults: &mut Vec<Fault>,
 ) -> union::TypedSelect {
-    let scope = names::Scope::new(subject, functions, &selection, schema);
-    let binder = bind::Binder::new(subject, functions, schema, selection.number);
+    let before = faults.len();
+    let scope = names::Scope::new(subject, functions, &selection, &stream.schema);
+    let binder = bind::Binder::new(subject, functions, &stream.schema, selection.number);
     let items = scope.expand(selection.items, faults);
     let filter = selection
         .filter
-        .and_then(|ast| scope.resolve(ast, faults))
-        .and_then(|ast| binder.filter(&ast).map_err(|fault| faults.push(fault)).ok())
+        .and_then(|ast| scope.resolve(ast, Standing::Where, faults))
+        .and_then(|ast| {
+            let filter = binder.filter(&ast, Condition::Where);
+            filter.map_err(|fault| faults.push(fault)).ok()
+        })
         .unwrap_or_default();
+    let having = selection.having;
+    let parts = grouping::Parts {
+        distinct: selection.distinct,
+        items,
+        group: selection.group,
+        having: having.and_then(|ast| scope.resolve(ast, Standing::Result, faults)),
+    };
+    let select = union::TypedSelect {
+        input: selection.input,
+        place: selection.place,
+        filter: Vec::new(),
+        columns: Vec::new(),
+        aggregate: None,
+    };
+    if parts.are_grouped() {
+        if faults.len() > before {
+            return select;
+        }
+        let updating = stream.updates.as_ref().map(|updates| updates.by.as_str());
+        return match grouping::bind(&scope, &binder, parts, updating, faults) {
+            None => select,
+            Some(grouped) => union::TypedSelect {
+                filter: grouped.having,
+                columns: grouped.columns,
+                aggregate: Some(BoundAggregate {
+                    input: selection.input,
+                    filter,
+                    ..grouped.aggregate
+                }),
+                ..select
+            },
+        };
+    }
+    let items = parts.items;
     let mut columns = Vec::with_capacity(items.len());
     for item in items {
         match binder.column(item) {
@@ -161,9 +264,8 @@ fn bind_select(
         }
     }
     union::TypedSelect {
-        input: selection.input,
-        place: selection.place,
         filter,
         columns,
+        ..select
     }
 }

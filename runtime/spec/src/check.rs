@@ -16,6 +16,7 @@ mod properties;
 mod restart;
 mod sink;
 mod source;
+mod state;
 mod storage;
 
 pub(crate) use draft::draft;
@@ -47,6 +48,9 @@ pub(crate) fn check(root: &Node, faults: &mut Faults) -> Option<ValidJob> {
         restart::check(restart, &mut report);
     }
     let dataflow = part("dataflow");
+    if let Some(checkpoint) = &checkpoint {
+        state::check(root.get("spec"), checkpoint, &mut report);
+    }
     graph::check(dataflow, &mut report);
     partition::check(root.get("spec"), &mut report);
     let settings = Settings {

@@ -178,7 +178,12 @@ pub struct Transform {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 32_768))]
     pub parallelism: Option<u32>,
-    /// `SELECT … FROM <input> [WHERE …]`, or several of them with `UNION ALL` between.
+    /// How long the state of a key is kept after its last change. For a transform that groups records;
+    /// default: what `stateBackend.ttl` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_ttl: Option<KubeDuration>,
+    /// `SELECT … FROM <input> [WHERE …] [GROUP BY … [HAVING …]]`, or several without groups with
+    /// `UNION ALL` between.
     #[schemars(length(min = 1, max = 65_536))]
     pub sql: String,
 }

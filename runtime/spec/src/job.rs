@@ -4,7 +4,7 @@ use millstream_types::keys::DEFAULT_MAX_PARALLELISM;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{CheckpointSpec, Dataflow, RestartStrategy};
+use crate::{CheckpointSpec, Dataflow, RestartStrategy, StateBackendSpec};
 
 /// What a stream job does and how it is kept safe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -14,8 +14,8 @@ pub struct JobSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 32_768))]
     pub parallelism: u32,
-    /// Highest parallelism of a node with `partitionBy`: into how many key groups its records are
-    /// divided. Default: 1024.
+    /// Highest parallelism of a node with `partitionBy` or keyed state: into how many key groups its
+    /// records are divided. Default: 1024.
     #[serde(default = "max_parallelism")]
     #[schemars(range(min = 1, max = 32_768))]
     pub max_parallelism: u32,
@@ -23,6 +23,9 @@ pub struct JobSpec {
     /// gives every step its own thread. Default: true.
     #[serde(default = "yes")]
     pub operator_chaining: bool,
+    /// How the state of transforms that group records is kept.
+    #[serde(default)]
+    pub state_backend: StateBackendSpec,
     /// When and where checkpoints are taken.
     pub checkpoint: CheckpointSpec,
     /// What happens after a failure. Default: exponential delay.

@@ -9,8 +9,8 @@
 //! - It reports everything that is wrong, each with its path, its line, and what to do.
 //! - No text makes it panic, or take more than a bounded amount of time and memory.
 //!
-//! Reading order: [`job`] is the whole of `spec`; [`dataflow`], [`metadata`], [`connector`], [`checkpoint`] and
-//! [`restart`] are its parts; [`schema`] makes the JSON Schema of them. [`mod@read`] goes from
+//! Reading order: [`job`] is the whole of `spec`; [`dataflow`], [`metadata`], [`connector`], [`checkpoint`],
+//! [`restart`] and [`state`] are its parts; [`schema`] makes the JSON Schema of them. [`mod@read`] goes from
 //! text to job: `read::yaml`, `read::walk` (the schema), `check` (all other rules), [`valid`].
 //! [`fault`] is what is said when something is wrong, [`later`] what a later version will take.
 //! [`budget`] is the arithmetic of transaction timeouts.
@@ -28,6 +28,7 @@ mod path;
 pub mod read;
 pub mod restart;
 pub mod schema;
+pub mod state;
 pub mod valid;
 mod wording;
 
@@ -40,4 +41,5 @@ pub use metadata::{Metadata, SinkMetadata, SourceMetadata, WritableMetadata};
 pub use read::{read, read_bytes};
 pub use restart::RestartStrategy;
 pub use schema::json_schema;
+pub use state::StateBackendSpec;
 pub use valid::{ValidJob, ValidSink, ValidSource, ValidTransform};

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use millstream_types::JobId;
+use millstream_types::duration::KubeDuration;
 use millstream_types::schema::Column;
 
 use crate::connector::{
     BlackholeSink, FilesSink, FilesSource, GeneratorSource, KafkaSink, KafkaSource, PrintSink,
 };
 use crate::{
-    CheckpointSpec, Format, OnError, RestartStrategy, SinkMetadata, SourceMetadata, Watermark,
+    CheckpointSpec, Format, OnError, RestartStrategy, SinkMetadata, SourceMetadata,
+    StateBackendSpec, Watermark,
 };
 
 /// A job file that has passed every check. Only [`read`](crate::read()) makes one.
@@ -23,11 +25,13 @@ pub struct ValidJob {
     pub identity: Option<String>,
     /// How many subtasks run every node that does not say otherwise.
     pub parallelism: u32,
-    /// Into how many key groups the records of a node with `partitionBy` are divided: its parallelism
-    /// is no higher.
+    /// Into how many key groups the records of a node with `partitionBy` or keyed state are divided:
+    /// its parallelism is no higher.
     pub max_parallelism: u32,
     /// Whether neighbouring steps share a task.
     pub operator_chaining: bool,
+    /// How keyed state is kept.
+    pub state_backend: StateBackendSpec,
     /// When and where checkpoints are taken.
     pub checkpoint: CheckpointSpec,
     /// What happens after a failure.
@@ -125,6 +129,8 @@ pub struct ValidTransform {
     pub partition_by: Vec<String>,
     /// How many subtasks run it, if not as many as the job has.
     pub parallelism: Option<u32>,
+    /// How long it keeps a key after its last change, if not as long as the job says.
+    pub state_ttl: Option<KubeDuration>,
     /// Its SQL, not yet bound.
     pub sql: String,
 }

@@ -97,7 +97,7 @@ impl Flow {
             match &node.kind {
                 NodeKind::Source(_) => flow.sources.push(node.uid.clone()),
                 NodeKind::Sink(_) => flow.ways.push(way(graph, NodeIndex(index), &node.uid)),
-                NodeKind::Sql(_) => {}
+                NodeKind::Sql(_) | NodeKind::Aggregate(_) => {}
             }
         }
         flow
@@ -143,7 +143,7 @@ fn way(graph: &JobGraph, sink: NodeIndex, uid: &OperatorUid) -> Way {
             reached.push(output);
             match node.kind {
                 NodeKind::Source(_) => way.inputs.push(named),
-                NodeKind::Sql(_) | NodeKind::Sink(_) => {
+                NodeKind::Sql(_) | NodeKind::Aggregate(_) | NodeKind::Sink(_) => {
                     way.operators.push(node.uid.clone());
                     waiting.push(output.node());
                 }

@@ -10,7 +10,6 @@ use millstream_plan::{
 };
 use millstream_spec::ValidSource;
 use millstream_state::StateFiles;
-use millstream_types::change::changelog;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::Deploy;
 use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure, JobId, Lineage, VertexId};
@@ -85,7 +84,7 @@ impl JobTasks for Tasks {
         let first_node = self.node(*first)?;
         let (root, skip) = match &first_node.kind {
             NodeKind::Source(spec) => (self.source(first_node, spec, task)?, 1),
-            NodeKind::Sql(_) | NodeKind::Sink(_) => (Root::Edges, 0),
+            NodeKind::Sql(_) | NodeKind::Aggregate(_) | NodeKind::Sink(_) => (Root::Edges, 0),
         };
         let nodes = vertex.nodes.iter().skip(skip);
         let outputs = self.graph.between_vertices();
@@ -162,6 +161,7 @@ impl Tasks {
         let step = match &node.kind {
             NodeKind::Source(_) => return Err(malformed(vertex.id)),
             NodeKind::Sql(sql) => Step::Operator(sql_operator(node, sql)?),
+            NodeKind::Aggregate(_) => return Err(no_operator(node)),
             NodeKind::Sink(_) => Step::Sink(self.writer(node, task)?),
         };
         Ok(PlannedNode {
@@ -187,7 +187,7 @@ impl Tasks {
                 subtask: task.subtask,
                 parallelism: self.parallelism(task.vertex),
                 schema: Arc::clone(&node.schema),
-                changelog: changelog(&node.schema),
+                changelog: node.changelog,
             })
     }
 
@@ -261,6 +261,11 @@ fn malformed(vertex: VertexId) -> Failure {
         ErrorKind::Internal,
         format!("vertex {vertex} of the job graph is malformed"),
     )
+}
+
+fn no_operator(node: &Node) -> Failure {
+    let message = format!("`{}` groups records, which this build cannot do yet", node.uid);
+    Failure::new(ErrorCode::PlanMismatch, ErrorKind::InvalidJob, message)
 }
 
 fn expressions(

@@ -11,6 +11,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::change::Changelog;
 use crate::load::TaskLoad;
 use crate::snapshot::Counters;
 use crate::told::Told;
@@ -221,6 +222,21 @@ pub struct VertexReport {
     pub operators: Vec<OperatorUid>,
     /// How many subtasks run it.
     pub parallelism: u32,
+    /// What its nodes keep by key.
+    pub states: Vec<StateReport>,
+}
+
+/// Keyed state of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StateReport {
+    /// The node that keeps it.
+    pub operator: OperatorUid,
+    /// Its name.
+    pub name: String,
+    /// The key's columns and what is kept for each key, with their types.
+    #[serde(rename = "type")]
+    pub state_type: String,
 }
 
 /// Records of one node that another one gets.
@@ -244,6 +260,10 @@ pub struct EdgeReport {
     /// The columns that `hash` looks at.
     #[serde(default)]
     pub partition_by: Vec<String>,
+    /// What a record may do: `append`, it is new; `retract`, an update comes as the row before and the
+    /// row after; `upsert`, a row replaces the one of its key.
+    #[serde(default)]
+    pub changelog: Changelog,
 }
 
 /// How far a split is from being read to its end.

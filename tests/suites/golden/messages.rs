@@ -121,6 +121,12 @@ fn written() -> Vec<Mistake> {
             .edit("parallelism:", "paralelism:")
             .edit("watermark:", "onError: DeadLetter\n        watermark:")
             .edit(SQL, "SELECT order_id, qantity FROM orders"),
+        mistake("updates-go-into-files")
+            .edit(SQL, "SELECT order_id, count(*) AS orders FROM orders GROUP BY 1"),
+        mistake("state-is-forgotten-too-soon").edit(
+            "parallelism: 1",
+            "parallelism: 1\n  stateBackend: {ttl: 500ms}",
+        ),
         mistake("a-duration-has-no-unit").edit("interval: 1s", "interval: 60"),
         mistake("an-input-is-misspelt").edit("input: valid", "input: vaild"),
         mistake("nobody-reads-a-transform").edit("input: valid", "input: orders"),
@@ -160,8 +166,16 @@ fn queried() -> Vec<Mistake> {
             "SELECT lowercase(order_id) AS id FROM orders",
         ),
         sql(
-            "sql-group-by",
-            "SELECT order_id, count(*) AS n FROM orders GROUP BY order_id",
+            "sql-column-is-not-grouped",
+            "SELECT order_id, quantity, count(*) AS n FROM orders GROUP BY order_id",
+        ),
+        sql(
+            "sql-sum-of-a-text",
+            "SELECT sum(order_id) AS n FROM orders",
+        ),
+        sql(
+            "sql-aggregate-in-where",
+            "SELECT order_id FROM orders WHERE count(*) > 1 GROUP BY order_id",
         ),
         sql(
             "sql-types-do-not-go-together",

@@ -4,6 +4,9 @@ use datafusion_physical_expr::expressions::Column;
 use millstream_spec::connector::DeliveryGuarantee;
 use millstream_spec::valid::{SinkConnector, SourceConnector};
 use millstream_spec::{Format, OnError, ValidSink, ValidSource, WritableMetadata};
+use millstream_types::aggregate::{AggregateStage, Aggregation};
+use millstream_types::change::CHANGE_COLUMN;
+use millstream_types::duration::KubeDuration;
 
 use crate::graph::{
     Edge, JobGraph, Node, NodeIndex, NodeKind, Output, Partitioning, SqlSelect, SqlTransform,
@@ -15,8 +18,56 @@ pub(super) fn summary(node: &Node) -> Vec<String> {
     match &node.kind {
         NodeKind::Source(source) => of_source(source),
         NodeKind::Sql(_) => vec!["sql".to_owned()],
+        NodeKind::Aggregate(aggregation) => of_aggregation(aggregation),
         NodeKind::Sink(sink) => of_sink(sink),
     }
+}
+
+fn of_aggregation(aggregation: &Aggregation) -> Vec<String> {
+    let what = if aggregation.calls.is_empty() {
+        "distinct"
+    } else {
+        "aggregate"
+    };
+    let stage = match aggregation.stage {
+        AggregateStage::Partial => "before the exchange",
+        AggregateStage::Final => "of partial results",
+        AggregateStage::Whole => "of rows",
+    };
+    let ttl = aggregation
+        .ttl
+        .map(|ttl| format!("ttl {}", KubeDuration(ttl)));
+    [what.to_owned(), stage.to_owned()]
+        .into_iter()
+        .chain(ttl)
+        .collect()
+}
+
+/// What a node keeps by key.
+pub(super) fn state(node: &Node) -> Option<String> {
+    let (name, state_type) = node.state()?;
+    Some(format!("{name}: {state_type}"))
+}
+
+/// Which changes an edge carries, if any but new rows.
+pub(super) fn changes(graph: &JobGraph, edge: &Edge) -> Option<String> {
+    if !edge.changelog.updates() {
+        return None;
+    }
+    let name = edge.changelog.name();
+    let from = graph.node(edge.from.node());
+    let key = from.and_then(|from| from.key.as_ref().map(|key| (from, key)));
+    let names = key.map(|(from, key)| {
+        let fields = key
+            .iter()
+            .filter_map(|index| from.schema.fields().get(*index));
+        fields.map(|field| field.name().clone()).collect::<Vec<_>>()
+    });
+    Some(match names {
+        Some(names) if names.is_empty() => format!("{name} of one row"),
+        Some(names) => format!("{name} by {}", names.join(", ")),
+        None => name.to_owned(),
+    })
 }
 
 fn of_source(source: &ValidSource) -> Vec<String> {
@@ -117,6 +168,7 @@ pub(super) fn reads_dead_letters(graph: &JobGraph, node: NodeIndex) -> bool {
 
 fn columns(node: &Node) -> Vec<[String; 3]> {
     let fields = node.schema.fields().iter().enumerate();
+    let fields = fields.filter(|(_, field)| field.name() != CHANGE_COLUMN);
     fields
         .map(|(index, field)| {
             let nullable = if field.is_nullable() { "" } else { " not null" };
@@ -126,7 +178,7 @@ fn columns(node: &Node) -> Vec<[String; 3]> {
                     [only] => computed(only, index, field.name()),
                     _ => None,
                 },
-                NodeKind::Source(_) | NodeKind::Sink(_) => None,
+                NodeKind::Source(_) | NodeKind::Aggregate(_) | NodeKind::Sink(_) => None,
             };
             [
                 field.name().clone(),
@@ -153,7 +205,7 @@ pub(super) fn condition(node: &Node) -> Option<String> {
             [only] => condition_of(only),
             _ => None,
         },
-        NodeKind::Source(_) | NodeKind::Sink(_) => None,
+        NodeKind::Source(_) | NodeKind::Aggregate(_) | NodeKind::Sink(_) => None,
     }
 }
 
@@ -207,6 +259,7 @@ pub(super) fn partitioning(graph: &JobGraph, edge: &Edge) -> String {
     match &edge.partitioning {
         Partitioning::Forward => "forward".to_owned(),
         Partitioning::Rebalance => "rebalance".to_owned(),
+        Partitioning::Hash(columns) if columns.is_empty() => "all to one subtask".to_owned(),
         Partitioning::Hash(_) => format!("hash by {}", graph.partition_by(edge).join(", ")),
     }
 }

@@ -22,6 +22,7 @@ pub fn dot(graph: &JobGraph) -> String {
         if edge.partitioning != Partitioning::Forward {
             words.push(describe::partitioning(graph, edge));
         }
+        words.extend(describe::changes(graph, edge));
         let dashed = match edge.from {
             Output::DeadLetters(_) => ", style=dashed",
             Output::Main(_) => "",
@@ -67,6 +68,7 @@ fn label(graph: &JobGraph, index: NodeIndex, node: &Node) -> String {
     let colour = match &node.kind {
         NodeKind::Source(_) => "#dcebfa",
         NodeKind::Sql(_) => "#f2f2f2",
+        NodeKind::Aggregate(_) => "#fdf0d5",
         NodeKind::Sink(_) => "#e2f3e0",
     };
     let mut rows = vec![
@@ -96,6 +98,10 @@ fn label(graph: &JobGraph, index: NodeIndex, node: &Node) -> String {
     rows.extend(describe::selects(graph, index, node).iter().map(|line| {
         let text = escaped(line);
         format!("<TR><TD COLSPAN=\"3\" ALIGN=\"LEFT\">{text}</TD></TR>")
+    }));
+    rows.extend(describe::state(node).map(|state| {
+        let state = escaped(&state);
+        format!("<TR><TD COLSPAN=\"3\" ALIGN=\"LEFT\"><I>keeps</I> {state}</TD></TR>")
     }));
     format!(
         "<TABLE BORDER=\"1\" COLOR=\"#888888\" CELLBORDER=\"0\" CELLSPACING=\"0\" CELLPADDING=\"3\">{}</TABLE>",

@@ -25,7 +25,12 @@ pub fn text(job: &ValidJob, graph: &JobGraph) -> String {
         lines.extend(inputs.map(|(_, edge, from, _)| {
             let output = describe::output(graph, edge.from);
             let partitioning = describe::partitioning(graph, edge);
-            format!("reads {output} of vertex {}, {partitioning}", from.id)
+            let changes = describe::changes(graph, edge);
+            let changes = changes.map_or_else(|| "append".to_owned(), |changes| changes);
+            format!(
+                "reads {output} of vertex {}, {partitioning}, {changes}",
+                from.id
+            )
         }));
         if let Some(root) = vertex.nodes.first() {
             let tree = Tree { graph, vertex };
@@ -50,7 +55,11 @@ impl Tree<'_> {
         let readers: Vec<NodeIndex> = self.readers(index);
         let (uid, origin) = (&node.uid, origin(self.graph, index));
         let summary = describe::summary(node).join(", ");
-        lines.push(format!("{first}{uid}{origin}: {summary}"));
+        let changes = self
+            .changes(index)
+            .map(|changes| format!(", given {changes}"));
+        let changes = changes.unwrap_or_default();
+        lines.push(format!("{first}{uid}{origin}: {summary}{changes}"));
         let bar = if readers.is_empty() { " " } else { "│" };
         let details = details(self.graph, index, node).into_iter();
         lines.extend(details.map(|line| format!("{rest}{bar}   {line}").trim_end().to_owned()));
@@ -63,6 +72,15 @@ impl Tree<'_> {
             let (first, rest) = (format!("{rest}{branch}"), format!("{rest}{below}"));
             self.node(lines, *reader, &first, &rest);
         }
+    }
+
+    /// Which changes a node gets from another one of this vertex.
+    fn changes(&self, of: NodeIndex) -> Option<String> {
+        if self.vertex.nodes.first() == Some(&of) {
+            return None;
+        }
+        let mut inputs = self.graph.inputs(of);
+        inputs.find_map(|edge| describe::changes(self.graph, edge))
     }
 
     /// The nodes of this vertex that read from a node of it.
@@ -106,9 +124,11 @@ fn details(graph: &JobGraph, index: NodeIndex, node: &Node) -> Vec<String> {
         }
     });
     let selects = describe::selects(graph, index, node).into_iter();
+    let state = describe::state(node).map(|state| format!("keeps {state}"));
     condition
         .into_iter()
         .chain(columns)
         .chain(selects)
+        .chain(state)
         .collect()
 }

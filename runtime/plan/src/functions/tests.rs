@@ -11,6 +11,7 @@ use millstream_spec::ValidTransform;
 use millstream_spec::valid::Input;
 
 use super::*;
+use crate::changes::Stream;
 use crate::sql::bind_transform;
 
 const BEGIN: &str = "<!-- functions: begin -->\n";
@@ -23,9 +24,11 @@ fn value(functions: &Functions, call: &str) -> String {
         inputs: vec![Input::Main("input".to_owned())],
         partition_by: Vec::new(),
         parallelism: None,
+        state_ttl: None,
         sql: format!("SELECT {call} AS x FROM input"),
     };
-    let bound = match bind_transform(functions, &transform, &[Arc::new(Schema::empty())]) {
+    let input = Stream::of(Arc::new(Schema::empty()), None);
+    let bound = match bind_transform(functions, &transform, &[input]) {
         Ok(bound) => bound,
         Err(faults) => return format!("is refused: {}", faults[0].message),
     };

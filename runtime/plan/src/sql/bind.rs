@@ -22,9 +22,25 @@ pub(crate) struct Binder<'a> {
     pub(super) input: &'a SchemaRef,
     /// Which SELECT of the text it is, from 0.
     select: usize,
+    /// What names stand for that are not just columns of the input.
+    pub(super) references: &'a [Reference],
     /// How many choices are around what is being bound: a constant in there that has no value,
     /// such as `1 / 0`, fails only if it is chosen.
     pub(super) choices: Cell<u32>,
+}
+
+/// A name and what it stands for.
+#[derive(Debug, Clone)]
+pub(crate) struct Reference {
+    pub(crate) name: String,
+    pub(crate) typed: Typed,
+}
+
+/// Where a condition stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    Where,
+    Having,
 }
 
 /// Why an expression cannot be bound: a part of it, or itself.
@@ -59,6 +75,19 @@ impl<'a> Binder<'a> {
             functions,
             input,
             select,
+            references: &[],
+            choices: Cell::new(0),
+        }
+    }
+
+    /// The same over a row of references, which have these columns.
+    pub(crate) const fn over(&self, references: &'a [Reference], columns: &'a SchemaRef) -> Self {
+        Self {
+            subject: self.subject,
+            functions: self.functions,
+            input: columns,
+            select: self.select,
+            references,
             choices: Cell::new(0),
         }
     }
@@ -67,10 +96,18 @@ impl<'a> Binder<'a> {
     ///
     /// # Errors
     /// One has no type, or is not boolean.
-    pub(crate) fn filter(&self, ast: &ast::Expr) -> Result<Vec<BoundExpression>, Fault> {
+    pub(crate) fn filter(
+        &self,
+        ast: &ast::Expr,
+        place: Condition,
+    ) -> Result<Vec<BoundExpression>, Fault> {
         let mut conjuncts = Vec::new();
         split(ast, &mut conjuncts);
-        let written = written(self.subject.sql, self.subject.tokens_of(self.select)).conditions;
+        let written = written(self.subject.sql, self.subject.tokens_of(self.select));
+        let (written, clause) = match place {
+            Condition::Where => (written.conditions, "WHERE"),
+            Condition::Having => (written.having, "HAVING"),
+        };
         let mut written = (written.len() == conjuncts.len()).then(|| written.into_iter());
         let mut conditions = Vec::with_capacity(conjuncts.len());
         for (index, ast) in conjuncts.into_iter().enumerate() {
@@ -80,20 +117,33 @@ impl<'a> Binder<'a> {
             } else {
                 self.chosen(ast)?
             };
-            let data_type = typed.data_type;
-            let typed = logic::condition(typed).map_err(|_| {
-                let message = format!(
-                    "WHERE needs a condition, but this is {}",
-                    data_type.with_article()
-                );
-                self.subject.unbound(self.subject.span_of(ast), message)
-            })?;
+            let typed = self.condition(typed, ast, clause)?;
             conditions.push(BoundExpression {
                 expr: typed.expr,
                 text: text.unwrap_or_else(|| ast.to_string()),
             });
         }
         Ok(conditions)
+    }
+
+    /// An expression that is a condition of a clause.
+    ///
+    /// # Errors
+    /// It is not boolean.
+    pub(super) fn condition(
+        &self,
+        typed: Typed,
+        ast: &ast::Expr,
+        clause: &str,
+    ) -> Result<Typed, Fault> {
+        let data_type = typed.data_type;
+        logic::condition(typed).map_err(|_| {
+            let message = format!(
+                "{clause} needs a condition, but this is {}",
+                data_type.with_article()
+            );
+            self.subject.unbound(self.subject.span_of(ast), message)
+        })
     }
 
     /// A column with its type.

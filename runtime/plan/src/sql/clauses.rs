@@ -1,6 +1,6 @@
 //! What SELECT can say and a transform cannot do.
 
-use datafusion_sql::sqlparser::ast::{GroupByExpr, Query, Select, TableFactor};
+use datafusion_sql::sqlparser::ast::{Distinct, Expr, GroupByExpr, Query, Select, TableFactor};
 
 /// A clause that is there and not supported.
 pub(crate) struct Clause {
@@ -17,6 +17,12 @@ impl Clause {
             "PREWHERE" => ": use WHERE",
             "INTO" => ": sinks write",
             "EXCLUDE" => " here: write it directly behind `*`",
+            "GROUP BY ALL" => ": name the expressions",
+            "GROUP BY with ROLLUP, CUBE or sets" => ": make a transform for each of its groupings",
+            "DISTINCT ON" => {
+                ": write GROUP BY with first_value(…), which keeps the first row of a group, or \
+                 last_value(…)"
+            }
             _ => "",
         };
         format!("{} is not supported{advice}", self.name)
@@ -61,18 +67,26 @@ pub(crate) fn of_query(query: &Query) -> Option<Clause> {
 
 /// A clause of a SELECT.
 pub(crate) fn of_select(select: &Select) -> Option<Clause> {
-    let grouped = match &select.group_by {
-        GroupByExpr::All(_) => true,
-        GroupByExpr::Expressions(expressions, modifiers) => {
-            !expressions.is_empty() || !modifiers.is_empty()
-        }
+    let is_set = |expr: &Expr| {
+        matches!(
+            expr,
+            Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_)
+        )
     };
+    let (by_all, by_sets) = match &select.group_by {
+        GroupByExpr::All(_) => (true, false),
+        GroupByExpr::Expressions(expressions, modifiers) => (
+            false,
+            !modifiers.is_empty() || expressions.iter().any(is_set),
+        ),
+    };
+    let distinct_on = matches!(select.distinct, Some(Distinct::On(_)));
     first(&[
-        (select.distinct.is_some(), "DISTINCT"),
+        (distinct_on, "DISTINCT ON"),
         (select.top.is_some(), "TOP"),
         (select.select_modifiers.is_some(), "SELECT modifiers"),
-        (grouped, "GROUP BY"),
-        (select.having.is_some(), "HAVING"),
+        (by_all, "GROUP BY ALL"),
+        (by_sets, "GROUP BY with ROLLUP, CUBE or sets"),
         (!select.named_window.is_empty(), "WINDOW"),
         (select.qualify.is_some(), "QUALIFY"),
         (select.into.is_some(), "INTO"),

@@ -107,6 +107,9 @@ impl Binder<'_> {
 
     /// A column of the input.
     fn named(&self, name: &str) -> Meaning<Typed> {
+        if let Some(reference) = self.references.iter().find(|it| it.name == name) {
+            return Ok(reference.typed.clone());
+        }
         let Some((index, field)) = self.input.column_with_name(name) else {
             return Err(Refusal::new(format!("there is no column `{name}`")));
         };

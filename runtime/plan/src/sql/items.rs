@@ -6,9 +6,10 @@ use datafusion_sql::sqlparser::ast::{
     ExceptSelectItem, ExcludeSelectItem, Expr, Ident, ObjectName, SelectItem,
     SelectItemQualifiedWildcardKind, Spanned, WildcardAdditionalOptions,
 };
+use millstream_types::change::CHANGE_COLUMN;
 
 use super::MAX_FAULTS;
-use super::names::Scope;
+use super::names::{Scope, Standing};
 use super::written::written;
 use crate::error::Fault;
 
@@ -41,6 +42,9 @@ impl Scope<'_> {
                 if self.select == 0 && !names.insert(item.name.clone()) {
                     faults.push(self.twice(&item));
                 }
+                if item.name == CHANGE_COLUMN {
+                    faults.push(self.reserved(&item));
+                }
                 expanded.push(item);
             }
             if faults.len() >= MAX_FAULTS {
@@ -58,16 +62,25 @@ impl Scope<'_> {
         )
     }
 
+    fn reserved(&self, item: &Item) -> Fault {
+        let span = self.subject.span_of(&item.ast);
+        let message = format!("a column cannot have the name `{CHANGE_COLUMN}`");
+        let help = "streams that update say in it what a row does: choose another name";
+        self.subject.unbound(span, message).with_help(help)
+    }
+
     fn item(&self, item: SelectItem, faults: &mut Vec<Fault>) -> Vec<Item> {
         match item {
             SelectItem::UnnamedExpr(ast) => self.unnamed(ast, faults).into_iter().collect(),
             SelectItem::ExprWithAlias { expr, alias } => {
                 let name = alias.value;
-                let item = self.resolve(expr, faults).map(|ast| Item {
-                    name,
-                    ast,
-                    text: None,
-                });
+                let item = self
+                    .resolve(expr, Standing::Result, faults)
+                    .map(|ast| Item {
+                        name,
+                        ast,
+                        text: None,
+                    });
                 item.into_iter().collect()
             }
             SelectItem::Wildcard(options) => self.wildcard(&options, faults),
@@ -107,7 +120,7 @@ impl Scope<'_> {
             Expr::CompoundIdentifier(path) => path.last().map(|ident| ident.value.clone()),
             other => self.keyword_column(other).map(|ident| ident.value),
         };
-        let ast = self.resolve(ast, faults)?;
+        let ast = self.resolve(ast, Standing::Result, faults)?;
         // The columns of a union have the names of its first SELECT's.
         let name = name.or_else(|| (self.select > 0).then(|| ast.to_string()));
         if name.is_none() {
@@ -147,7 +160,8 @@ impl Scope<'_> {
             .flat_map(|replace| &replace.items)
         {
             self.column(&element.column_name, faults);
-            replaced.extend(self.resolve(element.expr.clone(), faults).map(|ast| Item {
+            let ast = self.resolve(element.expr.clone(), Standing::Result, faults);
+            replaced.extend(ast.map(|ast| Item {
                 name: element.column_name.value.clone(),
                 ast,
                 text: None,

@@ -9,7 +9,9 @@ use arrow_schema::SchemaRef;
 use datafusion_sql::sqlparser::ast::{
     Expr, Function, FunctionArguments, Ident, Query, Spanned, VisitMut, VisitorMut,
 };
+use datafusion_sql::sqlparser::tokenizer::Span;
 
+use super::aggregates;
 use super::parse::Selection;
 use super::place::Subject;
 use crate::error::{Fault, nearest};
@@ -18,33 +20,37 @@ use crate::functions::Functions;
 /// Most column names that a message lists.
 const LISTED: usize = 20;
 
-/// Functions that combine rows; a few well-known ones, to say why they are refused.
-const AGGREGATES: [&str; 24] = [
+/// Well-known aggregates that are not there.
+const OTHER_AGGREGATES: [&str; 14] = [
+    "any_value",
     "array_agg",
-    "avg",
     "bit_and",
     "bit_or",
-    "bool_and",
-    "bool_or",
     "corr",
-    "count",
-    "first_value",
     "grouping",
-    "last_value",
-    "max",
     "mean",
     "median",
-    "min",
+    "mode",
     "percentile_cont",
-    "rank",
-    "row_number",
     "stddev",
     "string_agg",
-    "sum",
     "var",
-    "lag",
-    "lead",
+    "variance",
 ];
+
+/// Well-known functions of windows, which there are not.
+const OF_WINDOWS: [&str; 5] = ["dense_rank", "lag", "lead", "rank", "row_number"];
+
+/// Where an expression stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Where groups are known: between SELECT and FROM, and behind HAVING.
+    Result,
+    /// Behind WHERE.
+    Where,
+    /// Behind GROUP BY.
+    GroupBy,
+}
 
 /// The names that a transform's SQL may use.
 pub(crate) struct Scope<'a> {
@@ -74,10 +80,16 @@ impl<'a> Scope<'a> {
 
     /// Checks an expression's names and takes the qualifiers off its columns; nothing if there
     /// was a fault.
-    pub(crate) fn resolve(&self, mut ast: Expr, faults: &mut Vec<Fault>) -> Option<Expr> {
+    pub(crate) fn resolve(
+        &self,
+        mut ast: Expr,
+        standing: Standing,
+        faults: &mut Vec<Fault>,
+    ) -> Option<Expr> {
         let before = faults.len();
         let mut resolver = Resolver {
             scope: self,
+            standing,
             faults,
         };
         if ast.visit(&mut resolver).is_break() || faults.len() > before {
@@ -148,9 +160,10 @@ impl<'a> Scope<'a> {
         faults.push(fault.with_help(help));
     }
 
-    fn function(&self, function: &Function, faults: &mut Vec<Fault>) {
+    fn function(&self, function: &Function, standing: Standing, faults: &mut Vec<Fault>) {
         let name = function.name.to_string().to_ascii_lowercase();
         let span = function.name.span();
+        let is_aggregate = aggregates::named(&name).is_some();
         if function.over.is_some() {
             faults.push(
                 self.subject
@@ -168,28 +181,55 @@ impl<'a> Scope<'a> {
                     .unbound(span, format!("there is no function `{name}`"))
                     .with_help(advice),
             );
+        } else if is_aggregate {
+            faults.extend(self.misplaced(&name, span, standing));
         } else if self.functions.get(&name).is_none() {
-            let fault = self.subject;
-            faults.push(if AGGREGATES.contains(&name.as_str()) {
-                fault
-                    .unbound(
-                        span,
-                        format!("`{name}` combines records, which a transform does not"),
-                    )
-                    .with_help("a transform handles each record by itself")
-            } else {
-                let fault = fault.unbound(span, format!("there is no function `{name}`"));
-                match nearest(&name, self.functions.names()) {
-                    Some(near) => fault.with_help(format!("did you mean `{near}`?")),
-                    None => fault.with_help("docs/sql.md lists the functions"),
-                }
-            });
+            faults.push(self.no_function(&name, span));
+        }
+    }
+
+    /// An aggregate where there are no groups yet.
+    fn misplaced(&self, name: &str, span: Span, standing: Standing) -> Option<Fault> {
+        let (clause, help) = match standing {
+            Standing::Result => return None,
+            Standing::Where => (
+                "WHERE, which looks at single records",
+                "HAVING looks at the results of groups, and FILTER (WHERE …) behind a call chooses \
+                 the records that it counts",
+            ),
+            Standing::GroupBy => (
+                "GROUP BY, which makes the groups",
+                "make a transform for the inner groups, and another one that groups its results",
+            ),
+        };
+        let message = format!("the aggregate `{name}` cannot stand in {clause}");
+        Some(self.subject.unbound(span, message).with_help(help))
+    }
+
+    fn no_function(&self, name: &str, span: Span) -> Fault {
+        if OF_WINDOWS.contains(&name) {
+            let message = format!("`{name}` is a function of windows, which are not supported");
+            return self.subject.unbound(span, message);
+        }
+        if OTHER_AGGREGATES.contains(&name) {
+            let message = format!("there is no aggregate `{name}`");
+            let help = format!("there are {}", aggregates::NAMES.join(", "));
+            return self.subject.unbound(span, message).with_help(help);
+        }
+        let fault = self
+            .subject
+            .unbound(span, format!("there is no function `{name}`"));
+        let names = self.functions.names().chain(aggregates::NAMES);
+        match nearest(name, names) {
+            Some(near) => fault.with_help(format!("did you mean `{near}`?")),
+            None => fault.with_help("docs/sql.md lists the functions"),
         }
     }
 }
 
 struct Resolver<'s, 'f> {
     scope: &'s Scope<'s>,
+    standing: Standing,
     faults: &'f mut Vec<Fault>,
 }
 
@@ -216,7 +256,7 @@ impl VisitorMut for Resolver<'_, '_> {
                     *expr = Expr::Identifier(column);
                 }
             }
-            Expr::Function(function) => self.scope.function(function, self.faults),
+            Expr::Function(function) => self.scope.function(function, self.standing, self.faults),
             Expr::Array(_)
             | Expr::Tuple(_)
             | Expr::Struct { .. }

@@ -1,8 +1,8 @@
 //! From text to select items and a filter; everything else that SQL can say is refused.
 
 use datafusion_sql::sqlparser::ast::{
-    Expr, ObjectName, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned,
-    Statement, TableFactor,
+    Distinct, Expr, GroupByExpr, ObjectName, Query, Select, SelectItem, SetExpr, SetOperator,
+    SetQuantifier, Spanned, Statement, TableFactor,
 };
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
@@ -23,7 +23,7 @@ const MAX_PARSER_DEPTH: usize = 40;
 
 type Checked<T> = Result<T, Fault>;
 
-/// `SELECT items FROM input [alias] [WHERE filter]`.
+/// `SELECT [DISTINCT] items FROM input [alias] [WHERE filter] [GROUP BY group] [HAVING having]`.
 #[derive(Debug)]
 pub(crate) struct Selection {
     /// Which SELECT of the text it is, from 0.
@@ -38,6 +38,12 @@ pub(crate) struct Selection {
     pub(crate) qualifiers: Vec<Vec<String>>,
     /// What stands behind `WHERE`.
     pub(crate) filter: Option<Expr>,
+    /// Whether `DISTINCT` stands behind `SELECT`.
+    pub(crate) distinct: bool,
+    /// What stands behind `GROUP BY`.
+    pub(crate) group: Vec<Expr>,
+    /// What stands behind `HAVING`.
+    pub(crate) having: Option<Expr>,
 }
 
 /// Most SELECTs of one transform.
@@ -187,8 +193,8 @@ impl<'a> Text<'a> {
         self.subject
             .fault(ErrorCode::SqlDoesNotBind, span, message)
             .with_help(
-                "a transform is SELECT expressions FROM its input, with WHERE if need be, or \
-                 several of them with UNION ALL between",
+                "a transform is SELECT expressions FROM its input, with WHERE, GROUP BY and HAVING if \
+                 need be, or several of them with UNION ALL between",
             )
     }
 
@@ -286,6 +292,12 @@ impl<'a> Text<'a> {
             items: select.projection,
             qualifiers,
             filter: select.selection,
+            distinct: matches!(select.distinct, Some(Distinct::Distinct)),
+            group: match select.group_by {
+                GroupByExpr::Expressions(expressions, _) => expressions,
+                GroupByExpr::All(_) => Vec::new(),
+            },
+            having: select.having,
         })
     }
 

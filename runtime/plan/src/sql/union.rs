@@ -1,11 +1,12 @@
 //! The columns of several SELECTs as one set.
 
 use arrow_schema::Field;
+use datafusion_sql::sqlparser::ast::Expr;
 use datafusion_sql::sqlparser::tokenizer::Span;
 
 use super::items::Item;
 use super::place::Subject;
-use super::{BoundExpression, BoundSelect, BoundTransform};
+use super::{BoundAggregate, BoundExpression, BoundSelect, BoundTransform};
 use crate::error::Fault;
 use crate::semantics::typed::Typed;
 use crate::semantics::types::Type;
@@ -18,6 +19,8 @@ pub(crate) struct TypedSelect {
     pub(crate) place: Option<Span>,
     pub(crate) filter: Vec<BoundExpression>,
     pub(crate) columns: Vec<TypedColumn>,
+    /// What makes the rows that it reads, if these are not those of the input.
+    pub(crate) aggregate: Option<BoundAggregate>,
 }
 
 /// A column of a SELECT.
@@ -35,6 +38,8 @@ pub(crate) fn unite(
     selects: Vec<TypedSelect>,
 ) -> Result<BoundTransform, Fault> {
     let count = selects.first().map_or(0, |first| first.columns.len());
+    let alone = selects.len() == 1;
+    let mut aggregate = None;
     let mut bound = Vec::with_capacity(selects.len());
     let mut by_select = Vec::with_capacity(selects.len());
     for select in selects {
@@ -47,6 +52,15 @@ pub(crate) fn unite(
             );
             let span = select.place.unwrap_or_else(Span::empty);
             return Err(subject.unbound(span, message));
+        }
+        if let Some(own) = select.aggregate {
+            if !alone {
+                let message = "a SELECT that groups cannot stand beside UNION ALL";
+                let span = select.place.unwrap_or_else(Span::empty);
+                let help = "make it a transform of its own, and name that in FROM";
+                return Err(subject.unbound(span, message).with_help(help));
+            }
+            aggregate = Some(own);
         }
         bound.push(BoundSelect {
             input: select.input,
@@ -77,6 +91,7 @@ pub(crate) fn unite(
     Ok(BoundTransform {
         fields,
         selects: bound,
+        aggregate,
     })
 }
 
@@ -98,7 +113,7 @@ fn output(subject: &Subject<'_>, columns: &[TypedColumn]) -> Result<Output, Faul
         return Err(subject.unbound(Span::empty(), "there is no column"));
     };
     let Some(column) = common.column() else {
-        return Err(no_column_type(subject, item, common));
+        return Err(no_column_type(subject, &item.name, &item.ast, common));
     };
     // Of local time, a column has what calendar and clock show.
     let column =
@@ -106,8 +121,13 @@ fn output(subject: &Subject<'_>, columns: &[TypedColumn]) -> Result<Output, Faul
     Ok(Output { common, column })
 }
 
-fn no_column_type(subject: &Subject<'_>, item: &Item, computed: Type) -> Fault {
-    let name = &item.name;
+/// What is said of an expression that is of no type that a column can have.
+pub(super) fn no_column_type(
+    subject: &Subject<'_>,
+    name: &str,
+    ast: &Expr,
+    computed: Type,
+) -> Fault {
     let message = match computed {
         Type::Null => format!("`{name}` is NULL, which is of no type"),
         other => format!(
@@ -122,7 +142,7 @@ fn no_column_type(subject: &Subject<'_>, item: &Item, computed: Type) -> Fault {
         }
         _ => "convert it with CAST, for example to string",
     };
-    subject.refused(&item.ast, Refusal::new(message).with_help(help))
+    subject.refused(ast, Refusal::new(message).with_help(help))
 }
 
 fn counted(columns: usize) -> String {

@@ -3,11 +3,12 @@
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
-/// Texts of the select items and of the conditions of WHERE, in order.
+/// Texts of the select items and of the conditions of WHERE and HAVING, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     pub(crate) items: Vec<String>,
     pub(crate) conditions: Vec<String>,
+    pub(crate) having: Vec<String>,
 }
 
 /// Cuts a SELECT at its commas and ANDs.
@@ -20,17 +21,25 @@ pub(crate) fn written(sql: &str, tokens: &[TokenWithSpan]) -> Written {
         if state.depth > 0 {
             continue;
         }
-        let is_distinct_from = index
-            .checked_sub(1)
-            .and_then(|before| tokens.get(before))
-            .is_some_and(|before| self::keyword(&before.token) == Keyword::DISTINCT);
+        let before = index.checked_sub(1).and_then(|before| tokens.get(before));
+        let before = before.map_or(Keyword::NoKeyword, |before| self::keyword(&before.token));
+        let is_distinct_from = before == Keyword::DISTINCT;
+        if keyword == Keyword::DISTINCT && before == Keyword::SELECT {
+            start = Some(index + 1);
+            continue;
+        }
         let ends = match (state.clause, keyword) {
             (Clause::None, Keyword::SELECT) => Some(Clause::Items),
             (Clause::Items, Keyword::FROM) if !is_distinct_from => Some(Clause::From),
             (Clause::From, Keyword::WHERE) => Some(Clause::Where),
+            (Clause::From | Clause::Where, Keyword::GROUP) => Some(Clause::From),
+            (Clause::From | Clause::Where, Keyword::HAVING) => Some(Clause::Having),
             (Clause::Where, Keyword::AND) if !state.take_between() => Some(Clause::Where),
+            (Clause::Having, Keyword::AND) if !state.take_between() => Some(Clause::Having),
             (Clause::Items, _) if token.token == Token::Comma => Some(Clause::Items),
-            (Clause::Where, _) if token.token == Token::SemiColon => Some(Clause::From),
+            (Clause::Where | Clause::Having, _) if token.token == Token::SemiColon => {
+                Some(Clause::From)
+            }
             _ => None,
         };
         if let Some(next) = ends {
@@ -50,6 +59,7 @@ enum Clause {
     Items,
     From,
     Where,
+    Having,
 }
 
 #[derive(Debug, Default)]
@@ -80,8 +90,7 @@ impl State {
 
     /// Keeps the text of a part that ends.
     fn take(&mut self, sql: &str, part: Option<&[TokenWithSpan]>) {
-        let (Some(part), true) = (part, matches!(self.clause, Clause::Items | Clause::Where))
-        else {
+        let Some(part) = part else {
             return;
         };
         let part = match part {
@@ -93,8 +102,10 @@ impl State {
             _ => String::new(),
         };
         match self.clause {
+            Clause::None | Clause::From => {}
             Clause::Items => self.written.items.push(text),
-            _ => self.written.conditions.push(text),
+            Clause::Where => self.written.conditions.push(text),
+            Clause::Having => self.written.having.push(text),
         }
     }
 }
@@ -180,5 +191,16 @@ mod tests {
             parts.conditions,
             ["a > 'x'", "b BETWEEN 1 AND 2", "(c AND d)"]
         );
+    }
+
+    #[test]
+    fn clauses_of_groups_are_cut_as_they_are_written() {
+        let parts = parts(
+            "SELECT DISTINCT a, count(*) FILTER (WHERE b AND c) AS n FROM t WHERE d AND e GROUP BY a, \
+             f AND g HAVING count(*) > 1 AND max(b) BETWEEN 1 AND 2",
+        );
+        assert_eq!(parts.items, ["a", "count(*) FILTER (WHERE b AND c)"]);
+        assert_eq!(parts.conditions, ["d", "e"]);
+        assert_eq!(parts.having, ["count(*) > 1", "max(b) BETWEEN 1 AND 2"]);
     }
 }

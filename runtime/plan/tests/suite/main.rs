@@ -7,6 +7,8 @@
     reason = "a helper of a test that fails should fail the test"
 )]
 
+mod aggregates;
+mod changes;
 mod edges;
 mod expected;
 mod explained;

@@ -46,6 +46,7 @@ pub(super) fn build(root: &Node) -> Result<ValidJob, Missed> {
         parallelism: spec.parallelism,
         max_parallelism: spec.max_parallelism,
         operator_chaining: spec.operator_chaining,
+        state_backend: spec.state_backend,
         restart: spec.restart,
         sources: sources.collect::<Result<_, _>>()?,
         transforms: ordered(spec.dataflow.transforms),
@@ -156,6 +157,7 @@ fn ordered(transforms: Vec<Transform>) -> Vec<ValidTransform> {
                 name: one.name,
                 partition_by: one.partition_by,
                 parallelism: one.parallelism,
+                state_ttl: one.state_ttl,
                 sql: one.sql,
             };
             (valid.name.clone(), valid)

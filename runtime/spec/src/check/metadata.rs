@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use millstream_types::change::CHANGE_COLUMN;
+
 use super::Report;
-use super::source::{Column, own_columns};
+use super::source::{Column, own_columns, reserved};
 use crate::metadata::{SinkMetadata, SourceMetadata};
 use crate::path::{item, key};
 use crate::read::tree::Node;
@@ -26,6 +28,9 @@ pub(super) fn source(source: &Node, path: &str, report: &mut Report<'_>) {
                 shown(name)
             );
             report.add(&key(&path, "name"), message);
+        }
+        if node.get("name").and_then(Node::text) == Some(CHANGE_COLUMN) {
+            report.add(&key(&path, "name"), reserved());
         }
         if let Some(column) = report.read::<SourceMetadata>(Some(node), &path) {
             check_type(&column, &path, report);

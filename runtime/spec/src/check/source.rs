@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use millstream_types::change::CHANGE_COLUMN;
 use millstream_types::duration::KubeDuration;
 use millstream_types::schema::ColumnType;
 
@@ -120,6 +121,10 @@ fn check_columns(source: &Node, path: &str, report: &mut Report<'_>) {
         let Some(name) = column.get("name").and_then(Node::text) else {
             continue;
         };
+        if name == CHANGE_COLUMN {
+            let at = key(&item(&path, index), "name");
+            report.add(&at, reserved());
+        }
         if let Some(first) = first.get(name) {
             let name = shown(name);
             let message =
@@ -129,6 +134,13 @@ fn check_columns(source: &Node, path: &str, report: &mut Report<'_>) {
             first.insert(name, index);
         }
     }
+}
+
+/// What is said of a column with the name of that of changes.
+pub(super) fn reserved() -> String {
+    format!(
+        "`{CHANGE_COLUMN}` is the column in which streams say what a row does. Choose another name"
+    )
 }
 
 fn is_raw(source: &Node) -> bool {
