@@ -116,10 +116,12 @@ impl LoadedJob {
     /// # Errors
     /// It is too high.
     pub fn rescaled(self, parallelism: u32) -> Result<Self, Failure> {
-        let job = self.job.rescaled(parallelism).map_err(|message| {
+        let refused = |message| {
             let kind = ErrorKind::InvalidJob;
             Failure::new(ErrorCode::InvalidJob, kind, message)
-        })?;
+        };
+        self.graph.check_parallelism(parallelism).map_err(refused)?;
+        let job = self.job.rescaled(parallelism).map_err(refused)?;
         Ok(Self { job, ..self })
     }
 

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_checkpoint::Manifest;
-use millstream_plan::{Incompatibility, JobGraph, OperatorState, compatibility};
+use millstream_plan::{
+    Incompatibility, JobGraph, OperatorState, StateFate, compatibility, state_fates,
+};
 use millstream_types::OperatorUid;
 
 /// State of a manifest that a graph has no place for. Prepared output is not looked at: it is
@@ -16,8 +18,9 @@ pub fn misfits(graph: &JobGraph, manifest: &Manifest) -> Vec<Incompatibility> {
     compatibility(graph, &states)
 }
 
-/// What would be different if the job of this graph went on from a manifest, one line each, for
-/// people. Nothing if only options of nodes or their SQL differ.
+/// What would be different if the job of this graph went on from a manifest, and what becomes of keyed
+/// state, one line each, for people. Nothing of a job without state if only options of nodes or their
+/// SQL differ.
 pub fn changes(graph: &JobGraph, parallelism: u32, manifest: &Manifest) -> Vec<String> {
     let mut lines = Vec::new();
     if manifest.parallelism != parallelism {
@@ -48,6 +51,7 @@ pub fn changes(graph: &JobGraph, parallelism: u32, manifest: &Manifest) -> Vec<S
             lines.push(format!("operator {uid} changes from {before} to {now}"));
         }
     }
+    lines.extend(of_states(graph, manifest));
     for misfit in misfits(graph, manifest) {
         if let Incompatibility::SplitsGone { uid, splits } = misfit {
             let splits = splits.join(", ");
@@ -55,6 +59,24 @@ pub fn changes(graph: &JobGraph, parallelism: u32, manifest: &Manifest) -> Vec<S
         }
     }
     lines
+}
+
+/// What becomes of keyed state.
+fn of_states(graph: &JobGraph, manifest: &Manifest) -> Vec<String> {
+    let fates = state_fates(graph, &states(manifest)).into_iter();
+    let lines = fates.map(|(uid, fate)| match fate {
+        StateFate::Kept { state } => format!("state of {uid} is kept: {state}"),
+        StateFate::Added { state } => format!("state of {uid} begins empty: {state}"),
+        StateFate::Dropped { state } => format!("state of {uid} is dropped: {state}"),
+        StateFate::Incompatible {
+            before,
+            now,
+            reason,
+        } => format!(
+            "state of {uid} does not fit, as {reason} changed: it was {before}, and is {now}"
+        ),
+    });
+    lines.collect()
 }
 
 /// What goes with an operator.

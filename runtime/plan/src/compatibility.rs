@@ -1,17 +1,22 @@
 //! Whether a job graph has a place for everything that a checkpoint holds.
 //!
 //! State is found by the name of its node. A node that is renamed or removed leaves its state
-//! behind: records would be read again, or prepared output would never become visible. That is
-//! never done silently.
+//! behind: records would be read again, results would begin anew, or prepared output would never
+//! become visible. That is never done silently.
+
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use millstream_spec::valid::{SinkConnector, SourceConnector};
-use millstream_types::{ErrorCode, ErrorKind, Failure, OperatorSnapshot, OperatorUid};
+use millstream_types::{
+    ErrorCode, ErrorKind, Failure, OperatorSnapshot, OperatorUid, StateDeclaration,
+};
 
 use crate::error::nearest;
 use crate::graph::{JobGraph, NodeKind};
+pub use state::{StateFate, state_fates};
 
 /// What a checkpoint holds of one operator, in all its subtasks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +27,8 @@ pub struct OperatorState {
     pub committables: usize,
     /// Kind of the source's connector ([`connector_kind`]), where the checkpoint says.
     pub connector: Option<String>,
+    /// The states by key that it has declared.
+    pub states: Vec<StateDeclaration>,
 }
 
 impl OperatorState {
@@ -33,6 +40,12 @@ impl OperatorState {
                 let splits = snapshot.splits.iter();
                 state.splits.extend(splits.map(|split| split.split.clone()));
                 state.committables += snapshot.committables.len();
+                // All subtasks declare the same.
+                if let Some(keyed) = &snapshot.state
+                    && state.states.is_empty()
+                {
+                    state.states.clone_from(&keyed.declarations);
+                }
                 state
             })
     }
@@ -94,6 +107,26 @@ pub enum Incompatibility {
         /// The sink that it was probably renamed to.
         renamed: Option<OperatorUid>,
     },
+    /// Keyed state, and no operator of this name that keeps any.
+    StateGone {
+        /// The operator in the checkpoint.
+        uid: OperatorUid,
+        /// What it has kept.
+        state: String,
+        /// The operator that it was probably renamed to.
+        renamed: Option<OperatorUid>,
+    },
+    /// Keyed state of an operator that keeps something else now.
+    StateChanged {
+        /// The operator.
+        uid: OperatorUid,
+        /// What it has kept.
+        before: String,
+        /// What it keeps.
+        now: String,
+        /// What of it is another one.
+        reason: &'static str,
+    },
 }
 
 /// Everything in a checkpoint that `graph` has no place for; nothing if it can be restored.
@@ -118,6 +151,7 @@ pub fn compatibility(
             });
         }
     }
+    found.extend(state::faults(graph, state));
     found
 }
 
@@ -217,12 +251,37 @@ impl fmt::Display for Incompatibility {
                 )?;
                 renamed
             }
+            Self::StateGone {
+                uid,
+                state,
+                renamed,
+            } => {
+                write!(
+                    f,
+                    "the checkpoint has keyed state of `{uid}` ({state}), but the job has no \
+                     operator of this name that keeps any"
+                )?;
+                renamed
+            }
+            Self::StateChanged {
+                uid,
+                before,
+                now,
+                reason,
+            } => {
+                return write!(
+                    f,
+                    "`{uid}` keeps other state, as {reason} changed: the checkpoint has `{before}`, \
+                     and the job keeps `{now}`"
+                );
+            }
         };
         match renamed {
             Some(renamed) => write!(
                 f,
-                "; if `{renamed}` is the same under a new name, call it `{uid}` again",
-                uid = self.uid()
+                "; if `{}` is the same under a new name, call it `{}` again",
+                state::written(renamed),
+                state::written(self.uid())
             ),
             None => Ok(()),
         }
@@ -255,18 +314,23 @@ impl Incompatibility {
             Self::SourceGone { uid, .. }
             | Self::ConnectorChanged { uid, .. }
             | Self::SplitsGone { uid, .. }
-            | Self::SinkGone { uid, .. } => uid,
+            | Self::SinkGone { uid, .. }
+            | Self::StateGone { uid, .. }
+            | Self::StateChanged { uid, .. } => uid,
         }
     }
 
     /// What to do to keep the state.
     pub const fn remedy(&self) -> &'static str {
         match self {
-            Self::SourceGone { .. } | Self::SinkGone { .. } => {
+            Self::SourceGone { .. } | Self::SinkGone { .. } | Self::StateGone { .. } => {
                 "give the node its old name back (state is found by the name of its node)"
             }
             Self::ConnectorChanged { .. } => "read the source as before",
             Self::SplitsGone { .. } => "name the topics in `topics` again",
+            Self::StateChanged { .. } => {
+                "group and aggregate as before, or do it in a transform of another name"
+            }
         }
     }
 

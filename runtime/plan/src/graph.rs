@@ -178,6 +178,24 @@ impl JobGraph {
             .collect()
     }
 
+    /// Checks that no node that keeps keyed state has more subtasks than there are key groups, at this
+    /// parallelism of the job.
+    ///
+    /// # Errors
+    /// One has.
+    pub fn check_parallelism(&self, parallelism: u32) -> Result<(), String> {
+        let most = self.max_parallelism;
+        let mut keyed = self.nodes.iter().filter(|node| node.state().is_some());
+        match keyed.find(|node| node.parallelism.unwrap_or(parallelism) > most) {
+            None => Ok(()),
+            Some(node) => Err(format!(
+                "a parallelism of {parallelism} is too high: `{}` keeps state by key, and its keys are \
+                 divided into {most} groups (`spec.maxParallelism`)",
+                node.uid
+            )),
+        }
+    }
+
     /// A node.
     pub fn node(&self, index: NodeIndex) -> Option<&Node> {
         self.nodes.get(index.0)

@@ -29,7 +29,7 @@ mod semantics;
 mod sink;
 mod sql;
 
-pub use compatibility::{Incompatibility, OperatorState, compatibility};
+pub use compatibility::{Incompatibility, OperatorState, StateFate, compatibility, state_fates};
 pub use error::{Fault, PlanError};
 pub use graph::{
     Computed, Edge, JobGraph, Node, NodeIndex, NodeKind, Output, Partitioning, SqlSelect,

@@ -393,6 +393,11 @@ fn partial_node(
     }
 }
 
+/// A column with its type.
+pub(crate) fn typed(field: &Field) -> String {
+    format!("{} {}", field.name(), Type::name_of(field.data_type()))
+}
+
 /// The aggregation that keeps state; its output is left to the caller.
 fn final_aggregation(
     aggregate: &BoundAggregate,
@@ -400,7 +405,6 @@ fn final_aggregation(
     input: Changelog,
     ttl: Option<Duration>,
 ) -> Aggregation {
-    let typed = |field: &Field| format!("{} {}", field.name(), Type::name_of(field.data_type()));
     let keys: Vec<String> = aggregate.key().map(typed).collect();
     let kept = aggregate.calls.iter().map(|call| {
         let result = typed(&call.field);

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use millstream_plan::{Incompatibility, OperatorState, compatibility};
+use millstream_plan::{
+    Incompatibility, JobGraph, OperatorState, StateFate, compatibility, state_fates,
+};
 use millstream_types::{
     CheckpointId, Committable, ErrorCode, Opaque, OperatorSnapshot, OperatorUid, SplitState,
+    StateDeclaration, StateSnapshot,
 };
 
 use crate::jobs::{ORDERS, job};
@@ -40,6 +43,128 @@ fn found(states: &States) -> Vec<Incompatibility> {
         .sink("paid", "payments")
         .graph();
     compatibility(&graph, states)
+}
+
+const PER_CUSTOMER: &str =
+    "SELECT customer_id, count(*) AS n, sum(price) AS total FROM orders GROUP BY customer_id";
+
+fn keyed(name: &str, sql: &str) -> JobGraph {
+    let job = job().source("orders", ORDERS);
+    job.transform(name, "orders", sql).sink("out", name).graph()
+}
+
+/// What a checkpoint of a graph holds of its keyed state.
+fn held(graph: &JobGraph) -> States {
+    let nodes = graph.nodes.iter();
+    let states = nodes.filter_map(|node| {
+        let (name, data_type) = node.state()?;
+        let snapshot = OperatorSnapshot {
+            state: Some(StateSnapshot {
+                declarations: vec![StateDeclaration {
+                    name: name.to_owned(),
+                    data_type: data_type.to_owned(),
+                    schema: 0,
+                }],
+                ..StateSnapshot::default()
+            }),
+            ..OperatorSnapshot::default()
+        };
+        Some((node.uid.clone(), OperatorState::of([&snapshot, &snapshot])))
+    });
+    states.collect()
+}
+
+#[test]
+fn state_is_kept_as_long_as_keys_and_aggregates_are_the_same() {
+    let before = held(&keyed("t", PER_CUSTOMER));
+    assert_eq!(before.len(), 1);
+    for same in [
+        PER_CUSTOMER,
+        "select customer_id AS c, COUNT( * ) + 1 AS more, sum(price) AS total FROM orders \
+         WHERE quantity > 3 GROUP BY 1 HAVING sum(price) > 10",
+    ] {
+        let graph = keyed("t", same);
+        assert_eq!(compatibility(&graph, &before), []);
+        let fates = state_fates(&graph, &before);
+        assert!(
+            matches!(fates[&"t/aggregate".into()], StateFate::Kept { .. }),
+            "{fates:?}"
+        );
+    }
+    let fates = state_fates(&keyed("t", PER_CUSTOMER), &States::new());
+    assert!(matches!(
+        fates[&"t/aggregate".into()],
+        StateFate::Added { .. }
+    ));
+}
+
+#[test]
+fn state_of_another_key_or_aggregate_is_named_with_both() {
+    let before = held(&keyed("t", PER_CUSTOMER));
+    let reason = |sql: &str| {
+        let found = compatibility(&keyed("t", sql), &before);
+        let [Incompatibility::StateChanged { uid, reason, .. }] = found.as_slice() else {
+            panic!("{sql}: {found:?}")
+        };
+        assert_eq!(uid.as_str(), "t/aggregate");
+        *reason
+    };
+    let by = |key: &str| {
+        format!("SELECT {key} AS k, count(*) AS n, sum(price) AS t FROM orders GROUP BY k")
+    };
+    assert_eq!(reason(&by("order_id")), "its key");
+    assert_eq!(reason(&by("upper(customer_id)")), "its key");
+    assert_eq!(
+        reason("SELECT customer_id, order_id, count(*) AS n FROM orders GROUP BY 1, 2"),
+        "its key"
+    );
+    assert_eq!(
+        reason("SELECT customer_id, sum(price) AS t, count(*) AS n FROM orders GROUP BY 1"),
+        "its aggregates"
+    );
+    let message = Incompatibility::failure(&compatibility(&keyed("t", &by("order_id")), &before));
+    let message = message.unwrap().message;
+    for part in [
+        "`t/aggregate` keeps other state, as its key changed",
+        "`customer_id string -> count(*) int64, sum(price) decimal(38,2)`",
+        "`order_id string -> count(*) int64, sum(price) decimal(38,2)`",
+        "--allow-dropped-state",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
+
+#[test]
+fn state_of_a_renamed_transform_is_found_by_what_it_keeps() {
+    let before = held(&keyed("t", PER_CUSTOMER));
+    let found = compatibility(&keyed("per_customer", PER_CUSTOMER), &before);
+    let message = Incompatibility::failure(&found).unwrap().message;
+    assert!(
+        message.contains("if `per_customer` is the same under a new name, call it `t` again"),
+        "{message}"
+    );
+    let gone = job().source("orders", ORDERS).sink("out", "orders").graph();
+    let found = compatibility(&gone, &before);
+    assert!(
+        matches!(
+            found.as_slice(),
+            [Incompatibility::StateGone { renamed: None, .. }]
+        ),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn no_node_with_state_has_more_subtasks_than_key_groups() {
+    let graph = keyed("t", PER_CUSTOMER);
+    assert_eq!(graph.check_parallelism(1_024), Ok(()));
+    let message = graph.check_parallelism(1_025).unwrap_err();
+    assert!(
+        message.contains("`t/aggregate` keeps state by key"),
+        "{message}"
+    );
+    let global = keyed("t", "SELECT count(*) AS n FROM orders");
+    assert_eq!(global.check_parallelism(1_025), Ok(()));
 }
 
 #[test]
