@@ -65,9 +65,7 @@ pub trait Operator: Send {
         Ok(())
     }
 
-    /// What it keeps by key: its tables, in an order that does not change. None without state. A task
-    /// snapshots them at a barrier, behind a [`flush`](Self::flush), and fills them before the first batch
-    /// where it restores.
+    /// What it keeps by key: its tables, in an order that does not change. None without state.
     fn tables(&mut self) -> Vec<&mut dyn Table> {
         Vec::new()
     }

@@ -24,6 +24,10 @@ pub(crate) enum Breakage {
     ForeignGroupsAreTaken,
     /// In a restore the life of a key begins again.
     RestoreRenews,
+    /// Small runs are not merged.
+    SmallRunsStay,
+    /// No run renews a part of the state.
+    NothingIsRenewed,
 }
 
 #[cfg(test)]

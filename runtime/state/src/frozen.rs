@@ -12,6 +12,10 @@ use crate::coverage::{Coverage, Held, Needed, Sequence};
 use crate::run::{self, Header, Shape};
 use crate::{Result, StateFiles, bug};
 
+/// Into so many files a run is divided that holds everything, if none is smaller than [`LEAST_FILE`].
+const WHOLE_FILES: usize = 8;
+/// A file that is not worth dividing, in bytes of memory.
+const LEAST_FILE: usize = 4 << 20;
 /// Files of a subtask that are written at the same time.
 const CONCURRENT_FILES: usize = 4;
 
@@ -120,8 +124,14 @@ impl FrozenTable {
             return Ok(Vec::new());
         }
         let bytes = self.batches.iter().map(RecordBatch::get_array_memory_size);
-        let row_bytes = bytes.sum::<usize>() / order.len().max(1);
-        let rows = file_bytes / row_bytes.max(1);
+        let bytes = bytes.sum::<usize>();
+        let file_bytes = if self.coverage.is_complete() {
+            // So that there is less of it with each part of the state that later runs renew.
+            file_bytes.min((bytes / WHOLE_FILES).max(LEAST_FILE))
+        } else {
+            file_bytes
+        };
+        let rows = file_bytes / (bytes / order.len().max(1)).max(1);
         let mut files = Vec::new();
         for (range, order) in self.parts(&order, rows.max(1)) {
             let mut header = header(self.coverage.within(&range));

@@ -18,6 +18,7 @@ mod frozen;
 mod index;
 pub mod keeper;
 mod key;
+pub mod memory;
 mod policy;
 pub mod reader;
 mod restore;
@@ -28,6 +29,7 @@ pub mod values;
 pub use files::StateFiles;
 pub use frozen::{Encoded, Frozen, Written};
 pub use keeper::{Keeper, KeeperStats};
+pub use memory::Memory;
 pub use table::{Keyed, Slot, Table, TableOptions, TableStats};
 pub use values::Values;
 

@@ -4,16 +4,17 @@
 //! of which less and less is needed. Three rules keep them few and small, without a checkpoint that
 //! rewrites everything:
 //!
-//! - *Small runs are merged.* When what the newest small ones hold comes to a [unit](Limits::units), the next run
-//!   replaces them all.
-//! - *A run of a unit renews as much of the state as it has changes*: it holds some key groups
+//! - *Small runs are merged.* When what the newest small ones hold comes to a [unit](Limits::units), the
+//!   next run replaces them all.
+//! - *A run of a unit renews a little more of the state than it has changes*: it holds some key groups
 //!   completely, those that were not renewed for longest. When all groups had their turn, it has no
-//!   group left for which it is needed. So there are about [as many](Limits::units) such runs, half of what they hold
-//!   together is the state, and all are about as large.
+//!   group left for which it is needed. So there are at most about [as many](Limits::units) such runs,
+//!   more than half of what they hold together is the state, and all are about as large.
 //! - *Of many small runs* the newest that are about as large are merged before they come to a unit.
 
 use std::ops::Range;
 
+use crate::breakage::Breakage;
 use crate::coverage::{Coverage, EVERYTHING, Held, Sequence};
 
 /// Sizes that decide.
@@ -44,6 +45,8 @@ impl Default for Limits {
     }
 }
 
+/// How much of the state a run renews, in hundredths of what has changed.
+const RENEWED: u64 = 125;
 /// So many times the state, in runs that are needed, are many.
 const MANY_BYTES: u64 = 3;
 /// A state that is renewed faster is renewed by at least this part of the groups.
@@ -91,18 +94,19 @@ pub(crate) fn plan(situation: &Situation<'_>) -> Option<Coverage> {
         complete: 0..0,
         since: EVERYTHING,
     };
-    if situation.runs.is_empty() || rows >= situation.keys {
+    // With that many changes, everything is hardly more.
+    if situation.runs.is_empty() || rows * 2 >= situation.keys {
         return Some(full);
     }
     let hurry = hurry(situation, live);
-    let is_unit = rows * row >= unit;
+    let is_unit = rows * row >= unit && !Breakage::NothingIsRenewed.is_seeded();
     let (since, renewed) = if is_unit {
         (since(small), rows)
     } else {
         (since(merged(small, situation.limits, changed)), 0)
     };
     let groups = u64::from(situation.groups.end - situation.groups.start);
-    let renewed = groups * renewed / situation.keys.max(1);
+    let renewed = groups * renewed * RENEWED / 100 / situation.keys.max(1);
     // A unit renews something, or the oldest runs would stay.
     let renewed = renewed.max(u64::from(is_unit)).max(hurry);
     let complete = oldest_groups(situation, renewed);
@@ -137,7 +141,7 @@ fn small_runs(runs: &[Held], unit: u64) -> &[Held] {
 /// Which of the small runs the next one replaces: none as long as they are few, else the newest up to one
 /// that is larger than half of those together.
 fn merged(small: &[Held], limits: Limits, changed: u64) -> &[Held] {
-    if small.len() < limits.small_runs {
+    if small.len() < limits.small_runs || Breakage::SmallRunsStay.is_seeded() {
         return &small[small.len()..];
     }
     let (mut rows, mut count) = (changed, 0);

@@ -12,6 +12,7 @@ use millstream_types::{StateDeclaration, Timestamp};
 use crate::coverage::Sequence;
 use crate::index::{Index, NONE};
 use crate::key::{KeyStore, Probe};
+use crate::memory::{Memory, Share};
 use crate::run::{self, Shape};
 use crate::{Result, Values, bug};
 
@@ -61,6 +62,9 @@ pub trait Table: Send {
 
     /// What time it is, for keys that expire.
     fn set_now(&mut self, now: Timestamp);
+
+    /// Memory that it shares with other tables.
+    fn set_memory(&mut self, memory: &Memory);
 
     /// The columns of its runs.
     fn schema(&self) -> SchemaRef;
@@ -135,6 +139,7 @@ pub struct Keyed<V> {
     made: Vec<Slot>,
     heads: Vec<u64>,
     wrong: Vec<usize>,
+    share: Share,
 }
 
 impl<V: Values> Keyed<V> {
@@ -172,6 +177,7 @@ impl<V: Values> Keyed<V> {
             made: Vec::new(),
             heads: Vec::new(),
             wrong: Vec::new(),
+            share: Share::default(),
         }
     }
 
@@ -195,7 +201,8 @@ impl<V: Values> Keyed<V> {
     /// changed, and [`made`](Self::made) are their slots.
     ///
     /// # Errors
-    /// The arrays are not those of the key.
+    /// The arrays are not those of the key, or the tables together have more than their
+    /// [`Memory`].
     pub fn resolve(
         &mut self,
         keys: &[ArrayRef],
@@ -217,7 +224,7 @@ impl<V: Values> Keyed<V> {
             self.made.is_empty() || self.has_hashes(keys, hashes),
             "hashes are those of the keys"
         );
-        Ok(())
+        self.count_memory()
     }
 
     /// Finds the slots of keys; none for a key that is not there.
@@ -288,23 +295,6 @@ impl<V: Values> Keyed<V> {
         }
     }
 
-    /// Forgets all keys, and that they were there: for a table that no snapshot knows.
-    pub fn clear(&mut self) {
-        for at in 0..self.used {
-            if let Ok(slot) = Slot::try_from(at) {
-                self.values.clear(slot);
-            }
-        }
-        self.uses[..self.used].fill(Use::Free);
-        self.changed[..self.used].fill(0);
-        self.keys.clear_all();
-        self.index.clear();
-        self.deleted.clear();
-        self.free.clear();
-        self.used = 0;
-        self.dirty = 0;
-    }
-
     /// The keys of slots, in columns.
     ///
     /// # Errors
@@ -356,6 +346,11 @@ impl<V: Values> Keyed<V> {
         let indices = self.index.bytes() + self.deleted.bytes();
         let free = self.free.capacity() * size_of::<Slot>();
         fixed + times + indices + free + self.keys.bytes() + self.values.variable_bytes()
+    }
+
+    fn count_memory(&mut self) -> Result<()> {
+        let (now, keys) = (self.bytes() as u64, self.len());
+        self.share.set(now, &self.options.name, keys)
     }
 
     /// Puts the slots of rows into `slots`, and returns the rows for which they are not right.

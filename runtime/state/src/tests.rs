@@ -4,3 +4,4 @@ mod files;
 mod job;
 mod keyed;
 mod model;
+mod policy;

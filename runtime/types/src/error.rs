@@ -161,6 +161,9 @@ codes! {
     FileAccess = "MS0601",
     /// Committed output that must exist does not.
     FileOutputLost = "MS0602",
+    // 07xx: keyed state
+    /// The keyed state of a worker needs more memory than it may have.
+    StateTooLarge = "MS0701",
 }
 
 impl fmt::Display for ErrorCode {

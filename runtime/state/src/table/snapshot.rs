@@ -13,6 +13,7 @@ use millstream_types::{StateDeclaration, Timestamp};
 use super::{Keyed, Slot, Table, TableStats, Use};
 use crate::breakage::Breakage;
 use crate::coverage::{EVERYTHING, Sequence};
+use crate::memory::Memory;
 use crate::run::{CHANGED_AT, Shape};
 use crate::{Result, Values, bug};
 
@@ -43,6 +44,10 @@ impl<V: Values> Table for Keyed<V> {
 
     fn set_now(&mut self, now: Timestamp) {
         self.now = now.0;
+    }
+
+    fn set_memory(&mut self, memory: &Memory) {
+        self.share.move_to(memory);
     }
 
     fn schema(&self) -> SchemaRef {
@@ -125,7 +130,8 @@ impl<V: Values> Table for Keyed<V> {
                 slots.push(slot);
             }
         }
-        self.scatter(&taken, &slots, columns.values)
+        self.scatter(&taken, &slots, columns.values)?;
+        self.count_memory()
     }
 }
 

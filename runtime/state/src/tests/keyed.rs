@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use arrow_array::{Int64Array, StringArray};
 use arrow_schema::{DataType, Field};
+use millstream_types::ErrorCode;
 
 use super::job::{GROUPS, Kind, Numbers};
-use crate::{Keyed, Table, TableOptions};
+use crate::{Keyed, Memory, Table, TableOptions};
 
 #[test]
 fn a_key_that_comes_several_times_has_one_slot_and_null_is_a_key() {
@@ -49,35 +50,6 @@ fn slots_of_keys_that_no_run_holds_are_used_again() {
     }
     assert_eq!(table.stats().dirty, 0);
     assert_eq!(table.stats().deletions, 0);
-}
-
-#[test]
-fn a_table_that_is_cleared_is_as_new() {
-    for kind in [Kind::Number, Kind::Text, Kind::Several] {
-        let mut table = kind.table(0..GROUPS, false);
-        for keys in [(0..200).collect::<Vec<_>>(), vec![7, 0, 3], vec![9]] {
-            let columns = kind.columns(&keys);
-            let hashes = kind.hashes(&columns);
-            let mut slots = Vec::new();
-            table.resolve(&columns, &hashes, &mut slots).unwrap();
-            assert_eq!(table.made(), slots, "{kind:?}");
-            assert!((0..).zip(&slots).all(|(at, slot)| at == *slot), "{kind:?}");
-            assert!(
-                slots
-                    .iter()
-                    .all(|slot| table.values().0[*slot as usize] == 0)
-            );
-            for slot in &slots {
-                table.values_mut().0[*slot as usize] = 5;
-            }
-            table.clear();
-            assert_eq!(table.slots().count(), 0);
-            assert_eq!(
-                (table.len(), table.stats().dirty, table.stats().deletions),
-                (0, 0, 0)
-            );
-        }
-    }
 }
 
 #[test]
@@ -164,4 +136,32 @@ fn keys_of_other_columns_are_refused() {
     let mut numbers = Kind::Number.table(0..GROUPS, false);
     numbers.resolve(&whole, &[1], &mut Vec::new()).unwrap_err();
     assert_eq!(DataType::Int64, *whole[0].data_type());
+}
+
+#[test]
+fn tables_that_need_more_than_their_memory_fail_and_say_how_much() {
+    let memory = Memory::limited(1 << 20);
+    let fill = |table: &mut Keyed<Numbers>, keys: std::ops::Range<i64>| {
+        let columns = Kind::Number.columns(&keys.collect::<Vec<_>>());
+        let hashes = Kind::Number.hashes(&columns);
+        table.resolve(&columns, &hashes, &mut Vec::new())
+    };
+    let mut one = Kind::Number.table(0..GROUPS, false);
+    fill(&mut one, 0..10).unwrap();
+    one.set_memory(&memory);
+    let mut other = Kind::Number.table(0..GROUPS, false);
+    other.set_memory(&memory);
+    fill(&mut one, 0..5_000).unwrap();
+    fill(&mut other, 0..5_000).unwrap();
+    assert_eq!(memory.used(), one.stats().bytes + other.stats().bytes);
+    let failure = fill(&mut other, 0..20_000).unwrap_err();
+    assert_eq!(failure.code, ErrorCode::StateTooLarge);
+    for word in ["and may have 1.0 MiB", "`numbers` has 20000 keys"] {
+        assert!(failure.message.contains(word), "{failure}");
+    }
+    drop(other);
+    assert_eq!(memory.used(), one.stats().bytes);
+    fill(&mut one, 0..5_000).unwrap();
+    drop(one);
+    assert_eq!(memory.used(), 0);
 }
