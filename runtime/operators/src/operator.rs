@@ -65,7 +65,9 @@ pub trait Operator: Send {
         Ok(())
     }
 
-    /// What it keeps by key: its tables, in an order that does not change. None without state.
+    /// What it keeps by key: its tables, in an order that does not change. None without state. A task
+    /// snapshots them at a barrier, behind a [`flush`](Self::flush), and fills them before the first batch
+    /// where it restores.
     fn tables(&mut self) -> Vec<&mut dyn Table> {
         Vec::new()
     }

@@ -148,6 +148,16 @@ impl Index {
         self.buckets[hole] = EMPTY;
     }
 
+    /// Takes all slots out. It keeps its memory where much of that was used.
+    pub(crate) fn clear(&mut self) {
+        if self.used * 16 < self.buckets.len() {
+            *self = Self::new();
+        } else {
+            self.buckets.fill(EMPTY);
+            self.used = 0;
+        }
+    }
+
     fn put(&mut self, slot: Slot, hash: u64) {
         let mask = self.buckets.len() - 1;
         let mut at = home(hash, mask);

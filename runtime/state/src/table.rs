@@ -295,6 +295,23 @@ impl<V: Values> Keyed<V> {
         }
     }
 
+    /// Forgets all keys, and that they were there: for a table that no snapshot knows.
+    pub fn clear(&mut self) {
+        for at in 0..self.used {
+            if let Ok(slot) = Slot::try_from(at) {
+                self.values.clear(slot);
+            }
+        }
+        self.uses[..self.used].fill(Use::Free);
+        self.changed[..self.used].fill(0);
+        self.keys.clear_all();
+        self.index.clear();
+        self.deleted.clear();
+        self.free.clear();
+        self.used = 0;
+        self.dirty = 0;
+    }
+
     /// The keys of slots, in columns.
     ///
     /// # Errors

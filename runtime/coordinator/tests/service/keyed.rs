@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures::{TryStreamExt, stream};
 use millstream_checkpoint::{Files, Manifest, Storage, StorageOptions};
+use millstream_types::aggregate::GROUPS;
 use millstream_types::ids::TaskId;
 use millstream_types::snapshot::{FileRef, KeyGroupRange, Run, StateDeclaration, StateSnapshot};
 use millstream_types::{
@@ -118,8 +119,8 @@ impl Keyed {
         let Some(state) = &snapshot.state else {
             snapshot.state = Some(StateSnapshot {
                 declarations: vec![StateDeclaration {
-                    name: "numbers".to_owned(),
-                    data_type: "bigint".to_owned(),
+                    name: GROUPS.to_owned(),
+                    data_type: "customer_id string -> count(*) int64".to_owned(),
                     schema: 1,
                 }],
                 key_groups: own,
@@ -162,7 +163,7 @@ impl Keyed {
             .await
             .unwrap();
         state.runs.push(Run {
-            state: "numbers".to_owned(),
+            state: GROUPS.to_owned(),
             file,
             range: state.key_groups,
             // Newer than all that were there, whoever has written them.

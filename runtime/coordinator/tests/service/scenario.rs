@@ -27,6 +27,9 @@ use crate::worker::{Manners, TestWorker};
 /// No test waits longer for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// What a keyed job counts, from its only source, which has the name `orders`.
+const TOTALS: &str = "SELECT customer_id, count(*) AS orders FROM orders GROUP BY customer_id";
+
 /// Everything outside of coordinators and workers.
 pub(crate) struct Scenario {
     folder: TempDir,
@@ -39,6 +42,8 @@ pub(crate) struct Scenario {
     pub(crate) source_name: String,
     /// Name of the sink in the job file.
     pub(crate) sink_name: String,
+    /// Whether the records are counted by customer, which `totals/aggregate` keeps.
+    pub(crate) keyed: bool,
     /// What coordinators are started for.
     pub(crate) deployment: Option<u64>,
     pub(crate) parallelism: u32,
@@ -68,6 +73,7 @@ impl Default for Scenario {
             checkpoint: "interval: 50ms, timeout: 5s, tolerableFailures: 3".to_owned(),
             source_name: "orders".to_owned(),
             sink_name: "out".to_owned(),
+            keyed: false,
             deployment: None,
             parallelism: 2,
             max_parallelism: 1_024,
@@ -126,7 +132,8 @@ impl Scenario {
              restart: {{exponentialDelay: {{initial: 10ms, max: 50ms}}}}\n  \
              dataflow:\n    \
              sources: [{{name: {source}, generator: {{}}}}]\n    \
-             sinks: [{{name: {sink}, input: {source}, blackhole: {{}}}}]\n",
+             transforms: [{transform}]\n    \
+             sinks: [{{name: {sink}, input: {input}, blackhole: {{}}}}]\n",
             name = self.name,
             uid = self
                 .identity
@@ -138,6 +145,19 @@ impl Scenario {
             checkpoint = self.checkpoint,
             source = self.source_name,
             sink = self.sink_name,
+            transform = if self.keyed {
+                format!(
+                    "{{name: totals, input: {}, sql: \"{TOTALS}\"}}",
+                    self.source_name
+                )
+            } else {
+                String::new()
+            },
+            input = if self.keyed {
+                "totals"
+            } else {
+                self.source_name.as_str()
+            },
         )
     }
 

@@ -17,9 +17,13 @@ use crate::worker::{Manners, TestWorker};
 
 const GROUPS: u32 = 128;
 
-/// A job whose operator `out` keeps state.
+/// The operator that keeps state.
+const TOTALS: &str = "totals/aggregate";
+
+/// A job that counts records by key.
 fn scenario() -> Scenario {
     let mut scenario = Scenario::default();
+    scenario.keyed = true;
     scenario.checkpoint =
         "interval: 20ms, timeout: 5s, tolerableFailures: 3, retained: 2".to_owned();
     scenario.max_parallelism = GROUPS;
@@ -41,7 +45,7 @@ fn keeps(scenario: &Scenario) -> Keyed {
     Keyed {
         storage: storage(scenario),
         job: job(scenario),
-        operator: "out".into(),
+        operator: TOTALS.into(),
         parallelism: scenario.parallelism,
         max_parallelism: GROUPS,
         miscounts: false,
@@ -92,8 +96,8 @@ async fn check_chain(scenario: &Scenario) {
     for entry in &state.checkpoints {
         let manifest = read(&entry.path).await;
         // Before the first barrier there is nothing.
-        if manifest.operators.contains_key(&"out".into()) {
-            keyed::check(&manifest, "out", &storage(scenario), GROUPS).await;
+        if manifest.operators.contains_key(&TOTALS.into()) {
+            keyed::check(&manifest, TOTALS, &storage(scenario), GROUPS).await;
         }
     }
 }
@@ -383,7 +387,7 @@ async fn a_checkpoint_that_lacks_a_key_group_is_not_decided() {
         })
         .await;
     let failure = snapshot.job.last_failure.as_ref().unwrap().to_string();
-    for part in ["MS0510", "operator out", "[0, 63)", "[0, 64) of 128"] {
+    for part in ["MS0510", "operator totals/aggregate", "[0, 63)", "[0, 64) of 128"] {
         assert!(failure.contains(part), "no `{part}` in: {failure}");
     }
     running.crash().await;

@@ -234,10 +234,11 @@ impl Life {
         let Some(keyed) = &self.manners.keyed else {
             return;
         };
+        let step = step_of(source_of(&self.tasks));
         for (task, snapshot) in &mut self.tasks {
-            let step = step_of(source_of(snapshot));
-            let operator = snapshot.operators.get_mut(&keyed.operator).unwrap();
-            keyed.restore(*task, operator, step).await;
+            if let Some(operator) = snapshot.operators.get_mut(&keyed.operator) {
+                keyed.restore(*task, operator, step).await;
+            }
         }
     }
 
@@ -246,10 +247,11 @@ impl Life {
         let Some(keyed) = &self.manners.keyed else {
             return;
         };
+        let step = step_of(source_of(&self.tasks));
         for (task, snapshot) in &mut self.tasks {
-            let step = step_of(source_of(snapshot));
-            let operator = snapshot.operators.get_mut(&keyed.operator).unwrap();
-            keyed.pass(operator, *task, at, step).await;
+            if let Some(operator) = snapshot.operators.get_mut(&keyed.operator) {
+                keyed.pass(operator, *task, at, step).await;
+            }
         }
     }
 
@@ -275,8 +277,10 @@ impl Life {
             return;
         }
         for (task, mut snapshot) in self.tasks.clone() {
-            if let Some(keyed) = &keyed {
-                keyed.told(snapshot.operators.get_mut(&keyed.operator).unwrap());
+            if let Some(keyed) = &keyed
+                && let Some(operator) = snapshot.operators.get_mut(&keyed.operator)
+            {
+                keyed.told(operator);
             }
             self.say(ToCoordinator::CheckpointAcknowledged {
                 attempt,
@@ -302,9 +306,10 @@ impl Life {
     }
 }
 
-fn source_of(snapshot: &mut TaskSnapshot) -> &OperatorSnapshot {
-    let mut operators = snapshot.operators.iter();
-    operators.find(|(uid, _)| uid.as_str() != "out").unwrap().1
+/// What any of the tasks has of a source; all stand at one step.
+fn source_of(tasks: &BTreeMap<TaskId, TaskSnapshot>) -> &OperatorSnapshot {
+    let mut operators = tasks.values().flat_map(|task| &task.operators);
+    operators.find(|(_, it)| !it.splits.is_empty()).unwrap().1
 }
 
 fn read(snapshot: &mut TaskSnapshot, ends: bool) -> u64 {
@@ -329,10 +334,9 @@ fn write(
     task: TaskId,
     (attempt, checkpoint): (Attempt, CheckpointId),
 ) {
-    let out: &mut OperatorSnapshot = snapshot
-        .operators
-        .get_mut(&OperatorUid::from("out"))
-        .unwrap();
+    let Some(out) = snapshot.operators.get_mut(&OperatorUid::from("out")) else {
+        return;
+    };
     out.counters.records_in += records;
     out.counters.records_out += records;
     if records == 0 {

@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Decimal128Type;
-use arrow_array::{Array as _, ArrayRef, RecordBatch};
-use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 use arrow_select::concat::concat;
 use datafusion_common::{DataFusionError, Result as DataFusionResult};
@@ -16,11 +15,10 @@ use millstream_types::{ErrorCode, ErrorKind, Failure};
 
 use super::Expression;
 use crate::Result;
+use crate::shown::shown;
 
 /// Most digits that a decimal has. Arithmetic may give more without noticing.
 const MAX_DIGITS: u8 = 38;
-/// Most characters of one value that a message shows.
-const SHOWN_CHARS: usize = 64;
 /// Most characters of an expression that a message shows.
 const SHOWN_EXPRESSION: usize = 300;
 
@@ -151,25 +149,5 @@ fn shortened(text: &str) -> String {
     match text.char_indices().nth(SHOWN_EXPRESSION) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
-    }
-}
-
-/// A value as a message may show it: escaped, and cut where it is long.
-fn shown(array: &ArrayRef, row: usize) -> String {
-    let options = FormatOptions::new().with_null("NULL");
-    let text = ArrayFormatter::try_new(array.as_ref(), &options)
-        .and_then(|formatter| formatter.value(row).try_to_string())
-        .unwrap_or_else(|_| "?".to_owned());
-    let mut shown: String = text
-        .chars()
-        .take(SHOWN_CHARS)
-        .flat_map(char::escape_debug)
-        .collect();
-    if text.chars().nth(SHOWN_CHARS).is_some() {
-        shown.push('…');
-    }
-    match array.data_type() {
-        DataType::Utf8 if array.is_valid(row) => format!("'{shown}'"),
-        _ => shown,
     }
 }

@@ -186,6 +186,14 @@ impl KeyStore {
         true
     }
 
+    /// No slot has a key any more.
+    pub(crate) fn clear_all(&mut self) {
+        self.null = NONE;
+        self.arena.spans.fill(Span::default());
+        self.arena.data.clear();
+        self.arena.unused = 0;
+    }
+
     /// A slot has no key any more.
     pub(crate) fn clear(&mut self, slot: Slot) {
         if self.null == slot {

@@ -53,6 +53,35 @@ fn slots_of_keys_that_no_run_holds_are_used_again() {
 }
 
 #[test]
+fn a_table_that_is_cleared_is_as_new() {
+    for kind in [Kind::Number, Kind::Text, Kind::Several] {
+        let mut table = kind.table(0..GROUPS, false);
+        for keys in [(0..200).collect::<Vec<_>>(), vec![7, 0, 3], vec![9]] {
+            let columns = kind.columns(&keys);
+            let hashes = kind.hashes(&columns);
+            let mut slots = Vec::new();
+            table.resolve(&columns, &hashes, &mut slots).unwrap();
+            assert_eq!(table.made(), slots, "{kind:?}");
+            assert!((0..).zip(&slots).all(|(at, slot)| at == *slot), "{kind:?}");
+            assert!(
+                slots
+                    .iter()
+                    .all(|slot| table.values().0[*slot as usize] == 0)
+            );
+            for slot in &slots {
+                table.values_mut().0[*slot as usize] = 5;
+            }
+            table.clear();
+            assert_eq!(table.slots().count(), 0);
+            assert_eq!(
+                (table.len(), table.stats().dirty, table.stats().deletions),
+                (0, 0, 0)
+            );
+        }
+    }
+}
+
+#[test]
 fn texts_of_keys_that_are_gone_take_no_memory_for_ever() {
     let kind = Kind::Text;
     let mut table = kind.table(0..GROUPS, false);

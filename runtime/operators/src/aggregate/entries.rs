@@ -1,0 +1,170 @@
+//! The values of an argument, each with how often it is there for its key: what `DISTINCT` needs, and `min`
+//! and `max` over rows that may be taken back.
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow_schema::Schema;
+use arrow_select::filter::filter;
+use millstream_state::{Keyed, Slot, Table, TableOptions};
+use millstream_types::keys;
+
+use super::accumulator::{Fault, Signs};
+use super::calls::{EntriesOf, column};
+use super::groups::Counts;
+
+/// One table of values.
+///
+/// An entry lives as long as it counts and, where state expires, for the time to live behind its own last
+/// row: a value that comes again after that counts as new, also where its key has lived on.
+pub(super) struct Entries {
+    of: EntriesOf,
+    table: Keyed<Counts>,
+    max_parallelism: u32,
+    /// Rows may take others back, so that it matters how often an entry is there.
+    retracts: bool,
+    expires: bool,
+    /// Entries whose count has fallen to 0 since the last flush.
+    emptied: Vec<Slot>,
+    /// Of the batch at hand: 1 where a value is the first of its kind, -1 where it was the last.
+    signs: Vec<i8>,
+    hashes: Vec<u64>,
+    slots: Vec<Slot>,
+}
+
+/// What the batch at hand is to a table of entries.
+pub(super) struct Batch<'a> {
+    pub(super) records: &'a RecordBatch,
+    /// 1, 0 or -1 for each row; none if all are insertions.
+    pub(super) changes: Option<&'a [i8]>,
+    pub(super) keys: &'a [ArrayRef],
+    /// Of the keys.
+    pub(super) hashes: &'a [u64],
+}
+
+impl Entries {
+    /// The table with this number, beside one of keys. `options` are those of keys, `state_type` is what it
+    /// keeps, as people read it.
+    pub(super) fn new(
+        number: usize,
+        of: EntriesOf,
+        mut options: TableOptions,
+        state_type: String,
+        input: &Schema,
+        retracts: bool,
+    ) -> Self {
+        options.name = format!("values-{number}");
+        let value = input.field(of.argument).clone().with_name("value");
+        options.key.push(Arc::new(value));
+        Self {
+            of,
+            max_parallelism: options.max_parallelism,
+            retracts,
+            expires: options.ttl.is_some(),
+            table: Keyed::new(options, Counts::default())
+                .with_entries(1)
+                .with_type(state_type),
+            emptied: Vec::new(),
+            signs: Vec::new(),
+            hashes: Vec::new(),
+            slots: Vec::new(),
+        }
+    }
+
+    pub(super) fn table(&mut self) -> &mut dyn Table {
+        &mut self.table
+    }
+
+    /// As the last [`update`](Self::update) has left them.
+    pub(super) fn signs(&self) -> Signs<'_> {
+        Signs::Each(&self.signs)
+    }
+
+    /// Takes a batch in, and finds out which of its rows bring a value that was not there, or take the last
+    /// of its kind away.
+    pub(super) fn update(&mut self, batch: &Batch<'_>) -> Result<(), Fault> {
+        let mut signs = std::mem::take(&mut self.signs);
+        let counted: Option<BooleanArray> =
+            match self.of.signs(batch.records, batch.changes, &mut signs)? {
+                Signs::All => {
+                    signs.clear();
+                    signs.resize(batch.records.num_rows(), 1);
+                    None
+                }
+                Signs::Each(signs) => signs
+                    .contains(&0)
+                    .then(|| signs.iter().map(|sign| Some(*sign != 0)).collect()),
+            };
+        self.resolve(batch, counted.as_ref())?;
+        self.count(&mut signs);
+        self.signs = signs;
+        Ok(())
+    }
+
+    /// Finds the slots of the rows that count.
+    fn resolve(&mut self, batch: &Batch<'_>, counted: Option<&BooleanArray>) -> Result<(), Fault> {
+        let mut columns = batch.keys.to_vec();
+        columns.push(Arc::clone(column(batch.records, self.of.argument)?));
+        self.hashes.clear();
+        if let Some(counted) = counted {
+            for column in &mut columns {
+                let kept = filter(column.as_ref(), counted);
+                *column = kept.map_err(|error| Fault::Internal(error.to_string()))?;
+            }
+            let hashes = batch.hashes.iter().zip(counted.values().iter());
+            let kept = hashes.filter(|(_, counts)| *counts).map(|(hash, _)| *hash);
+            self.hashes.extend(kept);
+        } else {
+            self.hashes.extend_from_slice(batch.hashes);
+        }
+        let entry = columns.get(batch.keys.len()..).unwrap_or_default();
+        keys::entries(&mut self.hashes, entry, self.max_parallelism)
+            .map_err(|error| Fault::Internal(error.to_string()))?;
+        self.table
+            .resolve(&columns, &self.hashes, &mut self.slots)?;
+        Ok(())
+    }
+
+    /// Counts the rows whose sign is not 0, and leaves 0 where that makes no difference.
+    fn count(&mut self, signs: &mut [i8]) {
+        let counting = signs.iter_mut().filter(|sign| **sign != 0);
+        for (sign, slot) in counting.zip(&self.slots) {
+            let known = self.table.values().of(*slot) > 0;
+            if known && !self.retracts {
+                // It stays, however often it comes again.
+                *sign = 0;
+                if self.expires {
+                    self.table.touch(*slot);
+                }
+                continue;
+            }
+            let step = self.table.values_mut().count(*slot, *sign);
+            if *sign < 0 && (step < 0 || !known) {
+                self.emptied.push(*slot);
+            }
+            *sign = step;
+            self.table.touch(*slot);
+        }
+    }
+
+    /// Removes what has gone since the last flush and has not come back.
+    pub(super) fn settle(&mut self) {
+        self.emptied.sort_unstable();
+        self.emptied.dedup();
+        for slot in self.emptied.drain(..) {
+            if self.table.values().of(slot) == 0 {
+                self.table.remove(slot);
+            }
+        }
+    }
+
+    /// Keys and values that a restore has brought; none from the second time on.
+    pub(super) fn take_restored(&mut self) -> Result<Option<(Vec<ArrayRef>, ArrayRef)>, Fault> {
+        if !self.table.values().has_restored() {
+            return Ok(None);
+        }
+        let slots = self.table.values_mut().take_restored();
+        let mut columns = self.table.keys(&slots)?;
+        Ok(columns.pop().map(|value| (columns, value)))
+    }
+}

@@ -1,0 +1,238 @@
+//! What an aggregation keeps for each key.
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::Int64Type;
+use arrow_array::{ArrayRef, Int64Array};
+use arrow_schema::{DataType, Field, FieldRef};
+use millstream_state::{Result, Slot, Values};
+use millstream_types::{ErrorCode, ErrorKind, Failure};
+use std::sync::Arc;
+
+use super::accumulator::Accumulator;
+
+/// The key was there at the last flush.
+const PRESENT: u8 = 1;
+/// The key has changed since.
+const DIRTY: u8 = 2;
+
+/// By slot: how many rows there are, and what the calls keep.
+pub(super) struct Groups {
+    marks: Vec<u8>,
+    /// None if rows stay: then a key that is there has some.
+    rows: Option<Vec<i64>>,
+    accumulators: Vec<Box<dyn Accumulator>>,
+}
+
+impl Groups {
+    pub(super) const fn new(accumulators: Vec<Box<dyn Accumulator>>, retracts: bool) -> Self {
+        Self {
+            marks: Vec::new(),
+            rows: if retracts { Some(Vec::new()) } else { None },
+            accumulators,
+        }
+    }
+
+    pub(super) fn accumulators(&self) -> &[Box<dyn Accumulator>] {
+        &self.accumulators
+    }
+
+    pub(super) fn accumulators_mut(&mut self) -> &mut [Box<dyn Accumulator>] {
+        &mut self.accumulators
+    }
+
+    /// Slots that are about to change for the first time since the last flush, each once, behind those in
+    /// `dirty`; and whether they were there, behind those in `present`.
+    pub(super) fn touch(&mut self, slots: &[Slot], dirty: &mut Vec<Slot>, present: &mut Vec<bool>) {
+        let known = dirty.len();
+        for slot in slots {
+            let mark = &mut self.marks[*slot as usize];
+            if *mark & DIRTY == 0 {
+                dirty.push(*slot);
+                present.push(*mark & PRESENT != 0);
+                *mark |= DIRTY;
+            }
+        }
+        if let Some(new) = dirty.get(known..).filter(|new| !new.is_empty()) {
+            for accumulator in &mut self.accumulators {
+                accumulator.remember(new);
+            }
+        }
+    }
+
+    /// The slot has been emitted.
+    pub(super) fn settled(&mut self, slot: Slot) {
+        self.marks[slot as usize] = PRESENT;
+    }
+
+    /// Whether the key of a slot has rows.
+    pub(super) fn has_rows(&self, slot: Slot) -> bool {
+        let rows = self.rows.as_ref();
+        rows.is_none_or(|rows| rows[slot as usize] > 0)
+    }
+
+    /// Counts rows. A row that takes back what is not there does not count: its key has expired. `signs` has
+    /// 1 or -1 for each row, and 0 for those afterwards.
+    pub(super) fn count(&mut self, slots: &[Slot], signs: &mut [i8]) {
+        let Some(rows) = &mut self.rows else {
+            return;
+        };
+        for (slot, sign) in slots.iter().zip(signs) {
+            let count = &mut rows[*slot as usize];
+            if *count == 0 && *sign < 0 {
+                *sign = 0;
+            }
+            *count += i64::from(*sign);
+        }
+    }
+}
+
+/// Columns of accumulators, each behind the number of its call.
+fn fields(accumulators: &[Box<dyn Accumulator>]) -> impl Iterator<Item = Field> + '_ {
+    let numbered = accumulators.iter().enumerate();
+    numbered.flat_map(|(number, accumulator)| {
+        let fields = accumulator.fields().into_iter();
+        fields.map(move |field| {
+            let name = format!("{number}.{}", field.name());
+            field.with_name(name)
+        })
+    })
+}
+
+impl Values for Groups {
+    fn fields(&self) -> Vec<FieldRef> {
+        let rows = self.rows.as_ref();
+        let rows = rows.map(|_| Field::new("rows", DataType::Int64, false));
+        let fields = rows.into_iter().chain(fields(&self.accumulators));
+        fields.map(Arc::new).collect()
+    }
+
+    fn resize(&mut self, slots: usize) {
+        self.marks.resize(slots, 0);
+        if let Some(rows) = &mut self.rows {
+            rows.resize(slots, 0);
+        }
+        for accumulator in &mut self.accumulators {
+            accumulator.resize(slots);
+        }
+    }
+
+    fn clear(&mut self, slot: Slot) {
+        self.marks[slot as usize] = 0;
+        if let Some(rows) = &mut self.rows {
+            rows[slot as usize] = 0;
+        }
+        for accumulator in &mut self.accumulators {
+            accumulator.clear(slot);
+        }
+    }
+
+    fn gather(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>> {
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        if let Some(rows) = &self.rows {
+            let rows = slots.iter().map(|slot| rows[*slot as usize]);
+            columns.push(Arc::new(Int64Array::from_iter_values(rows)));
+        }
+        for accumulator in &self.accumulators {
+            columns.extend(accumulator.columns(slots));
+        }
+        Ok(columns)
+    }
+
+    fn scatter(&mut self, slots: &[Slot], columns: &[ArrayRef]) -> Result<()> {
+        let mut columns = columns.iter();
+        for slot in slots {
+            self.marks[*slot as usize] = PRESENT;
+        }
+        if let Some(rows) = &mut self.rows {
+            let column = columns.next();
+            let column = column.and_then(|column| column.as_primitive_opt::<Int64Type>());
+            let counts = column.ok_or_else(|| mismatch("the number of rows is no int64"))?;
+            for (slot, count) in slots.iter().zip(counts.values()) {
+                rows[*slot as usize] = *count;
+            }
+        }
+        for accumulator in &mut self.accumulators {
+            let count = accumulator.fields().len();
+            let own: Vec<ArrayRef> = columns.by_ref().take(count).cloned().collect();
+            let restored = accumulator.restore(slots, &own);
+            restored.map_err(|fault| mismatch(&format!("{fault:?}")))?;
+        }
+        Ok(())
+    }
+
+    fn variable_bytes(&self) -> usize {
+        let accumulators = self.accumulators.iter();
+        accumulators.map(|accumulator| accumulator.bytes()).sum()
+    }
+}
+
+fn mismatch(why: &str) -> Failure {
+    let message = format!("a run of an aggregation has other columns than were written: {why}");
+    Failure::new(ErrorCode::CorruptObject, ErrorKind::CorruptData, message)
+}
+
+/// How often each entry is there.
+#[derive(Default)]
+pub(super) struct Counts {
+    counts: Vec<i64>,
+    /// Slots that a restore has filled.
+    restored: Vec<Slot>,
+}
+
+impl Counts {
+    /// Slots that a restore has filled, and that still count; only once.
+    pub(super) fn take_restored(&mut self) -> Vec<Slot> {
+        let mut slots = std::mem::take(&mut self.restored);
+        slots.sort_unstable();
+        slots.dedup();
+        slots.retain(|slot| self.counts[*slot as usize] > 0);
+        slots
+    }
+
+    pub(super) const fn has_restored(&self) -> bool {
+        !self.restored.is_empty()
+    }
+
+    pub(super) fn of(&self, slot: Slot) -> i64 {
+        self.counts[slot as usize]
+    }
+
+    /// Counts an entry once more or less: 1 if it is the first, -1 if it was the last, else 0.
+    pub(super) fn count(&mut self, slot: Slot, sign: i8) -> i8 {
+        let count = &mut self.counts[slot as usize];
+        let before = *count;
+        // Below zero is an entry that has expired.
+        *count = (before + i64::from(sign)).max(0);
+        i8::from(*count > 0) - i8::from(before > 0)
+    }
+}
+
+impl Values for Counts {
+    fn fields(&self) -> Vec<FieldRef> {
+        vec![Arc::new(Field::new("count", DataType::Int64, false))]
+    }
+
+    fn resize(&mut self, slots: usize) {
+        self.counts.resize(slots, 0);
+    }
+
+    fn clear(&mut self, slot: Slot) {
+        self.counts[slot as usize] = 0;
+    }
+
+    fn gather(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>> {
+        let counts = slots.iter().map(|slot| self.counts[*slot as usize]);
+        Ok(vec![Arc::new(Int64Array::from_iter_values(counts))])
+    }
+
+    fn scatter(&mut self, slots: &[Slot], columns: &[ArrayRef]) -> Result<()> {
+        let column = columns.first();
+        let column = column.and_then(|column| column.as_primitive_opt::<Int64Type>());
+        let counts = column.ok_or_else(|| mismatch("a count is no int64"))?;
+        for (slot, count) in slots.iter().zip(counts.values()) {
+            self.counts[*slot as usize] = *count;
+        }
+        self.restored.extend_from_slice(slots);
+        Ok(())
+    }
+}
