@@ -14,6 +14,7 @@
 
 mod alike;
 mod explained;
+mod groups;
 mod ours;
 mod pools;
 mod templates;
