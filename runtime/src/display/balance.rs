@@ -20,6 +20,8 @@ struct Way {
     /// What comes from sources.
     inputs: Vec<SourceOutput>,
     operators: Vec<OperatorUid>,
+    /// Operators that make one record of several.
+    aggregates: Vec<OperatorUid>,
     /// Outputs that are read by several nodes of the way, once for each time more than the first.
     copies: Vec<SourceOutput>,
     sink: OperatorUid,
@@ -48,6 +50,8 @@ pub(super) struct Balance {
     pub(super) written: u64,
     /// Records that operators dropped.
     pub(super) filtered: u64,
+    /// Records that went into results of others, if operators do that.
+    pub(super) combined: Option<u64>,
     /// Records that a source could not decode, if these are others than those that the sink is
     /// given.
     pub(super) undecoded: Option<Undecoded>,
@@ -64,7 +68,8 @@ impl Balance {
     /// Whether the two sides of the equation are equal.
     pub(super) fn holds(&self) -> bool {
         let lost = self.undecoded.map_or(0, |it| it.dead_letters + it.skipped);
-        self.came + self.copied == self.written + self.filtered + lost
+        let combined = self.combined.unwrap_or_default();
+        self.came + self.copied == self.written + self.filtered + combined + lost
     }
 
     /// What has come since an earlier balance of the same way.
@@ -83,6 +88,10 @@ impl Balance {
             copied: self.copied.saturating_sub(before.copied),
             written: self.written.saturating_sub(before.written),
             filtered: self.filtered.saturating_sub(before.filtered),
+            combined: self.combined.map(|now| {
+                let before = before.combined.unwrap_or_default();
+                now.saturating_sub(before)
+            }),
             undecoded,
             ..self.clone()
         }
@@ -122,6 +131,7 @@ fn way(graph: &JobGraph, sink: NodeIndex, uid: &OperatorUid) -> Way {
     let mut way = Way {
         inputs: Vec::new(),
         operators: Vec::new(),
+        aggregates: Vec::new(),
         copies: Vec::new(),
         sink: uid.clone(),
     };
@@ -143,7 +153,11 @@ fn way(graph: &JobGraph, sink: NodeIndex, uid: &OperatorUid) -> Way {
             reached.push(output);
             match node.kind {
                 NodeKind::Source(_) => way.inputs.push(named),
-                NodeKind::Sql(_) | NodeKind::Aggregate(_) | NodeKind::Sink(_) => {
+                NodeKind::Aggregate(_) => {
+                    way.aggregates.push(node.uid.clone());
+                    waiting.push(output.node());
+                }
+                NodeKind::Sql(_) | NodeKind::Sink(_) => {
                     way.operators.push(node.uid.clone());
                     waiting.push(output.node());
                 }
@@ -182,17 +196,23 @@ impl Way {
                 skipped: sum.skipped + totals.skipped,
             })
         });
-        // One that reads an input in several SELECTs may emit more than it gets.
-        let operators = || self.operators.iter().map(of);
-        let dropped = operators().map(|it| it.records_in.saturating_sub(it.records_out));
-        let added = operators().map(|it| it.records_out.saturating_sub(it.records_in));
+        let less = |uid: &OperatorUid| {
+            let totals = of(uid);
+            totals.records_in.saturating_sub(totals.records_out)
+        };
+        // One that reads an input in several SELECTs may emit more than it gets, and so may one that
+        // takes back what it has emitted.
+        let all = self.operators.iter().chain(&self.aggregates).map(of);
+        let added = all.map(|it| it.records_out.saturating_sub(it.records_in));
+        let combined = self.aggregates.iter().map(less).sum();
         Balance {
             from: self.inputs.iter().map(SourceOutput::name).collect(),
             sink: self.sink.clone(),
             came: self.inputs.iter().map(came).sum(),
             copied: self.copies.iter().map(sent).chain(added).sum(),
             written: of(&self.sink).records_out,
-            filtered: dropped.sum(),
+            filtered: self.operators.iter().map(less).sum(),
+            combined: (!self.aggregates.is_empty()).then_some(combined),
             undecoded,
         }
     }
@@ -241,6 +261,7 @@ mod tests {
                 dead_letters,
             }],
             copies: Vec::new(),
+            aggregates: Vec::new(),
             operators: operators
                 .iter()
                 .map(|uid| OperatorUid::from(*uid))
@@ -327,6 +348,41 @@ spec:
         assert_eq!((balance.copied, balance.filtered), (130, 70));
         assert!(balance.holds());
         assert!(!flow.balances(&totals(209))[0].holds());
+    }
+
+    #[test]
+    fn records_that_went_into_results_are_no_filtered_ones() {
+        let text = "
+apiVersion: millstream.dev/v1alpha1
+kind: StreamJob
+metadata: {name: counted}
+spec:
+  checkpoint: {storage: 'file:///tmp/counted'}
+  dataflow:
+    sources: [{name: orders, generator: {}}]
+    transforms:
+      - name: sums
+        input: orders
+        sql: SELECT customer_id, count(*) AS n FROM orders WHERE quantity > 0 GROUP BY customer_id
+    sinks: [{name: out, input: sums, blackhole: {}}]
+";
+        let job = millstream_spec::read(text, "counted.yaml").unwrap();
+        let flow = Flow::of(&millstream_plan::plan(&job).unwrap());
+        let totals = |written| {
+            BTreeMap::from([
+                ("orders".into(), counters(100, 100)),
+                ("sums/input".into(), counters(100, 90)),
+                ("sums/partial".into(), counters(90, 40)),
+                ("sums/aggregate".into(), counters(40, 60)),
+                ("sums".into(), counters(60, 60)),
+                ("out".into(), counters(written, written)),
+            ])
+        };
+        let balance = flow.balances(&totals(60)).remove(0);
+        assert_eq!((balance.filtered, balance.combined), (10, Some(50)));
+        assert_eq!(balance.copied, 20);
+        assert!(balance.holds());
+        assert!(!flow.balances(&totals(59))[0].holds());
     }
 
     #[test]

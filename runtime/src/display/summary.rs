@@ -126,6 +126,9 @@ fn equation(balance: &Balance, note: &str) -> String {
         format!("{} written", number(balance.written)),
         format!("{} filtered", number(balance.filtered)),
     ];
+    if let Some(combined) = balance.combined {
+        parts.push(format!("{} combined", number(combined)));
+    }
     if let Some(Undecoded {
         dead_letters,
         skipped,

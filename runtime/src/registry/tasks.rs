@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use millstream_connect::{ReaderContext, WriterContext};
+use millstream_operators::aggregate::{self, StateParameters};
 use millstream_operators::sql::{SqlOperator, SqlUnion};
 use millstream_operators::{InputIndex, Operator};
 use millstream_plan::{
     JobGraph, Node, NodeIndex, NodeKind, Output, SqlSelect, SqlTransform, Vertex,
 };
 use millstream_spec::ValidSource;
-use millstream_state::StateFiles;
+use millstream_state::{Keeper, StateFiles};
+use millstream_types::aggregate::Aggregation;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::Deploy;
-use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure, JobId, Lineage, VertexId};
+use millstream_types::{
+    Attempt, Clock, ErrorCode, ErrorKind, Failure, JobId, Lineage, VertexId, keys,
+};
 use millstream_worker::{
     JobTasks, Partitioning, PlannedNode, PlannedOutput, Port, Root, SourceRoot, Step, TaskEdge,
     TaskPlan, WatermarkPlan,
@@ -78,7 +82,7 @@ impl JobTasks for Tasks {
         own.unwrap_or(self.parallelism)
     }
 
-    fn task(&self, task: TaskId) -> Result<TaskPlan, Failure> {
+    fn task(&self, task: TaskId, clock: &Arc<dyn Clock>) -> Result<TaskPlan, Failure> {
         let vertex = self.vertex(task.vertex)?;
         let first = vertex.nodes.first().ok_or_else(|| malformed(task.vertex))?;
         let first_node = self.node(*first)?;
@@ -92,7 +96,7 @@ impl JobTasks for Tasks {
         Ok(TaskPlan {
             root,
             nodes: nodes
-                .map(|index| self.planned(vertex, skip, *index, task))
+                .map(|index| self.planned(vertex, skip, *index, task, clock))
                 .collect::<Result<_, _>>()?,
             outputs: outputs
                 .map(|(id, edge, ..)| {
@@ -156,12 +160,13 @@ impl Tasks {
         skip: usize,
         index: NodeIndex,
         task: TaskId,
+        clock: &Arc<dyn Clock>,
     ) -> Result<PlannedNode, Failure> {
         let node = self.node(index)?;
         let step = match &node.kind {
             NodeKind::Source(_) => return Err(malformed(vertex.id)),
             NodeKind::Sql(sql) => Step::Operator(sql_operator(node, sql)?),
-            NodeKind::Aggregate(_) => return Err(no_operator(node)),
+            NodeKind::Aggregate(it) => self.aggregate(index, node, it, task, clock)?,
             NodeKind::Sink(_) => Step::Sink(self.writer(node, task)?),
         };
         Ok(PlannedNode {
@@ -169,6 +174,38 @@ impl Tasks {
             input: self.port_of(vertex, skip, index)?,
             step,
         })
+    }
+
+    fn aggregate(
+        &self,
+        index: NodeIndex,
+        node: &Node,
+        aggregation: &Aggregation,
+        task: TaskId,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Step, Failure> {
+        let mut inputs = self.graph.inputs(index);
+        let input = inputs.next().ok_or_else(|| malformed(task.vertex))?;
+        let input = self.node(input.from.node())?;
+        let max_parallelism = self.graph.max_parallelism;
+        let parallelism = self.parallelism(task.vertex);
+        let key_groups = keys::range(task.subtask.0, parallelism, max_parallelism);
+        let operator = aggregate::operator(
+            node.uid.clone(),
+            aggregation,
+            &input.schema,
+            Arc::clone(&node.schema),
+            StateParameters {
+                key_groups: key_groups.clone(),
+                max_parallelism,
+                clock: Arc::clone(clock),
+            },
+        )?;
+        if node.state().is_none() {
+            return Ok(Step::Operator(operator));
+        }
+        let keeper = Keeper::new(node.uid.clone(), key_groups, max_parallelism);
+        Ok(Step::Keyed(operator, keeper))
     }
 
     fn writer(
@@ -261,11 +298,6 @@ fn malformed(vertex: VertexId) -> Failure {
         ErrorKind::Internal,
         format!("vertex {vertex} of the job graph is malformed"),
     )
-}
-
-fn no_operator(node: &Node) -> Failure {
-    let message = format!("`{}` groups records, which this build cannot do yet", node.uid);
-    Failure::new(ErrorCode::PlanMismatch, ErrorKind::InvalidJob, message)
 }
 
 fn expressions(

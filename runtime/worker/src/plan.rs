@@ -8,7 +8,7 @@ use millstream_operators::{InputIndex, Operator};
 use millstream_state::{Keeper, StateFiles};
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::Deploy;
-use millstream_types::{EdgeId, OperatorUid, VertexId};
+use millstream_types::{Clock, EdgeId, OperatorUid, VertexId};
 
 /// Turns a deployment into runnable tasks.
 pub trait TaskFactory: Send + Sync {
@@ -32,7 +32,7 @@ pub trait JobTasks: Send + Sync {
     ///
     /// # Errors
     /// A connector cannot start.
-    fn task(&self, task: TaskId) -> Result<TaskPlan>;
+    fn task(&self, task: TaskId, clock: &Arc<dyn Clock>) -> Result<TaskPlan>;
 
     /// Where a task's state is written and read.
     fn state_files(&self, task: TaskId) -> Arc<dyn StateFiles>;

@@ -121,8 +121,10 @@ fn written() -> Vec<Mistake> {
             .edit("parallelism:", "paralelism:")
             .edit("watermark:", "onError: DeadLetter\n        watermark:")
             .edit(SQL, "SELECT order_id, qantity FROM orders"),
-        mistake("updates-go-into-files")
-            .edit(SQL, "SELECT order_id, count(*) AS orders FROM orders GROUP BY 1"),
+        mistake("updates-go-into-files").edit(
+            SQL,
+            "SELECT order_id, count(*) AS orders FROM orders GROUP BY 1",
+        ),
         mistake("state-is-forgotten-too-soon").edit(
             "parallelism: 1",
             "parallelism: 1\n  stateBackend: {ttl: 500ms}",
@@ -169,10 +171,7 @@ fn queried() -> Vec<Mistake> {
             "sql-column-is-not-grouped",
             "SELECT order_id, quantity, count(*) AS n FROM orders GROUP BY order_id",
         ),
-        sql(
-            "sql-sum-of-a-text",
-            "SELECT sum(order_id) AS n FROM orders",
-        ),
+        sql("sql-sum-of-a-text", "SELECT sum(order_id) AS n FROM orders"),
         sql(
             "sql-aggregate-in-where",
             "SELECT order_id FROM orders WHERE count(*) > 1 GROUP BY order_id",

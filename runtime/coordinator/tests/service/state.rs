@@ -387,7 +387,12 @@ async fn a_checkpoint_that_lacks_a_key_group_is_not_decided() {
         })
         .await;
     let failure = snapshot.job.last_failure.as_ref().unwrap().to_string();
-    for part in ["MS0510", "operator totals/aggregate", "[0, 63)", "[0, 64) of 128"] {
+    for part in [
+        "MS0510",
+        "operator totals/aggregate",
+        "[0, 63)",
+        "[0, 64) of 128",
+    ] {
         assert!(failure.contains(part), "no `{part}` in: {failure}");
     }
     running.crash().await;

@@ -71,7 +71,7 @@ impl Task {
             root,
             nodes,
             outputs,
-        } = start.job.task(start.id)?;
+        } = start.job.task(start.id, &start.clock)?;
         let mut edges: BTreeMap<_, _> = start.outputs.into_iter().collect();
         let mut ends = Vec::with_capacity(outputs.len());
         for output in outputs {

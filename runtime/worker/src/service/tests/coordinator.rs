@@ -193,7 +193,7 @@ impl JobTasks for Job {
         1
     }
 
-    fn task(&self, task: TaskId) -> millstream_operators::Result<TaskPlan> {
+    fn task(&self, task: TaskId, _: &Arc<dyn Clock>) -> millstream_operators::Result<TaskPlan> {
         let sources = self.sources();
         let mut own = sources
             .iter()

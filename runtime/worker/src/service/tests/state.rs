@@ -7,7 +7,7 @@ use millstream_types::{StateSnapshot, TaskSnapshot};
 use super::*;
 use crate::testing::KEYS;
 
-const KEYED_END: u64 = 100_000;
+const KEYED_END: u64 = 5_000_000;
 
 /// Counts of a whole run, by key.
 fn all() -> BTreeMap<i64, i64> {

@@ -9,7 +9,7 @@ use millstream_state::StateFiles;
 use millstream_types::clock::SystemClock;
 use millstream_types::protocol::{Peer, TaskDeployment};
 use millstream_types::{
-    Attempt, Barrier, CheckpointId, CheckpointKind, Element, EventTime, Timestamp,
+    Attempt, Barrier, CheckpointId, CheckpointKind, Clock, Element, EventTime, Timestamp,
 };
 
 use super::*;
@@ -46,7 +46,7 @@ impl JobTasks for Job {
         SUBTASKS
     }
 
-    fn task(&self, _: TaskId) -> Result<TaskPlan> {
+    fn task(&self, _: TaskId, _: &Arc<dyn Clock>) -> Result<TaskPlan> {
         unreachable!("only channels are made")
     }
 
