@@ -1,6 +1,7 @@
 //! One module per long-running role. Each wires parts together and owns the process until its end.
 
 pub(crate) mod coordinator;
+mod memory;
 pub(crate) mod run;
 pub(crate) mod worker;
 
@@ -105,8 +106,10 @@ pub(crate) fn coordinator_options(
     }
 }
 
+/// The options of one of so many workers of this process.
 fn worker_options(
     name: &str,
+    workers: u32,
     slots: u32,
     clock: Arc<dyn Clock>,
     exchange: Option<Arc<Exchange>>,
@@ -118,6 +121,7 @@ fn worker_options(
         factory: Arc::new(Registry),
         clock,
         threads: Threads::Own,
+        state_memory: memory::for_state(workers),
         pinning: Pinning::Auto,
         exchange,
         cancel_timeout: CANCEL_TIMEOUT,

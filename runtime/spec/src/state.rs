@@ -1,6 +1,6 @@
 //! The `stateBackend` section.
 
-use millstream_types::duration::KubeDuration;
+use millstream_types::duration::{KubeDuration, KubeSize};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,4 +12,9 @@ pub struct StateBackendSpec {
     /// anew. Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<KubeDuration>,
+    /// Most memory of all keyed state in one worker, such as `512Mi`. A worker whose state needs more
+    /// fails. Default: 60 % of what the worker may have, by the limit of its container or the memory of
+    /// its machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<KubeSize>,
 }

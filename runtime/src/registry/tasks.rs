@@ -34,6 +34,7 @@ pub(super) struct Tasks {
     lineage: Option<Lineage>,
     parallelism: u32,
     storage: Arc<StateStorage>,
+    state_memory: Option<u64>,
 }
 
 impl Tasks {
@@ -45,6 +46,7 @@ impl Tasks {
     ) -> Self {
         Self {
             storage,
+            state_memory: loaded.job.state_backend.memory.map(|memory| memory.0),
             job: loaded.job.id,
             graph: loaded.graph,
             connectors,
@@ -108,6 +110,10 @@ impl JobTasks for Tasks {
                 })
                 .collect::<Result<_, Failure>>()?,
         })
+    }
+
+    fn state_memory(&self) -> Option<u64> {
+        self.state_memory
     }
 
     fn state_files(&self, task: TaskId) -> Arc<dyn StateFiles> {

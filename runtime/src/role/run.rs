@@ -91,7 +91,13 @@ async fn run(options: RunOptions, loaded: LoadedJob, display: Display) -> Result
         let address = exchange
             .as_ref()
             .map(|exchange| exchange.address().to_string());
-        let worker = Worker::new(worker_options(&name, slots, Arc::clone(&clock), exchange));
+        let worker = Worker::new(worker_options(
+            &name,
+            options.workers,
+            slots,
+            Arc::clone(&clock),
+            exchange,
+        ));
         parts.spawn(work(worker, address, connections.clone(), ended.clone()));
     }
     drop(connections);

@@ -57,7 +57,7 @@ async fn run(options: &WorkerOptions) -> Result<Exit, Failure> {
     let name = unique(&base, clock.as_ref());
     let exchange = listen_for_workers(options.exchange).await?;
     let address = exchange.address();
-    let worker = worker_options(&name, options.slots, clock, Some(exchange));
+    let worker = worker_options(&name, 1, options.slots, clock, Some(exchange));
     let worker = Worker::new(worker);
     let departure = Departure::default();
     let ended = CancellationToken::new();

@@ -133,6 +133,90 @@ impl JsonSchema for KubeDuration {
     }
 }
 
+/// A number of bytes in Kubernetes notation: a whole number, alone or with a unit (`Ki`, `Mi`, `Gi`,
+/// `Ti`, or `k`, `M`, `G`, `T`), as in `512Mi`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct KubeSize(pub u64);
+
+/// Why a text is not a size.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{text}` is not a size: write whole bytes or a number with its unit (Ki, Mi, Gi, Ti), such as 512Mi or 2Gi"
+)]
+pub struct ParseSizeError {
+    text: String,
+}
+
+const SIZES: [(&str, u64); 8] = [
+    ("Ti", 1 << 40),
+    ("Gi", 1 << 30),
+    ("Mi", 1 << 20),
+    ("Ki", 1 << 10),
+    ("T", 1_000_000_000_000),
+    ("G", 1_000_000_000),
+    ("M", 1_000_000),
+    ("k", 1_000),
+];
+
+impl FromStr for KubeSize {
+    type Err = ParseSizeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut units = SIZES.iter();
+        let unit = units.find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)));
+        let (number, bytes) = unit.unwrap_or((text, 1));
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        let number = is_number.then(|| number.parse::<u64>().ok()).flatten();
+        let size = number.and_then(|number| number.checked_mul(bytes));
+        size.map(Self).ok_or_else(|| ParseSizeError {
+            text: text.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for KubeSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = |bytes: u64| self.0 > 0 && self.0.is_multiple_of(bytes);
+        match SIZES.iter().find(|(_, bytes)| whole(*bytes)) {
+            Some((unit, bytes)) => write!(f, "{}{unit}", self.0 / bytes),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl Serialize for KubeSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for KubeSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for KubeSize {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$",
+            "minLength": 1,
+            "maxLength": 32,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -173,7 +257,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn kubernetes_sizes_are_read_and_others_refused() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("17", 17),
+            ("64Mi", 64 << 20),
+            ("2Gi", 2 << 30),
+            ("3k", 3_000),
+        ] {
+            assert_eq!(text.parse::<KubeSize>().unwrap(), KubeSize(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "Mi",
+            "-1Mi",
+            "1.5Gi",
+            "1 Mi",
+            "1MB",
+            "99999999999Ti",
+            "1m",
+        ] {
+            assert!(text.parse::<KubeSize>().is_err(), "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn sizes_that_are_written_are_read_back(bytes in any::<u64>(), unit in 0..SIZES.len()) {
+            let size = KubeSize(bytes >> 34).0.checked_mul(SIZES[unit].1).map_or(KubeSize(bytes), KubeSize);
+            prop_assert_eq!(size.to_string().parse::<KubeSize>().unwrap(), size);
+        }
+
         #[test]
         fn what_is_written_is_read_back(millis in 0_u64..1_000_000_000_000) {
             let duration = KubeDuration::from_millis(millis);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_connect::SinkWriter;
 use millstream_operators::{Context, InputIndex, Operator};
-use millstream_state::{Frozen, Keeper, Written};
+use millstream_state::{Frozen, Keeper, Memory, Written};
 use millstream_types::load::StateLoad;
 use millstream_types::snapshot::Counters;
 use millstream_types::{
@@ -123,6 +123,17 @@ impl Chain {
             restored: Counters::default(),
             counters: Counters::default(),
         });
+    }
+
+    /// What its operators' state takes counts as a part of this memory.
+    pub fn set_memory(&mut self, memory: &Memory) {
+        for node in &mut self.nodes {
+            if let Work::Keyed(keyed) = &mut node.work {
+                for table in keyed.operator.tables() {
+                    table.set_memory(memory);
+                }
+            }
+        }
     }
 
     /// Goes on from a snapshot. `contents` has the bytes of all files that it names, by their paths.

@@ -34,6 +34,9 @@ pub trait JobTasks: Send + Sync {
     /// A connector cannot start.
     fn task(&self, task: TaskId, clock: &Arc<dyn Clock>) -> Result<TaskPlan>;
 
+    /// Most bytes of memory that all state in this worker may take, if the job says so.
+    fn state_memory(&self) -> Option<u64>;
+
     /// Where a task's state is written and read.
     fn state_files(&self, task: TaskId) -> Arc<dyn StateFiles>;
 }

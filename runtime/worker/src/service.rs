@@ -40,6 +40,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// What runs tasks.
     pub threads: Threads,
+    /// Most bytes of memory that all state may take, unless the job says otherwise.
+    pub state_memory: u64,
     /// Whether task threads are bound to cores.
     pub pinning: Pinning,
     /// Connects it with other workers; without one, all tasks of a job must run here.

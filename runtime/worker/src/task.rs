@@ -16,6 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use millstream_state::Memory;
 use millstream_types::ids::TaskId;
 use millstream_types::load::TaskLoad;
 use millstream_types::{
@@ -112,6 +113,8 @@ pub struct Start {
     pub restore: BTreeMap<OperatorUid, OperatorSnapshot>,
     /// The bytes of all files that `restore` names.
     pub contents: Arc<Contents>,
+    /// What its state may take, with that of all other tasks here.
+    pub memory: Memory,
     /// Writes its snapshots.
     pub snapshots: Snapshots,
     /// What reaches it.

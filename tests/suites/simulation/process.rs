@@ -215,6 +215,7 @@ impl Start<'_> {
             clock: Arc::new(clock.clone()),
             threads: Threads::Stepped(stepped.clone()),
             exchange: None,
+            state_memory: u64::MAX,
             pinning: Pinning::Off,
             cancel_timeout: Duration::from_secs(2),
         });

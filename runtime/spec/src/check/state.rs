@@ -1,18 +1,31 @@
 //! How long state is kept.
 
-use millstream_types::duration::KubeDuration;
+use millstream_types::duration::{KubeDuration, KubeSize};
 
 use super::{Report, items};
 use crate::path::key;
 use crate::read::tree::Node;
 use crate::{CheckpointSpec, StateBackendSpec};
 
+/// An empty table has buffers, too.
+const LEAST_MEMORY: KubeSize = KubeSize(1 << 20);
+
 pub(super) fn check(spec: Option<&Node>, checkpoint: &CheckpointSpec, report: &mut Report<'_>) {
     let path = "spec.stateBackend";
     let backend = spec.and_then(|spec| spec.get("stateBackend"));
     let backend = report.read::<StateBackendSpec>(backend, path);
-    if let Some(ttl) = backend.and_then(|backend| backend.ttl) {
+    if let Some(ttl) = backend.as_ref().and_then(|backend| backend.ttl) {
         check_ttl(ttl, &key(path, "ttl"), checkpoint, report);
+    }
+    if let Some(memory) = backend.and_then(|backend| backend.memory)
+        && memory < LEAST_MEMORY
+    {
+        report.add(
+            &key(path, "memory"),
+            format!(
+                "is {memory}, and no state fits into less than {LEAST_MEMORY}: write 64Mi or more"
+            ),
+        );
     }
     let dataflow = spec.and_then(|spec| spec.get("dataflow"));
     for (path, transform) in items(dataflow, "transforms") {

@@ -9,7 +9,7 @@ mod scalar;
 
 use std::collections::BTreeMap;
 
-use millstream_types::duration::KubeDuration;
+use millstream_types::duration::{KubeDuration, KubeSize};
 use millstream_types::schema::ColumnType;
 use regex_lite::Regex;
 use serde_json::Value as Json;
@@ -23,6 +23,8 @@ pub(crate) struct Walk {
     patterns: BTreeMap<String, Option<Regex>>,
     /// Pattern of durations.
     duration: String,
+    /// Pattern of sizes.
+    size: String,
     /// Pattern of column types.
     column_type: String,
 }
@@ -32,6 +34,7 @@ impl Walk {
         Self {
             patterns: BTreeMap::new(),
             duration: scalar::pattern_of::<KubeDuration>(),
+            size: scalar::pattern_of::<KubeSize>(),
             column_type: scalar::pattern_of::<ColumnType>(),
         }
     }

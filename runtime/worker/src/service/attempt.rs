@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use millstream_state::Memory;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::{Deploy, TaskDeployment};
 use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure};
@@ -149,6 +150,7 @@ impl RunningAttempt {
             contents,
         } = ready;
         let contents = Arc::new(contents);
+        let memory = Memory::limited(job.state_memory().unwrap_or(options.state_memory));
         let mut writers = JoinSet::new();
         let mut ends = wiring.ends;
         let bounded = Arc::new(deploy.bounded);
@@ -170,6 +172,7 @@ impl RunningAttempt {
                     job: Arc::clone(&job),
                     restore: restore.into_iter().collect(),
                     contents: Arc::clone(&contents),
+                    memory: memory.clone(),
                     snapshots,
                     inbox: end.inbox,
                     inputs: end.inputs,

@@ -93,6 +93,7 @@ impl Task {
             }
         };
         let mut chain = Chain::new(nodes, ends);
+        chain.set_memory(&start.memory);
         chain.restore(&start.restore, &start.contents)?;
         Ok(Self {
             id: start.id,

@@ -1,6 +1,6 @@
 //! Texts, numbers and booleans: their type, length and range.
 
-use millstream_types::duration::KubeDuration;
+use millstream_types::duration::{KubeDuration, KubeSize};
 use millstream_types::schema::ColumnType;
 use regex_lite::Regex;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -114,6 +114,7 @@ fn range(least: Option<&Json>, most: Option<&Json>) -> String {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Notation {
     Duration,
+    Size,
     ColumnType,
     Other,
 }
@@ -192,6 +193,8 @@ impl Walk {
     fn notation(&self, pattern: &str) -> Notation {
         if pattern == self.duration {
             Notation::Duration
+        } else if pattern == self.size {
+            Notation::Size
         } else if pattern == self.column_type {
             Notation::ColumnType
         } else {
@@ -205,6 +208,10 @@ fn notation_problem(text: &str, notation: Notation) -> Option<String> {
     match notation {
         Notation::Duration => text
             .parse::<KubeDuration>()
+            .err()
+            .map(|error| error.to_string()),
+        Notation::Size => text
+            .parse::<KubeSize>()
             .err()
             .map(|error| error.to_string()),
         Notation::ColumnType => {

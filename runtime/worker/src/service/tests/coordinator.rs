@@ -45,6 +45,8 @@ pub(super) struct Job {
     /// The operator is a [`Tally`] instead.
     is_keyed: bool,
     files: Arc<MemoryFiles>,
+    /// Most bytes of its state.
+    memory: Option<u64>,
     sink: MakeSink,
     /// Sources that are said to find no more splits.
     bounded: BTreeSet<&'static str>,
@@ -61,6 +63,7 @@ impl Job {
             operator: |seen| Box::new(Watching::new(seen)),
             is_keyed: false,
             files: Arc::default(),
+            memory: None,
             sink: |seen| Box::new(Memory::new(seen)),
             bounded: BTreeSet::new(),
             gate: None,
@@ -83,6 +86,13 @@ impl Job {
     pub(super) fn keyed(self) -> Self {
         Self {
             is_keyed: true,
+            ..self
+        }
+    }
+
+    pub(super) fn with_memory(self, memory: u64) -> Self {
+        Self {
+            memory: Some(memory),
             ..self
         }
     }
@@ -225,6 +235,10 @@ impl JobTasks for Job {
         })
     }
 
+    fn state_memory(&self) -> Option<u64> {
+        self.memory
+    }
+
     fn state_files(&self, _: TaskId) -> Arc<dyn StateFiles> {
         Arc::clone(&self.files) as Arc<dyn StateFiles>
     }
@@ -271,6 +285,7 @@ impl Coordinator {
             factory: Arc::new(Factory(Arc::clone(&current))),
             clock: Arc::new(SystemClock::default()),
             threads: Threads::Own,
+            state_memory: u64::MAX,
             pinning: Pinning::Off,
             exchange: None,
             cancel_timeout: Duration::from_secs(2),

@@ -112,3 +112,13 @@ async fn a_file_that_is_missing_fails_the_deployment_by_name() {
     assert!(failure.message.contains(&path), "{failure}");
     coordinator.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn state_that_needs_more_memory_than_it_may_have_fails_its_task_and_says_how_much() {
+    let job = Job::counting_to(ENDLESS).keyed().with_memory(2_000);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    let failure = coordinator.failed().await;
+    assert_eq!(failure.code, ErrorCode::StateTooLarge);
+    assert!(failure.message.contains("may have 2.0 KiB"), "{failure}");
+    coordinator.shut_down().await;
+}

@@ -50,6 +50,10 @@ impl JobTasks for Job {
         unreachable!("only channels are made")
     }
 
+    fn state_memory(&self) -> Option<u64> {
+        None
+    }
+
     fn state_files(&self, _: TaskId) -> Arc<dyn StateFiles> {
         unreachable!("only channels are made")
     }
@@ -92,6 +96,7 @@ impl Side {
                 build: String::from("test"),
                 factory: Arc::new(job.clone()),
                 clock: Arc::new(SystemClock::default()),
+                state_memory: u64::MAX,
                 pinning: Pinning::Off,
                 threads: Threads::Own,
                 exchange: Some(Arc::new(exchange)),
