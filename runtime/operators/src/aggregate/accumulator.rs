@@ -110,7 +110,7 @@ pub(super) trait Accumulator: Send {
     fn results(&self, picks: &[Pick]) -> Result<ArrayRef, Fault>;
     /// Forgets what was before.
     fn forget(&mut self);
-    /// Bytes beside the fixed ones of each slot.
+    /// Bytes beside the fixed ones of each slot, at the last flush.
     fn bytes(&self) -> usize;
 }
 
@@ -155,6 +155,8 @@ pub(super) struct Cells<F: Function> {
     now: Vec<F::Cell>,
     before: Vec<F::Cell>,
     after: Vec<F::Cell>,
+    /// Beside the cells, at the last flush.
+    bytes: usize,
 }
 
 impl<F: Function> Cells<F> {
@@ -164,6 +166,7 @@ impl<F: Function> Cells<F> {
             now: Vec::new(),
             before: Vec::new(),
             after: Vec::new(),
+            bytes: 0,
         }
     }
 
@@ -187,7 +190,8 @@ impl<F: Function> Accumulator for Cells<F> {
     }
 
     fn clear(&mut self, slot: Slot) {
-        self.now[slot as usize] = F::Cell::default();
+        let cell = std::mem::take(&mut self.now[slot as usize]);
+        self.bytes = self.bytes.saturating_sub(F::bytes(&cell));
     }
 
     fn columns(&self, slots: &[Slot]) -> Vec<ArrayRef> {
@@ -196,6 +200,7 @@ impl<F: Function> Accumulator for Cells<F> {
 
     fn restore(&mut self, slots: &[Slot], columns: &[ArrayRef]) -> Result<(), Fault> {
         for (slot, cell) in slots.iter().zip(self.function.cells(columns)?) {
+            self.bytes += F::bytes(&cell);
             self.now[*slot as usize] = cell;
         }
         Ok(())
@@ -217,6 +222,9 @@ impl<F: Function> Accumulator for Cells<F> {
 
     fn settle(&mut self, slots: &[Slot], changed: &mut [bool]) {
         self.after = self.of(slots);
+        let bytes = |cells: &[F::Cell]| cells.iter().map(F::bytes).sum::<usize>();
+        self.bytes += bytes(&self.after);
+        self.bytes = self.bytes.saturating_sub(bytes(&self.before));
         let pairs = self.before.iter().zip(&self.after);
         for (changed, (before, after)) in changed.iter_mut().zip(pairs) {
             *changed |= !self.function.same(before, after);
@@ -241,7 +249,7 @@ impl<F: Function> Accumulator for Cells<F> {
     }
 
     fn bytes(&self) -> usize {
-        self.now.iter().map(F::bytes).sum()
+        self.bytes
     }
 }
 

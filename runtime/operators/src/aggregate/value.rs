@@ -283,9 +283,15 @@ pub(super) struct Ordered<K: Kind> {
     values: Vec<BTreeSet<InOrder<K>>>,
     before: Vec<Option<K::Value>>,
     after: Vec<Option<K::Value>>,
+    bytes: usize,
 }
 
 impl<K: Kind> Ordered<K> {
+    /// What a value takes in a set, about.
+    fn bytes(value: &K::Value) -> usize {
+        2 * size_of::<K::Value>() + K::bytes(value)
+    }
+
     pub(super) const fn new(kind: K, greatest: bool) -> Self {
         Self {
             kind,
@@ -293,6 +299,7 @@ impl<K: Kind> Ordered<K> {
             values: Vec::new(),
             before: Vec::new(),
             after: Vec::new(),
+            bytes: 0,
         }
     }
 
@@ -319,7 +326,9 @@ impl<K: Kind> Accumulator for Ordered<K> {
     }
 
     fn clear(&mut self, slot: Slot) {
-        self.values[slot as usize] = BTreeSet::new();
+        for value in std::mem::take(&mut self.values[slot as usize]) {
+            self.bytes = self.bytes.saturating_sub(Self::bytes(&value.0));
+        }
     }
 
     fn columns(&self, _: &[Slot]) -> Vec<ArrayRef> {
@@ -334,10 +343,13 @@ impl<K: Kind> Accumulator for Ordered<K> {
         let array = values::<K>(argument(input)?)?;
         input.signs.rows(slots, |row, slot, sign| {
             let value = InOrder(K::value(array, row));
+            let bytes = Self::bytes(&value.0);
             if sign > 0 {
-                self.values[slot].insert(value);
-            } else {
-                self.values[slot].remove(&value);
+                if self.values[slot].insert(value) {
+                    self.bytes += bytes;
+                }
+            } else if self.values[slot].remove(&value) {
+                self.bytes = self.bytes.saturating_sub(bytes);
             }
             Ok(())
         })
@@ -379,7 +391,6 @@ impl<K: Kind> Accumulator for Ordered<K> {
     }
 
     fn bytes(&self) -> usize {
-        let of = |value: &InOrder<K>| size_of::<K::Value>() + K::bytes(&value.0);
-        self.values.iter().flatten().map(of).sum()
+        self.bytes
     }
 }

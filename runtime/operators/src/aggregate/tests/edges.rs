@@ -204,6 +204,21 @@ fn rows_without_values_have_counts_of_none_and_no_results() {
 }
 
 #[test]
+fn a_filter_that_is_null_keeps_nothing_whatever_is_below() {
+    let count = [call(AggregateFunction::Count, None, true, false)];
+    let records = batch(&[number(1), number(2)], None);
+    let mut columns = records.columns().to_vec();
+    let nulls = arrow_buffer::NullBuffer::from(vec![false, true]);
+    let set = arrow_buffer::BooleanBuffer::new_set(2);
+    columns[super::job::KEEP] = Arc::new(BooleanArray::new(set, Some(nulls)));
+    let mut counts = job(&[], &count, Changelog::Append);
+    counts
+        .push(&RecordBatch::try_new(records.schema(), columns).unwrap())
+        .unwrap();
+    assert_eq!(shown(&counts.flush().unwrap())[0].1, [Value::Number(1)]);
+}
+
+#[test]
 fn nothing_comes_of_no_rows() {
     let count = [call(AggregateFunction::Count, None, false, false)];
     let mut all = job(&[], &count, Changelog::Retract);

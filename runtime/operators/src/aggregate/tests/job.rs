@@ -398,6 +398,13 @@ impl Job {
         self.output = output_schema(aggregation);
     }
 
+    /// Bytes of all tables.
+    pub(super) fn table_bytes(&mut self) -> u64 {
+        let subtasks = self.subtasks.iter_mut();
+        let tables = subtasks.flat_map(|subtask| subtask.operator.tables());
+        tables.map(|table| table.stats().bytes).sum()
+    }
+
     /// Keys of each table, over all subtasks.
     pub(super) fn table_sizes(&mut self) -> BTreeMap<String, u64> {
         let mut sizes = BTreeMap::new();

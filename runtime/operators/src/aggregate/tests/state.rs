@@ -221,3 +221,44 @@ fn state_of_another_aggregation_is_refused() {
     job.change(&plan(&count_and_distinct()));
     job.restore(&snapshots, 1).unwrap();
 }
+
+#[test]
+fn texts_that_are_kept_count_as_memory_until_they_are_gone() {
+    for (input, functions) in [
+        (Changelog::Retract, vec![AggregateFunction::Max]),
+        (
+            Changelog::Append,
+            vec![AggregateFunction::Max, AggregateFunction::LastValue],
+        ),
+    ] {
+        let calls: Vec<_> = functions
+            .iter()
+            .map(|it| call(*it, Some(TEXT), false, false))
+            .collect();
+        let plan = aggregation(&[NAME], &calls, input, Changelog::Retract);
+        let mut job = Job::whole(&plan, 1).unwrap();
+        let text = |length: usize| Row {
+            name: Some(1),
+            text: Some("x".repeat(length)),
+            ..Row::default()
+        };
+        let mut push = |length: usize, change: Change| {
+            let changes = [change];
+            let changes = input.updates().then_some(&changes[..]);
+            job.push(&batch(&[text(length)], changes)).unwrap();
+            job.flush().unwrap();
+            job.table_bytes()
+        };
+        let small = push(1, Change::Insert);
+        let large = push(1 << 20, Change::Insert);
+        assert!(large - small > 1 << 20, "{small}, then {large}");
+        if input.updates() {
+            // The entry's key is in the arena of its table, which is tidied up later.
+            let left = push(1 << 20, Change::Delete);
+            assert!(large - left >= 1 << 20, "{large}, then {left}");
+        } else {
+            let last = push(2, Change::Insert);
+            assert!(large - last >= 1 << 19, "{large}, then {last}");
+        }
+    }
+}
