@@ -11,6 +11,7 @@ use datafusion_physical_expr::expressions::Column;
 use millstream_spec::valid::Input;
 use millstream_spec::{ValidJob, ValidTransform};
 use millstream_types::ErrorCode;
+use millstream_types::aggregate::{AggregateCall, AggregateFunction};
 use millstream_types::change::Changelog;
 
 use crate::error::Fault;
@@ -73,8 +74,8 @@ fn updates(name: &str, bound: &BoundTransform, inputs: &[Stream]) -> Option<Upda
     if let Some(aggregate) = &bound.aggregate {
         let input = inputs.get(aggregate.input);
         let updating = input.is_some_and(|input| input.updates.is_some());
-        // A key that has come once stays.
-        if aggregate.calls.is_empty() && !updating {
+        // A key that has come once stays, and so does what its first record had.
+        if aggregate.calls.iter().all(|call| stays(&call.call)) && !updating {
             return None;
         }
         let key: Vec<&str> = aggregate.key().map(|field| field.name().as_str()).collect();
@@ -101,6 +102,11 @@ fn updates(name: &str, bound: &BoundTransform, inputs: &[Stream]) -> Option<Upda
         by: updates.by.clone(),
         key: None,
     })
+}
+
+/// Whether the result of a call over rows that stay is the same for ever.
+fn stays(call: &AggregateCall) -> bool {
+    call.function == AggregateFunction::FirstValue && call.filter.is_none()
 }
 
 /// The columns of a SELECT that hold the key of its input as it is; none unless all of it is there.

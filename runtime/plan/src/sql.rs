@@ -224,6 +224,7 @@ fn bind_select(
     let having = selection.having;
     let parts = grouping::Parts {
         distinct: selection.distinct,
+        on: selection.on,
         items,
         group: selection.group,
         having: having.and_then(|ast| scope.resolve(ast, Standing::Result, faults)),

@@ -138,8 +138,9 @@ pub struct Aggregation {
     pub calls: Vec<AggregateCall>,
     /// Whether rows that come in may take others back.
     pub input: Changelog,
-    /// Which changes go out. [`Changelog::Append`] only for `DISTINCT` over a stream that appends, and
-    /// for [`AggregateStage::Partial`].
+    /// Which changes go out. [`Changelog::Append`] only over a stream that appends, for
+    /// [`AggregateStage::Partial`] and where no result changes: for `DISTINCT`, and for first values of all
+    /// rows.
     pub output: Changelog,
     /// How long a key is kept after its last change; for ever if none.
     pub ttl: Option<Duration>,

@@ -110,7 +110,9 @@ pub(super) trait Accumulator: Send {
     fn results(&self, picks: &[Pick]) -> Result<ArrayRef, Fault>;
     /// Forgets what was before.
     fn forget(&mut self);
-    /// Bytes beside the fixed ones of each slot, at the last flush.
+    /// Bytes of each slot.
+    fn slot_bytes(&self) -> usize;
+    /// Bytes beside those of each slot, at the last flush.
     fn bytes(&self) -> usize;
 }
 
@@ -246,6 +248,10 @@ impl<F: Function> Accumulator for Cells<F> {
     fn forget(&mut self) {
         self.before.clear();
         self.after.clear();
+    }
+
+    fn slot_bytes(&self) -> usize {
+        size_of::<F::Cell>()
     }
 
     fn bytes(&self) -> usize {

@@ -8,6 +8,7 @@ use arrow_array::types::{
 use arrow_array::{Array as _, ArrayRef, BooleanArray, RecordBatch};
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Schema, TimeUnit};
+use millstream_types::Changelog;
 use millstream_types::aggregate::{AggregateCall, AggregateFunction, AggregateStage, Aggregation};
 
 use super::accumulator::{Accumulator, Cells, Fault, Input, Signs};
@@ -49,6 +50,7 @@ pub(super) fn make(
     input: &Schema,
     output: &Schema,
 ) -> Result<Made, Fault> {
+    check_changes(aggregation)?;
     let mut made = Made {
         calls: Vec::new(),
         accumulators: Vec::new(),
@@ -92,6 +94,23 @@ pub(super) fn make(
         });
     }
     Ok(made)
+}
+
+/// Whether its output can be what is asked for.
+fn check_changes(aggregation: &Aggregation) -> Result<(), Fault> {
+    let stays = |call: &AggregateCall| {
+        call.function == AggregateFunction::FirstValue && call.filter.is_none()
+    };
+    let appends = aggregation.stage == AggregateStage::Partial
+        || !aggregation.input.updates() && aggregation.calls.iter().all(stays);
+    if aggregation.input == Changelog::Upsert {
+        let message = "rows before updates are missing in its input";
+        return Err(Fault::Internal(message.to_owned()));
+    }
+    if aggregation.output == Changelog::Append && !appends {
+        return Err(Fault::Internal("its results change".to_owned()));
+    }
+    Ok(())
 }
 
 fn position_of(all: &mut Vec<EntriesOf>, one: EntriesOf) -> usize {

@@ -160,6 +160,13 @@ impl Values for Groups {
         Ok(())
     }
 
+    fn slot_bytes(&self) -> usize {
+        let rows = self.rows.as_ref().map_or(0, |_| size_of::<i64>());
+        let accumulators = self.accumulators.iter();
+        let cells: usize = accumulators.map(|it| it.slot_bytes()).sum();
+        size_of::<u8>() + rows + cells
+    }
+
     fn variable_bytes(&self) -> usize {
         let accumulators = self.accumulators.iter();
         accumulators.map(|accumulator| accumulator.bytes()).sum()

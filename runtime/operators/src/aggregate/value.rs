@@ -390,6 +390,10 @@ impl<K: Kind> Accumulator for Ordered<K> {
         self.after.clear();
     }
 
+    fn slot_bytes(&self) -> usize {
+        size_of::<BTreeSet<InOrder<K>>>()
+    }
+
     fn bytes(&self) -> usize {
         self.bytes
     }

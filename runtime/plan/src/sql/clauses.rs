@@ -1,6 +1,6 @@
 //! What SELECT can say and a transform cannot do.
 
-use datafusion_sql::sqlparser::ast::{Distinct, Expr, GroupByExpr, Query, Select, TableFactor};
+use datafusion_sql::sqlparser::ast::{Expr, GroupByExpr, Query, Select, TableFactor};
 
 /// A clause that is there and not supported.
 pub(crate) struct Clause {
@@ -19,10 +19,6 @@ impl Clause {
             "EXCLUDE" => " here: write it directly behind `*`",
             "GROUP BY ALL" => ": name the expressions",
             "GROUP BY with ROLLUP, CUBE or sets" => ": make a transform for each of its groupings",
-            "DISTINCT ON" => {
-                ": write GROUP BY with first_value(…), which keeps the first row of a group, or \
-                 last_value(…)"
-            }
             _ => "",
         };
         format!("{} is not supported{advice}", self.name)
@@ -80,9 +76,7 @@ pub(crate) fn of_select(select: &Select) -> Option<Clause> {
             !modifiers.is_empty() || expressions.iter().any(is_set),
         ),
     };
-    let distinct_on = matches!(select.distinct, Some(Distinct::On(_)));
     first(&[
-        (distinct_on, "DISTINCT ON"),
         (select.top.is_some(), "TOP"),
         (select.select_modifiers.is_some(), "SELECT modifiers"),
         (by_all, "GROUP BY ALL"),

@@ -28,6 +28,7 @@ use crate::semantics::{Meaning, Refusal};
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) distinct: bool,
+    pub(super) on: Option<Vec<Expr>>,
     pub(super) items: Vec<Item>,
     pub(super) group: Vec<Expr>,
     pub(super) having: Option<Expr>,
@@ -45,10 +46,10 @@ pub(super) struct Grouped {
 impl Parts {
     /// Whether there are groups at all.
     pub(super) fn are_grouped(&self) -> bool {
-        self.distinct || self.groups()
+        self.distinct || self.on.is_some() || self.groups()
     }
 
-    /// Whether anything but DISTINCT makes groups.
+    /// Whether anything but DISTINCT and DISTINCT ON makes groups.
     fn groups(&self) -> bool {
         !self.group.is_empty()
             || self.having.is_some()
@@ -72,6 +73,7 @@ pub(super) fn bind(
         references: Vec::new(),
         keys: 0,
         calls: Vec::new(),
+        takes_first: parts.on.is_some(),
         loose: BTreeMap::new(),
     };
     let keys = keys(scope, &parts, faults)?;
@@ -99,32 +101,49 @@ pub(super) fn bind(
 
 /// The expressions that make the groups; nothing if there was a fault.
 fn keys(scope: &Scope<'_>, parts: &Parts, faults: &mut Vec<Fault>) -> Option<Vec<Expr>> {
-    if parts.distinct {
+    if parts.distinct || parts.on.is_some() {
+        let name = match parts.distinct {
+            true => "DISTINCT",
+            false => "DISTINCT ON",
+        };
         if parts.groups() {
             let span = parts
                 .items
                 .first()
                 .map(|item| scope.subject.span_of(&item.ast));
-            let message = "DISTINCT cannot stand beside GROUP BY, HAVING and aggregates";
+            let message = format!("{name} cannot stand beside GROUP BY, HAVING and aggregates");
             let fault = scope
                 .subject
                 .unbound(span.unwrap_or_else(Span::empty), message);
-            let help = "groups are distinct already; else make the DISTINCT a transform of its own";
+            let help =
+                format!("groups are distinct already; else make the {name} a transform of its own");
             faults.push(fault.with_help(help));
             return None;
         }
+    }
+    if parts.distinct {
         return Some(parts.items.iter().map(|item| item.ast.clone()).collect());
     }
     let before = faults.len();
-    let group = parts.group.iter();
-    let keys = group.filter_map(|expr| key(scope, expr, &parts.items, faults));
+    let (group, standing) = match &parts.on {
+        Some(on) => (on, Standing::DistinctOn),
+        None => (&parts.group, Standing::GroupBy),
+    };
+    let keys = group.iter();
+    let keys = keys.filter_map(|expr| key(scope, expr, &parts.items, standing, faults));
     let keys: Vec<Expr> = keys.collect();
     (faults.len() == before).then_some(keys)
 }
 
-/// What an expression behind GROUP BY stands for: the number of a column, a column of the input, the
-/// name of a column, or any expression.
-fn key(scope: &Scope<'_>, expr: &Expr, items: &[Item], faults: &mut Vec<Fault>) -> Option<Expr> {
+/// What an expression behind GROUP BY or DISTINCT ON stands for: the number of a column, a column of the
+/// input, the name of a column, or any expression.
+fn key(
+    scope: &Scope<'_>,
+    expr: &Expr,
+    items: &[Item],
+    standing: Standing,
+    faults: &mut Vec<Fault>,
+) -> Option<Expr> {
     let item = match outermost(expr) {
         Expr::Value(value) => match numbered(&value.value, items) {
             Ok(item) => item,
@@ -137,10 +156,10 @@ fn key(scope: &Scope<'_>, expr: &Expr, items: &[Item], faults: &mut Vec<Fault>) 
             let mut items = items.iter();
             match items.find(|item| item.name == ident.value) {
                 Some(item) => item,
-                None => return scope.resolve(expr.clone(), Standing::GroupBy, faults),
+                None => return scope.resolve(expr.clone(), standing, faults),
             }
         }
-        _ => return scope.resolve(expr.clone(), Standing::GroupBy, faults),
+        _ => return scope.resolve(expr.clone(), standing, faults),
     };
     match first_in(&item.ast) {
         Some((name, _)) => {
@@ -186,6 +205,8 @@ struct Grouping<'g> {
     references: Vec<Reference>,
     keys: usize,
     calls: Vec<BoundCall>,
+    /// Columns that stand for themselves are those of the first record.
+    takes_first: bool,
     loose: Loose,
 }
 
@@ -294,7 +315,8 @@ impl Grouping<'_> {
         let subject = self.binder.subject;
         let refused = |refusal| subject.refused(ast, refusal);
         let read = aggregates::read(function, call).map_err(refused)?;
-        self.check_order(function).map_err(refused)?;
+        self.check_order(function, function.name())
+            .map_err(refused)?;
         for part in read.argument.into_iter().chain(read.filter) {
             if let Some((inner, span)) = first_in(part) {
                 let message = format!("`{inner}` stands within `{}`", function.name());
@@ -338,14 +360,46 @@ impl Grouping<'_> {
         Ok(text)
     }
 
+    /// The value of a column in a group's first record; gives the name of the result.
+    fn first(&mut self, ast: &Expr) -> Result<String, Fault> {
+        let function = AggregateFunction::FirstValue;
+        let text = format!("{}({})", function.name(), canonical(ast));
+        if self.calls.iter().any(|call| call.call.text == text) {
+            return Ok(text);
+        }
+        let subject = self.binder.subject;
+        let refused = |refusal| subject.refused(ast, refusal);
+        self.check_order(function, "DISTINCT ON").map_err(refused)?;
+        let typed = self.binder.typed(ast)?;
+        let typed = aggregates::argument(function, typed).map_err(refused)?;
+        let shown = typed.data_type;
+        let call = AggregateCall {
+            function,
+            argument: Some(self.column(ast, typed)?),
+            filter: None,
+            distinct: false,
+            text: text.clone(),
+        };
+        self.result(call, shown).map_err(refused)?;
+        Ok(text)
+    }
+
     /// Adds a call, over an argument that expressions take for this type.
     fn result(&mut self, call: AggregateCall, argument: Type) -> Meaning<()> {
         let kept = call.argument.and_then(|index| self.columns.get(index));
+        let never_null = kept.is_some_and(|column| !column.field.is_nullable());
         let kept = kept.map(|column| column.field.data_type().clone());
         let Some(result) = call.function.result_type(kept.as_ref()) else {
             return Err(Refusal::new(format!("`{}` has no result", call.text)));
         };
-        let nullable = call.function != AggregateFunction::Count;
+        let nullable = match call.function {
+            AggregateFunction::Count => false,
+            // A group has a record.
+            AggregateFunction::FirstValue | AggregateFunction::LastValue => {
+                call.filter.is_some() || !never_null
+            }
+            _ => true,
+        };
         let field = Field::new(&call.text, result, nullable);
         // What is one of the argument's values is shown as these are.
         let shown = match call.function {
@@ -364,15 +418,14 @@ impl Grouping<'_> {
     }
 
     /// Which row came first means nothing where rows are replaced.
-    fn check_order(&self, function: AggregateFunction) -> Meaning<()> {
+    fn check_order(&self, function: AggregateFunction, name: &str) -> Meaning<()> {
         let by_order = matches!(
             function,
             AggregateFunction::FirstValue | AggregateFunction::LastValue
         );
         match self.updating {
             Some(node) if by_order => Err(Refusal::new(format!(
-                "`{}` depends on the order of rows, and `{node}` updates its rows",
-                function.name()
+                "`{name}` depends on the order of rows, and `{node}` updates its rows"
             ))
             .with_help("use min or max, or read a stream that only appends")),
             _ => Ok(()),
@@ -450,6 +503,12 @@ impl VisitorMut for Rewriter<'_, '_> {
         if matches!(expr, Expr::Value(_)) || self.grouping.replace_key(expr) {
             return ControlFlow::Continue(());
         }
+        if let Expr::Identifier(_) = expr
+            && self.grouping.takes_first
+        {
+            let name = self.grouping.first(expr);
+            return self.replace(expr, name);
+        }
         if let Expr::Identifier(ident) = expr {
             let start = ident.span.start;
             let place = self.grouping.loose.entry((start.line, start.column));
@@ -460,7 +519,15 @@ impl VisitorMut for Rewriter<'_, '_> {
         let Some((function, call)) = called(expr) else {
             return ControlFlow::Continue(());
         };
-        match self.grouping.call(function, expr, call) {
+        let name = self.grouping.call(function, expr, call);
+        self.replace(expr, name)
+    }
+}
+
+impl Rewriter<'_, '_> {
+    /// Puts the name of a result in the place of an expression.
+    fn replace(&mut self, expr: &mut Expr, name: Result<String, Fault>) -> ControlFlow<()> {
+        match name {
             Ok(name) => *expr = self.grouping.named(name, expr),
             Err(fault) => {
                 self.faults.push(fault);

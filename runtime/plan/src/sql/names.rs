@@ -50,6 +50,8 @@ pub(crate) enum Standing {
     Where,
     /// Behind GROUP BY.
     GroupBy,
+    /// Behind DISTINCT ON.
+    DistinctOn,
 }
 
 /// The names that a transform's SQL may use.
@@ -200,6 +202,10 @@ impl<'a> Scope<'a> {
             Standing::GroupBy => (
                 "GROUP BY, which makes the groups",
                 "make a transform for the inner groups, and another one that groups its results",
+            ),
+            Standing::DistinctOn => (
+                "DISTINCT ON, which looks at single records",
+                "make a transform for the groups before",
             ),
         };
         let message = format!("the aggregate `{name}` cannot stand in {clause}");

@@ -23,7 +23,7 @@ const MAX_PARSER_DEPTH: usize = 40;
 
 type Checked<T> = Result<T, Fault>;
 
-/// `SELECT [DISTINCT] items FROM input [alias] [WHERE filter] [GROUP BY group] [HAVING having]`.
+/// `SELECT [DISTINCT [ON (on)]] items FROM input [alias] [WHERE filter] [GROUP BY group] [HAVING having]`.
 #[derive(Debug)]
 pub(crate) struct Selection {
     /// Which SELECT of the text it is, from 0.
@@ -40,6 +40,8 @@ pub(crate) struct Selection {
     pub(crate) filter: Option<Expr>,
     /// Whether `DISTINCT` stands behind `SELECT`.
     pub(crate) distinct: bool,
+    /// What stands behind `DISTINCT ON`.
+    pub(crate) on: Option<Vec<Expr>>,
     /// What stands behind `GROUP BY`.
     pub(crate) group: Vec<Expr>,
     /// What stands behind `HAVING`.
@@ -280,6 +282,15 @@ impl<'a> Text<'a> {
             return Err(self.refuse(self.keyword("FROM"), "it selects no columns"));
         }
         let (input, qualifiers) = self.table(&mut select, inputs)?;
+        let (distinct, on) = match select.distinct {
+            Some(Distinct::Distinct) => (true, None),
+            Some(Distinct::On(on)) if on.is_empty() => {
+                let message = "DISTINCT ON names no expressions";
+                return Err(self.refuse(self.keyword("DISTINCT"), message));
+            }
+            Some(Distinct::On(on)) => (false, Some(on)),
+            Some(Distinct::All) | None => (false, None),
+        };
         let tokens = self.subject.tokens_of(number).iter();
         let mut words = tokens.filter(|token| matches!(token.token, Token::Word(_)));
         Ok(Selection {
@@ -292,7 +303,8 @@ impl<'a> Text<'a> {
             items: select.projection,
             qualifiers,
             filter: select.selection,
-            distinct: matches!(select.distinct, Some(Distinct::Distinct)),
+            distinct,
+            on,
             group: match select.group_by {
                 GroupByExpr::Expressions(expressions, _) => expressions,
                 GroupByExpr::All(_) => Vec::new(),

@@ -28,6 +28,15 @@ pub(crate) fn written(sql: &str, tokens: &[TokenWithSpan]) -> Written {
             start = Some(index + 1);
             continue;
         }
+        if keyword == Keyword::ON && is_distinct_from && start == Some(index) {
+            state.is_behind_on = true;
+            continue;
+        }
+        if state.is_behind_on && token.token == Token::RParen {
+            state.is_behind_on = false;
+            start = Some(index + 1);
+            continue;
+        }
         let ends = match (state.clause, keyword) {
             (Clause::None, Keyword::SELECT) => Some(Clause::Items),
             (Clause::Items, Keyword::FROM) if !is_distinct_from => Some(Clause::From),
@@ -68,6 +77,8 @@ struct State {
     clause: Clause,
     /// Of parentheses and CASE.
     depth: usize,
+    /// The expressions of DISTINCT ON have not ended.
+    is_behind_on: bool,
     /// BETWEENs whose AND has not come.
     betweens: usize,
 }
@@ -168,6 +179,20 @@ mod tests {
             .filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF))
             .collect();
         written(sql, &tokens)
+    }
+
+    #[test]
+    fn what_records_are_distinct_on_is_no_item() {
+        for distinct in [
+            "",
+            "DISTINCT",
+            "DISTINCT ON (a)",
+            "DISTINCT ON (a, f(b, c))",
+        ] {
+            let parts = parts(&format!("SELECT {distinct} (a), a = b AS x FROM t WHERE c"));
+            assert_eq!(parts.items, ["(a)", "a = b"], "{distinct}");
+            assert_eq!(parts.conditions, ["c"], "{distinct}");
+        }
     }
 
     #[test]

@@ -141,6 +141,11 @@ fn queries() -> Vec<Query> {
         query(3, "SELECT DISTINCT k AS a, i AS b, d AS c FROM input WHERE b"),
         query(1, "SELECT k AS a, first_value(i) AS b, last_value(p) AS c, last_value(t) FILTER (WHERE t IS NOT NULL) AS d FROM input GROUP BY k")
             .there("SELECT k AS a, (array_agg(i ORDER BY seq))[1] AS b, (array_agg(p ORDER BY seq DESC))[1] AS c, (array_agg(t ORDER BY seq DESC) FILTER (WHERE t IS NOT NULL))[1] AS d FROM input GROUP BY k"),
+        query(1, "SELECT DISTINCT ON (k) k AS a, i AS b, t || '!' AS c, s + i AS d FROM input WHERE b")
+            .there("SELECT DISTINCT ON (k) k AS a, i AS b, t || '!' AS c, s + i AS d FROM input WHERE b ORDER BY k, seq"),
+        query(2, "SELECT DISTINCT ON (d, k) k AS a, d AS b, p AS c, f AS e FROM input")
+            .there("SELECT DISTINCT ON (d, k) k AS a, d AS b, p AS c, f AS e FROM input ORDER BY d, k, seq")
+            .then(1, "SELECT a AS a, sum(c) AS b, max(e) AS c FROM t GROUP BY a"),
         query(1, "SELECT k AS a, count(*) AS n FROM input GROUP BY k")
             .then(1, "SELECT n AS a, count(*) AS b, min(a) AS c, max(a) AS d FROM t GROUP BY n"),
         query(2, "SELECT k AS a, s AS b, sum(i) AS x, max(p) AS y, count(*) AS n FROM input GROUP BY k, s")

@@ -213,6 +213,42 @@ fn distinct_keeps_keys_and_appends() {
 }
 
 #[test]
+fn distinct_on_is_the_first_record_of_each_key() {
+    let written = "SELECT DISTINCT ON (customer_id, 2) upper(customer_id) AS a, quantity > 1 AS many, \
+                   price * quantity AS total, orders.price FROM orders WHERE paid";
+    let graph = one(written).graph();
+    let last = aggregation(&graph, "t/aggregate");
+    assert_eq!(
+        last.state,
+        "customer_id string, quantity > 1 boolean -> first_value(price) decimal(12,2), \
+         first_value(quantity) int64"
+    );
+    assert_eq!(
+        (last.input, last.output),
+        (Changelog::Append, Changelog::Append)
+    );
+    assert_eq!(
+        columns(&graph, "t"),
+        "a string, many boolean, total decimal(33,2), price decimal(12,2)"
+    );
+    assert_eq!(
+        uids(&graph),
+        ["orders", "t/input", "t/aggregate", "t", "out"]
+    );
+
+    let all = one("SELECT DISTINCT ON (order_id) * FROM orders").graph();
+    let source = one("SELECT * FROM orders").graph();
+    assert_eq!(columns(&all, "t"), columns(&source, "t"));
+    // The same as it may be written with groups.
+    let grouped = "SELECT order_id, first_value(price) AS p FROM orders GROUP BY order_id";
+    let on = "SELECT DISTINCT ON (order_id) order_id, price AS p FROM orders";
+    let [grouped, on] = [grouped, on].map(|sql| one(sql).graph());
+    let state = |graph| aggregation(graph, "t/aggregate").state.clone();
+    assert_eq!(state(&grouped), state(&on));
+    assert_eq!(columns(&grouped, "t"), columns(&on, "t"));
+}
+
+#[test]
 fn columns_that_nobody_needs_are_not_read_and_state_is_kept_whole() {
     let job = one("SELECT customer_id, count(*) AS n, sum(price) AS total FROM orders GROUP BY 1")
         .transform("few", "t", "SELECT n FROM t")

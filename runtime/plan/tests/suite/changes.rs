@@ -189,13 +189,24 @@ fn files_take_no_updates() {
 }
 
 #[test]
-fn distinct_rows_go_anywhere() {
-    let job = grouped("SELECT DISTINCT customer_id, quantity FROM orders");
-    assert!(job.clone().kafka_sink("out", "t", "", "").plan().is_ok());
-    assert_eq!(
-        changelog(&job.sink("out", "t").graph(), "t"),
-        Changelog::Append
-    );
+fn distinct_rows_and_first_ones_go_anywhere() {
+    for sql in [
+        "SELECT DISTINCT customer_id, quantity FROM orders",
+        "SELECT DISTINCT ON (customer_id) quantity FROM orders",
+        "SELECT first_value(quantity) AS q FROM orders GROUP BY customer_id",
+    ] {
+        let job = grouped(sql);
+        assert!(job.clone().kafka_sink("out", "t", "", "").plan().is_ok());
+        let graph = job.sink("out", "t").graph();
+        assert_eq!(changelog(&graph, "t"), Changelog::Append, "{sql}");
+    }
+    for sql in [
+        "SELECT last_value(quantity) AS q FROM orders GROUP BY customer_id",
+        "SELECT first_value(quantity) FILTER (WHERE paid) AS q FROM orders GROUP BY customer_id",
+    ] {
+        let graph = grouped(sql).sink("out", "t").graph();
+        assert_eq!(changelog(&graph, "t"), Changelog::Retract, "{sql}");
+    }
 }
 
 #[test]
@@ -238,6 +249,14 @@ fn which_row_came_first_means_nothing_where_rows_are_replaced() {
     let text = refusal(&job);
     assert!(
         text.contains("`first_value` depends on the order of rows, and `t` updates its rows"),
+        "{text}"
+    );
+    let job = grouped(PER_CUSTOMER)
+        .transform("u", "t", "SELECT DISTINCT ON (n) n, customer_id FROM t")
+        .sink("out", "u");
+    let text = refusal(&job);
+    assert!(
+        text.contains("`DISTINCT ON` depends on the order of rows, and `t` updates its rows"),
         "{text}"
     );
 }

@@ -74,7 +74,7 @@ const UNBOUND: [&str; 26] = [
     "SELECT * EXCLUDE (prise) FROM orders",
 ];
 
-const GROUPED: [&str; 45] = [
+const GROUPED: [&str; 51] = [
     "SELECT quantity FROM orders HAVING quantity > 1",
     "SELECT customer_id, count(*) AS n FROM orders",
     "SELECT customer_id, order_id, count(*) AS n FROM orders GROUP BY customer_id",
@@ -115,7 +115,13 @@ const GROUPED: [&str; 45] = [
     "SELECT customer_id FROM orders GROUP BY customer_id HAVING max(quantity)",
     "SELECT customer_id FROM orders GROUP BY customer_id HAVING quantity > 1",
     "SELECT DISTINCT customer_id, count(*) AS n FROM orders GROUP BY customer_id",
-    "SELECT DISTINCT ON (customer_id) customer_id, quantity FROM orders",
+    "SELECT DISTINCT ON (customer_id) customer_id, count(*) AS n FROM orders",
+    "SELECT DISTINCT ON (customer_id) customer_id FROM orders GROUP BY customer_id",
+    "SELECT DISTINCT ON () customer_id FROM orders",
+    "SELECT DISTINCT ON (count(*)) customer_id FROM orders",
+    "SELECT DISTINCT ON (customer) customer_id FROM orders",
+    "SELECT DISTINCT ON (3) customer_id FROM orders",
+    "SELECT DISTINCT ON (customer_id) quantity > 'x' AS q FROM orders",
     "SELECT customer_id FROM orders GROUP BY ROLLUP (customer_id)",
     "SELECT customer_id FROM orders GROUP BY ALL",
     "SELECT count(*) AS n FROM orders UNION ALL SELECT quantity FROM orders",

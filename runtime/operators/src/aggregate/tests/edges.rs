@@ -458,6 +458,27 @@ fn distinct_over_rows_that_stay_only_appends() {
 }
 
 #[test]
+fn first_values_over_rows_that_stay_only_append() {
+    let first = |column| call(AggregateFunction::FirstValue, Some(column), false, false);
+    let calls = [first(NUMBER), first(TEXT)];
+    let plan = aggregation(&[NAME], &calls, Changelog::Append, Changelog::Append);
+    let mut rows = Job::whole(&plan, 1).unwrap();
+    rows.push(&batch(&[number(7), number(8)], None)).unwrap();
+    rows.push(&batch(&[number(9), Row::default()], None))
+        .unwrap();
+    let n1 = vec![Value::Text("n1".to_owned()), Value::Number(7), Value::Null];
+    assert_eq!(
+        shown(&rows.flush().unwrap()),
+        [(ADD, n1), (ADD, vec![Value::Null; 3])]
+    );
+    let snapshots = rows.checkpoint();
+    rows.restore(&snapshots, 3).unwrap();
+    rows.push(&batch(&[number(10), Row::default()], None))
+        .unwrap();
+    assert!(rows.flush().unwrap().is_empty());
+}
+
+#[test]
 fn an_update_is_not_divided_and_no_batch_is_too_large() {
     let count = [call(AggregateFunction::Count, None, false, false)];
     let mut counts = job(&[NUMBER], &count, Changelog::Append);
@@ -511,7 +532,12 @@ fn what_no_plan_asks_for_is_a_failure_of_ours() {
             failure.message.contains("node `sales/aggregate`"),
             "{failure}"
         );
-        assert!(failure.message.contains(&calls[0].text), "{failure}");
+        let is_of_call = input != Changelog::Upsert;
+        assert_eq!(
+            failure.message.contains(&calls[0].text),
+            is_of_call,
+            "{failure}"
+        );
     };
     internal(
         &[call(FirstValue, Some(TEXT), false, false)],
@@ -521,6 +547,21 @@ fn what_no_plan_asks_for_is_a_failure_of_ours() {
         &[call(LastValue, Some(TEXT), false, false)],
         Changelog::Retract,
     );
+    internal(&[call(Count, None, false, false)], Changelog::Upsert);
+    for (calls, input) in [
+        (vec![call(Count, None, false, false)], Changelog::Append),
+        (
+            vec![call(FirstValue, Some(TEXT), true, false)],
+            Changelog::Append,
+        ),
+        (vec![], Changelog::Retract),
+    ] {
+        let plan = aggregation(&[NAME], &calls, input, Changelog::Append);
+        assert_eq!(
+            Job::whole(&plan, 1).err().unwrap().kind,
+            ErrorKind::Internal
+        );
+    }
     let count = [call(Count, None, false, false)];
     let mut counts = job(&[NAME], &count, Changelog::Retract);
     let failure = counts.push(&batch(&[number(1)], None)).unwrap_err();
