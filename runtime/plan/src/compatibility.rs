@@ -211,79 +211,26 @@ fn newcomer(
 
 impl fmt::Display for Incompatibility {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let renamed = match self {
+        f.write_str(&self.what())?;
+        match self {
             Self::SourceGone {
-                uid,
-                splits,
-                renamed,
-            } => {
-                write!(
-                    f,
-                    "the checkpoint has the positions of source `{uid}` in {splits} splits, but \
-                     the job has no source of this name"
-                )?;
-                renamed
+                renamed: Some(renamed),
+                ..
             }
-            Self::ConnectorChanged { uid, before, now } => {
-                return write!(
-                    f,
-                    "source `{uid}` was read from {before} and is now read from {now}: its \
-                     positions mean nothing there"
-                );
+            | Self::SinkGone {
+                renamed: Some(renamed),
+                ..
             }
-            Self::SplitsGone { uid, splits } => {
-                return write!(
-                    f,
-                    "source `{uid}` does not read {} any more: what is not read of it yet would be \
-                     left out",
-                    topics(splits)
-                );
-            }
-            Self::SinkGone {
-                uid,
-                committables,
-                renamed,
-            } => {
-                write!(
-                    f,
-                    "the checkpoint has {committables} uncommitted transactions of sink `{uid}`, \
-                     but the job has no sink of this name to commit them"
-                )?;
-                renamed
-            }
-            Self::StateGone {
-                uid,
-                state,
-                renamed,
-            } => {
-                write!(
-                    f,
-                    "the checkpoint has keyed state of `{uid}` ({state}), but the job has no \
-                     operator of this name that keeps any"
-                )?;
-                renamed
-            }
-            Self::StateChanged {
-                uid,
-                before,
-                now,
-                reason,
-            } => {
-                return write!(
-                    f,
-                    "`{uid}` keeps other state, as {reason} changed: the checkpoint has `{before}`, \
-                     and the job keeps `{now}`"
-                );
-            }
-        };
-        match renamed {
-            Some(renamed) => write!(
+            | Self::StateGone {
+                renamed: Some(renamed),
+                ..
+            } => write!(
                 f,
                 "; if `{}` is the same under a new name, call it `{}` again",
                 state::written(renamed),
                 state::written(self.uid())
             ),
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 }
@@ -308,6 +255,44 @@ fn topics(splits: &[String]) -> String {
 }
 
 impl Incompatibility {
+    /// What has no place, and why.
+    fn what(&self) -> String {
+        match self {
+            Self::SourceGone { uid, splits, .. } => format!(
+                "the checkpoint has the positions of source `{uid}` in {splits} splits, but the job \
+                 has no source of this name"
+            ),
+            Self::ConnectorChanged { uid, before, now } => format!(
+                "source `{uid}` was read from {before} and is now read from {now}: its positions \
+                 mean nothing there"
+            ),
+            Self::SplitsGone { uid, splits } => format!(
+                "source `{uid}` does not read {} any more: what is not read of it yet would be left \
+                 out",
+                topics(splits)
+            ),
+            Self::SinkGone {
+                uid, committables, ..
+            } => format!(
+                "the checkpoint has {committables} uncommitted transactions of sink `{uid}`, but the \
+                 job has no sink of this name to commit them"
+            ),
+            Self::StateGone { uid, state, .. } => format!(
+                "the checkpoint has keyed state of `{uid}` ({state}), but the job has no operator of \
+                 this name that keeps any"
+            ),
+            Self::StateChanged {
+                uid,
+                before,
+                now,
+                reason,
+            } => format!(
+                "`{uid}` keeps other state, as {reason} changed: the checkpoint has `{before}`, and \
+                 the job keeps `{now}`"
+            ),
+        }
+    }
+
     /// The operator in the checkpoint.
     pub const fn uid(&self) -> &OperatorUid {
         match self {
