@@ -15,7 +15,7 @@ use crate::{Result, StateFiles, bug};
 /// Into so many files a run is divided that holds everything, if none is smaller than [`LEAST_FILE`].
 const WHOLE_FILES: usize = 8;
 /// A file that is not worth dividing, in bytes of memory.
-const LEAST_FILE: usize = 4 << 20;
+const LEAST_FILE: usize = 1 << 20;
 /// Files of a subtask that are written at the same time.
 const CONCURRENT_FILES: usize = 4;
 

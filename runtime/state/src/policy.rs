@@ -11,6 +11,8 @@
 //!   group left for which it is needed. So there are at most about [as many](Limits::units) such runs,
 //!   more than half of what they hold together is the state, and all are about as large.
 //! - *Of many small runs* the newest that are about as large are merged before they come to a unit.
+//!
+//! What this costs is in `docs/decisions/0018-state-runs.md`.
 
 use std::ops::Range;
 
@@ -20,10 +22,12 @@ use crate::coverage::{Coverage, EVERYTHING, Held, Sequence};
 /// Sizes that decide.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// A unit is this part of the state, or [`least_unit`](Self::least_unit) if that is more.
+    /// A unit is this part of the state.
     pub(crate) units: u64,
-    /// What nobody notices, in bytes.
+    /// It is not smaller than this, what nobody notices, in bytes.
     pub(crate) least_unit: u64,
+    /// But of a state that has at least two of those it is at most this part.
+    pub(crate) fewest_units: u64,
     /// Most runs that are smaller than a unit.
     pub(crate) small_runs: usize,
     /// With more runs than this, or more than [`MANY_BYTES`], the state is renewed faster. It happens
@@ -38,10 +42,22 @@ impl Default for Limits {
         Self {
             units: 64,
             least_unit: 4 << 20,
+            fewest_units: 10,
             small_runs: 12,
             many_runs: 160,
             file_bytes: 64 << 20,
         }
+    }
+}
+
+impl Limits {
+    fn unit(self, live: u64) -> u64 {
+        let least = if live < 2 * self.least_unit {
+            self.least_unit
+        } else {
+            self.least_unit.min(live / self.fewest_units)
+        };
+        least.max(live / self.units)
     }
 }
 
@@ -77,10 +93,7 @@ pub(crate) fn plan(situation: &Situation<'_>) -> Option<Coverage> {
     }
     let row = row_bytes(situation.runs);
     let live = situation.keys * row;
-    let unit = situation
-        .limits
-        .least_unit
-        .max(live / situation.limits.units);
+    let unit = situation.limits.unit(live);
     let small = small_runs(situation.runs, unit);
     let since = |runs: &[Held]| {
         let oldest = runs.iter().map(|held| held.coverage.since).min();

@@ -107,12 +107,7 @@ impl KeyStore {
                 data,
                 nulls: None,
             } => {
-                let is_wrong = |(row, slot): (usize, &Slot)| {
-                    let is_there = *slot != NONE && *slot != self.null;
-                    !(is_there && self.arena.get(*slot) == text(offsets, data, row))
-                };
-                let rows = slots.iter().enumerate();
-                wrong.extend(rows.filter(|row| is_wrong(*row)).map(|(row, _)| row));
+                self.other_texts(offsets, data, slots, wrong);
             }
             _ => {
                 let rows = slots.iter().enumerate();
@@ -131,6 +126,32 @@ impl KeyStore {
             let found = integers.get(*slot as usize);
             if found != Some(value) || *slot == self.null {
                 wrong.push(row);
+            }
+        }
+    }
+
+    /// In loops of which each only loads what the next needs, so that loads do not wait for each other.
+    fn other_texts(&self, offsets: &[i32], data: &[u8], slots: &[Slot], wrong: &mut Vec<usize>) {
+        const BLOCK: usize = 256;
+        let (spans, kept) = (self.arena.spans.as_slice(), self.arena.data.as_slice());
+        let mut places = [(0, 0); BLOCK];
+        for (block, slots) in slots.chunks(BLOCK).enumerate() {
+            for (place, slot) in places.iter_mut().zip(slots) {
+                // A slot that is none is behind all others.
+                *place = spans
+                    .get(*slot as usize)
+                    .map_or((0, 0), |span| span.range());
+            }
+            let first = |(start, _): &(usize, usize)| kept.get(*start).copied().unwrap_or_default();
+            let loaded = places.iter().map(first).fold(0, |all, byte| all | byte);
+            std::hint::black_box(loaded);
+            for (at, (slot, (start, length))) in slots.iter().zip(&places).enumerate() {
+                let row = block * BLOCK + at;
+                let is_there = *slot != NONE && *slot != self.null;
+                let key = text(offsets, data, row);
+                if !(is_there && *length == key.len() && kept[*start..*start + *length] == *key) {
+                    wrong.push(row);
+                }
             }
         }
     }

@@ -219,6 +219,7 @@ pub(super) struct Job {
 pub(super) const SMALL: Limits = Limits {
     units: 4,
     least_unit: 1,
+    fewest_units: 1,
     small_runs: 3,
     many_runs: 12,
     file_bytes: 600,

@@ -92,7 +92,7 @@ impl World {
         let bytes = rows * self.row_bytes;
         // As it is divided into files.
         let parts = if coverage.is_complete() {
-            u32::try_from((bytes >> 22).clamp(1, 8)).unwrap()
+            u32::try_from((bytes >> 20).clamp(1, 8)).unwrap()
         } else {
             1
         };
@@ -199,6 +199,8 @@ fn any(bytes: u64, changes: usize, of: usize) -> Result<(), String> {
 #[test]
 fn a_hundredth_of_the_keys_costs_less_than_three_hundredths_of_the_state() {
     for (bytes, runs) in [
+        (MIB, 24),
+        (10 * MIB, 24),
         (40 * MIB, 24),
         (64 * MIB, 24),
         (1_024 * MIB, 48),
