@@ -261,20 +261,35 @@ pub(crate) fn listed(names: &[String]) -> String {
     names.join(", ")
 }
 
-/// Faults of an aggregation beside its SQL.
+/// Transforms of a job file that say how long they keep their state, and keep none.
+pub(crate) fn ttl_faults(job: &ValidJob, bound: &BTreeMap<String, BoundTransform>) -> Vec<Fault> {
+    let keeps = |transform: &&ValidTransform| {
+        let mut parts = bound.iter().filter(|(name, _)| {
+            let rest = name.strip_prefix(transform.name.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+        parts.any(|(_, part)| part.aggregate.is_some())
+    };
+    let transforms = job.transforms.iter();
+    let transforms = transforms.filter(|it| it.state_ttl.is_some() && bound.contains_key(&it.name));
+    let idle = transforms.filter(|transform| !keeps(transform));
+    let faults = idle.map(|transform| {
+        let subject = format!("transform `{}`, stateTtl", transform.name);
+        let message = "it keeps no state: it has no GROUP BY, DISTINCT or aggregates".to_owned();
+        fault(subject, message, "remove the key".to_owned())
+    });
+    faults.collect()
+}
+
+/// Faults of an aggregation beside its SQL. `at` names a place in its transform.
 pub(crate) fn aggregate_faults(
+    at: impl Fn(&str) -> String,
     transform: &ValidTransform,
     bound: Option<&BoundAggregate>,
     job: &ValidJob,
 ) -> Vec<Fault> {
     let mut faults = Vec::new();
-    let at = |key: &str| format!("transform `{}`, {key}", transform.name);
     let Some(aggregate) = bound else {
-        if transform.state_ttl.is_some() {
-            let message =
-                "it keeps no state: it has no GROUP BY, DISTINCT or aggregates".to_owned();
-            faults.push(fault(at("stateTtl"), message, "remove the key".to_owned()));
-        }
         return faults;
     };
     if aggregate.keys == 0 && transform.parallelism.is_some_and(|own| own != 1) {

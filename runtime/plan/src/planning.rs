@@ -12,7 +12,8 @@ use crate::changes::{self, Stream};
 use crate::error::{Fault, PlanError};
 use crate::functions::Functions;
 use crate::graph::JobGraph;
-use crate::nodes::{self, Parts, internal};
+use crate::nodes::{self, internal};
+use crate::sql::derived::{self, Part};
 use crate::sql::{BoundTransform, bind_transform};
 use crate::{chaining, fingerprint, partition, sink};
 
@@ -42,14 +43,20 @@ pub fn plan(job: &ValidJob) -> Result<JobGraph, PlanError> {
     })
 }
 
-fn plan_here(job: &ValidJob) -> Result<JobGraph, PlanError> {
+fn plan_here(given: &ValidJob) -> Result<JobGraph, PlanError> {
+    let parts: Vec<Part> = given.transforms.iter().flat_map(derived::parts).collect();
+    // The same job without SELECTs in FROM.
+    let mut job = given.clone();
+    job.transforms = parts.iter().map(|part| part.transform.clone()).collect();
+    let job = &job;
     let mut faults = Vec::new();
-    let (mut bound, outputs) = bind_all(job, &mut faults);
+    let (mut bound, outputs) = bind_all(job, &parts, &mut faults);
+    faults.extend(changes::ttl_faults(given, &bound));
     faults.extend(sink_faults(job, &outputs));
     PlanError::of(faults)?;
     let needed = needed_columns(job, &mut bound, &outputs);
     let changelogs = changes::changelogs(job, &bound, &outputs);
-    let (nodes, edges) = nodes::nodes(&Parts {
+    let (nodes, edges) = nodes::nodes(&nodes::Parts {
         job,
         bound: &bound,
         needed: &needed,
@@ -75,7 +82,7 @@ type Outputs = BTreeMap<String, Stream>;
 /// Bound transforms by name.
 type Bound = BTreeMap<String, BoundTransform>;
 
-fn bind_all(job: &ValidJob, faults: &mut Vec<Fault>) -> (Bound, Outputs) {
+fn bind_all(job: &ValidJob, parts: &[Part], faults: &mut Vec<Fault>) -> (Bound, Outputs) {
     let functions = Functions::new();
     let mut bound = Bound::new();
     let mut outputs: Outputs = job
@@ -86,23 +93,24 @@ fn bind_all(job: &ValidJob, faults: &mut Vec<Fault>) -> (Bound, Outputs) {
             (source.name.clone(), stream)
         })
         .collect();
-    for transform in &job.transforms {
+    for part in parts {
+        let transform = &part.transform;
         let inputs = transform.inputs.iter();
         let inputs: Option<Vec<_>> = inputs.map(|input| output_of(input, &outputs)).collect();
         let Some(inputs) = inputs else {
             continue;
         };
-        let at = |key: &str| format!("transform `{}`, {key}", transform.name);
+        let at = |key: &str| format!("transform `{}`, {key}", part.node);
         faults.extend(partition::faults(
             at,
             &transform.partition_by,
             &transform.inputs,
             &schemas(&inputs),
         ));
-        match bind_transform(&functions, transform, &inputs) {
+        match bind_transform(&functions, part, &inputs) {
             Ok(transformed) => {
                 let aggregate = transformed.aggregate.as_ref();
-                faults.extend(changes::aggregate_faults(transform, aggregate, job));
+                faults.extend(changes::aggregate_faults(at, transform, aggregate, job));
                 faults.extend(changes::order_faults(
                     at,
                     &transform.partition_by,

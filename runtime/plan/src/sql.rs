@@ -1,6 +1,6 @@
 //! One transform's SQL, bound to the columns of its inputs.
 //!
-//! [`parse`] cuts the text, which [`dialect`] and [`nesting`] bound, into SELECTs of items and a
+//! [`derived`] takes a SELECT in FROM out. [`parse`] cuts the text, which [`dialect`] and [`nesting`] bound, into SELECTs of items and a
 //! filter, and refuses the [`clauses`] that a transform cannot have; [`names`] checks every column
 //! and function against the input, and [`items`] lists the output columns; [`bind`] gives every
 //! [`expression`] its meaning, which [`semantics`](crate::semantics) decides; [`union`] brings the
@@ -14,6 +14,7 @@ pub(crate) mod bind;
 mod canonical;
 pub(crate) mod clauses;
 pub(crate) mod constant;
+pub(crate) mod derived;
 pub(crate) mod dialect;
 pub(crate) mod expression;
 mod grouping;
@@ -33,7 +34,6 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::utils::collect_columns;
-use millstream_spec::ValidTransform;
 use millstream_types::aggregate::AggregateCall;
 
 use crate::changes::Stream;
@@ -174,10 +174,11 @@ fn retain<T>(all: &mut Vec<T>, kept: &[bool]) {
 /// Every fault of the transform.
 pub(crate) fn bind_transform(
     functions: &Functions,
-    transform: &ValidTransform,
+    part: &derived::Part,
     inputs: &[Stream],
 ) -> Result<BoundTransform, Vec<Fault>> {
-    let subject = place::Subject::new(&transform.name, &transform.sql);
+    let transform = &part.transform;
+    let subject = place::Subject::new(&part.node, &part.text, &transform.sql);
     let selections = parse::parse(&subject, &transform.inputs).map_err(|fault| vec![fault])?;
     let mut faults = Vec::new();
     let mut selects = Vec::with_capacity(selections.len());

@@ -12,7 +12,7 @@ use millstream_spec::valid::Input;
 
 use super::*;
 use crate::changes::Stream;
-use crate::sql::bind_transform;
+use crate::sql::{bind_transform, derived};
 
 const BEGIN: &str = "<!-- functions: begin -->\n";
 const END: &str = "<!-- functions: end -->";
@@ -28,7 +28,8 @@ fn value(functions: &Functions, call: &str) -> String {
         sql: format!("SELECT {call} AS x FROM input"),
     };
     let input = Stream::of(Arc::new(Schema::empty()), None);
-    let bound = match bind_transform(functions, &transform, &[input]) {
+    let part = derived::parts(&transform).remove(0);
+    let bound = match bind_transform(functions, &part, &[input]) {
         Ok(bound) => bound,
         Err(faults) => return format!("is refused: {}", faults[0].message),
     };

@@ -3,6 +3,8 @@
 use datafusion_sql::sqlparser::ast::ObjectName;
 use millstream_spec::valid::Input;
 
+use super::derived::{PLACEHOLDER, is_derived};
+
 /// The parts of a name, without quotes.
 pub(crate) fn parts(name: &ObjectName) -> Vec<String> {
     let part = |part: &datafusion_sql::sqlparser::ast::ObjectNamePart| {
@@ -15,6 +17,7 @@ pub(crate) fn parts(name: &ObjectName) -> Vec<String> {
 /// Whether a name in FROM is the input's.
 pub(crate) fn is_named(input: &Input, parts: &[String]) -> bool {
     match (input, parts) {
+        (Input::Main(name), [part]) if is_derived(name) => part == PLACEHOLDER,
         (Input::Main(name), [part]) => part == name,
         (Input::DeadLetters(_), [part]) => *part == plain(input),
         (Input::DeadLetters(source), [first, second]) => first == source && second == DEAD_LETTERS,

@@ -18,18 +18,21 @@ use crate::semantics::Refusal;
 pub(crate) struct Subject<'a> {
     /// As in ``transform `enriched` ``.
     pub(crate) name: String,
-    /// The text that places point into.
+    /// The text that is bound.
     pub(crate) sql: &'a str,
+    /// The text that places point into: as long, and with more than blanks where the other has these.
+    shown: &'a str,
     /// Its tokens without white space, once a fault has asked for them.
     tokens: OnceCell<Vec<TokenWithSpan>>,
 }
 
 impl<'a> Subject<'a> {
-    /// A transform and its SQL.
-    pub(crate) fn new(transform: &str, sql: &'a str) -> Self {
+    /// A transform and its SQL, and the part of it that is bound.
+    pub(crate) fn new(transform: &str, shown: &'a str, sql: &'a str) -> Self {
         Self {
             name: format!("transform `{transform}`"),
             sql,
+            shown,
             tokens: OnceCell::new(),
         }
     }
@@ -105,7 +108,7 @@ impl<'a> Subject<'a> {
         } else {
             usize::MAX
         };
-        Some(Place::new(self.sql, line, column, width))
+        Some(Place::new(self.shown, line, column, width))
     }
 }
 

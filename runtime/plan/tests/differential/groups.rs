@@ -134,6 +134,7 @@ fn queries() -> Vec<Query> {
         query(1, "SELECT b AS a, count(*) AS b, avg(p * 2) AS c FROM input GROUP BY b"),
         query(1, "SELECT s AS a, sum(i * p) AS b, count(coalesce(t, k)) AS c FROM input GROUP BY s"),
         query(1, "SELECT k AS a, sum(i) + count(*) AS b, sum(f) / count(*) AS c, CASE WHEN count(*) > 2 THEN k ELSE 'few' END AS d FROM input GROUP BY k"),
+        query(1, "SELECT a AS a, sum(x) AS b FROM (SELECT k AS a, i AS x FROM input WHERE b) AS y GROUP BY a"),
         query(0, "SELECT count(*) AS a, sum(i) AS b, min(t) AS c, max(d) AS d FROM input"),
         query(0, "SELECT count(DISTINCT k) AS a, count(DISTINCT p) AS b FROM input WHERE s > 0"),
         query(0, "SELECT avg(i) AS a FROM input HAVING count(*) > 10"),

@@ -395,6 +395,79 @@ fn every_function_has_its_name() {
 }
 
 #[test]
+fn a_select_in_from_is_a_node_of_its_own() {
+    let graph = job()
+        .source("web", "id string, client string, amount decimal(12,2)")
+        .source("shop", "sale string, customer string, total decimal(12,2)")
+        .transform_with(
+            "t",
+            "web, shop",
+            "SELECT customer, sum(amount) AS total FROM (\n\
+             SELECT client AS customer, amount FROM web WHERE amount > 0\n\
+             UNION ALL SELECT customer, total FROM shop) AS sales GROUP BY sales.customer",
+            ", stateTtl: 1h",
+        )
+        .sink("out", "t")
+        .graph();
+    assert_eq!(
+        uids(&graph),
+        [
+            "web",
+            "shop",
+            "t/from",
+            "t/input",
+            "t/partial",
+            "t/aggregate",
+            "t",
+            "out"
+        ]
+    );
+    assert_eq!(
+        columns(&graph, "web"),
+        "client string, amount decimal(12,2)"
+    );
+    assert_eq!(
+        columns(&graph, "t/from"),
+        "customer string, amount decimal(12,2)"
+    );
+    let NodeKind::Sql(union) = &node(&graph, "t/from").kind else {
+        panic!("it is a union")
+    };
+    assert_eq!(union.selects.len(), 2);
+    assert_eq!(union.selects[0].filter.len(), 1);
+    let last = aggregation(&graph, "t/aggregate");
+    assert_eq!(last.state, "customer string -> sum(amount) decimal(38,2)");
+    assert!(last.ttl.is_some());
+}
+
+#[test]
+fn an_aggregate_in_from_has_state_of_its_own() {
+    let job = one(
+        "SELECT n, count(*) AS customers FROM (SELECT customer_id, count(*) AS n FROM orders \
+         GROUP BY customer_id) GROUP BY n",
+    );
+    let graph = job.graph();
+    let keeping: Vec<(&str, &str)> = graph
+        .nodes
+        .iter()
+        .filter_map(|node| Some((node.uid.as_str(), node.state()?.1)))
+        .collect();
+    assert_eq!(
+        keeping,
+        [
+            ("t/from/aggregate", "customer_id string -> count(*) int64"),
+            ("t/aggregate", "n int64 -> count(*) int64 over updates")
+        ]
+    );
+    assert_eq!(node(&graph, "t/from").changelog, Changelog::Retract);
+    let deep =
+        one("SELECT a + 1 AS b FROM (SELECT quantity AS a FROM (SELECT * FROM orders) AS x) AS y");
+    let graph = deep.graph();
+    assert_eq!(columns(&graph, "t"), "b int64");
+    assert_eq!(columns(&graph, "orders"), "quantity int64");
+}
+
+#[test]
 fn groups_are_explained() {
     let job = job()
         .source("orders", crate::jobs::ORDERS)

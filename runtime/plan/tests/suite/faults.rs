@@ -16,7 +16,7 @@ const UNPARSED: [&str; 8] = [
     "SELECT quantity\nFROM orders\nWHERE quantity >",
 ];
 
-const REFUSED: [&str; 20] = [
+const REFUSED: [&str; 21] = [
     "DROP TABLE orders",
     "INSERT INTO orders SELECT 1",
     "SELECT quantity FROM orders; SELECT 1",
@@ -26,7 +26,8 @@ const REFUSED: [&str; 20] = [
     "SELECT quantity FROM orders UNION SELECT small FROM orders",
     "SELECT a.order_id FROM orders a JOIN b ON a.y = b.y",
     "SELECT * FROM orders, payments",
-    "SELECT * FROM (SELECT * FROM orders) x",
+    "SELECT * FROM (SELECT * FROM orders) x UNION ALL SELECT * FROM orders",
+    "SELECT * FROM (SELECT * FROM orders) x JOIN orders ON true",
     "SELECT * FROM generate_series(1, 2)",
     "SELECT 1 AS x",
     "SELECT quantity FROM orders ORDER BY 1",
@@ -45,7 +46,7 @@ const VARYING: [&str; 3] = [
     "SELECT quantity FROM orders WHERE ts < NOW() - INTERVAL '1 hour'",
 ];
 
-const UNBOUND: [&str; 26] = [
+const UNBOUND: [&str; 30] = [
     "SELECT *, quantity * prise AS total FROM orders",
     "SELECT order_id,\n       quantity * prise AS total,\n       upper(custmer_id) AS customer\nFROM orders\nWHERE zebra > 1",
     "SELECT * FROM order",
@@ -72,6 +73,10 @@ const UNBOUND: [&str; 26] = [
     "SELECT CAST('x' AS int64) AS x FROM orders",
     "SELECT CAST(order_id AS wrong) AS x, CAST(order_id AS decimal) AS y FROM orders",
     "SELECT * EXCLUDE (prise) FROM orders",
+    "SELECT x FROM (SELECT quantity,\n  prise AS x\n FROM orders) AS t",
+    "SELECT x FROM (\n  SELECT quantity AS y FROM orders\n) AS t",
+    "SELECT t.y + order_id AS z FROM (SELECT quantity AS y FROM orders) AS t",
+    "SELECT y FROM (SELECT quantity AS y FROM order) AS t",
 ];
 
 const GROUPED: [&str; 51] = [
