@@ -298,25 +298,30 @@ impl Process {
     pub(crate) fn run(&self, world: &Arc<World>) {
         let now = world.lock().now.saturating_sub(self.clock.started);
         let until = self.clock.base + Duration::from_millis(now);
-        install(Some(Arc::new(StoreOf {
-            world: Arc::clone(world),
-            process: self.id,
-        })));
-        self.runtime.block_on(async {
+        self.block_on(world, async {
             // A timer is looked at when nothing else is left to do.
             let soon = Instant::now() + Duration::from_millis(1);
             tokio::time::sleep_until(until.max(soon)).await;
         });
-        install(None);
     }
 
     /// Moves its clock to now, past everything that it would have been woken for.
     pub(crate) fn wake_up(&self, world: &Arc<World>) {
         let now = world.lock().now.saturating_sub(self.clock.started);
-        self.runtime.block_on(async {
+        self.block_on(world, async {
             let missed = Duration::from_millis(now).saturating_sub(self.clock.base.elapsed());
             tokio::time::advance(missed).await;
         });
+    }
+
+    /// Whatever it does meanwhile, the storage that it opens is that of the world.
+    fn block_on(&self, world: &Arc<World>, future: impl Future<Output = ()>) {
+        install(Some(Arc::new(StoreOf {
+            world: Arc::clone(world),
+            process: self.id,
+        })));
+        self.runtime.block_on(future);
+        install(None);
     }
 
     /// Has a task do a step. Whether it is still there.
