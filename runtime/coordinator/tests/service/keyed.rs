@@ -9,11 +9,10 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures::{TryStreamExt, stream};
 use millstream_checkpoint::{Files, Manifest, Storage, StorageOptions};
-use millstream_types::aggregate::GROUPS;
 use millstream_types::ids::TaskId;
 use millstream_types::snapshot::{FileRef, KeyGroupRange, Run, StateDeclaration, StateSnapshot};
 use millstream_types::{
-    Attempt, CheckpointId, JobId, OperatorSnapshot, OperatorUid, SubtaskIndex, keys,
+    Attempt, CheckpointId, JobId, OperatorSnapshot, OperatorUid, SubtaskIndex, TaskSnapshot, keys,
 };
 
 use crate::worker::STEP;
@@ -30,6 +29,8 @@ pub(crate) struct Keyed {
     pub(crate) storage: Storage,
     pub(crate) job: JobId,
     pub(crate) operator: OperatorUid,
+    /// Type of its state.
+    pub(crate) keeps: String,
     pub(crate) parallelism: u32,
     pub(crate) max_parallelism: u32,
     /// Says that it holds one key group less than it does.
@@ -55,9 +56,11 @@ fn is_touched(group: u32, step: u64) -> bool {
 }
 
 /// How many barriers the splits of a source have passed.
-pub(crate) fn step_of(source: &OperatorSnapshot) -> u64 {
-    let position = |split: &millstream_types::SplitState| split.position.0.parse::<u64>().unwrap();
-    let steps: BTreeSet<u64> = source.splits.iter().map(|it| position(it) / STEP).collect();
+pub(crate) fn step_of<'a>(tasks: impl IntoIterator<Item = &'a TaskSnapshot>) -> u64 {
+    let operators = tasks.into_iter().flat_map(|task| task.operators.values());
+    let splits = operators.flat_map(|operator| &operator.splits);
+    let positions = splits.map(|split| split.position.0.parse::<u64>().unwrap());
+    let steps: BTreeSet<u64> = positions.map(|position| position / STEP).collect();
     assert_eq!(steps.len(), 1, "all splits stand at one step");
     steps.into_iter().next().unwrap()
 }
@@ -85,14 +88,7 @@ async fn content(files: &Files, file: &FileRef) -> Groups {
 
 /// Checks that a manifest of a job holds the state of all groups, as it must be there.
 pub(crate) async fn check(manifest: &Manifest, operator: &str, storage: &Storage, groups: u32) {
-    let source = manifest.operators[&"orders".into()].values();
-    let splits = source
-        .flat_map(|snapshot| snapshot.splits.clone())
-        .collect();
-    let step = step_of(&OperatorSnapshot {
-        splits,
-        ..OperatorSnapshot::default()
-    });
+    let step = step(manifest);
     let mut found = Groups::new();
     for snapshot in manifest.operators[&operator.into()].values() {
         let state = snapshot.state.as_ref().unwrap();
@@ -103,6 +99,18 @@ pub(crate) async fn check(manifest: &Manifest, operator: &str, storage: &Storage
     let id = manifest.checkpoint;
     assert_eq!(found, expected((0..groups).into(), step), "checkpoint {id}");
     assert_eq!(manifest.max_parallelism, Some(groups));
+}
+
+/// How many barriers the splits in a manifest have passed.
+pub(crate) fn step(manifest: &Manifest) -> u64 {
+    let operators = manifest.operators.iter();
+    let tasks = operators.flat_map(|(uid, subtasks)| {
+        let task = |snapshot: &OperatorSnapshot| TaskSnapshot {
+            operators: [(uid.clone(), snapshot.clone())].into(),
+        };
+        subtasks.values().map(task)
+    });
+    step_of(&tasks.collect::<Vec<_>>())
 }
 
 /// The storage of a folder.
@@ -119,8 +127,8 @@ impl Keyed {
         let Some(state) = &snapshot.state else {
             snapshot.state = Some(StateSnapshot {
                 declarations: vec![StateDeclaration {
-                    name: GROUPS.to_owned(),
-                    data_type: "customer_id string -> count(*) int64".to_owned(),
+                    name: "groups".to_owned(),
+                    data_type: self.keeps.clone(),
                     schema: 1,
                 }],
                 key_groups: own,
@@ -163,7 +171,7 @@ impl Keyed {
             .await
             .unwrap();
         state.runs.push(Run {
-            state: GROUPS.to_owned(),
+            state: "groups".to_owned(),
             file,
             range: state.key_groups,
             // Newer than all that were there, whoever has written them.

@@ -27,9 +27,6 @@ use crate::worker::{Manners, TestWorker};
 /// No test waits longer for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What a keyed job counts, from its only source, which has the name `orders`.
-const TOTALS: &str = "SELECT customer_id, count(*) AS orders FROM orders GROUP BY customer_id";
-
 /// Everything outside of coordinators and workers.
 pub(crate) struct Scenario {
     folder: TempDir,
@@ -40,10 +37,10 @@ pub(crate) struct Scenario {
     pub(crate) checkpoint: String,
     /// Name of the source in the job file.
     pub(crate) source_name: String,
+    /// Name of a transform that counts by customer between the two, and what it counts, if there is one.
+    pub(crate) counts: Option<(String, String)>,
     /// Name of the sink in the job file.
     pub(crate) sink_name: String,
-    /// Whether the records are counted by customer, which `totals/aggregate` keeps.
-    pub(crate) keyed: bool,
     /// What coordinators are started for.
     pub(crate) deployment: Option<u64>,
     pub(crate) parallelism: u32,
@@ -72,8 +69,8 @@ impl Default for Scenario {
             name: "orders".to_owned(),
             checkpoint: "interval: 50ms, timeout: 5s, tolerableFailures: 3".to_owned(),
             source_name: "orders".to_owned(),
+            counts: None,
             sink_name: "out".to_owned(),
-            keyed: false,
             deployment: None,
             parallelism: 2,
             max_parallelism: 1_024,
@@ -121,6 +118,14 @@ impl Scenario {
     }
 
     fn job_text(&self) -> String {
+        let counts = self.counts.as_ref();
+        let transforms = counts.map(|(name, counts)| {
+            format!(
+                "transforms: [{{name: {name}, input: {source}, sql: \"SELECT customer_id, {counts} AS n FROM {source} GROUP BY \
+                 customer_id\"}}]\n    ",
+                source = self.source_name
+            )
+        });
         format!(
             "apiVersion: millstream.dev/v1alpha1\n\
              kind: StreamJob\n\
@@ -132,7 +137,7 @@ impl Scenario {
              restart: {{exponentialDelay: {{initial: 10ms, max: 50ms}}}}\n  \
              dataflow:\n    \
              sources: [{{name: {source}, generator: {{}}}}]\n    \
-             transforms: [{transform}]\n    \
+             {transforms}\
              sinks: [{{name: {sink}, input: {input}, blackhole: {{}}}}]\n",
             name = self.name,
             uid = self
@@ -144,20 +149,9 @@ impl Scenario {
             storage = self.storage_path().display(),
             checkpoint = self.checkpoint,
             source = self.source_name,
+            transforms = transforms.unwrap_or_default(),
+            input = counts.map_or(&self.source_name, |(name, _)| name),
             sink = self.sink_name,
-            transform = if self.keyed {
-                format!(
-                    "{{name: totals, input: {}, sql: \"{TOTALS}\"}}",
-                    self.source_name
-                )
-            } else {
-                String::new()
-            },
-            input = if self.keyed {
-                "totals"
-            } else {
-                self.source_name.as_str()
-            },
         )
     }
 

@@ -7,23 +7,23 @@ use millstream_checkpoint::disposal::{JobDisposal, delete_job};
 use millstream_checkpoint::inspect::verify;
 use millstream_checkpoint::{Holder, Manifest, Storage, StorageOptions, read_savepoint};
 use millstream_coordinator::preflight::Reach;
-use millstream_coordinator::{Outcome, Restore, rehearse};
+use millstream_coordinator::{Outcome, Restore, fitting, rehearse};
+use millstream_plan::Incompatibility;
 use millstream_types::api::{CheckpointState, JobState, StopRequest};
-use millstream_types::{ErrorCode, ErrorKind, Failure, JobId, Timestamp};
+use millstream_types::{ErrorCode, ErrorKind, Failure, FileRef, JobId, Timestamp};
 
 use crate::keyed::{self, Keyed};
 use crate::scenario::{Running, Scenario};
 use crate::worker::{Manners, TestWorker};
 
 const GROUPS: u32 = 128;
+const OPERATOR: &str = "counts/aggregate";
+const KEEPS: &str = "customer_id string -> count(*) int64";
 
-/// The operator that keeps state.
-const TOTALS: &str = "totals/aggregate";
-
-/// A job that counts records by key.
+/// A job whose operator `counts/aggregate` keeps state.
 fn scenario() -> Scenario {
     let mut scenario = Scenario::default();
-    scenario.keyed = true;
+    scenario.counts = Some(("counts".to_owned(), "count(*)".to_owned()));
     scenario.checkpoint =
         "interval: 20ms, timeout: 5s, tolerableFailures: 3, retained: 2".to_owned();
     scenario.max_parallelism = GROUPS;
@@ -45,7 +45,8 @@ fn keeps(scenario: &Scenario) -> Keyed {
     Keyed {
         storage: storage(scenario),
         job: job(scenario),
-        operator: TOTALS.into(),
+        operator: OPERATOR.into(),
+        keeps: KEEPS.to_owned(),
         parallelism: scenario.parallelism,
         max_parallelism: GROUPS,
         miscounts: false,
@@ -96,8 +97,8 @@ async fn check_chain(scenario: &Scenario) {
     for entry in &state.checkpoints {
         let manifest = read(&entry.path).await;
         // Before the first barrier there is nothing.
-        if manifest.operators.contains_key(&TOTALS.into()) {
-            keyed::check(&manifest, TOTALS, &storage(scenario), GROUPS).await;
+        if manifest.operators.contains_key(&OPERATOR.into()) {
+            keyed::check(&manifest, OPERATOR, &storage(scenario), GROUPS).await;
         }
     }
 }
@@ -255,18 +256,22 @@ async fn a_fork_of_a_running_job_copies_the_files_of_a_checkpoint() {
 
 #[tokio::test]
 async fn a_job_goes_back_to_an_older_checkpoint_of_its_own_chain() {
-    let scenario = scenario();
+    let mut scenario = scenario();
+    scenario.checkpoint = scenario.checkpoint.replace("retained: 2", "retained: 9");
     run_and_crash(&scenario, Restore::Latest).await;
-    let older = scenario.chain().await.checkpoints[0].path.clone();
-    let step = step(&read(&older).await);
+    let checkpoints = scenario.chain().await.checkpoints;
+    let older = checkpoints[1].path.clone();
+    let newest = checkpoints.last().unwrap().path.clone();
+    let (before, after) = (read(&older).await, read(&newest).await);
+    let after: Vec<&FileRef> = after.files().collect();
+    assert!(
+        before.files().any(|file| !after.contains(&file)),
+        "some would be deleted"
+    );
+    let step = keyed::step(&before);
     run_and_crash(&scenario, Restore::Path(older)).await;
-    assert!(self::step(&scenario.chain().await.newest.unwrap()) > step);
+    assert!(keyed::step(&scenario.chain().await.newest.unwrap()) > step);
     only_named_files_are_there(&scenario).await;
-}
-
-fn step(manifest: &Manifest) -> u64 {
-    let subtasks = manifest.operators[&"orders".into()].values();
-    subtasks.map(keyed::step_of).next().unwrap()
 }
 
 #[tokio::test]
@@ -371,6 +376,55 @@ async fn another_number_of_key_groups_is_refused_as_long_as_there_is_state() {
 }
 
 #[tokio::test]
+async fn state_that_the_job_has_no_place_for_is_dropped_only_if_that_is_allowed() {
+    let mut scenario = scenario();
+    run_and_crash(&scenario, Restore::Latest).await;
+    for (name, counts, parts) in [
+        ("renamed", "count(*)", [OPERATOR, "call it `counts` again"]),
+        ("counts", "sum(quantity)", [KEEPS, "sum(quantity) int64"]),
+    ] {
+        scenario.counts = Some((name.to_owned(), counts.to_owned()));
+        let attempts = scenario.chain().await.claims.len();
+        let failure = fails(scenario.start(Restore::Latest)).await;
+        assert_eq!(failure.code, ErrorCode::IncompatibleState);
+        for part in parts.iter().chain(&["--allow-dropped-state"]) {
+            assert!(failure.message.contains(part), "no `{part}` in: {failure}");
+        }
+        // What a rehearsal finds is judged by the same code.
+        let options = scenario.options(Restore::Latest);
+        let (_, manifest) = rehearse(&options, Reach::Live)
+            .await
+            .unwrap()
+            .point
+            .unwrap();
+        let misfits = fitting::misfits(&options.graph, &manifest);
+        let told = Incompatibility::failure(&misfits).unwrap();
+        assert_eq!(told.message, failure.message);
+        assert_eq!(scenario.chain().await.claims.len(), attempts);
+    }
+    // It begins empty, in as many key groups as it likes, and everything else goes on.
+    scenario.allow_dropped_state = true;
+    scenario.max_parallelism = 64;
+    let step = keyed::step(&scenario.chain().await.newest.unwrap());
+    let running = scenario.start(Restore::Latest);
+    let job_worker = scenario.worker("a", 2, &running).await;
+    running.wait_for_checkpoints(3).await;
+    running.crash().await;
+    drop(job_worker);
+    let newest = scenario.chain().await.newest.unwrap();
+    assert!(keyed::step(&newest) > step);
+    assert_eq!((newest.files().count(), newest.max_parallelism), (0, None));
+    let data = scenario.storage_path().join("default/orders/data");
+    let (mut claimed, _) = scenario
+        .job_chain()
+        .claim(holder(), Timestamp(1))
+        .await
+        .unwrap();
+    claimed.collect_garbage(1).await.unwrap();
+    assert_eq!(files(&data), 0);
+}
+
+#[tokio::test]
 async fn a_checkpoint_that_lacks_a_key_group_is_not_decided() {
     let scenario = scenario();
     run_and_crash(&scenario, Restore::Latest).await;
@@ -389,7 +443,7 @@ async fn a_checkpoint_that_lacks_a_key_group_is_not_decided() {
     let failure = snapshot.job.last_failure.as_ref().unwrap().to_string();
     for part in [
         "MS0510",
-        "operator totals/aggregate",
+        "operator counts/aggregate",
         "[0, 63)",
         "[0, 64) of 128",
     ] {

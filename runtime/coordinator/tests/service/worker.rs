@@ -12,8 +12,8 @@ use millstream_types::protocol::{
     Deploy, PROTOCOL_VERSION, Register, TaskProgress, ToCoordinator, ToWorker,
 };
 use millstream_types::{
-    Attempt, Barrier, CheckpointId, Committable, EventTime, Opaque, OperatorSnapshot, OperatorUid,
-    TaskSnapshot, WorkerId,
+    Attempt, Barrier, CheckpointId, Committable, EventTime, Opaque, OperatorUid, TaskSnapshot,
+    WorkerId,
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -234,7 +234,7 @@ impl Life {
         let Some(keyed) = &self.manners.keyed else {
             return;
         };
-        let step = step_of(source_of(&self.tasks));
+        let step = step_of(self.tasks.values());
         for (task, snapshot) in &mut self.tasks {
             if let Some(operator) = snapshot.operators.get_mut(&keyed.operator) {
                 keyed.restore(*task, operator, step).await;
@@ -247,7 +247,7 @@ impl Life {
         let Some(keyed) = &self.manners.keyed else {
             return;
         };
-        let step = step_of(source_of(&self.tasks));
+        let step = step_of(self.tasks.values());
         for (task, snapshot) in &mut self.tasks {
             if let Some(operator) = snapshot.operators.get_mut(&keyed.operator) {
                 keyed.pass(operator, *task, at, step).await;
@@ -306,15 +306,18 @@ impl Life {
     }
 }
 
-/// What any of the tasks has of a source; all stand at one step.
-fn source_of(tasks: &BTreeMap<TaskId, TaskSnapshot>) -> &OperatorSnapshot {
-    let mut operators = tasks.values().flat_map(|task| &task.operators);
-    operators.find(|(_, it)| !it.splits.is_empty()).unwrap().1
-}
-
+/// What a task emits: from its source, or the counts of those that have grouped.
 fn read(snapshot: &mut TaskSnapshot, ends: bool) -> u64 {
-    let mut operators = snapshot.operators.iter_mut();
-    let (_, source) = operators.find(|(uid, _)| uid.as_str() != "out").unwrap();
+    if snapshot
+        .operators
+        .contains_key(&OperatorUid::from("counts"))
+    {
+        return STEP;
+    }
+    let mut operators = snapshot.operators.values_mut();
+    let Some(source) = operators.find(|operator| !operator.splits.is_empty()) else {
+        return 0;
+    };
     for split in &mut source.splits {
         let position: u64 = split.position.0.parse().unwrap();
         split.position = Opaque((position + STEP).to_string());
@@ -334,7 +337,8 @@ fn write(
     task: TaskId,
     (attempt, checkpoint): (Attempt, CheckpointId),
 ) {
-    let Some(out) = snapshot.operators.get_mut(&OperatorUid::from("out")) else {
+    let out = snapshot.operators.get_mut(&OperatorUid::from("out"));
+    let Some(out) = out else {
         return;
     };
     out.counters.records_in += records;
