@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arrow_ipc::reader::FileReader;
 use arrow_schema::{DataType, Field, FieldRef};
+use futures::FutureExt;
 use millstream_types::{CheckpointKind, ErrorCode, StateSnapshot};
 
 use super::job::{GROUPS, Job, Kind, MemoryFiles, SMALL};
@@ -156,4 +157,59 @@ fn a_time_to_live_may_come_and_go() {
     let table = other("numbers", DataType::Utf8, ttl);
     let keys = restore_into(table, &snapshots[0], &files, GROUPS).unwrap();
     assert_eq!(keys, 1_000, "they begin to live now");
+}
+
+#[test]
+fn tables_of_one_operator_have_runs_of_their_own() {
+    let files = Arc::<MemoryFiles>::default();
+    let mut keeper = Keeper::new("uid".into(), 0..GROUPS, GROUPS);
+    let mut one = other("one", DataType::Utf8, None);
+    let mut two = other("two", DataType::Utf8, None);
+    let add = |table: &mut Keyed<super::job::Numbers>, keys: std::ops::Range<i64>| {
+        let columns = Kind::Text.columns(&keys.collect::<Vec<_>>());
+        let mut slots = Vec::new();
+        let hashes = Kind::Text.hashes(&columns);
+        table.resolve(&columns, &hashes, &mut slots).unwrap();
+        table.touch_all(&slots);
+    };
+    let mut snapshot = StateSnapshot::default();
+    for (checkpoint, ones, twos) in [(1, 0..90, 0..0), (2, 0..0, 0..50), (3, 0..1, 50..55)] {
+        add(&mut one, ones);
+        add(&mut two, twos);
+        let tables: &mut [&mut dyn Table] = &mut [&mut one, &mut two];
+        let id = millstream_types::CheckpointId(checkpoint);
+        let frozen = keeper
+            .freeze(tables, id, CheckpointKind::Checkpoint)
+            .unwrap();
+        let upload = frozen
+            .encode()
+            .unwrap()
+            .upload(files.as_ref())
+            .now_or_never();
+        snapshot = keeper.settle(tables, upload.unwrap()).unwrap();
+    }
+    let states: Vec<_> = snapshot.runs.iter().map(|run| run.state.as_str()).collect();
+    assert_eq!(states, ["one", "one", "two", "two"]);
+    assert_eq!(keeper.stats().runs, 4);
+    let contents = || {
+        let files = files.0.lock().unwrap();
+        let runs = snapshot.runs.iter();
+        runs.map(|run| files[&run.file.path].clone()).collect()
+    };
+    let mut one = other("one", DataType::Utf8, None);
+    let mut two = other("two", DataType::Utf8, None);
+    let mut restored = Keeper::new("uid".into(), 0..GROUPS, GROUPS);
+    let tables: &mut [&mut dyn Table] = &mut [&mut two, &mut one];
+    restored.restore(tables, &snapshot, contents()).unwrap();
+    assert_eq!((one.len(), two.len()), (90, 55));
+    // Each state has a table, and no other.
+    let failure = restore_into(
+        other("one", DataType::Utf8, None),
+        &snapshot,
+        &files,
+        GROUPS,
+    );
+    let failure = failure.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::IncompatibleState);
+    assert!(failure.message.contains("`two`"), "{failure}");
 }
