@@ -84,9 +84,9 @@ fn cheapest(budget: Duration, mut pass: impl FnMut() -> Fallible<()>) -> Fallibl
         let before = used()?;
         pass()?;
         let now = used()?;
-        let nanos = (now - before).as_nanos() as f64;
+        let nanos = now.saturating_sub(before).as_nanos() as f64;
         best = best.min(nanos / (ROWS * BATCHES) as f64);
-        if now - begin > budget {
+        if now.saturating_sub(begin) > budget {
             return Ok(best);
         }
     }

@@ -51,6 +51,8 @@ use crate::{Operator, Result};
 
 /// Most keys that wait for a flush.
 pub const MAX_DIRTY: usize = 64 * 1_024;
+/// It pays to wait for more rows of the same keys if there are at most so many keys for 10 rows.
+const WORTHWHILE_TENTHS: usize = 8;
 
 /// Which part of the state an operator has.
 #[derive(Clone)]

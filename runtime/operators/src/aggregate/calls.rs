@@ -151,7 +151,7 @@ fn accumulator(
     use AggregateFunction::{Avg, BoolAnd, BoolOr, Count, FirstValue, LastValue, Max, Min, Sum};
     Some(match function {
         Count => Cells::boxed(number::Count),
-        Sum | Avg => return sum(function == Avg, argument?, result, retracts),
+        Sum | Avg => return sum(function, argument?, result, retracts),
         BoolAnd | BoolOr => Cells::boxed(Truths {
             all: function == BoolAnd,
         }),
@@ -176,12 +176,14 @@ fn accumulator(
     })
 }
 
+/// For `sum` and `avg`.
 fn sum(
-    average: bool,
+    function: AggregateFunction,
     argument: &DataType,
     result: &DataType,
     retracts: bool,
 ) -> Option<Box<dyn Accumulator>> {
+    let average = function == AggregateFunction::Avg;
     let exact = match (average, argument, result) {
         (_, DataType::Float64, DataType::Float64) if retracts => {
             return Some(Cells::boxed(FloatSum::<Retractable>::new(average)));

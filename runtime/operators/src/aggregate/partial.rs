@@ -9,17 +9,15 @@ use millstream_types::aggregate::Aggregation;
 use millstream_types::batch::MAX_BATCH_ROWS;
 use millstream_types::{Batch, OperatorUid};
 
-use super::MAX_DIRTY;
 use super::accumulator::{Accumulator, Fault};
 use super::calls::{self, Call};
 use super::failure::Names;
 use super::groups::Groups;
+use super::{MAX_DIRTY, WORTHWHILE_TENTHS};
 use crate::{Context, InputIndex, Operator, Result};
 
 /// Rows after which it is decided whether combining pays.
 const PROBED_ROWS: usize = 16 * 1_024;
-/// It pays if there are at most so many groups for 10 rows.
-const WORTHWHILE_TENTHS: usize = 8;
 /// Rows that pass one by one before it is tried again.
 const PASSED_ROWS: usize = 1_024 * 1_024;
 

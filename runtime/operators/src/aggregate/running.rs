@@ -15,14 +15,17 @@ use super::calls::{self, Call};
 use super::entries::{self, Entries};
 use super::failure::Names;
 use super::groups::Groups;
-use super::{MAX_DIRTY, StateParameters};
+use super::{MAX_DIRTY, StateParameters, WORTHWHILE_TENTHS};
 use crate::{Context, InputIndex, Operator, Result};
+
+/// With fewer keys that have changed it waits for a flush.
+const FEW_DIRTY: usize = 8 * 1_024;
 
 /// An aggregation with its results so far.
 ///
-/// What changes is emitted at the next [`flush`](Operator::flush), and by itself when more than
-/// [`MAX_DIRTY`] keys have changed: of each key the difference between then and now, and nothing if there is
-/// none.
+/// What changes is emitted at the next [`flush`](Operator::flush): of each key the difference between then and
+/// now, and nothing if there is none. It is emitted by itself when more than [`MAX_DIRTY`] keys have changed, and
+/// before that where waiting saves nothing, as nearly every row is of another key.
 pub struct AggregateOperator {
     names: Names,
     stage: AggregateStage,
@@ -37,6 +40,8 @@ pub struct AggregateOperator {
     dirty: Vec<Slot>,
     /// Whether each of them was there at the last flush.
     present: Vec<bool>,
+    /// Rows that have come since.
+    rows: usize,
     hashes: Vec<u64>,
     slots: Vec<Slot>,
     changes: Vec<i8>,
@@ -89,6 +94,7 @@ impl AggregateOperator {
             names,
             dirty: Vec::new(),
             present: Vec::new(),
+            rows: 0,
             hashes: Vec::new(),
             slots: Vec::new(),
             changes: Vec::new(),
@@ -176,6 +182,12 @@ impl AggregateOperator {
         Ok(())
     }
 
+    /// Whether it is time to emit without being asked to. Keys that are emitted soon are still in the cache.
+    const fn is_full(&self) -> bool {
+        let dirty = self.dirty.len();
+        dirty > MAX_DIRTY || dirty >= FEW_DIRTY && dirty * 10 > self.rows * WORTHWHILE_TENTHS
+    }
+
     fn emit(&mut self, rows: &mut Rows, cx: &mut Context) -> Result<()> {
         if rows.slots.is_empty() {
             return Ok(());
@@ -217,7 +229,6 @@ impl AggregateOperator {
                 self.emit(&mut rows, cx)?;
             }
             match (*was, self.table.values().has_rows(*slot)) {
-                (false, false) => {}
                 (false, true) => rows.push(group, *slot, Change::Insert),
                 (true, false) => rows.push(group, *slot, Change::Delete),
                 (true, true) if changed => {
@@ -226,7 +237,7 @@ impl AggregateOperator {
                     }
                     rows.push(group, *slot, Change::UpdateAfter);
                 }
-                (true, true) => {}
+                (false, false) | (true, true) => {}
             }
         }
         self.emit(&mut rows, cx)?;
@@ -282,7 +293,8 @@ impl Operator for AggregateOperator {
             groups.count(&self.slots, &mut self.changes);
         }
         self.update(records, &keys)?;
-        if self.dirty.len() > MAX_DIRTY {
+        self.rows += records.num_rows();
+        if self.is_full() {
             self.flush(cx)?;
         }
         Ok(())
@@ -309,6 +321,7 @@ impl Operator for AggregateOperator {
             entries.settle();
         }
         self.dirty = dirty;
+        self.rows = 0;
         Ok(())
     }
 

@@ -5,3 +5,4 @@ mod job;
 mod model;
 mod partial;
 mod state;
+mod types;

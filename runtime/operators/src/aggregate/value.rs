@@ -138,13 +138,6 @@ pub(super) struct Place<K> {
 /// Nothing before the first row; then its value, or null.
 type Placed<V> = Option<Option<V>>;
 
-const fn flat<V>(cell: &Placed<V>) -> Option<&V> {
-    match cell {
-        Some(Some(value)) => Some(value),
-        _ => None,
-    }
-}
-
 impl<K: Kind> Place<K> {
     pub(super) const fn new(kind: K, data_type: DataType, last: bool) -> Self {
         Self {
@@ -218,7 +211,7 @@ impl<K: Kind> Function for Place<K> {
 
     fn columns(&self, cells: &[Self::Cell]) -> Vec<ArrayRef> {
         let seen: BooleanArray = cells.iter().map(|cell| Some(cell.is_some())).collect();
-        let values = cells.iter().map(flat);
+        let values = cells.iter().map(|cell| cell.as_ref()?.as_ref());
         vec![self.kind.column(values), Arc::new(seen)]
     }
 
@@ -236,16 +229,18 @@ impl<K: Kind> Function for Place<K> {
     }
 
     fn same(&self, one: &Self::Cell, other: &Self::Cell) -> bool {
-        same::<K>(flat(one), flat(other))
+        let [one, other] = [one, other].map(|cell| cell.as_ref().and_then(Option::as_ref));
+        same::<K>(one, other)
     }
 
     fn results(&self, cells: &[Self::Cell]) -> Result<ArrayRef, Fault> {
-        let values = cells.iter().map(flat);
+        let values = cells.iter().map(|cell| cell.as_ref()?.as_ref());
         Ok(self.kind.column(values))
     }
 
     fn bytes(cell: &Self::Cell) -> usize {
-        flat(cell).map_or(0, K::bytes)
+        let value = cell.as_ref().and_then(Option::as_ref);
+        value.map_or(0, K::bytes)
     }
 }
 

@@ -137,14 +137,25 @@ pub(super) fn call(
     function: AggregateFunction,
     argument: Option<usize>,
     filter: bool,
-    distinct: bool,
 ) -> AggregateCall {
     AggregateCall {
         function,
         argument,
         filter: filter.then_some(KEEP),
-        distinct,
-        text: format!("{}({argument:?}, {filter}, {distinct})", function.name()),
+        distinct: false,
+        text: format!("{}({argument:?}, {filter})", function.name()),
+    }
+}
+
+pub(super) fn distinct(
+    function: AggregateFunction,
+    argument: usize,
+    filter: bool,
+) -> AggregateCall {
+    AggregateCall {
+        distinct: true,
+        text: format!("{}(DISTINCT {argument}, {filter})", function.name()),
+        ..call(function, Some(argument), filter)
     }
 }
 
@@ -234,6 +245,15 @@ impl Clock for TestClock {
 #[derive(Default)]
 pub(super) struct MemoryFiles(Mutex<BTreeMap<String, Bytes>>);
 
+impl MemoryFiles {
+    /// The files of all runs.
+    fn contents(&self, snapshot: &StateSnapshot) -> Vec<Bytes> {
+        let files = self.0.lock().unwrap();
+        let runs = snapshot.runs.iter();
+        runs.map(|run| files[&run.file.path].clone()).collect()
+    }
+}
+
 impl StateFiles for MemoryFiles {
     fn put<'a>(
         &'a self,
@@ -321,11 +341,7 @@ impl Job {
             let mut keeper = Keeper::new("sales/aggregate".into(), groups.clone(), GROUPS);
             if !snapshots.is_empty() {
                 let dealt = dealt(snapshots, &groups);
-                let contents = dealt.runs.iter().map(|run| {
-                    let read = self.files.get(&run.file).now_or_never();
-                    read.unwrap().unwrap()
-                });
-                let contents = contents.collect();
+                let contents = self.files.contents(&dealt);
                 let mut tables = operator.tables();
                 for table in &mut tables {
                     table.set_now(self.clock.now());
@@ -339,18 +355,10 @@ impl Job {
 
     /// Gives each subtask its rows.
     pub(super) fn push(&mut self, records: &RecordBatch) -> Result<Vec<RecordBatch>> {
-        let parallelism = u32::try_from(self.subtasks.len()).unwrap();
-        let mut hashes = Vec::new();
-        keys::hash(records, &self.aggregation.keys, &mut hashes).unwrap();
+        let parts = shared_out(records, &self.aggregation.keys, self.subtasks.len());
         let mut cx = Context::default();
-        for (number, subtask) in (0..).zip(&mut self.subtasks) {
-            let rows = (0..).zip(&hashes).filter(|(_, hash)| {
-                keys::subtask(keys::key_group(**hash, GROUPS), parallelism, GROUPS) == number
-            });
-            let rows = UInt32Array::from_iter_values(rows.map(|(row, _): (u32, _)| row));
-            if !rows.is_empty() {
-                let part = take_record_batch(records, &rows).unwrap();
-                let part = Batch::new(part);
+        for (subtask, part) in self.subtasks.iter_mut().zip(parts) {
+            if part.rows() > 0 {
                 subtask.operator.on_batch(InputIndex(0), &part, &mut cx)?;
             }
         }
@@ -415,6 +423,20 @@ impl Job {
         }
         sizes
     }
+}
+
+/// The rows of each subtask.
+fn shared_out(records: &RecordBatch, key: &[usize], subtasks: usize) -> Vec<Batch> {
+    let parallelism = u32::try_from(subtasks).unwrap();
+    let mut hashes = Vec::new();
+    keys::hash(records, key, &mut hashes).unwrap();
+    let part = |subtask: u32| {
+        let of = |hash: u64| keys::subtask(keys::key_group(hash, GROUPS), parallelism, GROUPS);
+        let rows = (0..).zip(&hashes).filter(|(_, hash)| of(**hash) == subtask);
+        let rows = UInt32Array::from_iter_values(rows.map(|(row, _): (u32, _)| row));
+        Batch::new(take_record_batch(records, &rows).unwrap())
+    };
+    (0..parallelism).map(part).collect()
 }
 
 /// What a subtask is given of the snapshots of all.

@@ -1,6 +1,7 @@
 //! Whatever comes, and wherever it is flushed and restored, the results are those of a list of all rows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use millstream_types::aggregate::{AggregateCall, AggregateFunction, Aggregation};
@@ -9,7 +10,7 @@ use proptest::prelude::*;
 
 use super::job::{
     AMOUNT, FLOAT, Job, NAME, NUMBER, Row, TEXT, TRUTH, Value, WEIGHT, aggregation, batch, call,
-    float, halves, output_schema, values,
+    distinct, float, halves, output_schema, values,
 };
 use crate::harness;
 
@@ -270,25 +271,22 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 
 fn decomposable() -> Vec<AggregateCall> {
     use AggregateFunction::{Avg, BoolAnd, BoolOr, Count, Max, Min, Sum};
-    let mut calls = vec![
-        call(Count, None, false, false),
-        call(Count, None, true, false),
-    ];
+    let mut calls = vec![call(Count, None, false), call(Count, None, true)];
     for filter in [false, true] {
         calls.extend([
-            call(Count, Some(TEXT), filter, false),
-            call(Sum, Some(NUMBER), filter, false),
-            call(Sum, Some(AMOUNT), filter, false),
-            call(Sum, Some(FLOAT), filter, false),
-            call(Avg, Some(NUMBER), filter, false),
-            call(Avg, Some(AMOUNT), filter, false),
-            call(Avg, Some(FLOAT), filter, false),
-            call(BoolAnd, Some(TRUTH), filter, false),
-            call(BoolOr, Some(TRUTH), filter, false),
+            call(Count, Some(TEXT), filter),
+            call(Sum, Some(NUMBER), filter),
+            call(Sum, Some(AMOUNT), filter),
+            call(Sum, Some(FLOAT), filter),
+            call(Avg, Some(NUMBER), filter),
+            call(Avg, Some(AMOUNT), filter),
+            call(Avg, Some(FLOAT), filter),
+            call(BoolAnd, Some(TRUTH), filter),
+            call(BoolOr, Some(TRUTH), filter),
         ]);
         for column in [NUMBER, AMOUNT, FLOAT, TEXT, TRUTH] {
-            calls.push(call(Min, Some(column), filter, false));
-            calls.push(call(Max, Some(column), filter, false));
+            calls.push(call(Min, Some(column), filter));
+            calls.push(call(Max, Some(column), filter));
         }
     }
     calls
@@ -299,15 +297,15 @@ fn all_calls(input: Changelog) -> Vec<AggregateCall> {
     let mut calls = decomposable();
     for filter in [false, true] {
         for column in [NUMBER, AMOUNT, FLOAT] {
-            calls.push(call(Sum, Some(column), filter, true));
-            calls.push(call(Avg, Some(column), filter, true));
-            calls.push(call(Count, Some(column), filter, true));
+            calls.push(distinct(Sum, column, filter));
+            calls.push(distinct(Avg, column, filter));
+            calls.push(distinct(Count, column, filter));
         }
-        calls.push(call(Count, Some(TEXT), filter, true));
+        calls.push(distinct(Count, TEXT, filter));
         for column in [NUMBER, AMOUNT, FLOAT, TEXT, TRUTH] {
             if input == Changelog::Append {
-                calls.push(call(FirstValue, Some(column), filter, false));
-                calls.push(call(LastValue, Some(column), filter, false));
+                calls.push(call(FirstValue, Some(column), filter));
+                calls.push(call(LastValue, Some(column), filter));
             }
         }
     }
@@ -495,7 +493,7 @@ proptest! {
         let whole = aggregation(&keys, &decomposable(), Changelog::Append, Changelog::Retract);
         let (first, between, second) = halves(&whole);
         let parallelism = if keys.is_empty() { 1 } else { 3 };
-        let mut job = Job::new(&second, between.clone(), output_schema(&whole), parallelism).unwrap();
+        let mut job = Job::new(&second, Arc::clone(&between), output_schema(&whole), parallelism).unwrap();
         let mut partial = super::partial::operator(&first, between);
         let (mut rows, mut shown) = (Vec::new(), Results::new());
         for (new, flushes) in batches {

@@ -27,8 +27,8 @@ pub(super) fn operator(first: &Aggregation, output: SchemaRef) -> Box<dyn Operat
 /// Counts and sums up by number.
 fn by_number() -> Box<dyn Operator> {
     let calls = [
-        call(AggregateFunction::Count, None, false, false),
-        call(AggregateFunction::Sum, Some(NUMBER), false, false),
+        call(AggregateFunction::Count, None, false),
+        call(AggregateFunction::Sum, Some(NUMBER), false),
     ];
     let whole = aggregation(&[NUMBER], &calls, Changelog::Append, Changelog::Upsert);
     let (first, between, _) = halves(&whole);
@@ -79,7 +79,7 @@ fn rows_of_a_key_are_one_row_until_a_flush() {
     let found: Vec<Vec<_>> = columns.iter().map(values).collect();
     let expected = [[1, 2], [9, 3], [9, 6], [9, 3]];
     for (found, expected) in found.iter().zip(expected) {
-        assert_eq!(*found, expected.map(|it| super::job::Value::Number(it)));
+        assert_eq!(*found, expected.map(super::job::Value::Number));
     }
     let next = push(partial.as_mut(), &numbers(std::iter::once(1)));
     assert!(next.is_empty());

@@ -7,7 +7,7 @@ use arrow_array::RecordBatch;
 use millstream_types::aggregate::{AggregateCall, AggregateFunction};
 use millstream_types::{Change, Changelog, ErrorCode, change};
 
-use super::job::{Job, NAME, NUMBER, Row, TEXT, Value, aggregation, batch, call, values};
+use super::job::{Job, NAME, NUMBER, Row, TEXT, Value, aggregation, batch, call, distinct, values};
 
 fn rows(numbers: &[(u8, i64)]) -> Vec<Row> {
     let rows = numbers.iter().map(|(name, number)| Row {
@@ -42,8 +42,8 @@ fn n(name: &str, numbers: &[i128]) -> Vec<Value> {
 
 fn count_and_distinct() -> [AggregateCall; 2] {
     [
-        call(AggregateFunction::Count, None, false, false),
-        call(AggregateFunction::Count, Some(NUMBER), false, true),
+        call(AggregateFunction::Count, None, false),
+        distinct(AggregateFunction::Count, NUMBER, false),
     ]
 }
 
@@ -110,9 +110,9 @@ fn nothing_expires_while_its_change_waits_to_be_emitted() {
 #[test]
 fn what_takes_back_a_row_of_a_key_that_has_expired_is_ignored() {
     let calls = [
-        call(AggregateFunction::Count, None, false, false),
-        call(AggregateFunction::Sum, Some(NUMBER), false, false),
-        call(AggregateFunction::Max, Some(NUMBER), false, false),
+        call(AggregateFunction::Count, None, false),
+        call(AggregateFunction::Sum, Some(NUMBER), false),
+        call(AggregateFunction::Max, Some(NUMBER), false),
     ];
     let mut plan = aggregation(&[NAME], &calls, Changelog::Retract, Changelog::Retract);
     plan.ttl = Some(Duration::from_secs(10));
@@ -137,10 +137,10 @@ fn what_takes_back_a_row_of_a_key_that_has_expired_is_ignored() {
 #[test]
 fn keys_without_rows_and_values_without_rows_are_not_kept() {
     let calls = [
-        call(AggregateFunction::Min, Some(NUMBER), false, false),
-        call(AggregateFunction::Max, Some(NUMBER), false, false),
-        call(AggregateFunction::Count, Some(NUMBER), false, true),
-        call(AggregateFunction::Count, Some(TEXT), false, true),
+        call(AggregateFunction::Min, Some(NUMBER), false),
+        call(AggregateFunction::Max, Some(NUMBER), false),
+        distinct(AggregateFunction::Count, NUMBER, false),
+        distinct(AggregateFunction::Count, TEXT, false),
     ];
     let plan = aggregation(&[NAME], &calls, Changelog::Retract, Changelog::Retract);
     let mut job = Job::whole(&plan, 2).unwrap();
@@ -177,8 +177,8 @@ fn keys_without_rows_and_values_without_rows_are_not_kept() {
 #[test]
 fn the_next_extreme_is_known_after_a_restore() {
     let calls = [
-        call(AggregateFunction::Min, Some(NUMBER), false, false),
-        call(AggregateFunction::Max, Some(NUMBER), false, false),
+        call(AggregateFunction::Min, Some(NUMBER), false),
+        call(AggregateFunction::Max, Some(NUMBER), false),
     ];
     let plan = aggregation(&[NAME], &calls, Changelog::Retract, Changelog::Retract);
     let mut job = Job::whole(&plan, 1).unwrap();
@@ -233,7 +233,7 @@ fn texts_that_are_kept_count_as_memory_until_they_are_gone() {
     ] {
         let calls: Vec<_> = functions
             .iter()
-            .map(|it| call(*it, Some(TEXT), false, false))
+            .map(|it| call(*it, Some(TEXT), false))
             .collect();
         let plan = aggregation(&[NAME], &calls, input, Changelog::Retract);
         let mut job = Job::whole(&plan, 1).unwrap();
