@@ -9,5 +9,6 @@ mod cluster;
 mod commands;
 mod deployed;
 mod job;
+mod keyed;
 mod local;
 mod process;
