@@ -166,13 +166,12 @@ pub(crate) fn changelogs(
         });
         let makes = bound.is_some_and(|bound| bound.aggregate.is_some());
         let upserts = takes_upserts.get(name).copied().unwrap_or_default();
-        let changelog = if makes {
-            match upserts && !filters {
-                true => Changelog::Upsert,
-                false => Changelog::Retract,
-            }
-        } else {
+        let changelog = if !makes {
             inherited(transform, &changelogs)
+        } else if upserts && !filters {
+            Changelog::Upsert
+        } else {
+            Changelog::Retract
         };
         changelogs.insert(name.to_owned(), changelog);
     }
@@ -195,12 +194,20 @@ fn inherited(transform: &ValidTransform, changelogs: &Changelogs) -> Changelog {
     }
 }
 
-/// Faults of a node that reads streams that update: their rows must keep their order. Without a
-/// parallelism, the node has that of what it reads.
+/// How many subtasks run what reads an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// As many as emit it.
+    Same,
+    /// So many, if not as many as the job has.
+    Own(Option<u32>),
+}
+
+/// Faults of a node that reads streams that update: their rows must keep their order.
 pub(crate) fn order_faults(
     at: impl Fn(&str) -> String,
     partition_by: &[String],
-    parallelism: Option<Option<u32>>,
+    readers: Readers,
     inputs: &[Input],
     streams: &[Stream],
 ) -> Vec<Fault> {
@@ -223,7 +230,8 @@ pub(crate) fn order_faults(
             faults.push(fault(at("partitionBy"), message, partition_help(updates)));
         } else if partition_by.is_empty()
             && updates.key.is_none()
-            && parallelism.is_some_and(|own| own != stream.parallelism)
+            && readers != Readers::Same
+            && readers != Readers::Own(stream.parallelism)
         {
             let message = format!(
                 "`{name}` has rows that `{by}` updates, and {}: dealt out to another number of \

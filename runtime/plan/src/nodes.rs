@@ -174,9 +174,10 @@ impl Builder<'_> {
             return Err(internal(name, "it reads nothing"));
         };
         let input = from.changelog;
-        let before = match transform.partition_by.is_empty() {
-            true => from.parallelism,
-            false => transform.parallelism,
+        let before = if transform.partition_by.is_empty() {
+            from.parallelism
+        } else {
+            transform.parallelism
         };
         let fields = aggregate.columns.iter().map(|column| column.field.clone());
         let schema: SchemaRef = Schema::new(fields.collect::<Vec<_>>()).into();
@@ -321,17 +322,19 @@ impl Builder<'_> {
 fn taken(inputs: &[Read]) -> Changelog {
     let mut all = inputs.iter().map(|input| input.changelog);
     let first = all.next().unwrap_or_default();
-    match all.all(|other| other == first) {
-        true => first,
-        false => Changelog::Retract,
+    if all.all(|other| other == first) {
+        first
+    } else {
+        Changelog::Retract
     }
 }
 
 /// The columns with that of changes behind them, if there are changes.
 fn changing(schema: SchemaRef, changelog: Changelog) -> SchemaRef {
-    match changelog.updates() {
-        true => with_changes(&schema),
-        false => schema,
+    if changelog.updates() {
+        with_changes(&schema)
+    } else {
+        schema
     }
 }
 
@@ -348,15 +351,14 @@ fn partial_columns(aggregate: &BoundAggregate) -> Option<Vec<Vec<Field>>> {
             return None;
         }
         let fields = call.call.function.partial_fields(call.argument.as_ref())?;
-        // One that is alone has the name of its call.
-        let named = |field: &Field, alone: bool| match alone {
-            true => call.call.text.clone(),
-            false => format!("{}: {}", call.call.text, field.name()),
-        };
         let alone = fields.len() == 1;
-        let fields = fields.into_iter();
-        let fields = fields.map(|field| {
-            let name = named(&field, alone);
+        let fields = fields.into_iter().map(|field| {
+            // One that is alone has the name of its call.
+            let name = if alone {
+                call.call.text.clone()
+            } else {
+                format!("{}: {}", call.call.text, field.name())
+            };
             field.with_name(name)
         });
         Some(fields.collect())

@@ -8,7 +8,7 @@ use millstream_spec::ValidJob;
 use millstream_spec::valid::Input;
 use millstream_types::schema::{arrow_schema, dead_letter_schema};
 
-use crate::changes::{self, Stream};
+use crate::changes::{self, Readers, Stream};
 use crate::error::{Fault, PlanError};
 use crate::functions::Functions;
 use crate::graph::JobGraph;
@@ -115,7 +115,10 @@ fn bind_all(job: &ValidJob, parts: &[Part], faults: &mut Vec<Fault>) -> (Bound, 
                     at,
                     &transform.partition_by,
                     // What computes an aggregate's input runs where the input is.
-                    aggregate.is_none().then_some(transform.parallelism),
+                    match aggregate {
+                        Some(_) => Readers::Same,
+                        None => Readers::Own(transform.parallelism),
+                    },
                     &transform.inputs,
                     &inputs,
                 ));
@@ -168,7 +171,7 @@ fn sink_faults(job: &ValidJob, outputs: &Outputs) -> Vec<Fault> {
             faults.extend(changes::order_faults(
                 at,
                 &one.partition_by,
-                Some(one.parallelism),
+                Readers::Own(one.parallelism),
                 &one.inputs,
                 &inputs,
             ));

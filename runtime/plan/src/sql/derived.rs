@@ -73,14 +73,17 @@ fn divided(sql: &str) -> Option<(String, String)> {
         .filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF))
         .collect();
     let (open, close) = subquery(&tokens)?;
-    let inside = |at: (u64, u64)| at > place(open) && at < place(close);
-    let around = |at: (u64, u64)| at < place(open) || at > place(close);
-    let outer = blanked(sql, |at, c| match at {
-        at if at == place(open) => '_',
-        at if around(at) => c,
-        _ => ' ',
+    let (open, close) = (place(open), place(close));
+    let outer = blanked(sql, |at, c| {
+        if at == open {
+            '_'
+        } else if at < open || at > close {
+            c
+        } else {
+            ' '
+        }
     });
-    let inner = blanked(sql, |at, c| if inside(at) { c } else { ' ' });
+    let inner = blanked(sql, |at, c| if at > open && at < close { c } else { ' ' });
     Some((outer, inner))
 }
 

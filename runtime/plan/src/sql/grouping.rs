@@ -102,9 +102,10 @@ pub(super) fn bind(
 /// The expressions that make the groups; nothing if there was a fault.
 fn keys(scope: &Scope<'_>, parts: &Parts, faults: &mut Vec<Fault>) -> Option<Vec<Expr>> {
     if parts.distinct || parts.on.is_some() {
-        let name = match parts.distinct {
-            true => "DISTINCT",
-            false => "DISTINCT ON",
+        let name = if parts.distinct {
+            "DISTINCT"
+        } else {
+            "DISTINCT ON"
         };
         if parts.groups() {
             let span = parts
@@ -260,9 +261,10 @@ impl Grouping<'_> {
         let column = Type::of(field.data_type())?;
         let typed = Typed::column(field.name(), index, column, nullable);
         // A key of local time is kept as a timestamp.
-        let typed = match column == shown {
-            true => typed,
-            false => cast::cast(typed, shown, Failing::Fails)?,
+        let typed = if column == shown {
+            typed
+        } else {
+            cast::cast(typed, shown, Failing::Fails)?
         };
         self.references.push(Reference {
             name: field.name().clone(),
@@ -281,8 +283,8 @@ impl Grouping<'_> {
             grouping: self,
             faults,
         };
-        // It breaks off when there are too many faults.
-        let _ = ast.visit(&mut rewriter);
+        // It breaks off when there are too many faults, which are told.
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) = ast.visit(&mut rewriter);
         ast
     }
 
@@ -552,9 +554,10 @@ fn loose(binder: &Binder<'_>, loose: &Loose, has_keys: bool) -> Vec<Fault> {
         };
         let message = format!("{} {be} neither grouped nor aggregated", named.join(", "));
         let first = names.first().map_or("x", String::as_str);
-        let add = match has_keys {
-            true => format!("add {it} to GROUP BY"),
-            false => format!("write GROUP BY {}", names.join(", ")),
+        let add = if has_keys {
+            format!("add {it} to GROUP BY")
+        } else {
+            format!("write GROUP BY {}", names.join(", "))
         };
         let help = format!("{add}, or say which value of a group is meant, as in max({first})");
         binder.subject.unbound(*span, message).with_help(help)

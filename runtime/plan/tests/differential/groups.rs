@@ -313,9 +313,9 @@ type Row = Vec<Outcome>;
 
 /// The rows that changes come to, by the texts of their keys.
 #[derive(Default)]
-struct Result(BTreeMap<Vec<String>, Row>);
+struct Results(BTreeMap<Vec<String>, Row>);
 
-impl Result {
+impl Results {
     fn apply(&mut self, batch: &Batch, keys: usize) {
         let records = batch.records();
         let changes = changes(records);
@@ -351,10 +351,10 @@ fn outcome(column: &ArrayRef, row: usize) -> Outcome {
 }
 
 /// What a query comes to when its records come in batches, some of them together.
-fn ours(query: &Query, records: &RecordBatch, dice: &mut Dice) -> Result {
+fn ours(query: &Query, records: &RecordBatch, dice: &mut Dice) -> Results {
     let keys = query.then.map_or(query.keys, |(keys, _)| keys);
     let mut running = Running::new(planned(query));
-    let mut result = Result::default();
+    let mut result = Results::default();
     let mut start = 0;
     while start < records.num_rows() {
         let length = (1 + dice.roll(40)).min(records.num_rows() - start);

@@ -1,5 +1,7 @@
 //! GROUP BY, DISTINCT and aggregates as nodes.
 
+use std::sync::Arc;
+
 use millstream_plan::{JobGraph, NodeKind, Partitioning, explain};
 use millstream_types::aggregate::{AggregateFunction, AggregateStage, Aggregation};
 use millstream_types::change::{CHANGE_COLUMN, Changelog};
@@ -22,7 +24,7 @@ fn columns(graph: &JobGraph, name: &str) -> String {
         .unwrap_or(schema.fields().len());
     assert!(end + 1 >= schema.fields().len(), "{schema:?}");
     let own: Vec<usize> = (0..end).collect();
-    described(&std::sync::Arc::new(schema.project(&own).unwrap()))
+    described(&Arc::new(schema.project(&own).unwrap()))
 }
 
 fn uids(graph: &JobGraph) -> Vec<&str> {
@@ -371,13 +373,13 @@ fn another_function_or_key_is_another_fingerprint() {
 
 #[test]
 fn every_function_has_its_name() {
+    use AggregateFunction as F;
     let sql = "SELECT count(*) AS a, sum(quantity) AS b, avg(quantity) AS c, min(quantity) AS d, \
                max(quantity) AS e, bool_and(paid) AS f, bool_or(paid) AS g, \
                first_value(quantity) AS h, last_value(quantity) AS i FROM orders";
     let graph = one(sql).graph();
     let calls = &aggregation(&graph, "t/aggregate").calls;
     let functions: Vec<AggregateFunction> = calls.iter().map(|call| call.function).collect();
-    use AggregateFunction as F;
     assert_eq!(
         functions,
         [
