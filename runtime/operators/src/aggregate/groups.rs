@@ -9,11 +9,14 @@ use millstream_types::{ErrorCode, ErrorKind, Failure};
 use std::sync::Arc;
 
 use super::accumulator::Accumulator;
+use super::calls::Call;
 
 /// The key was there at the last flush.
 const PRESENT: u8 = 1;
 /// The key has changed since.
 const DIRTY: u8 = 2;
+/// How many rows a key has.
+const ROWS: &str = "$rows";
 
 /// By slot: how many rows there are, and what the calls keep.
 pub(super) struct Groups {
@@ -21,11 +24,22 @@ pub(super) struct Groups {
     /// None if rows stay: then a key that is there has some.
     rows: Option<Vec<i64>>,
     accumulators: Vec<Box<dyn Accumulator>>,
+    /// Columns of a run beside the key.
+    fields: Vec<FieldRef>,
 }
 
 impl Groups {
-    pub(super) const fn new(accumulators: Vec<Box<dyn Accumulator>>, retracts: bool) -> Self {
+    /// What these calls keep, in the accumulators of the same order.
+    pub(super) fn new(
+        calls: &[Call],
+        accumulators: Vec<Box<dyn Accumulator>>,
+        retracts: bool,
+    ) -> Self {
+        let rows = retracts.then(|| Field::new(ROWS, DataType::Int64, false));
+        let pairs = calls.iter().zip(&accumulators);
+        let kept = pairs.flat_map(|(call, accumulator)| named(&call.text, accumulator.fields()));
         Self {
+            fields: rows.into_iter().chain(kept).map(Arc::new).collect(),
             marks: Vec::new(),
             rows: if retracts { Some(Vec::new()) } else { None },
             accumulators,
@@ -86,24 +100,23 @@ impl Groups {
     }
 }
 
-/// Columns of accumulators, each behind the number of its call.
-fn fields(accumulators: &[Box<dyn Accumulator>]) -> impl Iterator<Item = Field> + '_ {
-    let numbered = accumulators.iter().enumerate();
-    numbered.flat_map(|(number, accumulator)| {
-        let fields = accumulator.fields().into_iter();
-        fields.map(move |field| {
-            let name = format!("{number}.{}", field.name());
-            field.with_name(name)
-        })
-    })
+/// Names of a call's columns, for those who read a run: one that is alone has the name of its call.
+fn named(call: &str, fields: Vec<Field>) -> Vec<Field> {
+    let alone = fields.len() == 1;
+    let named = |field: Field| {
+        let name = if alone {
+            call.to_owned()
+        } else {
+            format!("{call}: {}", field.name())
+        };
+        field.with_name(name)
+    };
+    fields.into_iter().map(named).collect()
 }
 
 impl Values for Groups {
     fn fields(&self) -> Vec<FieldRef> {
-        let rows = self.rows.as_ref();
-        let rows = rows.map(|_| Field::new("rows", DataType::Int64, false));
-        let fields = rows.into_iter().chain(fields(&self.accumulators));
-        fields.map(Arc::new).collect()
+        self.fields.clone()
     }
 
     fn resize(&mut self, slots: usize) {

@@ -106,9 +106,10 @@ impl PartialAggregate {
             ttl: None,
         };
         let (made, single) = (make()?, make()?.accumulators);
+        let groups = Groups::new(&made.calls, made.accumulators, false);
         Ok(Self {
             calls: made.calls,
-            table: Keyed::new(options, Groups::new(made.accumulators, false)),
+            table: Keyed::new(options, groups),
             single,
             schema,
             names,

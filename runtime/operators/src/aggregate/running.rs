@@ -81,7 +81,7 @@ impl AggregateOperator {
             Entries::new(number, of, options.clone(), text, input, retracts)
         });
         let entries = entries.collect();
-        let groups = Groups::new(made.accumulators, retracts);
+        let groups = Groups::new(&made.calls, made.accumulators, retracts);
         Ok(Self {
             stage: aggregation.stage,
             calls: made.calls,

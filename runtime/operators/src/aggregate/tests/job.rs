@@ -406,6 +406,17 @@ impl Job {
         self.output = output_schema(aggregation);
     }
 
+    /// Names of the columns of each table's runs.
+    pub(super) fn columns(&mut self) -> Vec<Vec<String>> {
+        let tables = self.subtasks[0].operator.tables().into_iter();
+        let names = tables.map(|table| {
+            let schema = table.schema();
+            let fields = schema.fields().iter();
+            fields.map(|field| field.name().clone()).collect()
+        });
+        names.collect()
+    }
+
     /// Bytes of all tables.
     pub(super) fn table_bytes(&mut self) -> u64 {
         let subtasks = self.subtasks.iter_mut();

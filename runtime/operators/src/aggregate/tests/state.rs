@@ -262,3 +262,32 @@ fn texts_that_are_kept_count_as_memory_until_they_are_gone() {
         }
     }
 }
+
+#[test]
+fn runs_have_columns_that_say_what_they_are() {
+    let calls = [
+        call(AggregateFunction::Count, None, false),
+        call(AggregateFunction::Sum, Some(NUMBER), false),
+        call(AggregateFunction::Max, Some(NUMBER), false),
+    ];
+    let names = |input: Changelog| {
+        let plan = aggregation(&[NAME], &calls, input, Changelog::Retract);
+        let mut job = Job::whole(&plan, 1).unwrap();
+        job.columns()
+    };
+    let [count, sum, max] = calls.each_ref().map(|call| call.text.as_str());
+    let (of_sum, in_sum) = (format!("{sum}: sum"), format!("{sum}: count"));
+    let (of_sum, in_sum) = (of_sum.as_str(), in_sum.as_str());
+    let append = names(Changelog::Append);
+    assert_eq!(
+        append,
+        [vec!["name", "$deleted", count, of_sum, in_sum, max]]
+    );
+    assert_eq!(
+        names(Changelog::Retract),
+        [
+            vec!["name", "$deleted", "$rows", count, of_sum, in_sum],
+            vec!["name", "value", "$deleted", "count"],
+        ]
+    );
+}
