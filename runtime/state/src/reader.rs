@@ -139,8 +139,9 @@ fn merged(of: &StateKey, reads: &[Read]) -> Result<Contents> {
     let mut found: BTreeMap<(u32, Vec<u8>), Option<(usize, usize)>> = BTreeMap::new();
     for read in reads.iter().rev() {
         let file = &read.held.run.file;
-        for rows in &read.opened.batches {
-            let hashes = shape.hashes(rows).map_err(|error| corrupt(file, error))?;
+        for rows in read.opened.batches(file) {
+            let rows = rows?;
+            let hashes = shape.hashes(&rows).map_err(|error| corrupt(file, error))?;
             let columns = rows.columns().get(..shape.key).unwrap_or_default();
             let converter = converter(columns).map_err(|error| corrupt(file, error))?;
             let keys = encoded(&converter, columns, rows.num_rows());
@@ -160,6 +161,7 @@ fn merged(of: &StateKey, reads: &[Read]) -> Result<Contents> {
         }
     }
     let places: Vec<(usize, usize)> = found.into_values().flatten().collect();
+    let batches: Vec<&RecordBatch> = batches.iter().collect();
     contents(of, &batches, &places)
 }
 

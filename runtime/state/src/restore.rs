@@ -35,11 +35,15 @@ pub(crate) fn fill(
     if Breakage::OlderWins.is_seeded() {
         reads.reverse();
     }
-    for read in reads.iter().rev() {
-        load(table, read)?;
+    let mut runs = Vec::with_capacity(reads.len());
+    for read in reads.into_iter().rev() {
+        if !read.held.needed.is_empty() {
+            load(table, &read)?;
+            runs.push(read.held);
+        }
     }
-    let held = reads.into_iter().map(|read| read.held);
-    Ok(held.filter(|held| !held.needed.is_empty()).collect())
+    runs.reverse();
+    Ok(runs)
 }
 
 /// Runs from the oldest to the newest, with the key groups for which each is needed.
@@ -115,15 +119,16 @@ fn load(table: &mut dyn Table, read: &Read) -> Result<()> {
     let is_whole = held.needed == Needed::new(&read.opened.header.coverage);
     let is_whole = is_whole || Breakage::ForeignGroupsAreTaken.is_seeded();
     let shape = table.shape();
-    for rows in &read.opened.batches {
+    for rows in read.opened.batches(&held.run.file) {
+        let rows = rows?;
         let failed = |error: &dyn std::fmt::Display| corrupt(&held.run.file, error);
-        let hashes = shape.hashes(rows).map_err(|error| failed(&error))?;
+        let hashes = shape.hashes(&rows).map_err(|error| failed(&error))?;
         if is_whole {
-            table.load(rows, &hashes, held.sequence)?;
+            table.load(&rows, &hashes, held.sequence)?;
             continue;
         }
         let is_wanted = |hash: &u64| held.needed.contains(shape.group(*hash));
-        let (rows, hashes) = selected(rows, &hashes, is_wanted).map_err(|error| failed(&error))?;
+        let (rows, hashes) = selected(&rows, &hashes, is_wanted).map_err(|error| failed(&error))?;
         table.load(&rows, &hashes, held.sequence)?;
     }
     Ok(())

@@ -15,7 +15,7 @@ use arrow_buffer::Buffer;
 use arrow_ipc::convert::fb_to_schema;
 use arrow_ipc::reader::{FileDecoder, read_footer_length};
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
-use arrow_ipc::{CompressionType, root_as_footer};
+use arrow_ipc::{Block, CompressionType, MetadataVersion, root_as_footer};
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow_select::interleave::interleave_record_batch;
 use bytes::Bytes;
@@ -89,7 +89,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    fn metadata(&self) -> [(&'static str, String); 9] {
+    fn metadata(&self) -> [(&'static str, String); 10] {
         let range = |range: &Range<u32>| format!("{}..{}", range.start, range.end);
         [
             ("millstream.format", FORMAT.to_owned()),
@@ -104,10 +104,11 @@ impl Header {
                 self.max_parallelism.to_string(),
             ),
             ("millstream.entryColumns", self.entry.to_string()),
+            ("millstream.rows", self.rows.to_string()),
         ]
     }
 
-    fn read(metadata: &BTreeMap<&str, &str>, rows: u64) -> Option<Self> {
+    fn read(metadata: &BTreeMap<&str, &str>) -> Option<Self> {
         let text = |name: &str| metadata.get(name).copied();
         let range = |name: &str| {
             let (start, end) = text(name)?.split_once("..")?;
@@ -127,7 +128,7 @@ impl Header {
             },
             max_parallelism: number(text("millstream.maxParallelism")?)?,
             entry: number(text("millstream.entryColumns")?)?,
-            rows,
+            rows: number(text("millstream.rows")?)?,
         })
     }
 }
@@ -163,12 +164,30 @@ pub(crate) fn encode(
     writer.into_inner().map(Bytes::from).map_err(failed)
 }
 
-/// A run that was read.
-#[derive(Debug)]
+/// A run that was read. Its rows are decoded when they are looked at, a batch at a time.
 pub(crate) struct Opened {
     pub(crate) header: Header,
     pub(crate) schema: SchemaRef,
-    pub(crate) batches: Vec<RecordBatch>,
+    version: MetadataVersion,
+    content: Buffer,
+    /// Where its batches are, by offset and length.
+    blocks: Vec<(Block, usize, usize)>,
+}
+
+impl Opened {
+    /// Its rows.
+    pub(crate) fn batches<'a>(
+        &'a self,
+        file: &'a FileRef,
+    ) -> impl Iterator<Item = Result<RecordBatch>> + 'a {
+        let decoder = FileDecoder::new(Arc::clone(&self.schema), self.version);
+        let blocks = self.blocks.iter();
+        blocks.filter_map(move |(block, offset, bytes)| {
+            let block_content = self.content.slice_with_length(*offset, *bytes);
+            let rows = decoder.read_record_batch(block, &block_content);
+            rows.map_err(|error| corrupt(file, error)).transpose()
+        })
+    }
 }
 
 /// Reads a file and checks that it is what was written.
@@ -186,13 +205,12 @@ pub(crate) fn open(file: &FileRef, content: &Bytes) -> Result<Opened> {
         );
         return Err(corrupt(file, reason));
     }
-    decode(file, content)
+    parse(file, content)
 }
 
 /// Of bytes that are what was written: Arrow's decoder panics on some that are not.
-fn decode(file: &FileRef, content: &Bytes) -> Result<Opened> {
+fn parse(file: &FileRef, content: &Bytes) -> Result<Opened> {
     let failed = |error: &dyn Display| corrupt(file, error.to_string());
-    let buffer = Buffer::from(content.clone());
     let trailer = content.len().checked_sub(10);
     let trailer = trailer.ok_or_else(|| failed(&"it is too short"))?;
     let ending = content[trailer..].try_into();
@@ -203,25 +221,24 @@ fn decode(file: &FileRef, content: &Bytes) -> Result<Opened> {
     let footer = root_as_footer(&content[begin..trailer]).map_err(|error| failed(&error))?;
     let schema = footer.schema().ok_or_else(|| failed(&"it has no schema"))?;
     let schema = Arc::new(fb_to_schema(schema));
-    let decoder = FileDecoder::new(Arc::clone(&schema), footer.version());
-    let mut batches = Vec::new();
+    let mut blocks = Vec::new();
     for block in footer.recordBatches().iter().flatten() {
         let place = usize::try_from(block.offset())
             .ok()
             .zip(usize::try_from(i64::from(block.metaDataLength()) + block.bodyLength()).ok());
         let place = place.filter(|(offset, bytes)| offset + bytes <= content.len());
         let (offset, bytes) = place.ok_or_else(|| failed(&"a block lies outside"))?;
-        let rows = decoder.read_record_batch(block, &buffer.slice_with_length(offset, bytes));
-        batches.extend(rows.map_err(|error| failed(&error))?);
+        blocks.push((*block, offset, bytes));
     }
-    let rows = batches.iter().map(|rows| rows.num_rows() as u64).sum();
     let metadata = schema.metadata().iter();
     let metadata = metadata.map(|(name, value)| (name.as_str(), value.as_str()));
-    let header = Header::read(&metadata.collect(), rows);
+    let header = Header::read(&metadata.collect());
     Ok(Opened {
         header: header.ok_or_else(|| failed(&"it is no run of this format"))?,
         schema,
-        batches,
+        version: footer.version(),
+        content: Buffer::from(content.clone()),
+        blocks,
     })
 }
 
