@@ -59,7 +59,10 @@ fn located(error: PlanError, text: &str) -> PlanError {
     error.located(|fault| match (fault.transform(), &fault.place) {
         (Some(name), Some(place)) => locate::sql_line(text, name, place.line),
         (Some(name), None) => locate::sql_line(text, name, 0),
-        (None, _) => locate::part(text, &fault.subject).map(|place| place.line),
+        (None, _) => match fault.transform_key() {
+            Some((name, key)) => locate::transform_key(text, name, key),
+            None => locate::part(text, &fault.subject).map(|place| place.line),
+        },
     })
 }
 

@@ -217,14 +217,19 @@ pub(crate) fn order_faults(
             continue;
         };
         let (name, by) = (plain(input), &updates.by);
+        let updated = if name == *by {
+            format!("`{by}` updates its rows")
+        } else {
+            format!("`{name}` has rows that `{by}` updates")
+        };
         let outside = |column: &&String| match &updates.key {
             Some(key) => !key.contains(column),
             None => true,
         };
         if let Some(column) = partition_by.iter().find(outside) {
             let message = format!(
-                "`{name}` has rows that `{by}` updates, and {}: partitioned by `{column}`, the rows of \
-                 one key would go to different subtasks and overtake each other",
+                "{updated}, and {}: partitioned by `{column}`, the rows of one key would go to \
+                 different subtasks and overtake each other",
                 told_apart(updates)
             );
             faults.push(fault(at("partitionBy"), message, partition_help(updates)));
@@ -234,8 +239,8 @@ pub(crate) fn order_faults(
             && readers != Readers::Own(stream.parallelism)
         {
             let message = format!(
-                "`{name}` has rows that `{by}` updates, and {}: dealt out to another number of \
-                 subtasks, they would overtake each other",
+                "{updated}, and {}: dealt out to another number of subtasks, they would overtake each \
+                 other",
                 told_apart(updates)
             );
             let help = "give both nodes the same parallelism, or keep the key's columns";

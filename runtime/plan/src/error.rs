@@ -111,6 +111,12 @@ impl Fault {
         name.strip_suffix('`')
     }
 
+    /// The transform of which a key beside the SQL is at fault, and that key.
+    pub fn transform_key(&self) -> Option<(&str, &str)> {
+        let rest = self.subject.strip_prefix("transform `")?;
+        rest.split_once("`, ")
+    }
+
     /// Writes it, with the line of the job file if that is known.
     fn write(&self, line: Option<usize>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.subject)?;

@@ -47,6 +47,9 @@ const KAFKA: &str = "kafka: {bootstrapServers: \"127.0.0.1:9092\", topics: [orde
 const FILES: &str = "files: {path: $HERE/orders}";
 const FORMAT: &str = "format: {json: {}}\n        schema:";
 const SQL: &str = "SELECT * FROM orders WHERE quantity > 0";
+const COUNTED: &str = "SELECT order_id, count(*) AS orders FROM orders GROUP BY order_id";
+const DISTINCT: &str = "SELECT DISTINCT order_id FROM orders";
+const OUT: &str = "kafka: {bootstrapServers: \"127.0.0.1:9092\", topic: processed}";
 const STORAGE: &str = "file://$HERE/checkpoints";
 
 const ORDER: &str = r#"{"order_id":"a","quantity":1,"price":"2.50","ts":"2026-01-01T00:00:00Z"}"#;
@@ -125,6 +128,28 @@ fn written() -> Vec<Mistake> {
             SQL,
             "SELECT order_id, count(*) AS orders FROM orders GROUP BY 1",
         ),
+        mistake("updates-go-into-a-topic-without-a-key")
+            .edit(SQL, COUNTED)
+            .edit("files: {path: $HERE/processed}", OUT),
+        mistake("updates-go-into-a-topic-with-another-key")
+            .edit(SQL, COUNTED)
+            .edit(
+                "files: {path: $HERE/processed}",
+                "kafka: {bootstrapServers: \"127.0.0.1:9092\", topic: processed, key: orders}",
+            ),
+        mistake("updates-are-partitioned-by-what-they-update")
+            .edit(SQL, COUNTED)
+            .edit(
+                "files: {path: $HERE/processed}",
+                "partitionBy: [orders]\n        print: {}",
+            ),
+        mistake("state-of-a-transform-that-keeps-none").edit(
+            "input: orders\n        sql",
+            "input: orders\n        stateTtl: 1h\n        sql",
+        ),
+        mistake("more-subtasks-than-key-groups")
+            .edit("parallelism: 1", "parallelism: 9\n  maxParallelism: 8")
+            .edit(SQL, DISTINCT),
         mistake("state-is-forgotten-too-soon").edit(
             "parallelism: 1",
             "parallelism: 1\n  stateBackend: {ttl: 500ms}",

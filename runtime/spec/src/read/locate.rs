@@ -29,6 +29,17 @@ pub fn sql_line(text: &str, transform: &str, line: usize) -> Option<usize> {
     Some(sql.place.line + if is_literal { line } else { 0 })
 }
 
+/// The line of a job file on which a key of a transform stands, such as `stateTtl`; the transform's own
+/// if it does not have the key.
+pub fn transform_key(text: &str, transform: &str, key: &str) -> Option<usize> {
+    let root = yaml::parse(text).ok()?;
+    let transforms = root.get("spec")?.get("dataflow")?.get("transforms")?;
+    let is_it = |node: &Node| node.get("name").and_then(Node::text) == Some(transform);
+    let index = transforms.items().iter().position(is_it)?;
+    let path = format!("spec.dataflow.transforms[{index}].{key}");
+    Some(root.place_of(&path).line)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +60,13 @@ spec:
         SELECT a
         FROM b
 ";
+
+    #[test]
+    fn keys_of_transforms_are_found_by_their_names() {
+        assert_eq!(transform_key(JOB, "block", "sql"), Some(6));
+        assert_eq!(transform_key(JOB, "block", "stateTtl"), Some(5));
+        assert_eq!(transform_key(JOB, "none", "sql"), None);
+    }
 
     #[test]
     fn lines_of_sql_are_lines_of_the_job_file() {
