@@ -82,7 +82,7 @@ impl AggregateOperator {
         });
         let entries = entries.collect();
         let groups = Groups::new(&made.calls, made.accumulators, retracts);
-        Ok(Self {
+        let mut operator = Self {
             stage: aggregation.stage,
             calls: made.calls,
             input: aggregation.input,
@@ -99,7 +99,17 @@ impl AggregateOperator {
             slots: Vec::new(),
             changes: Vec::new(),
             signs: Vec::new(),
-        })
+        };
+        // Of what is restored without a time, the time begins now.
+        operator.read_clock();
+        Ok(operator)
+    }
+
+    fn read_clock(&mut self) {
+        let now = self.clock.now();
+        for table in self.tables() {
+            table.set_now(now);
+        }
     }
 
     /// Takes rows in: their keys have slots already.
@@ -277,10 +287,7 @@ impl Operator for AggregateOperator {
         let records = batch.records();
         if self.dirty.is_empty() {
             // Nothing expires while something of it is still to be emitted.
-            let now = self.clock.now();
-            for table in self.tables() {
-                table.set_now(now);
-            }
+            self.read_clock();
         }
         self.rebuild()?;
         let keys = self.names.keys(records, &mut self.hashes)?;
@@ -301,7 +308,9 @@ impl Operator for AggregateOperator {
     }
 
     fn flush(&mut self, cx: &mut Context) -> Result<()> {
+        // A barrier may follow, at which what has expired is left out.
         if self.dirty.is_empty() {
+            self.read_clock();
             return Ok(());
         }
         let mut dirty = std::mem::take(&mut self.dirty);
@@ -322,6 +331,7 @@ impl Operator for AggregateOperator {
         }
         self.dirty = dirty;
         self.rows = 0;
+        self.read_clock();
         Ok(())
     }
 

@@ -342,11 +342,7 @@ impl Job {
             if !snapshots.is_empty() {
                 let dealt = dealt(snapshots, &groups);
                 let contents = self.files.contents(&dealt);
-                let mut tables = operator.tables();
-                for table in &mut tables {
-                    table.set_now(self.clock.now());
-                }
-                keeper.restore(&mut tables, &dealt, contents)?;
+                keeper.restore(&mut operator.tables(), &dealt, contents)?;
             }
             self.subtasks.push(Subtask { operator, keeper });
         }
@@ -368,9 +364,15 @@ impl Job {
     pub(super) fn flush(&mut self) -> Result<Vec<RecordBatch>> {
         let mut cx = Context::default();
         for subtask in &mut self.subtasks {
-            if subtask.operator.holds() {
-                subtask.operator.flush(&mut cx)?;
-            }
+            let before = cx.take();
+            let holds = subtask.operator.holds();
+            subtask.operator.flush(&mut cx)?;
+            let emitted = cx.take();
+            assert!(holds || emitted.is_empty(), "it said that it holds nothing");
+            before
+                .into_iter()
+                .chain(emitted)
+                .for_each(|batch| cx.emit(batch));
             assert!(!subtask.operator.holds());
         }
         Ok(cx.take().into_iter().map(Batch::into_records).collect())
@@ -383,9 +385,6 @@ impl Job {
         let files = &self.files;
         let snapshots = self.subtasks.iter_mut().map(|subtask| {
             let mut tables = subtask.operator.tables();
-            for table in &mut tables {
-                table.set_now(self.clock.now());
-            }
             let kind = CheckpointKind::Checkpoint;
             let frozen = subtask.keeper.freeze(&mut tables, checkpoint, kind);
             let upload = frozen.unwrap().encode().unwrap().upload(files);

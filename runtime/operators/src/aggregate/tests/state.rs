@@ -88,6 +88,42 @@ fn a_key_that_is_quiet_for_its_time_to_live_begins_anew_without_a_row() {
 }
 
 #[test]
+fn a_new_time_to_live_begins_at_a_restore_and_what_has_expired_is_neither_restored_nor_written() {
+    let mut plan = aggregation(
+        &[NAME],
+        &count_and_distinct(),
+        Changelog::Append,
+        Changelog::Upsert,
+    );
+    let mut job = Job::whole(&plan, 1).unwrap();
+    job.clock.0.store(1_000_000, Ordering::Relaxed);
+    job.push(&batch(&rows(&[(1, 5)]), None)).unwrap();
+    job.flush().unwrap();
+    let snapshots = job.checkpoint();
+    plan.ttl = Some(Duration::from_secs(10));
+    job.change(&plan);
+    job.restore(&snapshots, 2).unwrap();
+    job.clock.0.store(1_009_000, Ordering::Relaxed);
+    job.push(&batch(&rows(&[(1, 5)]), None)).unwrap();
+    assert_eq!(
+        shown(&job.flush().unwrap()),
+        [(Change::UpdateAfter, n("n1", &[2, 1]))]
+    );
+    let snapshots = job.checkpoint();
+    job.clock.0.store(1_030_000, Ordering::Relaxed);
+    job.restore(&snapshots, 1).unwrap();
+    assert_eq!(job.table_sizes().values().sum::<u64>(), 0);
+
+    // What has changed and has expired by the barrier is not written.
+    job.push(&batch(&rows(&[(1, 5), (2, 5)]), None)).unwrap();
+    job.flush().unwrap();
+    job.clock.0.store(1_060_000, Ordering::Relaxed);
+    assert!(job.flush().unwrap().is_empty());
+    job.checkpoint();
+    assert_eq!(job.table_sizes().values().sum::<u64>(), 0);
+}
+
+#[test]
 fn nothing_expires_while_its_change_waits_to_be_emitted() {
     let mut plan = aggregation(
         &[NAME],
