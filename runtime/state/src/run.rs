@@ -29,8 +29,9 @@ use crate::{Result, bug};
 pub(crate) const DELETED: &str = "$deleted";
 /// Column with the time of the last change, in milliseconds since 1970.
 pub(crate) const CHANGED_AT: &str = "$changed_at";
-/// Most rows of a record batch in a file.
+/// Most rows of a record batch, and about how many bytes: a column of texts holds at most 2 GiB.
 const BATCH_ROWS: usize = 65_536;
+const BATCH_BYTES: usize = 256 << 20;
 const FORMAT: &str = "1";
 
 /// Which columns of a run are the key, and how they are hashed.
@@ -62,6 +63,12 @@ impl Shape {
     pub(crate) const fn group(self, hash: u64) -> u32 {
         key_group(hash, self.max_parallelism)
     }
+}
+
+/// How many rows a batch has, of rows that have so many bytes together.
+pub(crate) fn batch_rows(bytes: usize, rows: usize) -> usize {
+    let row = bytes / rows.max(1);
+    (BATCH_BYTES / row.max(1)).clamp(1, BATCH_ROWS)
 }
 
 /// The columns of a run.
@@ -153,8 +160,10 @@ pub(crate) fn encode(
         .map_err(failed)?;
     let file = Vec::new();
     let mut writer = FileWriter::try_new_with_options(file, &schema, options).map_err(failed)?;
+    let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+    let rows = batches.iter().map(RecordBatch::num_rows).sum();
     let batches: Vec<&RecordBatch> = batches.iter().collect();
-    for order in order.chunks(BATCH_ROWS) {
+    for order in order.chunks(batch_rows(bytes, rows)) {
         let rows = interleave_record_batch(&batches, order).map_err(failed)?;
         let columns = rows.columns().to_vec();
         let rows = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(failed)?;
@@ -248,4 +257,17 @@ pub(crate) fn corrupt(file: &FileRef, reason: impl Display) -> Failure {
         file.path
     );
     Failure::new(ErrorCode::CorruptObject, ErrorKind::CorruptData, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_of_large_rows_have_few() {
+        assert_eq!(batch_rows(0, 0), 65_536);
+        assert_eq!(batch_rows(40_000_000, 1_000_000), 65_536);
+        assert_eq!(batch_rows(100 << 20, 100), 256);
+        assert_eq!(batch_rows(usize::MAX, 1), 1);
+    }
 }

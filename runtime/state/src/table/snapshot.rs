@@ -14,11 +14,8 @@ use super::{Keyed, Slot, Table, TableStats, Use};
 use crate::breakage::Breakage;
 use crate::coverage::{EVERYTHING, Sequence};
 use crate::memory::Memory;
-use crate::run::{CHANGED_AT, Shape};
+use crate::run::{CHANGED_AT, Shape, batch_rows};
 use crate::{Result, Values, bug};
-
-/// Most rows that are copied into one batch.
-const COPIED_ROWS: usize = 65_536;
 
 impl<V: Values> Table for Keyed<V> {
     fn name(&self) -> &str {
@@ -72,7 +69,9 @@ impl<V: Values> Table for Keyed<V> {
 
     fn copy(&mut self, since: Sequence, complete: Range<u32>) -> Result<Vec<RecordBatch>> {
         let slots = self.slots_to_copy(since, complete);
-        let batches = slots.chunks(COPIED_ROWS).map(|slots| self.rows(slots));
+        let bytes = self.keys.bytes() + self.values.variable_bytes();
+        let rows = batch_rows(bytes, self.used);
+        let batches = slots.chunks(rows).map(|slots| self.rows(slots));
         let batches = batches.collect::<Result<Vec<_>>>()?;
         for slot in slots {
             let slot_use = &mut self.uses[slot as usize];
