@@ -120,6 +120,8 @@ impl StorageOptions {
 pub struct Storage {
     uri: Arc<str>,
     door: Arc<dyn Blobs>,
+    /// Whether it is a directory, which a write would make anew where it is gone.
+    is_directory: bool,
 }
 
 pub use location::without_secret;
@@ -153,9 +155,12 @@ impl Storage {
             return Ok(Self {
                 uri: uri.trim_end_matches('/').into(),
                 door,
+                is_directory: false,
             });
         }
-        let door: Arc<dyn Blobs> = match Location::parse(uri)? {
+        let location = Location::parse(uri)?;
+        let is_directory = matches!(location, Location::File { .. });
+        let door: Arc<dyn Blobs> = match location {
             Location::File { directory } => Arc::new(file::FileDoor::new(directory)),
             #[cfg(feature = "s3")]
             Location::S3 { bucket, prefix } => {
@@ -175,6 +180,7 @@ impl Storage {
         Ok(Self {
             uri: uri.trim_end_matches('/').into(),
             door,
+            is_directory,
         })
     }
 
@@ -183,7 +189,13 @@ impl Storage {
         Self {
             uri: format!("file://{}", path.display()).into(),
             door: Arc::new(file::FileDoor::new(path)),
+            is_directory: true,
         }
+    }
+
+    /// Whether it is a directory: one that is gone is made anew by the next write.
+    pub(crate) const fn is_directory(&self) -> bool {
+        self.is_directory
     }
 
     /// Its address.

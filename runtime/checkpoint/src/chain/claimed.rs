@@ -165,6 +165,7 @@ impl ClaimedChain {
     ///
     /// # Errors
     /// [`Error::MaxParallelism`]: it has another number of key groups than the checkpoint before.
+    /// [`Error::StateMissing`]: the directory of the chain is gone.
     /// [`Error::Fenced`]: a newer attempt owns the chain; stop. [`Error::Unavailable`]: it could
     /// not be found out whether the checkpoint is decided. Delete and abort nothing that it
     /// lists; fail the attempt, or go on and decide a later one that lists it all again: the
@@ -176,6 +177,11 @@ impl ClaimedChain {
         }
         self.check(&manifest)?;
         self.check_files(&manifest)?;
+        // A directory that is away (a volume that is not mounted) is made anew by a write, and the
+        // checkpoint would stand there alone.
+        if self.chain.slots.storage.is_directory() {
+            self.ensure_there().await?;
+        }
         let id = manifest.checkpoint;
         manifest.version = MANIFEST_VERSION;
         manifest.max_parallelism = self.key_groups(&manifest)?;
