@@ -124,6 +124,31 @@ fn written() -> Vec<Mistake> {
             .edit("parallelism:", "paralelism:")
             .edit("watermark:", "onError: DeadLetter\n        watermark:")
             .edit(SQL, "SELECT order_id, qantity FROM orders"),
+        mistake("a-duration-has-no-unit").edit("interval: 1s", "interval: 60"),
+        mistake("an-input-is-misspelt").edit("input: valid", "input: vaild"),
+        mistake("nobody-reads-a-transform").edit("input: valid", "input: orders"),
+        mistake("event-time-is-not-a-timestamp").edit("column: ts", "column: price"),
+        mistake("storage-without-a-scheme").edit(STORAGE, "./checkpoints"),
+        mistake("storage-with-keys").edit(STORAGE, "s3://AKIAKEY:wJalrXUt@bucket/orders"),
+        mistake("storage-of-another-client").edit(STORAGE, "s3a://bucket/orders"),
+        mistake("a-path-is-a-pattern").edit(FILES, "files: {path: \"$HERE/orders/*.json\"}"),
+        mistake("a-topic-is-a-pattern").edit(
+            FILES,
+            "kafka: {bootstrapServers: \"kafka:9092\", topics: [\"orders.*\"]}",
+        ),
+        mistake("a-topic-is-read-and-written")
+            .edit(FILES, KAFKA)
+            .edit(
+                "files: {path: $HERE/processed}",
+                "kafka: {bootstrapServers: \"127.0.0.1:9092\", topic: orders}",
+            ),
+    ]
+}
+
+/// Mistakes around groups: where their updates go, and what they keep.
+fn grouped() -> Vec<Mistake> {
+    let mistake = Mistake::new;
+    vec![
         mistake("updates-go-into-files").edit(
             SQL,
             "SELECT order_id, count(*) AS orders FROM orders GROUP BY 1",
@@ -154,24 +179,6 @@ fn written() -> Vec<Mistake> {
             "parallelism: 1",
             "parallelism: 1\n  stateBackend: {ttl: 500ms}",
         ),
-        mistake("a-duration-has-no-unit").edit("interval: 1s", "interval: 60"),
-        mistake("an-input-is-misspelt").edit("input: valid", "input: vaild"),
-        mistake("nobody-reads-a-transform").edit("input: valid", "input: orders"),
-        mistake("event-time-is-not-a-timestamp").edit("column: ts", "column: price"),
-        mistake("storage-without-a-scheme").edit(STORAGE, "./checkpoints"),
-        mistake("storage-with-keys").edit(STORAGE, "s3://AKIAKEY:wJalrXUt@bucket/orders"),
-        mistake("storage-of-another-client").edit(STORAGE, "s3a://bucket/orders"),
-        mistake("a-path-is-a-pattern").edit(FILES, "files: {path: \"$HERE/orders/*.json\"}"),
-        mistake("a-topic-is-a-pattern").edit(
-            FILES,
-            "kafka: {bootstrapServers: \"kafka:9092\", topics: [\"orders.*\"]}",
-        ),
-        mistake("a-topic-is-read-and-written")
-            .edit(FILES, KAFKA)
-            .edit(
-                "files: {path: $HERE/processed}",
-                "kafka: {bootstrapServers: \"127.0.0.1:9092\", topic: orders}",
-            ),
     ]
 }
 
@@ -406,6 +413,11 @@ fn differs(file: &Path, found: &str) -> bool {
 #[test]
 fn mistakes_in_what_is_written_are_told_with_place_and_advice() {
     compare(written());
+}
+
+#[test]
+fn mistakes_around_groups_are_told_with_place_and_advice() {
+    compare(grouped());
 }
 
 #[test]
