@@ -97,6 +97,17 @@ pub(crate) fn undeliverable(topic: &str, reason: &str) -> Failure {
     )
 }
 
+/// The time that this machine gives to records is not one that the topic takes. Its clock may be set, or
+/// the task come to another machine.
+pub(crate) fn wrong_clock(topic: &str, text: &str) -> Failure {
+    delivery(
+        topic,
+        &format!(
+            "the time of its writing is too far from now for the topic: {text}. The clock of this              worker's machine, or that of the broker, is wrong: have it set; or raise the topic's              `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms`"
+        ),
+    )
+}
+
 /// How large what is written is, and what takes it, bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Sizes {

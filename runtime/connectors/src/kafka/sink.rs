@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_connect::{Result, SinkCommitter, SinkConnector, SinkWriter, WriterContext};
-use millstream_spec::ValidSink;
+use millstream_spec::{SinkMetadata, ValidSink, WritableMetadata};
 use millstream_spec::connector::{DeliveryGuarantee, KafkaPartitioner, KafkaSink};
 use millstream_types::clock::SystemClock;
 use millstream_types::{
@@ -134,6 +134,7 @@ impl KafkaWriter {
                 servers: access.bootstrap(),
                 patience: access.connect_timeout,
                 sizes: Sizes::default(),
+                writes_timestamps: connector.spec.metadata.iter().any(is_timestamp),
             },
             rows: Rows::new(&connector.spec, options, cx)?,
             partitioning: Partitioning {
@@ -398,6 +399,10 @@ impl Transactions {
         }
         self.slots.committed(&slots);
     }
+}
+
+fn is_timestamp(column: &SinkMetadata) -> bool {
+    column.to == WritableMetadata::Timestamp
 }
 
 impl Partitioning {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use millstream_connect::Polled;
 use millstream_spec::OnError;
 use millstream_tests::BrokerOptions;
-use millstream_tests::server::free_port;
+use millstream_tests::ports::free_port;
 use millstream_tests::wait::wait_for;
 use millstream_types::{CheckpointId, ErrorCode, ErrorKind, Failure};
 use rdkafka::admin::AdminOptions;

@@ -360,6 +360,26 @@ fn refused(job: &ValidJob, batch: RecordBatch) -> Failure {
 }
 
 #[test]
+fn a_clock_that_is_too_far_from_that_of_the_broker_is_tried_again() {
+    let bench = Bench::shared();
+    // Nobody writes in the millisecond in which the broker reads.
+    let strict = [("message.timestamp.before.max.ms", "0")];
+    bench.broker.create_topic_with("beside11-out", 1, &strict);
+    for guarantee in ["ExactlyOnce", "AtLeastOnce"] {
+        let kafka = format!(", deliveryGuarantee: {guarantee}");
+        let raw = "format: {raw: {}}";
+        let job = job(&bench, "beside11", raw, (&kafka, raw));
+        let columns = [("value", strings(&[Some("x")]))];
+        let failure = refused(&job, RecordBatch::try_from_iter(columns).unwrap());
+        assert_eq!(failure.code, ErrorCode::KafkaDelivery, "{failure}");
+        assert_eq!(failure.kind, ErrorKind::Retryable, "{failure}");
+        for part in ["clock", "beside11-out", "message.timestamp.before.max.ms"] {
+            assert!(failure.message.contains(part), "{failure}");
+        }
+    }
+}
+
+#[test]
 fn what_a_topic_never_takes_is_a_final_fault_that_says_why() {
     let bench = Bench::shared();
     bench.broker.create_topic("beside8-out", 1);

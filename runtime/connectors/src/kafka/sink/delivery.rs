@@ -24,6 +24,8 @@ pub(super) struct Destination {
     pub(super) patience: Duration,
     /// How large what is written to the current producer is.
     pub(super) sizes: Sizes,
+    /// Whether timestamps come from a column, or from the clock of this machine.
+    pub(super) writes_timestamps: bool,
 }
 
 /// One wait, which goes on as long as records are delivered or a broker is there to deliver to.
@@ -140,6 +142,9 @@ impl Destination {
     pub(super) fn refused(&self, code: ErrorCode, text: &str) -> Failure {
         match code {
             ErrorCode::MessageSizeTooLarge => failure::too_large(&self.topic, self.sizes),
+            ErrorCode::InvalidTimestamp if !self.writes_timestamps => {
+                failure::wrong_clock(&self.topic, text)
+            }
             ErrorCode::InvalidTimestamp => failure::undeliverable(
                 &self.topic,
                 &format!(
