@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs libfaketime, if it is missing, and prints the path of its library.
+# Installs libfaketime, if it is missing, and prints what LD_PRELOAD has to name: ours, which adds the
+# waits that it does not know, and its library.
 source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
 find_library() {
@@ -19,4 +20,14 @@ if [ -z "$(find_library)" ]; then
 fi
 library=$(find_library)
 [ -n "$library" ] || die "libfaketime is installed and its library is not where it was expected"
-echo "$library"
+source=$ROOT/tools/faketime/threads.c
+hash=$(sha256sum <"$source" | cut -d' ' -f1)
+threads=$CACHE/faketime/libthreads.so
+if ! is_complete "$CACHE/faketime" "$hash"; then
+  mkdir -p "$CACHE/faketime"
+  # A process that has the old one goes on with it.
+  cc -shared -fPIC -O2 -Wall -Werror -o "$threads.new" "$source" -ldl
+  mv "$threads.new" "$threads"
+  mark_complete "$CACHE/faketime" "$hash"
+fi
+echo "$threads:$library"

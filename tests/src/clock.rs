@@ -1,7 +1,6 @@
 //! A process whose wall clock is wrong, and jumps. Time that only passes (timeouts, pauses) is
 //! right. By `libfaketime`, which stands between the process and the system's clock.
 
-use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::scratch::Scratch;
@@ -23,17 +22,18 @@ pub fn right_time() -> i64 {
 #[derive(Debug)]
 pub struct Clock {
     scratch: Scratch,
-    library: PathBuf,
+    /// Paths, as `LD_PRELOAD` has them.
+    libraries: String,
 }
 
 impl Clock {
     /// A clock that is ahead of the right time by so many seconds, or behind it.
     #[track_caller]
     pub fn ahead_by(seconds: i64) -> Self {
-        let library = tools::install("faketime.sh", &[]).trim_end().into();
+        let libraries = tools::install("faketime.sh", &[]).trim_end().to_owned();
         let clock = Self {
             scratch: Scratch::new("clock"),
-            library,
+            libraries,
         };
         clock.jump(seconds);
         clock
@@ -51,14 +51,14 @@ impl Clock {
     /// Gives a process this clock.
     pub fn give(&self, launch: Launch) -> Launch {
         launch
-            .env("LD_PRELOAD", &self.library)
+            .env("LD_PRELOAD", &self.libraries)
             .env("FAKETIME_TIMESTAMP_FILE", self.file())
             .env("FAKETIME_CACHE_DURATION", "1")
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
             .env("FAKETIME_DONT_RESET", "1")
     }
 
-    fn file(&self) -> PathBuf {
+    fn file(&self) -> std::path::PathBuf {
         self.scratch.join("ahead")
     }
 }
@@ -94,5 +94,38 @@ mod tests {
         wait_until("the clock has jumped", Duration::from_secs(10), || {
             (-HOUR - 5..=-HOUR + 5).contains(&ahead(&clock, &scratch))
         });
+    }
+
+    /// Waits for a second of the wall clock as librdkafka does, and prints how many milliseconds passed.
+    const WAIT: &str = "
+import ctypes, time
+library = ctypes.CDLL(None)
+class Time(ctypes.Structure):
+    _fields_ = [('seconds', ctypes.c_long), ('nanoseconds', ctypes.c_long)]
+mutex, condition = ctypes.create_string_buffer(64), ctypes.create_string_buffer(64)
+library.mtx_init(mutex, 0)
+library.cnd_init(condition)
+library.mtx_lock(mutex)
+deadline = Time()
+library.timespec_get(ctypes.byref(deadline), 1)
+deadline.seconds += 1
+began = time.monotonic()
+library.cnd_timedwait(condition, mutex, ctypes.byref(deadline))
+print(int((time.monotonic() - began) * 1000))
+";
+
+    #[test]
+    fn a_wait_for_a_time_of_a_wrong_clock_takes_as_long_as_it_should() {
+        let scratch = Scratch::new("wait");
+        for ahead in [-HOUR, HOUR] {
+            let clock = Clock::ahead_by(ahead);
+            let launch = Launch::new("python3").args(["-c", WAIT]);
+            let mut wait = clock.give(launch).start(&scratch.join("log"));
+            let status = wait.wait(Duration::from_secs(30));
+            assert!(status.success(), "{}", wait.output());
+            let printed = wait.output();
+            let took: u64 = printed.lines().last().unwrap().parse().unwrap();
+            assert!((900..20_000).contains(&took), "{ahead} s ahead: {took} ms");
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use crate::ports::free_port;
 use crate::rest::Rest;
 use crate::scratch::Scratch;
 use crate::server::{Launch, Server};
@@ -92,7 +93,9 @@ impl Cluster {
         more: impl FnOnce(Launch) -> Launch,
     ) -> Coordinator {
         let address = |of: fn(&Addresses) -> &String| {
-            at.map_or_else(|| "127.0.0.1:0".to_owned(), |at| of(at).clone())
+            // One that another process does not take while nobody listens.
+            let new = || format!("127.0.0.1:{}", free_port());
+            at.map_or_else(new, |at| of(at).clone())
         };
         let launch = self
             .millstream("coordinator")

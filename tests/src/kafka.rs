@@ -16,7 +16,6 @@ pub mod topics;
 pub mod transactions;
 mod wire;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -25,8 +24,9 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use crate::link::Link;
+use crate::ports::free_port;
 use crate::scratch::Scratch;
-use crate::server::{Launch, Server, free_port};
+use crate::server::{Launch, Server};
 use crate::tools;
 use crate::wait::poll_until;
 use certificates::Certificates;
@@ -110,17 +110,11 @@ struct Ports {
 
 impl Ports {
     fn free() -> Self {
-        loop {
-            let ports: BTreeSet<u16> = std::iter::repeat_with(free_port).take(4).collect();
-            // A port that was free a moment ago is free again.
-            if let [plain, controller, sasl_ssl, linked] = *ports.into_iter().collect::<Vec<_>>() {
-                return Self {
-                    plain,
-                    controller,
-                    sasl_ssl,
-                    linked,
-                };
-            }
+        Self {
+            plain: free_port(),
+            controller: free_port(),
+            sasl_ssl: free_port(),
+            linked: free_port(),
         }
     }
 }

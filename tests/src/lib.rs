@@ -6,8 +6,8 @@
 //! process however that ends ([`server`]). Nothing here depends on the crates under test, so
 //! their own tests may use it.
 //!
-//! Reading order: [`wait`] for conditions, [`scratch`] directories, [`server`] processes,
-//! [`kafka`] and [`minio`], [`cluster`] and its [`rest`] interface; then
+//! Reading order: [`wait`] for conditions, [`scratch`] directories, [`server`] processes, their
+//! [`ports`], [`kafka`] and [`minio`], [`cluster`] and its [`rest`] interface; then
 //! [`order_job`] is the job file, [`workload`] makes orders, [`feed`] writes them, [`oracle`] says what
 //! must become of them, [`audit`] says what did, [`chain`] reads what the job has decided.
 //! [`kubernetes`] is all of it on a cluster, [`proxy`] and [`link`] what stands in the way,
@@ -25,6 +25,7 @@ pub mod link;
 pub mod minio;
 pub mod oracle;
 pub mod order_job;
+pub mod ports;
 pub mod postgres;
 pub mod proxy;
 pub mod rest;

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::ports::free_port;
 use crate::scratch::Scratch;
-use crate::server::{Janitor, Launch, Server, free_port};
+use crate::server::{Janitor, Launch, Server};
 use crate::tools;
 use crate::wait::poll_until;
 

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::ports::free_port;
 use crate::scratch::Scratch;
-use crate::server::{Launch, Server, free_port};
+use crate::server::{Launch, Server};
 use crate::tools;
 use crate::wait::poll_until;
 

@@ -14,21 +14,34 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait::{poll_until, wait_for};
 
-/// Prints the pid of the process, kills it when standard input ends, and exits as it exits (128 +
-/// the signal's number, if by a signal).
-const SUPERVISOR: &str = r#"
+/// When a process was started, in ticks; nothing once it is gone. Its number may be another's by then.
+macro_rules! born {
+    () => {
+        r#"
+born() { read -r stat 2>/dev/null <"/proc/$1/stat" && set -- ${stat##*) } && echo "${20}"; }
+"#
+    };
+}
+
+/// Prints the pid of the process and when it was started, kills it when standard input ends, and exits
+/// as it exits (128 + the signal's number, if by a signal).
+const SUPERVISOR: &str = concat!(
+    born!(),
+    r#"
 log=$1; shift
 exec 3<&0
 "$@" </dev/null >>"$log" 2>&1 3<&- &
 child=$!
-echo "$child"
-( read -r _ <&3; kill -9 "$child" ) >/dev/null 2>&1 &
+since=$(born "$child")
+echo "$child $since"
+( read -r _ <&3; [ "$(born "$child")" != "$since" ] || kill -9 "$child" ) >/dev/null 2>&1 &
 reaper=$!
 exec 3<&-
 wait "$child"; status=$?
 kill "$reaper"
 exit "$status"
-"#;
+"#
+);
 
 /// How a process is to be started.
 #[derive(Debug, Clone)]
@@ -104,16 +117,16 @@ impl Launch {
         BufReader::new(supervisor.stdout.take().expect("standard output is piped"))
             .read_line(&mut line)
             .expect("the supervisor prints the pid");
-        let pid = line
+        let (pid, born) = line
             .trim()
-            .parse()
-            .ok()
-            .and_then(Pid::from_raw)
+            .split_once(' ')
+            .and_then(|(pid, born)| Some((Pid::from_raw(pid.parse().ok()?)?, born.to_owned())))
             .unwrap_or_else(|| panic!("{:?} did not start", self.command));
         Server {
             supervisor,
             lifeline: Some(lifeline),
             pid,
+            born,
             log: log.to_owned(),
         }
     }
@@ -125,6 +138,8 @@ pub struct Server {
     supervisor: Child,
     lifeline: Option<ChildStdin>,
     pid: Pid,
+    /// When it was started, as the system says.
+    born: String,
     log: PathBuf,
 }
 
@@ -213,12 +228,23 @@ impl Drop for Server {
 
 /// What is never dropped cannot remove its directory. This waits for the end of the process that
 /// holds its standard input open, and removes it then.
-const JANITOR: &str = r#"read -r _; kill -9 "$1"; rm -rf "$2" || rm -rf "$2""#;
+const JANITOR: &str = concat!(
+    born!(),
+    r#"
+read -r _
+[ "$(born "$1")" != "$2" ] || kill -9 "$1"
+rm -rf "$3" || rm -rf "$3"
+"#
+);
 
 /// Removes the directory of a server that all tests of a process share, after the process.
 #[derive(Debug)]
 pub(crate) struct Janitor {
-    _shell: Child,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "it ends with its standard input")
+    )]
+    shell: Child,
 }
 
 impl Janitor {
@@ -226,22 +252,15 @@ impl Janitor {
         let shell = Command::new("/bin/sh")
             .args(["-c", JANITOR, "janitor"])
             .arg(server.pid().to_string())
+            .arg(&server.born)
             .arg(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("/bin/sh starts");
-        Self { _shell: shell }
+        Self { shell }
     }
-}
-
-/// A port of the loopback interface that was free a moment ago.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port of the loopback interface")
-        .port()
 }
 
 #[cfg(test)]
@@ -297,5 +316,33 @@ mod tests {
         assert!(server.is_running());
         assert!(server.kill());
         assert!(!server.kill());
+    }
+
+    /// A janitor of a server, whose owner is gone. Its directory is gone when this returns.
+    fn clean_up(mut janitor: Janitor, directory: &Path) {
+        drop(janitor.shell.stdin.take());
+        assert!(janitor.shell.wait().unwrap().success());
+        assert!(!std::fs::exists(directory).unwrap());
+    }
+
+    #[test]
+    fn a_janitor_ends_its_server_and_no_other_process_that_has_got_its_number() {
+        let scratch = Scratch::new("server");
+        let launch = Launch::new("tail").args(["-f", "/dev/null"]);
+        let directory = scratch.join("data");
+        for is_the_same in [false, true] {
+            let mut server = launch.start(&scratch.join("log"));
+            std::fs::create_dir(&directory).unwrap();
+            if !is_the_same {
+                server.born = "1".to_owned();
+            }
+            clean_up(Janitor::of(&server, &directory), &directory);
+            if is_the_same {
+                let status = server.wait(Duration::from_secs(10));
+                assert_eq!(status.code(), Some(128 + 9));
+            } else {
+                assert!(is_alive(server.pid()));
+            }
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! `millstream coordinator` and `millstream worker`.
 
+use millstream_tests::ports::free_port;
 use rustix::process::Signal;
 
 use crate::job::Job;
-use crate::process::{Process, free_port, wait_for, wait_for_port};
+use crate::process::{Process, wait_for, wait_for_port};
 
 struct Cluster {
     job: Job,

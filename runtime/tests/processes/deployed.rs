@@ -2,11 +2,12 @@
 
 use std::process::ExitStatus;
 
+use millstream_tests::ports::free_port;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::job::Job;
-use crate::process::{Process, free_port, get, post, wait_for};
+use crate::process::{Process, get, post, wait_for};
 
 struct Deployed {
     job: Job,

@@ -1,9 +1,10 @@
 //! `millstream run`.
 
+use millstream_tests::ports::free_port;
 use rustix::process::Signal;
 
 use crate::job::{Job, ROWS};
-use crate::process::{Process, free_port, post, wait_for};
+use crate::process::{Process, post, wait_for};
 
 #[test]
 fn a_run_without_trouble_accounts_for_every_record() {

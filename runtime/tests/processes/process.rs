@@ -146,12 +146,6 @@ fn request(port: u16, method: &str, path: &str, body: &str) -> String {
     answer
 }
 
-/// A port that nobody listens on now.
-pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 /// Waits until somebody listens.
 pub(crate) fn wait_for_port(port: u16) {
     wait_for("somebody listens", || {

@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Kubernetes;
-use crate::server::{Launch, Server, free_port};
+use crate::ports::free_port;
+use crate::server::{Launch, Server};
 use crate::tools;
 use crate::wait::wait_until;
 

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use millstream_tests::cluster::{Cluster, binary};
-use millstream_tests::server::{Launch, free_port};
+use millstream_tests::ports::free_port;
+use millstream_tests::server::Launch;
 use millstream_tests::tools;
 
 const DEADLINE: Duration = Duration::from_mins(1);

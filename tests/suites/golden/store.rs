@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use millstream_tests::Minio;
-use millstream_tests::server::free_port;
+use millstream_tests::ports::free_port;
 use millstream_tests::wait::{pause, wait_until};
 
 use crate::{DEADLINE, OrdersLocal};

@@ -9,7 +9,8 @@ use millstream_checkpoint::{
     Chain, ClaimedChain, Error, S3Credentials, S3Options, Storage, StorageOptions, read_savepoint,
     reserve,
 };
-use millstream_tests::server::{Launch, Server, free_port};
+use millstream_tests::ports::free_port;
+use millstream_tests::server::{Launch, Server};
 use millstream_tests::{Minio, Scratch, tools, wait_until};
 use millstream_types::{Attempt, CheckpointId};
 
