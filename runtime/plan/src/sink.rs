@@ -1,7 +1,7 @@
 //! Whether a sink can write the columns that it is given.
 
 use arrow_schema::{DataType, Field, Schema};
-use millstream_spec::connector::KafkaSink;
+use millstream_spec::connector::{KafkaPartitioner, KafkaSink};
 use millstream_spec::valid::SinkConnector;
 use millstream_spec::{Format, ValidSink, WritableMetadata};
 use millstream_types::ErrorCode;
@@ -63,6 +63,16 @@ pub(crate) fn update_faults(index: usize, sink: &ValidSink, inputs: &[Stream]) -
     let inputs = if several { "inputs" } else { "input" };
     let (path, problem) = match &sink.connector {
         SinkConnector::Print(_) | SinkConnector::Blackhole(_) if all => return Vec::new(),
+        SinkConnector::Kafka(kafka)
+            if !several && kafka.has_key() && kafka.partitioner == KafkaPartitioner::Random =>
+        {
+            let message = format!(
+                "`{by}` updates its rows, and a partition that is chosen at random for every record \
+                 gives those of one key no order"
+            );
+            let help = "remove `partitioner`".to_owned();
+            ("kafka.partitioner", Problem { message, help })
+        }
         SinkConnector::Kafka(kafka) if !several => {
             let own: Vec<String> = kafka.key.iter().chain(&kafka.key_fields).cloned().collect();
             match key_problem(&own, updates) {

@@ -132,6 +132,12 @@ fn sinks_that_cannot_take_updates_are_refused_with_who_makes_them() {
          a topic without `key` only appends\n  = write updates to a Kafka topic with `key: \
          customer_id`, where the newest row of a key counts"
     );
+    let random = "key: customer_id, partitioner: Random";
+    let random = refusal(&grouped(PER_CUSTOMER).kafka_sink("out", "t", random, ""));
+    assert!(
+        random.contains("sinks[0].kafka.partitioner: `t` updates its rows, and a partition"),
+        "{random}"
+    );
     let other = refusal(&grouped(PER_CUSTOMER).kafka_sink("out", "t", "key: total", ""));
     assert!(
         other.contains(
