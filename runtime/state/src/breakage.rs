@@ -1,7 +1,11 @@
-//! Faults that tests seed to show that they would find them. Outside of tests there are none.
+//! Faults that tests seed to show that they would find them, and the simulation too. Outside of tests
+//! there are none.
 
 #[cfg(test)]
 use std::cell::Cell;
+
+#[cfg(not(test))]
+use millstream_types::Bug;
 
 /// A fault, by what it does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +46,16 @@ impl Breakage {
         SEEDED.get() == Some(self)
     }
 
-    /// Whether the code has the fault.
+    /// Whether the simulation has seeded the fault.
     #[cfg(not(test))]
-    pub(crate) const fn is_seeded(self) -> bool {
-        false
+    pub(crate) fn is_seeded(self) -> bool {
+        let bug = match self {
+            Self::DeletionLost => Bug::DeletionLost,
+            Self::FailedIsSettled => Bug::ChangesLostAfterFailedUpload,
+            Self::OlderWins => Bug::OlderRunWins,
+            _ => return false,
+        };
+        bug.is_seeded()
     }
 
     /// Runs with this fault.

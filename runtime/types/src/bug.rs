@@ -40,6 +40,20 @@ pub enum Bug {
     SplitLostAtRescale,
     /// What older attempts have left open stays open.
     FenceSkipped,
+    /// A subtask that is dealt runs of state is not dealt its last key group.
+    StateRangeTooShort,
+    /// A file of state that could not be written is named as if it had been.
+    FailedUploadNamed,
+    /// A task acknowledges while its files of state are on their way.
+    AcknowledgedBeforeUpload,
+    /// After a snapshot that could not be written the next one covers only what has changed since.
+    ChangesLostAfterFailedUpload,
+    /// Deleted keys are left out of snapshots.
+    DeletionLost,
+    /// Snapshots of a restored task do not name the runs that it was restored from.
+    RestoredRunsNotNamed,
+    /// Of several runs that hold a key the oldest counts.
+    OlderRunWins,
 }
 
 #[cfg(feature = "seeded-bugs")]

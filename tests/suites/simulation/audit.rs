@@ -9,7 +9,8 @@ use millstream_types::{JobId, OperatorUid};
 use tokio::runtime::Builder;
 
 use crate::broker::Record;
-use crate::scenario::Scenario;
+use crate::keyed;
+use crate::scenario::{Scenario, Shape};
 use crate::store::DirectStore;
 use crate::world::{State, World};
 
@@ -31,6 +32,16 @@ impl Audit {
                 if !records.starts_with(before) {
                     let fault = format!("{sink}/{partition}: what was seen is gone or changed");
                     state.violations.push(fault);
+                }
+                if scenario.shape == Shape::Counts {
+                    if let Some(fault) = keyed::fault(sink, &records) {
+                        state
+                            .violations
+                            .push(format!("{sink}/{partition}: {fault}"));
+                        return;
+                    }
+                    *before = records;
+                    continue;
                 }
                 for Record { split, sequence } in &records {
                     let expected = next.entry(*split).or_default();
@@ -67,6 +78,10 @@ impl Audit {
 
     /// Whether everything that was there to be read is seen.
     pub(crate) fn is_complete(&self, scenario: &Scenario, state: &State) -> bool {
+        if scenario.shape == Shape::Counts {
+            let mut sinks = scenario.sinks().iter();
+            return sinks.all(|sink| self.newest(sink) == keyed::expected(sink, &state.topics));
+        }
         let expected = expected(state);
         scenario
             .sinks()
@@ -74,11 +89,25 @@ impl Audit {
             .all(|sink| self.count(sink) == expected)
     }
 
+    /// The newest row of every key that a keyed job has written.
+    fn newest(&self, sink: &str) -> BTreeMap<i64, i64> {
+        let partitions = self.seen.iter().filter(|((name, _), _)| name == sink);
+        keyed::newest(partitions.flat_map(|(_, records)| records))
+    }
+
     /// The last look: everything is there, and the newest manifest has counted it.
     pub(crate) fn close(&self, scenario: &Scenario, world: &Arc<World>) -> Vec<String> {
         let expected = expected(&world.lock());
         let mut faults = Vec::new();
         for sink in scenario.sinks() {
+            if scenario.shape == Shape::Counts {
+                let rows = keyed::expected(sink, &world.lock().topics);
+                let newest = self.newest(sink);
+                if newest != rows {
+                    faults.push(format!("{sink}: it ends with {newest:?}, not {rows:?}"));
+                }
+                continue;
+            }
             let count = self.count(sink);
             if count != expected {
                 faults.push(format!("{sink}: {count} records are seen of {expected}"));

@@ -5,7 +5,7 @@
 //! time. [`audit`] judges what committed readers see. How it works and how to read a failure:
 //! `docs/testing.md`.
 //!
-//! Reading order: [`scenario`] is what a seed stands for, [`world`] is what is outside of processes,
+//! Reading order: [`scenario`] is what a seed stands for, [`keyed`] the job of it that keeps state, [`world`] is what is outside of processes,
 //! with [`store`], [`broker`] and [`network`] in it; [`source`] and [`sink`] are connectors to the
 //! broker; [`process`] holds what is real; [`simulation`] is the run, [`seeds`] runs many.
 
@@ -13,6 +13,7 @@ mod audit;
 mod broker;
 mod bugs;
 mod coverage;
+mod keyed;
 mod network;
 mod process;
 mod random;
@@ -68,6 +69,8 @@ const PLACES: &[&str] = &[
     "store: a conditional write met a taken name",
 ];
 
+const MAKES: [seeds::Make; 2] = [Scenario::new, Scenario::keyed];
+
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
@@ -78,7 +81,7 @@ fn jobs_are_exactly_once_under_fresh_seeds() {
     let count = number("MILLSTREAM_SIMULATION_SEEDS").unwrap_or(300);
     let from = number("MILLSTREAM_SIMULATION_FROM")
         .unwrap_or_else(|| RandomState::new().hash_one("seeds") >> 16);
-    let campaign = Campaign::run(from, count, 1);
+    let campaign = Campaign::run(Scenario::new, from, count, 1);
     println!("from seed {from}: {}", campaign.summary());
     campaign.assert_passed();
     if count >= 300 {
@@ -96,7 +99,29 @@ fn seeds_that_have_found_something_pass() {
         assert!(
             report.violations.is_empty(),
             "{}",
-            explain(seed, &report.violations)
+            explain(Scenario::new, seed, &report.violations)
+        );
+    }
+}
+
+/// Fresh seeds of a job that keeps state by key.
+#[test]
+fn keyed_state_is_exact_under_fresh_seeds() {
+    let count = number("MILLSTREAM_SIMULATION_SEEDS").unwrap_or(300);
+    let from = number("MILLSTREAM_SIMULATION_FROM")
+        .unwrap_or_else(|| RandomState::new().hash_one("keys") >> 16);
+    let campaign = Campaign::run(Scenario::keyed, from, count, 1);
+    println!("from seed {from}: {}", campaign.summary());
+    campaign.assert_passed();
+    if count >= 300 {
+        campaign.assert_met(
+            &[
+                "StoreDown",
+                "coordinator crashes",
+                "rescale",
+                "worker crashes",
+            ],
+            &["failed: Checkpoint", "outcome: completed"],
         );
     }
 }
@@ -105,17 +130,25 @@ fn seeds_that_have_found_something_pass() {
 #[test]
 fn extended_a_hundred_thousand_seeds() {
     let count = number("MILLSTREAM_SIMULATION_SEEDS").unwrap_or(100_000);
-    let campaign = Campaign::run_on_all_cores(0, count);
+    let campaign = Campaign::run_on_all_cores(Scenario::new, 0, count);
     println!("{}", campaign.summary());
     campaign.assert_passed();
     campaign.assert_met(FAULTS, PLACES);
 }
 
 #[test]
+fn extended_keyed_state_under_fifty_thousand_seeds() {
+    let count = number("MILLSTREAM_SIMULATION_SEEDS").unwrap_or(50_000);
+    let campaign = Campaign::run_on_all_cores(Scenario::keyed, 0, count);
+    println!("{}", campaign.summary());
+    campaign.assert_passed();
+}
+
+#[test]
 fn a_seed_is_a_full_reproduction() {
-    for seed in 0..10 {
-        let first = run_caught(Scenario::new(seed), None, false);
-        let second = run_caught(Scenario::new(seed), None, false);
+    for (make, seed) in (0..10).flat_map(|seed| [(MAKES[0], seed), (MAKES[1], seed)]) {
+        let first = run_caught(make(seed), None, false);
+        let second = run_caught(make(seed), None, false);
         assert_eq!(first.hash, second.hash, "seed {seed}");
         assert_eq!(first.took, second.took, "seed {seed}");
         assert_eq!(first.coverage, second.coverage, "seed {seed}");
@@ -123,11 +156,12 @@ fn a_seed_is_a_full_reproduction() {
 }
 
 /// One seed with all that happens: `MILLSTREAM_SIMULATION_SEED`, and of its faults only those of
-/// `MILLSTREAM_SIMULATION_FAULTS`.
+/// `MILLSTREAM_SIMULATION_FAULTS`; of the keyed job if `MILLSTREAM_SIMULATION_KEYED` is set.
 #[test]
 fn replay() {
     let seed = number("MILLSTREAM_SIMULATION_SEED").unwrap_or(1);
-    let mut scenario = Scenario::new(seed);
+    let make = MAKES[usize::from(number("MILLSTREAM_SIMULATION_KEYED").is_some())];
+    let mut scenario = make(seed);
     if let Ok(keep) = std::env::var("MILLSTREAM_SIMULATION_FAULTS") {
         let keep = keep.split(',').filter_map(|number| number.parse().ok());
         scenario = scenario.keeping(&keep.collect::<Vec<_>>());
@@ -141,6 +175,6 @@ fn replay() {
     assert!(
         report.violations.is_empty(),
         "{}",
-        explain(seed, &report.violations)
+        explain(make, seed, &report.violations)
     );
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::keyed::{AGGREGATES, COUNTS, SPREAD, of_sink};
 use crate::random::Random;
 use crate::source::{Split, Topic};
 use crate::world::Millis;
@@ -97,6 +98,8 @@ pub(crate) enum Shape {
     Union,
     /// The same, and all records of a split go to one of several subtasks.
     Keyed,
+    /// The same, counted and summed by [`key`](crate::keyed), and the counts counted.
+    Counts,
 }
 
 #[derive(Debug, Clone)]
@@ -167,17 +170,45 @@ impl Scenario {
         }
     }
 
+    /// A keyed job, which keeps state: as the other jobs of a seed, with more to be dealt out anew.
+    pub(crate) fn keyed(seed: u64) -> Self {
+        let mut scenario = Self::new(seed);
+        let mut random = Random::new(seed ^ 0x6b65_7973);
+        scenario.shape = Shape::Counts;
+        scenario.workers = 1;
+        let most = scenario.parallelism[0].max(scenario.parallelism[1]);
+        scenario.slots = most + u32_of(random.below(2));
+        for kind in [Kind::Rescale, Kind::StoreDown, Kind::CrashWorker] {
+            if random.chance(5_000) {
+                scenario.faults.push(Fault {
+                    at: random.between(500, FAULTS_UNTIL - 500),
+                    kind,
+                    lasts: random.between(100, 1_500),
+                    pick: random.next(),
+                });
+            }
+        }
+        scenario.faults.sort_by_key(|fault| fault.at);
+        scenario
+    }
+
+    /// Whether all tasks must be in one worker.
+    pub(crate) fn is_in_one_worker(&self) -> bool {
+        matches!(self.shape, Shape::Keyed | Shape::Counts)
+    }
+
     pub(crate) fn sinks(&self) -> &'static [&'static str] {
         match self.shape {
             Shape::Straight | Shape::Unchained | Shape::Union | Shape::Keyed => &["out"],
             Shape::Fork => &["out", "other"],
+            Shape::Counts => &[COUNTS, SPREAD],
         }
     }
 
     pub(crate) fn sources(&self) -> &'static [&'static str] {
         match self.shape {
             Shape::Straight | Shape::Unchained | Shape::Fork => &["numbers"],
-            Shape::Union | Shape::Keyed => &["numbers", "others"],
+            Shape::Union | Shape::Keyed | Shape::Counts => &["numbers", "others"],
         }
     }
 
@@ -225,10 +256,17 @@ impl Scenario {
         } else {
             "even"
         };
+        let input = |sink| {
+            if self.shape == Shape::Counts {
+                of_sink(sink)
+            } else {
+                input
+            }
+        };
         let sinks: Vec<String> = self
             .sinks()
             .iter()
-            .map(|sink| format!("{{name: {sink}, input: {input}, blackhole: {{}}}}"))
+            .map(|sink| format!("{{name: {sink}, input: {}, blackhole: {{}}}}", input(sink)))
             .collect();
         let union = "inputs: [numbers, others], sql: 'SELECT split, seq FROM numbers UNION ALL \
                      SELECT split, seq FROM others'";
@@ -238,6 +276,7 @@ impl Scenario {
             Shape::Unchained | Shape::Fork => format!("{{name: even, {filter}}}"),
             Shape::Union => format!("{{name: even, {union}}}"),
             Shape::Keyed => format!("{{name: even, partitionBy: [split], {union}}}"),
+            Shape::Counts => format!("{{name: even, {union}}}, {AGGREGATES}"),
         };
         format!(
             "apiVersion: millstream.dev/v1alpha1\n\
@@ -245,13 +284,19 @@ impl Scenario {
              metadata: {{name: simulated}}\n\
              spec:\n  \
              parallelism: {parallelism}\n  \
-             operatorChaining: {chaining}\n  \
+             {groups}operatorChaining: {chaining}\n  \
              checkpoint: {{storage: \"file:///simulated\", {checkpoint}}}\n  \
              restart: {{exponentialDelay: {{initial: 100ms, max: 400ms}}}}\n  \
              dataflow:\n    \
              sources: [{sources}]\n    \
              transforms: [{transforms}]\n    \
              sinks: [{sinks}]\n",
+            // So few that each has keys.
+            groups = if self.shape == Shape::Counts {
+                "maxParallelism: 8\n  "
+            } else {
+                ""
+            },
             checkpoint = self.checkpoint,
             sources = sources.join(", "),
             sinks = sinks.join(", "),

@@ -8,7 +8,7 @@ use std::time::Instant;
 use millstream_types::Bug;
 
 use crate::coverage::Coverage;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Shape};
 use crate::simulation::{Report, run};
 
 /// Lines of a trace that a failure shows; a replay shows all.
@@ -21,15 +21,22 @@ pub(crate) struct Campaign {
     pub(crate) failed: BTreeMap<u64, Vec<String>>,
     pub(crate) coverage: Coverage,
     seconds: f64,
+    scenario: Option<Make>,
 }
+
+/// What a seed stands for.
+pub(crate) type Make = fn(u64) -> Scenario;
 
 impl Campaign {
     /// Runs so many seeds from one on, or until so many have failed.
-    pub(crate) fn run(from: u64, count: u64, failures_max: usize) -> Self {
+    pub(crate) fn run(scenario: Make, from: u64, count: u64, failures_max: usize) -> Self {
         let begin = Instant::now();
-        let mut campaign = Self::default();
+        let mut campaign = Self {
+            scenario: Some(scenario),
+            ..Self::default()
+        };
         for seed in (0..count).map(|number| from.wrapping_add(number)) {
-            let report = run_caught(Scenario::new(seed), None, false);
+            let report = run_caught(scenario(seed), None, false);
             campaign.seeds += 1;
             campaign.coverage.add(&report.coverage);
             if !report.violations.is_empty() {
@@ -44,14 +51,17 @@ impl Campaign {
     }
 
     /// Runs so many seeds from one on, one on each core at a time.
-    pub(crate) fn run_on_all_cores(from: u64, count: u64) -> Self {
+    pub(crate) fn run_on_all_cores(scenario: Make, from: u64, count: u64) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let cores = u64::try_from(cores).unwrap_or(1);
         let share = count.div_ceil(cores);
         let begin = Instant::now();
-        let mut all = Self::default();
+        let mut all = Self {
+            scenario: Some(scenario),
+            ..Self::default()
+        };
         std::thread::scope(|scope| {
-            let share_of = |core| move || Self::run(from + core * share, share, 10);
+            let share_of = |core| move || Self::run(scenario, from + core * share, share, 10);
             let running: Vec<_> = (0..cores).map(|core| scope.spawn(share_of(core))).collect();
             for thread in running {
                 let part = thread.join().expect("a panic of a run is its failure");
@@ -92,7 +102,8 @@ impl Campaign {
     /// Fails with the first seed that has failed.
     pub(crate) fn assert_passed(&self) {
         if let Some((seed, violations)) = self.failed.first_key_value() {
-            panic!("{}", explain(*seed, violations));
+            let scenario = self.scenario.unwrap_or(Scenario::new);
+            panic!("{}", explain(scenario, *seed, violations));
         }
     }
 }
@@ -115,9 +126,9 @@ pub(crate) fn run_caught(scenario: Scenario, bug: Option<Bug>, keeps_trace: bool
 }
 
 /// A failing seed for a person: what is wrong, with as few faults as it takes, and how to see more.
-pub(crate) fn explain(seed: u64, violations: &[String]) -> String {
-    let keep = shrink(seed);
-    let scenario = Scenario::new(seed);
+pub(crate) fn explain(make: Make, seed: u64, violations: &[String]) -> String {
+    let keep = shrink(make, seed);
+    let scenario = make(seed);
     let kept: Vec<String> = keep.iter().map(ToString::to_string).collect();
     let report = run_caught(scenario.clone().keeping(&keep), None, true);
     let mut lines = vec![format!(
@@ -131,9 +142,14 @@ pub(crate) fn explain(seed: u64, violations: &[String]) -> String {
     let from = report.trace.len().saturating_sub(LINES);
     lines.extend_from_slice(&report.trace[from..]);
     lines.push(format!(
-        "replay: MILLSTREAM_SIMULATION_SEED={seed} MILLSTREAM_SIMULATION_FAULTS={} tools/test.sh \
+        "replay: MILLSTREAM_SIMULATION_SEED={seed} MILLSTREAM_SIMULATION_FAULTS={} {}tools/test.sh \
          --test simulation -- replay",
-        kept.join(",")
+        kept.join(","),
+        if scenario.shape == Shape::Counts {
+            "MILLSTREAM_SIMULATION_KEYED=1 "
+        } else {
+            ""
+        }
     ));
     format!(
         "seed {seed} fails: {}\n{}",
@@ -143,8 +159,8 @@ pub(crate) fn explain(seed: u64, violations: &[String]) -> String {
 }
 
 /// The faults of a failing seed without which it does not fail, or not for long.
-fn shrink(seed: u64) -> Vec<usize> {
-    let scenario = Scenario::new(seed);
+fn shrink(make: Make, seed: u64) -> Vec<usize> {
+    let scenario = make(seed);
     let mut keep: Vec<usize> = (0..scenario.faults.len()).collect();
     for number in 0..scenario.faults.len() {
         let fewer: Vec<usize> = keep.iter().copied().filter(|it| *it != number).collect();

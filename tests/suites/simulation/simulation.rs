@@ -14,7 +14,7 @@ use crate::coverage::Coverage;
 use crate::network::{ConnectAnswer, WorkerEnd, pass_down};
 use crate::process::{CoordinatorRole, Exit, Process, Role, Start};
 use crate::random::Random;
-use crate::scenario::{Fault, Kind, PATIENCE, Scenario, Shape};
+use crate::scenario::{Fault, Kind, PATIENCE, Scenario};
 use crate::world::{Happening, Millis, ProcessId, Service, State, What, World};
 
 /// How often a process is given time of its own.
@@ -489,7 +489,7 @@ impl Simulation {
             self.start_coordinator();
         }
         let workers = usize::try_from(self.scenario.workers).unwrap_or(usize::MAX);
-        let count = if self.scenario.shape == Shape::Keyed {
+        let count = if self.scenario.is_in_one_worker() {
             // Its tasks must all be in one worker, so that a frozen one is not replaced.
             self.processes
                 .values()

@@ -18,6 +18,7 @@ use millstream_types::{
 };
 
 use crate::broker::{Done, Producer, Record, Stand};
+use crate::keyed;
 use crate::scenario::{EPOCH, TRANSACTION_TIMEOUT};
 use crate::source::unreachable;
 use crate::world::{Millis, ProcessId, Service, State, World};
@@ -41,6 +42,7 @@ impl SinkConnector for Sink {
             stem: format!("{}-{}-{}", cx.uid, cx.attempt, cx.subtask),
             slots: SimulatedSlots::new(SLOTS),
             open: None,
+            updates: cx.changelog.updates(),
         }))
     }
 
@@ -61,6 +63,22 @@ struct Writer {
     stem: String,
     slots: SimulatedSlots,
     open: Option<Open>,
+    /// Whether the newest record of a key is what holds.
+    updates: bool,
+}
+
+/// The records of a batch that has nothing else.
+fn appended(batch: &Batch) -> Vec<Record> {
+    let column = |name: &str| {
+        let column = batch.records().column_by_name(name);
+        column.map(|column| column.as_primitive::<Int64Type>().values().to_vec())
+    };
+    let splits = column("split").unwrap_or_default();
+    let sequences = column("seq").unwrap_or_default();
+    let places = splits.into_iter().zip(sequences);
+    places
+        .map(|(split, sequence)| Record { split, sequence })
+        .collect()
 }
 
 impl Writer {
@@ -88,17 +106,16 @@ impl SinkWriter for Writer {
         if !state.reaches(self.sink.process, Service::Broker) {
             return Err(unreachable("records cannot be delivered".to_owned()));
         }
-        let column = |name: &str| {
-            let column = batch.records().column_by_name(name);
-            column.map(|column| column.as_primitive::<Int64Type>().values().to_vec())
+        let records = if self.updates {
+            keyed::upserts(batch.records())
+        } else {
+            appended(batch)
         };
-        let splits = column("split").unwrap_or_default();
-        let sequences = column("seq").unwrap_or_default();
         let now = state.now;
         let open = self.begin(&mut state)?;
-        for (split, sequence) in splits.into_iter().zip(sequences) {
-            let partition = u32::try_from(split).unwrap_or_default() % partitions;
-            let record = Record { split, sequence };
+        let count = records.len();
+        for record in records {
+            let partition = u32::try_from(record.split).unwrap_or_default() % partitions;
             let written = state
                 .broker
                 .write(&open.producer, (&topic, partition), record, now);
@@ -108,7 +125,7 @@ impl SinkWriter for Writer {
             }
             open.records += 1;
         }
-        Ok(u64::try_from(batch.rows()).unwrap_or(u64::MAX))
+        Ok(u64::try_from(count).unwrap_or(u64::MAX))
     }
 
     fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<Committable>> {
