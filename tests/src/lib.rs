@@ -9,7 +9,7 @@
 //! Reading order: [`wait`] for conditions, [`scratch`] directories, [`server`] processes, their
 //! [`ports`], [`kafka`] and [`minio`], [`cluster`] and its [`rest`] interface; then
 //! [`order_job`] is the job file, [`workload`] makes orders, [`feed`] writes them, [`oracle`] says what
-//! must become of them, [`audit`] says what did, [`chain`] reads what the job has decided.
+//! must become of them, [`keyed`] of running aggregates; [`audit`] says what did, [`chain`] reads what the job has decided.
 //! [`kubernetes`] is all of it on a cluster, [`proxy`] and [`link`] what stands in the way,
 //! [`disk`] and [`clock`] what a machine has too little of. [`postgres`] says what SQL means.
 
@@ -20,6 +20,7 @@ pub mod cluster;
 pub mod disk;
 pub mod feed;
 pub mod kafka;
+pub mod keyed;
 pub mod kubernetes;
 pub mod link;
 pub mod minio;

@@ -26,6 +26,11 @@ impl OrderJobFile {
             .replace(last, &format!("{last}{more}"))
     }
 
+    /// A file that was changed already.
+    pub const fn of(text: String) -> Self {
+        Self(text)
+    }
+
     /// Puts `to` in every place of `from`, of which there must be one.
     #[track_caller]
     pub fn replace(self, from: &str, to: &str) -> Self {

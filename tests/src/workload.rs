@@ -258,7 +258,7 @@ impl RawOrder<'_> {
 }
 
 /// Hundredths of a decimal with two digits after its point.
-fn cents(text: &str) -> Option<i64> {
+pub fn cents(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.')?;
     let digits = fraction.len() == 2 && fraction.bytes().all(|byte| byte.is_ascii_digit());
     let whole: i64 = digits.then(|| whole.parse().ok())??;

@@ -2,6 +2,7 @@
 //! resumed at another parallelism, they leave the same output as without any of it.
 
 mod edges;
+mod keyed;
 mod messages;
 mod store;
 

@@ -350,7 +350,7 @@ fn alerts_and_dashboard_ask_for_metrics_that_are_documented() {
 }
 
 #[test]
-fn the_example_for_kubernetes_runs_the_dataflow_of_the_order_job() {
+fn the_examples_for_kubernetes_run_the_dataflows_of_those_without() {
     let example = yaml(&root().join("examples/orders-kubernetes/streamjob.yaml"));
     let orders = yaml(&root().join("examples/orders/streamjob.yaml"));
     assert_eq!(example["spec"]["dataflow"], orders["spec"]["dataflow"]);
@@ -360,4 +360,7 @@ fn the_example_for_kubernetes_runs_the_dataflow_of_the_order_job() {
         orders["spec"]["dataflow"]["sources"][0]["kafka"]["topics"][0],
         *sink
     );
+    let example = yaml(&root().join("examples/per-customer-kubernetes/streamjob.yaml"));
+    let job = yaml(&root().join("examples/per-customer/streamjob.yaml"));
+    assert_eq!(example["spec"]["dataflow"], job["spec"]["dataflow"]);
 }

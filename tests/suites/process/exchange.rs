@@ -72,8 +72,9 @@ fn with_union(file: OrderJobFile) -> OrderJobFile {
         )
 }
 
+/// What is done to a job.
 #[derive(Debug, Clone, Copy)]
-enum Fault {
+pub(crate) enum Fault {
     /// `kill -9` of a worker.
     Kill,
     /// `SIGSTOP` of one, which goes on when others have taken its place.
@@ -83,6 +84,13 @@ enum Fault {
     /// These connections break.
     Reset,
 }
+
+const PLAN: &[(Fault, usize)] = &[
+    (Fault::Kill, 4),
+    (Fault::Freeze, 2),
+    (Fault::Cut, 3),
+    (Fault::Reset, 3),
+];
 
 #[test]
 fn orders_of_two_topics_cross_between_workers_in_order_while_these_and_their_links_fail() {
@@ -103,7 +111,7 @@ fn orders_of_two_topics_cross_between_workers_in_order_while_these_and_their_lin
     std::thread::scope(|scope| {
         scope.spawn(|| feed_part(&brokers, "north", workload, FEED, is_northern));
         scope.spawn(|| feed_part(&brokers, "south", workload, FEED, |it| !is_northern(it)));
-        seen_between = run(&mut job, &mut Random::new(seed));
+        seen_between = run(&mut job, &mut Random::new(seed), PLAN);
     });
     let finished = job.finish(workload);
     finished.check(workload);
@@ -113,12 +121,12 @@ fn orders_of_two_topics_cross_between_workers_in_order_while_these_and_their_lin
     assert!(seen_between >= 5, "output was committed between faults");
 }
 
-/// Carries the plan out. How often new output was seen between two faults.
-fn run(job: &mut OrderJob, random: &mut Random) -> u32 {
-    let mut plan = vec![Fault::Kill; 4];
-    plan.extend([Fault::Freeze; 2]);
-    plan.extend([Fault::Cut; 3]);
-    plan.extend([Fault::Reset; 3]);
+/// Carries a plan out: which faults, and how often each. How often new output was seen between two.
+pub(crate) fn run(job: &mut OrderJob, random: &mut Random, plan: &[(Fault, usize)]) -> u32 {
+    let faults = plan.iter();
+    let mut plan: Vec<Fault> = faults
+        .flat_map(|(fault, times)| vec![*fault; *times])
+        .collect();
     random.shuffle(&mut plan);
     let mut seen_between = 0;
     for fault in plan {

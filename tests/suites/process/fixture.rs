@@ -52,6 +52,8 @@ pub(crate) struct Setup {
     /// Whether there are three brokers that all keep every record, or one.
     pub(crate) three_brokers: bool,
     pub(crate) topics: Topics<'static>,
+    /// Topics that the audit does not know of.
+    pub(crate) more_topics: &'static [&'static str],
     /// The sources of the job.
     pub(crate) sources: &'static [&'static str],
 }
@@ -66,6 +68,7 @@ impl Setup {
             between: Between::Nothing,
             three_brokers: false,
             topics: TOPICS,
+            more_topics: &[],
             sources: SOURCES,
         }
     }
@@ -82,7 +85,12 @@ impl Setup {
             self.topics.output,
             self.topics.dead_letters,
         ];
-        for topic in topics.into_iter().chain(self.topics.other_input) {
+        let more = self.more_topics.iter().copied();
+        for topic in topics
+            .into_iter()
+            .chain(self.topics.other_input)
+            .chain(more)
+        {
             brokers.any().create_topic(topic, PARTITIONS);
         }
         brokers
@@ -97,6 +105,7 @@ pub(crate) struct OrderJob {
     /// Stands before the store, if it was asked for.
     pub(crate) store: Option<Proxy>,
     pub(crate) cluster: Cluster,
+    file: OrderJobFile,
     pub(crate) coordinator: Coordinator,
     pub(crate) workers: Vec<Server>,
     /// By worker: the way by which the others reach it, if it was asked for.
@@ -121,8 +130,8 @@ impl OrderJob {
         let endpoint = store
             .iter()
             .map(|proxy| ("AWS_ENDPOINT_URL", format!("http://{}", proxy.address())));
-        let file = (setup.change)(job(&brokers.bootstrap())).into_text();
-        let mut cluster = Cluster::new(name, &file)
+        let file = (setup.change)(job(&brokers.bootstrap()));
+        let mut cluster = Cluster::new(name, &file.clone().into_text())
             .environment(minio.environment())
             .environment(endpoint);
         let coordinator = cluster.coordinator(None);
@@ -150,6 +159,7 @@ impl OrderJob {
             minio,
             store,
             cluster,
+            file,
             coordinator,
             workers,
             links,
@@ -200,6 +210,14 @@ impl OrderJob {
     fn restart_coordinator(&mut self) {
         let addresses = self.coordinator.addresses.clone();
         self.coordinator = self.cluster.coordinator(Some(&addresses));
+    }
+
+    /// Kills the coordinator, and starts it again with a changed job file.
+    #[track_caller]
+    pub(crate) fn change_file(&mut self, change: impl FnOnce(OrderJobFile) -> OrderJobFile) {
+        self.file = change(self.file.clone());
+        self.cluster.rewrite_job(&self.file.clone().into_text());
+        self.kill_coordinator();
     }
 
     /// Starts a second coordinator elsewhere, with workers of its own. The first one and its

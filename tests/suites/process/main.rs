@@ -1,12 +1,13 @@
 //! The order job as real processes on a real broker and a real object store, under faults.
 //!
 //! [`fixture`] is the job and everything around it, [`faults`] the seeded plan of what is done to
-//! it; [`kill`], [`freeze`], [`outage`] and [`exchange`] are the scenarios.
+//! it; [`kill`], [`freeze`], [`outage`], [`exchange`] and [`keyed`] are the scenarios.
 
 mod exchange;
 mod faults;
 mod fixture;
 mod freeze;
+mod keyed;
 mod kill;
 mod outage;
 
