@@ -42,6 +42,9 @@ pub(super) struct Batch<'a> {
     pub(super) hashes: &'a [u64],
 }
 
+/// Name of the column of values beside those of the key. No column of a user has it.
+const VALUE: &str = "$value";
+
 impl Entries {
     /// The table with this number, beside one of keys. `options` are those of keys, `state_type` is what it
     /// keeps, as people read it.
@@ -54,7 +57,7 @@ impl Entries {
         retracts: bool,
     ) -> Self {
         options.name = format!("values-{number}");
-        let value = input.field(of.argument).clone().with_name("value");
+        let value = input.field(of.argument).clone().with_name(VALUE);
         options.key.push(Arc::new(value));
         Self {
             of,

@@ -323,7 +323,7 @@ fn runs_have_columns_that_say_what_they_are() {
         names(Changelog::Retract),
         [
             vec!["name", "$deleted", "$rows", count, of_sum, in_sum],
-            vec!["name", "value", "$deleted", "count"],
+            vec!["name", "$value", "$deleted", "count"],
         ]
     );
 }
