@@ -104,7 +104,7 @@ spec:
 }
 
 /// Output of a run without trouble.
-fn undisturbed() -> &'static Vec<String> {
+pub(crate) fn undisturbed() -> &'static Vec<String> {
     static OUTPUT: OnceLock<Vec<String>> = OnceLock::new();
     OUTPUT.get_or_init(|| {
         let job = Job::new(None);

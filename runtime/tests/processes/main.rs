@@ -12,3 +12,4 @@ mod job;
 mod keyed;
 mod local;
 mod process;
+mod state;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,9 @@ pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) 
 /// A process that is killed with the test.
 pub(crate) struct Process {
     child: Child,
-    log: std::path::PathBuf,
+    /// What it writes, in files: a pipe that nobody reads would hold it.
+    output: PathBuf,
+    log: PathBuf,
 }
 
 impl Process {
@@ -63,17 +65,19 @@ impl Process {
         arguments: &[&str],
         environment: &[(&str, &str)],
     ) -> Self {
-        let log = directory.join(format!("{}.log", nanos()));
+        let name = nanos();
+        let output = directory.join(format!("{name}.out"));
+        let log = directory.join(format!("{name}.log"));
         let child = Command::new(env!("CARGO_BIN_EXE_millstream"))
             .args(arguments)
             .current_dir(directory)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(File::create(&output).unwrap())
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        Self { child, log }
+        Self { child, output, log }
     }
 
     pub(crate) fn kill(mut self) {
@@ -94,9 +98,7 @@ impl Process {
     pub(crate) fn end(mut self) -> (ExitStatus, String, String) {
         let child = &mut self.child;
         let status = wait_for("the process ends", || child.try_wait().unwrap());
-        let mut output = String::new();
-        let stdout = self.child.stdout.as_mut().unwrap();
-        stdout.read_to_string(&mut output).unwrap();
+        let output = std::fs::read_to_string(&self.output).unwrap();
         let log = std::fs::read_to_string(&self.log).unwrap();
         (status, output, log)
     }

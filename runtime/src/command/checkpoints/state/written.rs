@@ -23,7 +23,7 @@ pub(super) enum Written {
 pub(super) enum Writer<W: Write = BufWriter<Stdout>> {
     Json(W),
     /// Made with the columns of the first rows.
-    Arrow(Option<W>, Option<FileWriter<W>>),
+    Arrow(Option<W>, Option<Box<FileWriter<W>>>),
 }
 
 impl Writer {
@@ -54,7 +54,7 @@ impl<W: Write> Writer<W> {
                 if let Some(out) = out.take() {
                     let begun = FileWriter::try_new(out, contents.rows.schema_ref());
                     match begun {
-                        Ok(begun) => *writer = Some(begun),
+                        Ok(begun) => *writer = Some(Box::new(begun)),
                         Err(error) => return told(Err(error)),
                     }
                 }
