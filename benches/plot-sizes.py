@@ -14,7 +14,6 @@ runs = [line for line in lines if "uploaded" in line]
 figure, (uploaded, whole) = plt.subplots(1, 2, figsize=(12, 4.5), sharex=True)
 for run in runs:
     checkpoints = range(1, len(run["uploaded"]) + 1)
-    # A busy machine takes more than one checkpoint in some rounds; those without news upload nothing.
     uploaded.plot(checkpoints, [b / 2**20 for b in run["uploaded"]], label=run["contender"])
     whole.plot(checkpoints, [b / 2**20 for b in run["whole"]], label=run["contender"])
 share = 100 * runs[-1]["dirty"] / runs[-1]["customers"]
@@ -23,6 +22,6 @@ whole.set(title="whole state that it names", ylabel="MiB", ylim=(0, None))
 for axis in (uploaded, whole):
     axis.set_xlabel("checkpoint")
     axis.grid(alpha=0.3)
-uploaded.legend()
+whole.legend()
 figure.tight_layout()
 figure.savefig(sys.argv[2], dpi=110)

@@ -37,7 +37,7 @@ struct Arguments {
     #[arg(long, default_value_t = 100)]
     rounds: u64,
     /// Checkpoint interval, milliseconds.
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 1_000)]
     interval: u64,
     /// Flink installations, as `name=directory` (what `tools/flink.sh` prints).
     #[arg(long)]
@@ -64,10 +64,11 @@ struct Line {
     dirty: u64,
     /// Uploaded until every customer had an order.
     loaded: u64,
-    /// Uploaded in each round.
+    /// Uploaded by the checkpoint of each round; by the largest one, where a machine is so busy
+    /// that there is more than one before the next round.
     uploaded: Vec<u64>,
-    /// Checkpoints in each round: more than one on a machine that is too busy.
-    checkpoints: Vec<usize>,
+    /// Checkpoints of all rounds.
+    checkpoints: usize,
     /// What the newest checkpoint of each round names.
     whole: Vec<u64>,
 }
@@ -139,15 +140,14 @@ fn newer(running: &Running<'_>, id: u64) -> Result<Vec<Sizes>> {
     Ok(sizes.filter(|one| one.id > id).collect())
 }
 
-/// Adds up what checkpoints have uploaded between two looks.
-struct Uploads {
+/// Looks at checkpoints, round after round.
+struct Watch {
     newest: u64,
 }
 
-impl Uploads {
-    /// Waits until the input is in a checkpoint; bytes uploaded, what the newest one names, and
-    /// how many there were.
-    fn until_end(&mut self, running: &Running<'_>, run: &Run<'_>) -> Result<(u64, u64, usize)> {
+impl Watch {
+    /// Waits until the input is in a checkpoint; those since the last look, the oldest first.
+    fn until_end(&mut self, running: &Running<'_>, run: &Run<'_>) -> Result<Vec<Sizes>> {
         let began = Instant::now();
         let at_end = || run.field.topics.group_is_at_end(run.name, run.field.input);
         // The offsets may be committed a little before the checkpoint is told of.
@@ -157,11 +157,10 @@ impl Uploads {
             }
             std::thread::park_timeout(Duration::from_millis(100));
         }
-        let new = newer(running, self.newest)?;
-        let last = new.iter().max_by_key(|one| one.id).ok_or("no checkpoint")?;
-        let uploaded = new.iter().map(|one| one.uploaded).sum();
-        self.newest = last.id;
-        Ok((uploaded, last.whole, new.len()))
+        let mut new = newer(running, self.newest)?;
+        new.sort_by_key(|one| one.id);
+        self.newest = new.last().map_or(self.newest, |last| last.id);
+        Ok(new)
     }
 }
 
@@ -172,31 +171,31 @@ fn measure(contender: &Contender, run: &Run<'_>, arguments: &Arguments) -> Resul
     let all = (0..customers).map(|customer| Order::of(customer, customer));
     field.topics.fill(field.input, all)?;
     let running = Running::start(contender, run)?;
-    let mut uploads = Uploads { newest: 0 };
-    let (loaded, _, _) = uploads.until_end(&running, run)?;
-    let (mut uploaded, mut whole, mut checkpoints) = (Vec::new(), Vec::new(), Vec::new());
+    let mut watch = Watch { newest: 0 };
+    let loading = watch.until_end(&running, run)?;
+    let mut line = Line {
+        contender: contender.name().to_owned(),
+        customers,
+        dirty,
+        loaded: loading.iter().map(|one| one.uploaded).sum(),
+        uploaded: Vec::new(),
+        checkpoints: 0,
+        whole: Vec::new(),
+    };
     for round in 0..arguments.rounds {
         let some = (round * dirty..(round + 1) * dirty)
             .map(|turn| Order::of(customers + turn, turn * STRIDE % customers));
         field.topics.fill(field.input, some)?;
-        let (bytes, named, number) = uploads.until_end(&running, run)?;
-        uploaded.push(bytes);
-        whole.push(named);
-        checkpoints.push(number);
+        let new = watch.until_end(&running, run)?;
+        line.checkpoints += new.len();
+        line.uploaded
+            .extend(new.iter().map(|one| one.uploaded).max());
+        line.whole.extend(new.last().map(|last| last.whole));
     }
     running.end()?;
     field.topics.delete(field.input)?;
     field.topics.delete(run.output)?;
-    let contender = contender.name().to_owned();
-    Ok(Line {
-        contender,
-        customers,
-        dirty,
-        loaded,
-        uploaded,
-        checkpoints,
-        whole,
-    })
+    Ok(line)
 }
 
 fn contenders(arguments: &Arguments, directory: &Path) -> Result<Vec<Contender>> {
