@@ -16,25 +16,25 @@ pub struct Report {
 
 /// What can be known of all runs.
 #[derive(Serialize)]
-struct Head {
+struct Head<'a> {
     benchmark: &'static str,
     command: String,
     machine: String,
-    profile: &'static str,
+    profile: &'a str,
     /// Of the checkout that the driver was started in; builds of others are named.
     commit: String,
 }
 
 impl Report {
-    /// Appends to a file, first the line that says what runs where.
-    pub fn open(path: &Path, benchmark: &'static str) -> Result<Self> {
+    /// Appends to a file, first the line that says what runs where, and how it was compiled.
+    pub fn open(path: &Path, benchmark: &'static str, profile: &str) -> Result<Self> {
         let file = File::options().create(true).append(true).open(path)?;
         let mut report = Self { file };
         report.line(&Head {
             benchmark,
             command: std::env::args().collect::<Vec<_>>().join(" "),
             machine: machine(),
-            profile: "release",
+            profile,
             commit: commit(),
         })?;
         Ok(report)
@@ -51,6 +51,7 @@ impl Report {
 
 fn commit() -> String {
     let asked = Command::new("git")
+        .args(["-C", env!("CARGO_MANIFEST_DIR")])
         .args(["rev-parse", "--short", "HEAD"])
         .output();
     asked.map_or_else(

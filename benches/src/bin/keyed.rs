@@ -43,12 +43,15 @@ struct Arguments {
         default_value = "hashmap/datastream,hashmap/sql,hashmap/sql-mini-batch,rocksdb/datastream,rocksdb/sql,rocksdb/sql-mini-batch"
     )]
     variants: Vec<String>,
-    /// Release binaries of Millstream, as `binary` or `name=binary`.
+    /// Binaries of Millstream, as `binary` or `name=binary`.
     #[arg(long)]
     millstream: Vec<String>,
     /// Version of the broker.
     #[arg(long, default_value = "3.9.2")]
     kafka: String,
+    /// Profile that the builds of Millstream were compiled with.
+    #[arg(long, default_value = "release")]
+    profile: String,
     /// Where results are appended.
     #[arg(long)]
     results: PathBuf,
@@ -82,7 +85,7 @@ fn main() -> Result<()> {
     let bootstrap = broker.bootstrap();
     let topics = Topics::new(&bootstrap, 4);
     let contenders = contenders(&arguments, directory.path())?;
-    let mut report = Report::open(&arguments.results, "keyed")?;
+    let mut report = Report::open(&arguments.results, "keyed", &arguments.profile)?;
     let mut turns = arguments.warmup;
     for &customers in &arguments.customers {
         let input = format!("orders-{customers}");

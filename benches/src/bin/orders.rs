@@ -28,7 +28,7 @@ struct Arguments {
     /// Flink installations, as `name=directory` (what `tools/flink.sh` prints).
     #[arg(long)]
     flink: Vec<String>,
-    /// Release binaries of Millstream, the one to measure first; others, as `name=binary`, are builds
+    /// Binaries of Millstream, the one to measure first; others, as `name=binary`, are builds
     /// to compare it with.
     #[arg(long, required = true)]
     millstream: Vec<String>,
@@ -41,6 +41,9 @@ struct Arguments {
     /// Version of the broker.
     #[arg(long, default_value = "3.9.2")]
     kafka: String,
+    /// Profile that the builds of Millstream were compiled with.
+    #[arg(long, default_value = "release")]
+    profile: String,
     /// Where results are appended.
     #[arg(long)]
     results: PathBuf,
@@ -102,7 +105,7 @@ fn main() -> Result<()> {
         directory: directory.path(),
     };
     let contenders = contenders(&arguments, directory.path())?;
-    let mut report = Report::open(&arguments.results, "orders")?;
+    let mut report = Report::open(&arguments.results, "orders", &arguments.profile)?;
     setup::warm_up(&contenders, &field, arguments.warmup)?;
     for round in 0..arguments.rounds {
         for (number, settings) in settings(&arguments).into_iter().enumerate() {

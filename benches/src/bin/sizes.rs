@@ -45,12 +45,15 @@ struct Arguments {
     /// What Flink runs with: a state backend and how its job is written.
     #[arg(long, value_delimiter = ',', default_value = "rocksdb/sql,hashmap/sql")]
     variants: Vec<String>,
-    /// Release binaries of Millstream, as `binary` or `name=binary`.
+    /// Binaries of Millstream, as `binary` or `name=binary`.
     #[arg(long)]
     millstream: Vec<String>,
     /// Version of the broker.
     #[arg(long, default_value = "3.9.2")]
     kafka: String,
+    /// Profile that the builds of Millstream were compiled with.
+    #[arg(long, default_value = "release")]
+    profile: String,
     /// Where results are appended.
     #[arg(long)]
     results: PathBuf,
@@ -220,7 +223,7 @@ fn main() -> Result<()> {
     let contenders = contenders(&arguments, directory.path())?;
     let job = Sums::new(0, 0)?;
     let broker_pid = u32::try_from(broker.server().pid())?;
-    let mut report = Report::open(&arguments.results, "sizes")?;
+    let mut report = Report::open(&arguments.results, "sizes", &arguments.profile)?;
     for contender in &contenders {
         let name = setup::run_name(contender, "sizes");
         let field = Field {
