@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_tests::chain::ChainFolder;
 use millstream_tests::cluster::Cluster;
 use millstream_tests::kafka::brokers::Brokers;
 use millstream_tests::kafka::topics::Isolation;
@@ -17,6 +18,8 @@ use millstream_tests::order_job::OrderJobFile;
 use millstream_tests::wait::{pause, poll_until, wait_until};
 use millstream_tests::workload::Workload;
 use millstream_tests::{Broker, BrokerOptions, tools};
+
+use serde_json::Value;
 
 use crate::exchange::{self, Fault};
 use crate::faults::{Random, seed};
@@ -194,6 +197,48 @@ fn the_example_counts_every_order_once_though_it_is_killed() {
     run.interrupt();
     assert!(run.wait(DEADLINE).success(), "{}", run.output());
     assert_eq!(rows(&broker), expected);
+    compare_state(&mut cluster, &broker);
+}
+
+/// The state in every checkpoint of the example that is still there is the counts of the orders before its
+/// positions.
+#[track_caller]
+fn compare_state(cluster: &mut Cluster, broker: &Broker) {
+    let folder = cluster.directory().join("checkpoints/default/per-customer");
+    let chain = ChainFolder::new(&folder);
+    let mut newest = chain.newest_checkpoint().expect("the chain can be read");
+    let mut compared = 0;
+    while let Some(slot) = newest {
+        let number = slot.manifest()["checkpoint"].to_string();
+        let positions = slot.understood().positions("orders");
+        let expected = Expected::read_before(broker, "orders", &positions);
+        let expected: BTreeMap<String, u64> = expected
+            .newest()
+            .map(|(customer, totals)| (customer.to_owned(), totals.orders))
+            .collect();
+        let address = format!("file://{}", folder.display());
+        let read = cluster.millstream("checkpoints").args(["state", &address]);
+        let read = read.args([&number, "--operator", "totals/aggregate"]);
+        let mut process = cluster.start("state", &read);
+        assert!(process.wait(DEADLINE).success(), "{}", process.output());
+        let output = process.output();
+        let counts = output.lines().filter(|line| line.starts_with('{'));
+        let counts: BTreeMap<String, u64> = counts.map(count).collect();
+        assert_eq!(counts, expected, "checkpoint {number}");
+        compared += 1;
+        newest = chain.checkpoint_before(&slot);
+    }
+    assert!(compared > 0, "a checkpoint is there");
+    println!("{compared} checkpoints compared");
+}
+
+/// The customer and its count in a row of state: the only whole number that is kept.
+fn count(line: &str) -> (String, u64) {
+    let row: Value = serde_json::from_str(line).expect("a row of state is JSON");
+    let customer = row["key"]["customer_id"].as_str().expect("its key");
+    let value = row["value"].as_object().expect("what is kept");
+    let count = value.values().find_map(Value::as_u64);
+    (customer.to_owned(), count.expect("a count is kept"))
 }
 
 /// The newest row of each customer in the topic of the example.
