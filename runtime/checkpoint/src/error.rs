@@ -304,3 +304,43 @@ impl From<Error> for Failure {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_made_room_on_and_every_other_fault_has_its_own_advice() {
+        use std::io::{Error as Io, ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem};
+
+        let full = std::fs::write("/dev/full", "x").unwrap_err();
+        for (object, source, advice) in [
+            (
+                "file:///c/chain/1",
+                full,
+                "make room there, or choose another disk",
+            ),
+            (
+                "file:///c/chain/1",
+                ReadOnlyFilesystem.into(),
+                "mount it for writing",
+            ),
+            (
+                "file:///c/chain/1",
+                PermissionDenied.into(),
+                "that this process may use it",
+            ),
+            (
+                "s3://c/chain/1",
+                Io::other("no route"),
+                "that the store runs",
+            ),
+        ] {
+            let failure = Failure::from(Error::unavailable("write", object, source));
+            assert_eq!(failure.kind, ErrorKind::Retryable);
+            for part in [object, advice] {
+                assert!(failure.message.contains(part), "{failure}");
+            }
+        }
+    }
+}

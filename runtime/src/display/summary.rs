@@ -34,7 +34,11 @@ pub(super) fn text(
     };
     let balances = balances(snapshot, flow);
     let gaps = &snapshot.audit.gaps;
-    parts.push(format!("audit of checkpoint {checkpoint}:\n"));
+    // Not how many this run has completed: numbers count what failed, earlier runs, and the checkpoint
+    // that says where a job begins.
+    parts.push(format!(
+        "audit of the newest checkpoint, number {checkpoint}:\n"
+    ));
     parts.extend(
         balances
             .iter()

@@ -73,6 +73,57 @@ fn an_invalid_job_is_refused_by_every_command_with_its_code_and_page() {
     }
 }
 
+/// Opening it would wait for somebody who writes into it.
+#[test]
+fn a_pipe_is_no_job_file_and_nothing_waits_for_it() {
+    let job = Job::new(None);
+    let made = std::process::Command::new("mkfifo")
+        .arg(job.path().join("pipe.yaml"))
+        .status();
+    assert!(made.unwrap().success());
+    for command in ["validate", "explain", "run"] {
+        let answer = job.ask(&[command, "pipe.yaml"]);
+        assert_eq!(
+            answer.status.code(),
+            Some(2),
+            "{command}: {}",
+            answer.errors
+        );
+        for part in ["pipe.yaml", "not a regular file"] {
+            assert!(answer.errors.contains(part), "{command}: {}", answer.errors);
+        }
+    }
+}
+
+#[test]
+fn what_s3_needs_and_does_not_get_is_named() {
+    let job = Job::new(None);
+    let list = ["checkpoints", "list", "s3://nowhere/checkpoints"];
+    // Nothing of the machine's own settings.
+    let nothing = [
+        ("AWS_CONFIG_FILE", "/dev/null"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ];
+    let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
+    for (has, missing, what_to_do) in [
+        (keys.as_slice(), "there is no region", "set AWS_REGION"),
+        (
+            &[("AWS_REGION", "eu-central-1")],
+            "there are no credentials",
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        ),
+    ] {
+        let environment = [nothing.as_slice(), has].concat();
+        let process = Process::start_with(job.path(), &list, &environment);
+        let (status, _, errors) = process.end();
+        assert!(!status.success());
+        for part in [missing, what_to_do, "s3://nowhere/checkpoints"] {
+            assert!(errors.contains(part), "{part}: {errors}");
+        }
+    }
+}
+
 #[test]
 fn checkpoints_are_listed_shown_and_verified() {
     let job = Job::new(None);

@@ -519,6 +519,7 @@ where
     let said = if has(&[
         "CredentialsNotLoaded",
         "no providers in chain provided credentials",
+        "no credentials found in chain",
     ]) {
         "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or whatever else the \
          standard chain of the AWS SDK reads"

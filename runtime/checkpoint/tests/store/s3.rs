@@ -59,6 +59,17 @@ async fn a_job_lives_in_s3_as_it_lives_in_a_directory() {
     }
     let collected = first.collect_garbage(2).await.unwrap();
     assert_eq!(collected.slots, 6);
+    // The claim stays, and two checkpoints with their confirmations.
+    let slots = minio.keys("checkpoints/default/orders/chain/");
+    let number = |key: &String| {
+        key.rsplit_once('/')
+            .unwrap()
+            .1
+            .trim_start_matches('0')
+            .to_owned()
+    };
+    let left: Vec<String> = slots.iter().map(number).collect();
+    assert_eq!(left, ["1.json", "8.json", "9.json", "10.json", "11.json"]);
     let savepoint = first
         .savepoint("now", manifest(Attempt(1), 6))
         .await

@@ -31,8 +31,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_connect::{Result, SinkCommitter, SinkConnector, SinkWriter, WriterContext};
-use millstream_spec::{SinkMetadata, ValidSink, WritableMetadata};
 use millstream_spec::connector::{DeliveryGuarantee, KafkaPartitioner, KafkaSink};
+use millstream_spec::{SinkMetadata, ValidSink, WritableMetadata};
 use millstream_types::clock::SystemClock;
 use millstream_types::{
     Batch, CheckpointId, Clock, Committable, Failure, JobId, OperatorUid, Timestamp,

@@ -173,6 +173,7 @@ async fn commit_sink(
     let patience = keeper.job.checkpoint.timeout.0;
     let deadline = keeper.clock.monotonic().saturating_add(patience);
     let mut pause = FIRST_PAUSE;
+    let mut told = None;
     loop {
         let outcomes = committer.commit(&left).await;
         let retry = part.sort(commits, uid, &left, outcomes)?;
@@ -196,10 +197,15 @@ async fn commit_sink(
             });
         }
         ensure_held(keeper).await?;
-        keeper.note(format!(
+        let note = format!(
             "commits {count} transactions of sink {uid} in checkpoint {checkpoint}, which was not \
              possible yet: {failure}"
-        ));
+        );
+        // Once, however often it is tried.
+        if told.as_ref() != Some(&note) {
+            keeper.note(note.clone());
+            told = Some(note);
+        }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

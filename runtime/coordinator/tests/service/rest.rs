@@ -288,5 +288,12 @@ async fn wrong_requests_are_answered_with_what_is_wrong() {
     }
     let (status, body) = served.ask_as("POST", "/v1/stop", "{}", "text/plain").await;
     assert_eq!(status, 415, "{body}");
-    assert!(serde_json::from_str::<ApiError>(&body).is_ok());
+    let error: ApiError = serde_json::from_str(&body).unwrap();
+    for part in [
+        "-H 'Content-Type: application/json' -d '{}'",
+        "takes the defaults",
+        "GET /v1/openapi.json",
+    ] {
+        assert!(error.message.contains(part), "{}", error.message);
+    }
 }

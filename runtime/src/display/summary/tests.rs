@@ -68,7 +68,7 @@ fn a_summary_says_how_it_ended_and_what_became_of_every_record() {
     assert_eq!(
         text,
         "default/orders completed after 12.3 s: attempt 2, 1 restart, 0 checkpoints\n\
-         audit of checkpoint 7:\n  \
+         audit of the newest checkpoint, number 7:\n  \
          made → gone: 1,000 in = 900 written + 100 filtered + 0 dead letters + 0 skipped  ok\n"
     );
 }

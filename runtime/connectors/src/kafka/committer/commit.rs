@@ -9,7 +9,7 @@ use millstream_types::{Clock, Committable, ErrorKind, Failure, Timestamp};
 use tokio::time::Instant;
 
 use super::KafkaCommitter;
-use super::resolve::{AfterEnd, DOUBT, Fate, Gone, Suspicion, after_end, fate};
+use super::resolve::{AfterEnd, Belief, DOUBT, Fate, Gone, Suspicion, after_end, fate};
 use super::topics::Topics;
 use crate::kafka::client::{Answer, Backoff, ClientError, Transaction, describe_code};
 use crate::kafka::failure;
@@ -90,7 +90,8 @@ impl KafkaCommitter {
             let last = match self.commit_once(prepared, &transaction).await {
                 Ok(Tried::Fate(Fate::Committed)) => return CommitOutcome::Committed,
                 Ok(Tried::Fate(Fate::Gone(gone))) => {
-                    if suspicion.is_proved_by(&gone, (asked, Instant::now())) {
+                    let belief = suspicion.hear(&gone, (asked, Instant::now()));
+                    if belief == Belief::Proved {
                         let failure = lost(&self.spec.name, committable, prepared, &gone);
                         return if gone.is_aborted {
                             CommitOutcome::Aborted(failure)
@@ -99,11 +100,13 @@ impl KafkaCommitter {
                         };
                     }
                     deadline = deadline.max(began + PROOF);
-                    tracing::warn!(
-                        ?transaction,
-                        ?gone,
-                        "asks again elsewhere before it is believed"
-                    );
+                    if belief == Belief::New {
+                        tracing::warn!(
+                            ?transaction,
+                            ?gone,
+                            "asks again elsewhere before it is believed"
+                        );
+                    }
                     self.undecided(&gone.reason)
                 }
                 Ok(Tried::Fate(Fate::Stale(reason))) => {

@@ -186,16 +186,31 @@ pub(crate) struct Suspicion {
     first: Option<(Gone, Instant)>,
 }
 
+/// How far what was said is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Belief {
+    /// It is said for the first time, or something else was said before.
+    New,
+    /// It was said again, too soon.
+    Repeated,
+    /// It was said again when long enough had passed.
+    Proved,
+}
+
 impl Suspicion {
-    /// Whether `gone` is proved, now that it was said again: when that was asked, and heard.
-    pub(crate) fn is_proved_by(&mut self, gone: &Gone, (asked, heard): (Instant, Instant)) -> bool {
+    /// Whether `gone` is proved, now that it was said: when that was asked, and heard.
+    pub(crate) fn hear(&mut self, gone: &Gone, (asked, heard): (Instant, Instant)) -> Belief {
         match &self.first {
             Some((first, before)) if first == gone => {
-                asked.saturating_duration_since(*before) >= gone.doubt()
+                if asked.saturating_duration_since(*before) >= gone.doubt() {
+                    Belief::Proved
+                } else {
+                    Belief::Repeated
+                }
             }
             _ => {
                 self.first = Some((gone.clone(), heard));
-                false
+                Belief::New
             }
         }
     }
@@ -363,29 +378,31 @@ mod tests {
         let mut suspicion = Suspicion::default();
         let mut say = |reason: &str, times: f32| {
             let asked = began + DOUBT.mul_f32(times);
-            suspicion.is_proved_by(&gone(reason), (asked, asked + Duration::from_millis(1)))
+            suspicion.hear(&gone(reason), (asked, asked + Duration::from_millis(1)))
         };
-        assert!(!say("first", 0.0));
-        assert!(!say("first", 0.5), "too soon");
-        assert!(
-            !say("first", 1.0),
+        assert_eq!(say("first", 0.0), Belief::New);
+        assert_eq!(say("first", 0.5), Belief::Repeated, "too soon");
+        assert_eq!(
+            say("first", 1.0),
+            Belief::Repeated,
             "asked before a session had passed since the answer"
         );
-        assert!(say("first", 1.1));
-        assert!(!say("other", 2.2), "another one");
-        assert!(say("other", 3.3));
+        assert_eq!(say("first", 1.1), Belief::Proved);
+        assert_eq!(say("other", 2.2), Belief::New, "another one");
+        assert_eq!(say("other", 3.3), Belief::Proved);
         suspicion.clear();
         let asked = began + DOUBT.mul_f32(4.4);
-        assert!(
-            !suspicion.is_proved_by(&gone("other"), (asked, asked)),
+        assert_eq!(
+            suspicion.hear(&gone("other"), (asked, asked)),
+            Belief::New,
             "denied meanwhile"
         );
         let aborted = Gone {
             is_aborted: true,
             ..gone("aborted")
         };
-        assert!(!suspicion.is_proved_by(&aborted, (asked, asked)));
+        assert_eq!(suspicion.hear(&aborted, (asked, asked)), Belief::New);
         let asked = asked + BROKER_SESSION;
-        assert!(suspicion.is_proved_by(&aborted, (asked, asked)));
+        assert_eq!(suspicion.hear(&aborted, (asked, asked)), Belief::Proved);
     }
 }
