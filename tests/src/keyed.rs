@@ -4,7 +4,7 @@
 //! The job is [`SQL`] over orders of a quantity above 0. A row is the customer's aggregates over some of
 //! its orders; where these are processed in their order, it is always those over the first ones.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use millstream_types::change::Change;
 use serde::Deserialize;
@@ -77,7 +77,7 @@ impl Totals {
 #[derive(Debug, Clone, Default)]
 pub struct Expected {
     /// The totals of each customer after each of its orders.
-    customers: HashMap<String, Vec<Totals>>,
+    customers: BTreeMap<String, Vec<Totals>>,
 }
 
 impl Expected {
@@ -150,7 +150,7 @@ pub struct Judge<'a> {
     expected: &'a Expected,
     processed: Processed,
     /// The newest row of every customer.
-    newest: HashMap<String, Seen>,
+    newest: BTreeMap<String, Seen>,
     /// Changes that were read.
     pub changes: u64,
     faults: u64,
@@ -180,7 +180,7 @@ impl<'a> Judge<'a> {
         Self {
             expected,
             processed,
-            newest: HashMap::new(),
+            newest: BTreeMap::new(),
             changes: 0,
             faults: 0,
             examples: Vec::new(),
@@ -204,10 +204,9 @@ impl<'a> Judge<'a> {
     /// A change as `print` shows it: `+U {…}`, printed by the `run`-th process. Counts may go back
     /// where another process goes on, and nowhere else. Whether the line is one of these.
     pub fn printed(&mut self, line: &str, run: u32) -> bool {
-        let changes = (0..4).filter_map(Change::of);
-        let change = changes
-            .filter_map(|change| Some((change, line.strip_prefix(change.symbol())?)))
-            .next();
+        let mut changes = (0..4).filter_map(Change::of);
+        let change =
+            changes.find_map(|change| Some((change, line.strip_prefix(change.symbol())?)));
         match change {
             None => return false,
             Some((Change::Insert | Change::UpdateAfter, row)) => self.upsert(None, row, run),
