@@ -1,6 +1,6 @@
 //! The keyed job: number and sum of the orders of every customer, written as upserts.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use rdkafka::Message as _;
 use serde::Deserialize;
@@ -43,8 +43,8 @@ impl Sums {
     }
 
     /// What is wrong with the newest records of all keys, if anything is.
-    fn fault(&self, newest: &HashMap<Vec<u8>, Newest>) -> Result<Option<String>> {
-        let mut missing: HashMap<String, (u64, u64)> = self
+    fn fault(&self, newest: &BTreeMap<Vec<u8>, Newest>) -> Result<Option<String>> {
+        let mut missing: BTreeMap<String, (u64, u64)> = self
             .expected
             .iter()
             .enumerate()
@@ -111,7 +111,7 @@ spec:
     }
 
     fn check(&self, run: &Run<'_>, contender: &Contender) -> Result<u64> {
-        let mut newest: HashMap<Vec<u8>, Newest> = HashMap::with_capacity(self.expected.len());
+        let mut newest: BTreeMap<Vec<u8>, Newest> = BTreeMap::new();
         let (mut rows, mut fault) = (0, None);
         run.field.topics.read_committed(run.output, |message| {
             rows += 1;

@@ -205,8 +205,7 @@ impl<'a> Judge<'a> {
     /// where another process goes on, and nowhere else. Whether the line is one of these.
     pub fn printed(&mut self, line: &str, run: u32) -> bool {
         let mut changes = (0..4).filter_map(Change::of);
-        let change =
-            changes.find_map(|change| Some((change, line.strip_prefix(change.symbol())?)));
+        let change = changes.find_map(|change| Some((change, line.strip_prefix(change.symbol())?)));
         match change {
             None => return false,
             Some((Change::Insert | Change::UpdateAfter, row)) => self.upsert(None, row, run),

@@ -220,7 +220,7 @@ impl Builder<'_> {
             0 => None,
             keys => Some(Partitioning::Hash((0..keys).collect())),
         };
-        let last = self.add_by(node, partitioning, &[], &read)?;
+        let last = self.add_by(node, partitioning.as_ref(), &[], &read)?;
         self.results(transform, bound, last)
     }
 
@@ -283,13 +283,13 @@ impl Builder<'_> {
     fn add_by(
         &mut self,
         node: Node,
-        partitioning: Option<Partitioning>,
+        partitioning: Option<&Partitioning>,
         partition_by: &[String],
         inputs: &[Read],
     ) -> Result<NodeIndex, Fault> {
         let to = NodeIndex(self.nodes.len());
         for (input, from) in inputs.iter().enumerate() {
-            let partitioning = if let Some(partitioning) = &partitioning {
+            let partitioning = if let Some(partitioning) = partitioning {
                 partitioning.clone()
             } else if !partition_by.is_empty() {
                 let columns = partition_by.iter();
@@ -419,12 +419,11 @@ fn final_aggregation(
         }
     });
     let kept: Vec<String> = kept.collect();
-    let (stage, calls) = match partial {
-        Some(partial) => (AggregateStage::Final, final_calls(aggregate, partial)),
-        None => {
-            let calls = aggregate.calls.iter().map(|call| call.call.clone());
-            (AggregateStage::Whole, calls.collect())
-        }
+    let (stage, calls) = if let Some(partial) = partial {
+        (AggregateStage::Final, final_calls(aggregate, partial))
+    } else {
+        let calls = aggregate.calls.iter().map(|call| call.call.clone());
+        (AggregateStage::Whole, calls.collect())
     };
     Aggregation {
         stage,

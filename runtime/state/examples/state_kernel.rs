@@ -205,13 +205,13 @@ fn rate(
 ) -> Result<f64, Error> {
     let begin = cpu()?;
     let mut rows = 0;
-    while cpu()? - begin < budget {
+    while cpu()?.saturating_sub(begin) < budget {
         for batch in batches {
             pass(batch)?;
             rows += batch.num_rows();
         }
     }
-    Ok(rows as f64 / (cpu()? - begin).as_secs_f64() / 1e6)
+    Ok(rows as f64 / cpu()?.saturating_sub(begin).as_secs_f64() / 1e6)
 }
 
 fn updates(kind: Kind, count: usize, budget: Duration) -> Result<(), Error> {
@@ -305,10 +305,10 @@ fn checkpoint(
     let tables: &mut [&mut dyn Table] = &mut [table];
     let begin = cpu()?;
     let frozen = keeper.freeze(tables, CheckpointId(number), CheckpointKind::Checkpoint)?;
-    let pause = cpu()? - begin;
+    let pause = cpu()?.saturating_sub(begin);
     let begin = cpu()?;
     let encoded = frozen.encode()?;
-    let encode = cpu()? - begin;
+    let encode = cpu()?.saturating_sub(begin);
     let bytes = encoded.bytes();
     let written = encoded.upload(files).now_or_never();
     let written = written.ok_or("memory does not wait")?;
@@ -352,7 +352,7 @@ fn barriers(kind: Kind) -> Result<(), Error> {
     let begin = cpu()?;
     let mut keeper = Keeper::new("uid".into(), 0..GROUPS, GROUPS);
     keeper.restore(&mut [&mut restored], &last.snapshot, contents)?;
-    let restore = cpu()? - begin;
+    let restore = cpu()?.saturating_sub(begin);
     if restored.len() != MILLION {
         return Err("keys are missing".into());
     }

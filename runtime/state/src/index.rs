@@ -32,10 +32,7 @@ const fn bucket(hash: u64, slot: Slot) -> u64 {
     tag(hash) | (slot as u64 + 1)
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a bucket that is not empty holds a slot plus one in its lower half"
-)]
+/// A bucket that is not empty holds a slot plus one in its lower half.
 const fn slot(bucket: u64) -> Slot {
     ((bucket & SLOT) as Slot).wrapping_sub(1)
 }

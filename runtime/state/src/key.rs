@@ -42,8 +42,12 @@ impl Form {
     fn of(types: &[&DataType]) -> Self {
         match types {
             [] => Self::Single,
-            [DataType::Int64 | DataType::Int32 | DataType::Date32]
-            | [DataType::Timestamp(TimeUnit::Microsecond, _)] => Self::Integers,
+            [
+                DataType::Int64
+                | DataType::Int32
+                | DataType::Date32
+                | DataType::Timestamp(TimeUnit::Microsecond, _),
+            ] => Self::Integers,
             [DataType::Utf8 | DataType::Binary] => Self::Bytes,
             _ => Self::Rows,
         }

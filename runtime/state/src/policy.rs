@@ -127,8 +127,8 @@ pub(crate) fn plan(situation: &Situation<'_>) -> Option<Coverage> {
         return Some(full);
     }
     Some(Coverage {
-        since,
         complete,
+        since,
         ..full
     })
 }

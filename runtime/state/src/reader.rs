@@ -132,11 +132,14 @@ pub fn read_state(groups: &Range<u32>, runs: Vec<(Run, Bytes)>) -> Result<Option
     of.map(|of| merged(&of, &needed(reads))).transpose()
 }
 
+/// Of each key, by its group and its bytes, the batch and the row that hold it; none if it is deleted.
+type Found = BTreeMap<(u32, Vec<u8>), Option<(usize, usize)>>;
+
 /// Of each key what the newest run says that is needed for its group.
 fn merged(of: &StateKey, reads: &[Read]) -> Result<Contents> {
     let shape = of.shape;
     let mut batches = Vec::new();
-    let mut found: BTreeMap<(u32, Vec<u8>), Option<(usize, usize)>> = BTreeMap::new();
+    let mut found = Found::new();
     for read in reads.iter().rev() {
         let file = &read.held.run.file;
         for rows in read.opened.batches(file) {

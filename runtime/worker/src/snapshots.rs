@@ -21,11 +21,14 @@ pub struct Snapshot {
 }
 
 /// Takes snapshots of a task to be written.
-pub type Snapshots = mpsc::UnboundedSender<Snapshot>;
+pub type Snapshots = mpsc::Sender<Snapshot>;
+
+/// Snapshots that may wait to be written: more than the coordinator lets be under way.
+const WAITING_MAX: usize = 256;
 
 /// Writes the snapshots of one task until the task is gone.
 pub(crate) struct Writer {
-    snapshots: mpsc::UnboundedReceiver<Snapshot>,
+    snapshots: mpsc::Receiver<Snapshot>,
     files: Arc<dyn StateFiles>,
     threads: Threads,
     task: InboxHandle,
@@ -38,8 +41,7 @@ impl Writer {
         threads: Threads,
         task: InboxHandle,
     ) -> (Self, Snapshots) {
-        // Bounded by how many checkpoints the coordinator lets wait.
-        let (sender, snapshots) = mpsc::unbounded_channel();
+        let (sender, snapshots) = mpsc::channel(WAITING_MAX);
         let writer = Self {
             snapshots,
             files,

@@ -29,7 +29,7 @@ const TOPICS: Topics<'static> = Topics {
 
 /// All orders of a customer lie in one of the two topics: there is no order between the two.
 const fn is_northern(customer: u64) -> bool {
-    customer % 2 == 0
+    customer.is_multiple_of(2)
 }
 
 const UNION: &str = "    transforms:

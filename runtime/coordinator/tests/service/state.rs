@@ -24,8 +24,8 @@ const KEEPS: &str = "customer_id string -> count(*) int64";
 fn scenario() -> Scenario {
     let mut scenario = Scenario::default();
     scenario.counts = Some(("counts".to_owned(), "count(*)".to_owned()));
-    scenario.checkpoint =
-        "interval: 20ms, timeout: 5s, tolerableFailures: 3, retained: 2".to_owned();
+    "interval: 20ms, timeout: 5s, tolerableFailures: 3, retained: 2"
+        .clone_into(&mut scenario.checkpoint);
     scenario.max_parallelism = GROUPS;
     scenario
 }

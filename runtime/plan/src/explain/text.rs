@@ -26,7 +26,7 @@ pub fn text(job: &ValidJob, graph: &JobGraph) -> String {
             let output = describe::output(graph, edge.from);
             let partitioning = describe::partitioning(graph, edge);
             let changes = describe::changes(graph, edge);
-            let changes = changes.map_or_else(|| "append".to_owned(), |changes| changes);
+            let changes = changes.unwrap_or_else(|| "append".to_owned());
             format!(
                 "reads {output} of vertex {}, {partitioning}, {changes}",
                 from.id

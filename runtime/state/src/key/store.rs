@@ -314,10 +314,6 @@ impl Span {
         fits.then_some(Self(start << LENGTH_BITS | length))
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "both were numbers of this size"
-    )]
     const fn range(self) -> (usize, usize) {
         let length = self.0 & ((1 << LENGTH_BITS) - 1);
         ((self.0 >> LENGTH_BITS) as usize, length as usize)

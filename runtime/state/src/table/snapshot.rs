@@ -212,7 +212,7 @@ impl<V: Values> Keyed<V> {
     }
 
     fn scatter(&mut self, taken: &[usize], slots: &[Slot], columns: &[ArrayRef]) -> Result<()> {
-        let rows = columns.first().map_or(taken.len(), |column| column.len());
+        let rows = columns.first().map_or(taken.len(), Array::len);
         if taken.len() == rows {
             return self.values.scatter(slots, columns);
         }

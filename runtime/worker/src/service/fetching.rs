@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use millstream_types::Failure;
-use millstream_types::FileRef;
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::Deploy;
+use millstream_types::{Failure, FileRef, StateSnapshot};
 
 use crate::chain::Contents;
 use crate::plan::JobTasks;
@@ -25,7 +24,7 @@ pub(super) fn fetch(
     for deployment in &deploy.tasks {
         let states = deployment.restore.iter();
         let states = states.filter_map(|(_, operator)| operator.state.as_ref());
-        for file in states.flat_map(|state| state.files()) {
+        for file in states.flat_map(StateSnapshot::files) {
             files
                 .entry(file.path.clone())
                 .or_insert_with(|| (deployment.task, file.clone()));

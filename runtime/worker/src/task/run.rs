@@ -299,7 +299,9 @@ impl Task {
             return self.acknowledge(checkpoint, snapshot);
         }
         self.unwritten.push_back((checkpoint, snapshot));
-        let written = self.snapshots.send(Snapshot { checkpoint, states });
+        let written = self
+            .snapshots
+            .blocking_send(Snapshot { checkpoint, states });
         written.map_err(|_| Stop::Cancelled)
     }
 

@@ -51,6 +51,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// A job and what its surroundings owe it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one thing that is owed or not"
+)]
 pub(super) struct Life {
     pub(super) rig: Rig,
     attempts: u64,

@@ -141,7 +141,7 @@ impl Job {
     }
 
     fn forget(&mut self, customers: &[&str]) {
-        self.each(customers, |table, slot| table.remove(slot));
+        self.each(customers, Keyed::remove);
     }
 
     async fn manifest(&mut self, kind: CheckpointKind) -> Manifest {
