@@ -37,13 +37,23 @@ pub fn flink(argument: &str, directory: &Path) -> Result<(String, Rc<Flink>)> {
     Ok((format!("flink {name}"), Rc::new(cluster)))
 }
 
-/// A Flink cluster from `name=directory` in which contenders run by turns, one for each
-/// `backend/api`.
-pub fn flink_variants(
-    argument: &str,
+/// Builds of Millstream, and every Flink with each of its variants.
+pub fn keyed_contenders(
+    builds: &[String],
+    flinks: &[String],
     variants: &[String],
     directory: &Path,
 ) -> Result<Vec<Contender>> {
+    let mut contenders: Vec<_> = builds.iter().map(|build| millstream(build)).collect();
+    for flink in flinks {
+        contenders.extend(flink_variants(flink, variants, directory)?);
+    }
+    Ok(contenders)
+}
+
+/// A Flink cluster from `name=directory` in which contenders run by turns, one for each
+/// `backend/api`.
+fn flink_variants(argument: &str, variants: &[String], directory: &Path) -> Result<Vec<Contender>> {
     let (name, cluster) = flink(argument, directory)?;
     let contenders = variants.iter().map(|variant| {
         let (backend, api) = variant.split_once('/').ok_or("--variants backend/api")?;

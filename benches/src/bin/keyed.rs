@@ -2,10 +2,10 @@
 //! Millstream and Flink on one broker, interleaved. Prints one JSON line per measured run and
 //! appends it to a file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Parser;
-use millstream_benches::contender::{Contender, Field, Measurement, Settings};
+use millstream_benches::contender::{Field, Measurement, Settings};
 use millstream_benches::keyed::Sums;
 use millstream_benches::orders::Order;
 use millstream_benches::report::Report;
@@ -65,26 +65,18 @@ struct Line {
     measured: Measurement,
 }
 
-fn contenders(arguments: &Arguments, directory: &Path) -> Result<Vec<Contender>> {
-    let builds = arguments.millstream.iter();
-    let mut contenders: Vec<_> = builds.map(|build| setup::millstream(build)).collect();
-    for flink in &arguments.flink {
-        contenders.extend(setup::flink_variants(
-            flink,
-            &arguments.variants,
-            directory,
-        )?);
-    }
-    Ok(contenders)
-}
-
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let directory = tempfile::tempdir()?;
     let mut broker = setup::start_broker(&arguments.kafka)?;
     let bootstrap = broker.bootstrap();
     let topics = Topics::new(&bootstrap, 4);
-    let contenders = contenders(&arguments, directory.path())?;
+    let contenders = setup::keyed_contenders(
+        &arguments.millstream,
+        &arguments.flink,
+        &arguments.variants,
+        directory.path(),
+    )?;
     let mut report = Report::open(&arguments.results, "keyed", &arguments.profile)?;
     let mut turns = arguments.warmup;
     for &customers in &arguments.customers {

@@ -2,7 +2,7 @@
 //! share of them has another one before each checkpoint. Prints one JSON line for each contender
 //! and appends it to a file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -201,26 +201,18 @@ fn measure(contender: &Contender, run: &Run<'_>, arguments: &Arguments) -> Resul
     Ok(line)
 }
 
-fn contenders(arguments: &Arguments, directory: &Path) -> Result<Vec<Contender>> {
-    let builds = arguments.millstream.iter();
-    let mut contenders: Vec<_> = builds.map(|build| setup::millstream(build)).collect();
-    for flink in &arguments.flink {
-        contenders.extend(setup::flink_variants(
-            flink,
-            &arguments.variants,
-            directory,
-        )?);
-    }
-    Ok(contenders)
-}
-
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let directory = tempfile::tempdir()?;
     let mut broker = setup::start_broker(&arguments.kafka)?;
     let bootstrap = broker.bootstrap();
     let topics = Topics::new(&bootstrap, 4);
-    let contenders = contenders(&arguments, directory.path())?;
+    let contenders = setup::keyed_contenders(
+        &arguments.millstream,
+        &arguments.flink,
+        &arguments.variants,
+        directory.path(),
+    )?;
     let job = Sums::new(0, 0)?;
     let broker_pid = u32::try_from(broker.server().pid())?;
     let mut report = Report::open(&arguments.results, "sizes", &arguments.profile)?;
