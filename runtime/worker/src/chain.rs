@@ -352,6 +352,7 @@ impl Chain {
                 .find(|node| node.uid == uid)
                 .map(|node| &mut node.work)
             else {
+                states = Err(not_kept(&uid));
                 continue;
             };
             let mut tables = keyed.operator.tables();
@@ -462,6 +463,14 @@ fn not_fetched(uid: &OperatorUid, path: &str) -> Failure {
         ErrorCode::CorruptObject,
         ErrorKind::Internal,
         format!("the state of `{uid}` names {path}, which was not read before its task began"),
+    )
+}
+
+fn not_kept(uid: &OperatorUid) -> Failure {
+    Failure::new(
+        ErrorCode::PlanMismatch,
+        ErrorKind::Internal,
+        format!("state of `{uid}` was written, and no operator of this task keeps it"),
     )
 }
 
