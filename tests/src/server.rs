@@ -14,27 +14,29 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait::{poll_until, wait_for};
 
-/// When a process was started, in ticks; nothing once it is gone. Its number may be another's by then.
-macro_rules! born {
+/// The pid of a process and when it was started, in ticks; nothing once it is gone. Its pid may be
+/// another's by then.
+macro_rules! identity {
     () => {
         r#"
-born() { read -r stat 2>/dev/null <"/proc/$1/stat" && set -- ${stat##*) } && echo "${20}"; }
+identity() {
+    read -r stat 2>/dev/null <"/proc/$1/stat" && set -- "${stat%% *}" ${stat##*) } && echo "$1 ${21}"
+}
 "#
     };
 }
 
-/// Prints the pid of the process and when it was started, kills it when standard input ends, and exits
-/// as it exits (128 + the signal's number, if by a signal).
+/// Starts a process that prints its identity first, however short its life is. Kills it when standard
+/// input ends, and exits as it exits (128 + the signal's number, if by a signal).
 const SUPERVISOR: &str = concat!(
-    born!(),
+    identity!(),
     r#"
 log=$1; shift
 exec 3<&0
-"$@" </dev/null >>"$log" 2>&1 3<&- &
+( identity self; exec "$@" </dev/null >>"$log" 2>&1 3<&- ) &
 child=$!
-since=$(born "$child")
-echo "$child $since"
-( read -r _ <&3; [ "$(born "$child")" != "$since" ] || kill -9 "$child" ) >/dev/null 2>&1 &
+known=$(identity "$child")
+( read -r _ <&3; [ -z "$known" ] || [ "$(identity "$child")" != "$known" ] || kill -9 "$child" ) >/dev/null 2>&1 &
 reaper=$!
 exec 3<&-
 wait "$child"; status=$?
@@ -116,7 +118,7 @@ impl Launch {
         let mut line = String::new();
         BufReader::new(supervisor.stdout.take().expect("standard output is piped"))
             .read_line(&mut line)
-            .expect("the supervisor prints the pid");
+            .expect("the process prints its identity");
         let (pid, born) = line
             .trim()
             .split_once(' ')
@@ -229,10 +231,10 @@ impl Drop for Server {
 /// What is never dropped cannot remove its directory. This waits for the end of the process that
 /// holds its standard input open, and removes it then.
 const JANITOR: &str = concat!(
-    born!(),
+    identity!(),
     r#"
 read -r _
-[ "$(born "$1")" != "$2" ] || kill -9 "$1"
+[ "$(identity "$1")" != "$1 $2" ] || kill -9 "$1"
 rm -rf "$3" || rm -rf "$3"
 "#
 );
@@ -281,6 +283,16 @@ mod tests {
             .start(&scratch.join("log"));
         assert_eq!(server.wait(Duration::from_secs(10)).code(), Some(7));
         assert_eq!(server.output(), "good morning\n");
+    }
+
+    #[test]
+    fn a_process_that_ends_at_once_has_been_started() {
+        let scratch = Scratch::new("server");
+        let launch = Launch::new("true");
+        for _ in 0..200 {
+            let mut server = launch.start(&scratch.join("log"));
+            assert!(server.wait(Duration::from_secs(10)).success());
+        }
     }
 
     #[test]
