@@ -10,17 +10,28 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Wake, Waker};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use millstream_exchange::{
     AttemptPlan, ChannelId, Credit, Deliver, Exchange, Gone, Incoming, Links, Outgoing,
-    Partitioner, Settings,
+    Partitioner, RemoteSender, Settings,
 };
 use millstream_types::keys::DEFAULT_MAX_PARALLELISM;
 use millstream_types::{Attempt, Batch, Element, WorkerId};
 
 type Error = Box<dyn std::error::Error>;
+
+/// Wakes a thread that waits for room.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
 
 const ROWS: usize = 4_096;
 const WINDOW: usize = 2 * 1_024 * 1_024;
@@ -230,11 +241,7 @@ async fn loopback(batch: &Batch, channels: u32, budget: Duration) -> Result<(f64
         .into_values()
         .map(|sender| {
             let (stop, batch) = (Arc::clone(&stop), batch.clone());
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed)
-                    && sender.send(&Element::Batch(batch.clone())).is_ok()
-                {}
-            })
+            std::thread::spawn(move || send_all(&sender, &batch, &stop))
         })
         .collect();
     let (began, before, bytes) = (Instant::now(), cpu()?, received.load(Ordering::Relaxed));
@@ -250,4 +257,16 @@ async fn loopback(batch: &Batch, channels: u32, budget: Duration) -> Result<(f64
         thread.join().map_err(|_| "a sender panicked")?;
     }
     Ok(result)
+}
+
+/// Sends as a task does: looks for room first, and waits for it.
+fn send_all(sender: &RemoteSender, batch: &Batch, stop: &AtomicBool) {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    while !stop.load(Ordering::Relaxed) {
+        if !sender.has_room(&waker) {
+            std::thread::park();
+        } else if sender.send(&Element::Batch(batch.clone())).is_err() {
+            break;
+        }
+    }
 }

@@ -8,11 +8,15 @@ use arrow_schema::SchemaRef;
 use millstream_types::Element;
 
 use crate::frame::body;
-use crate::frame::{Body, ChannelId, FrameError, Header, Kind};
+use crate::frame::{BODY_BYTES_MAX, Body, ChannelId, FrameError, Header, Kind};
 use crate::outbox::Outbox;
 
 /// Credit is given back in parts of the window, so that there is not a frame for each batch.
 const PARTS: usize = 8;
+
+/// Bytes by which one step of the task that sends may go beyond the window. It looks for room before the
+/// step; whatever it sends of one batch is far less.
+const STEP_MAX: usize = BODY_BYTES_MAX;
 
 /// Nobody reads what is delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -62,11 +66,12 @@ struct Held {
 impl Window {
     fn take(self: &Arc<Self>, bytes: usize) -> Result<Credit, FrameError> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.outstanding > 0 && held.outstanding + bytes > self.bytes {
+        let most = self.bytes.saturating_add(STEP_MAX);
+        if held.outstanding + bytes > most {
             return Err(FrameError::Credit {
                 channel: self.id,
                 length: bytes as u64,
-                credit: self.bytes.saturating_sub(held.outstanding) as u64,
+                credit: most.saturating_sub(held.outstanding) as u64,
             });
         }
         held.outstanding += bytes;

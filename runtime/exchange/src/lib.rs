@@ -6,8 +6,9 @@
 //!   destination.
 //! - Nothing waits for a timer: what a partitioner holds is given away when it is full, or when it is
 //!   asked.
-//! - What was sent into a channel and not yet read is at most its window, wherever it lies; a channel
-//!   that is full blocks its sender and no other channel. Control elements need no room.
+//! - What was sent into a channel and not yet read is less than its window and what one step of its
+//!   sender adds to that, wherever it lies; a channel that is full stops its sender and no other channel.
+//!   Nothing waits within a step, and control elements need no room.
 //! - Elements of a channel arrive once, in order and unchanged, or the connection is lost.
 //! - A connection that is lost is seen within a bound, and names the *other* worker on both sides.
 //! - Nothing of another attempt is delivered.

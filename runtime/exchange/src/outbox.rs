@@ -1,13 +1,14 @@
 //! The sending side of a connection: a queue of frames, and the credit of its channels.
 //!
 //! Tasks put frames in on their threads, the connection's own task takes them out and writes them.
-//! The queue is bounded by the credit of each channel: what waits here, is on its way, or lies unread
-//! at the receiver is never more than the channel's window. A channel without credit blocks the task
-//! that sends into it, and no other.
+//! Nothing waits to be put in. A task looks for room before it reads what it will send something of: what
+//! waits here, is on its way, or lies unread at the receiver is less than the channel's window and what
+//! one step of the task adds to that. A channel without room stops the task that writes it, and no other.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 use arrow_schema::SchemaRef;
 use millstream_types::{Batch, Element, ErrorCode, ErrorKind, Failure};
@@ -56,8 +57,8 @@ struct Channel {
     gone: bool,
     /// Where in the queue, counted from the first frame ever, a watermark is the channel's last frame.
     watermark: Option<u64>,
-    /// There is room, or nobody reads any more.
-    room: Arc<Condvar>,
+    /// Wakes the task that waits for room.
+    waiting: Option<Waker>,
 }
 
 impl State {
@@ -137,18 +138,27 @@ impl Outbox {
 
     /// The receiver has room again.
     pub(crate) fn credit(&self, id: ChannelId, bytes: u64) {
-        if let Some(channel) = self.lock().channels.get_mut(&id) {
+        self.change(id, |channel| {
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
             channel.in_flight = channel.in_flight.saturating_sub(bytes);
-            channel.room.notify_all();
-        }
+        });
     }
 
     /// Nobody reads the channel any more.
     pub(crate) fn gone(&self, id: ChannelId) {
-        if let Some(channel) = self.lock().channels.get_mut(&id) {
-            channel.gone = true;
-            channel.room.notify_all();
+        self.change(id, |channel| channel.gone = true);
+    }
+
+    /// Whoever waits for room looks again, with nothing locked here.
+    fn change(&self, id: ChannelId, change: impl FnOnce(&mut Channel)) {
+        let mut state = self.lock();
+        let waiting = state.channels.get_mut(&id).and_then(|channel| {
+            change(channel);
+            channel.waiting.take()
+        });
+        drop(state);
+        if let Some(waiting) = waiting {
+            waiting.wake();
         }
     }
 
@@ -156,10 +166,10 @@ impl Outbox {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        for channel in state.channels.values() {
-            channel.room.notify_all();
-        }
+        let channels = state.channels.values_mut();
+        let waiting: Vec<Waker> = channels.filter_map(|it| it.waiting.take()).collect();
         drop(state);
+        waiting.into_iter().for_each(Waker::wake);
         self.written.notify_one();
     }
 }
@@ -169,7 +179,6 @@ pub struct RemoteSender {
     id: ChannelId,
     window: usize,
     outbox: Arc<Outbox>,
-    room: Arc<Condvar>,
     encoding: Mutex<Encoding>,
 }
 
@@ -190,12 +199,11 @@ impl fmt::Debug for RemoteSender {
 
 impl RemoteSender {
     pub(crate) fn new(id: ChannelId, window: usize, outbox: &Arc<Outbox>) -> Self {
-        let room = Arc::clone(&outbox.lock().channels.entry(id).or_default().room);
+        outbox.lock().channels.entry(id).or_default();
         Self {
             id,
             window,
             outbox: Arc::clone(outbox),
-            room,
             encoding: Mutex::default(),
         }
     }
@@ -205,7 +213,19 @@ impl RemoteSender {
         self.id
     }
 
-    /// Appends an element; records wait until the receiver has room for them.
+    /// Whether less than its window is in the channel, or nobody reads it any more. If not, `waker` is
+    /// told when there may be room.
+    pub fn has_room(&self, waker: &Waker) -> bool {
+        let mut state = self.outbox.lock();
+        let closed = state.closed;
+        let channel = state.channels.entry(self.id).or_default();
+        let is_full = channel.in_flight > 0 && channel.in_flight >= self.window;
+        let has_room = closed || channel.gone || !is_full;
+        channel.waiting = (!has_room).then(|| waker.clone());
+        has_room
+    }
+
+    /// Appends an element.
     ///
     /// # Errors
     /// Nobody will read it, or it cannot be sent.
@@ -239,21 +259,12 @@ impl RemoteSender {
     fn put(&self, kind: Kind, body: Body, needs_credit: bool) -> Result<(), SendError> {
         let bytes = if needs_credit { body.len() } else { 0 };
         let mut state = self.outbox.lock();
-        loop {
-            let closed = state.closed;
-            let channel = state.channels.entry(self.id).or_default();
-            if closed || channel.gone {
-                return Err(SendError::Closed);
-            }
-            // A batch that is larger than the window passes alone.
-            let in_flight = channel.in_flight;
-            if bytes == 0 || in_flight == 0 || in_flight + bytes <= self.window {
-                channel.in_flight += bytes;
-                break;
-            }
-            let waited = self.room.wait(state);
-            state = waited.unwrap_or_else(PoisonError::into_inner);
+        let closed = state.closed;
+        let channel = state.channels.entry(self.id).or_default();
+        if closed || channel.gone {
+            return Err(SendError::Closed);
         }
+        channel.in_flight += bytes;
         let pushed = state.push(self.outbox.attempt, self.id, kind, body);
         drop(state);
         self.outbox.written.notify_one();

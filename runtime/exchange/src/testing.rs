@@ -1,15 +1,20 @@
-//! Batches for tests: columns of every type, with nulls, as slices of larger ones.
+//! Batches for tests: columns of every type, with nulls, as slices of larger ones. And a task that sends
+//! and does nothing else.
 
 use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::thread::Thread;
 
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array,
     Int64Array, LargeStringArray, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow_schema::{Field, Schema};
-use millstream_types::Batch;
 use millstream_types::schema::UTC;
+use millstream_types::{Batch, Element};
 use proptest::prelude::*;
+
+use crate::outbox::{RemoteSender, SendError};
 
 /// How many kinds of columns there are.
 pub(crate) const KINDS: usize = 10;
@@ -109,4 +114,21 @@ pub(crate) fn batches(most_rows: usize) -> impl Strategy<Value = (Vec<usize>, Ve
         });
         (Just(kinds), batches)
     })
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Sends as a task does, which looks for room first and waits for it.
+pub(crate) fn send(sender: &RemoteSender, element: &Element) -> Result<(), SendError> {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    while !sender.has_room(&waker) {
+        std::thread::park();
+    }
+    sender.send(element)
 }

@@ -6,6 +6,7 @@
 //! a watermark reaches its children before the watermark does.
 
 use std::collections::BTreeMap;
+use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -273,14 +274,21 @@ impl Chain {
         Ok(())
     }
 
-    /// How long it has waited for room, in channels and in what sinks write to.
+    /// How long it has waited for room in what sinks write to.
     pub fn waited(&self) -> Duration {
         let of = |node: &Node| match &node.work {
-            Work::Operator(_) | Work::Keyed(_) => Duration::ZERO,
             Work::Sink(sink) => sink.writer.waited(),
-            Work::Output(output) => output.waited(),
+            Work::Operator(_) | Work::Keyed(_) | Work::Output(_) => Duration::ZERO,
         };
         self.nodes.iter().map(of).sum()
+    }
+
+    /// Whether there is room in every channel that is written. If not, `waker` is told when there may be.
+    pub fn has_room(&self, waker: &Waker) -> bool {
+        self.nodes.iter().all(|node| match &node.work {
+            Work::Output(output) => output.has_room(waker),
+            Work::Operator(_) | Work::Keyed(_) | Work::Sink(_) => true,
+        })
     }
 
     /// Whether nodes hold anything back.
@@ -408,15 +416,6 @@ impl Chain {
             }
         }
         sum
-    }
-
-    /// Whether so many bytes are in none of the channels that are written and read.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn has_room(&self, bound: usize) -> bool {
-        self.nodes.iter().all(|node| match &node.work {
-            Work::Output(output) => output.has_room(bound),
-            Work::Operator(_) | Work::Keyed(_) | Work::Sink(_) => true,
-        })
     }
 
     /// Totals and prepared transactions of every node.

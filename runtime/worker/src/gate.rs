@@ -5,6 +5,7 @@ use millstream_types::{Barrier, Batch, Bug, CheckpointId, Element, EventTime};
 
 use crate::alignment::{Alignment, ChannelIndex, Verdict};
 use crate::event_time::Channels;
+use crate::inbox::Read;
 use crate::watermark::Progress;
 
 /// What the first node of a task is given, in the order in which it is given it.
@@ -55,6 +56,11 @@ impl Gate {
             return &[];
         }
         self.alignment.held()
+    }
+
+    /// What is to be read next: every channel that is not held.
+    pub fn read(&self) -> Read<'_> {
+        Read::Channels { held: self.held() }
     }
 
     /// An element has come over a channel that is not held.

@@ -2,14 +2,18 @@
 //!
 //! There is one place to wait: whatever comes first wakes the task. Each channel has one sender and
 //! is bounded in bytes by itself, so that one that is held never keeps another from being read.
-//! Records wait for room; control elements never wait, so that a barrier is in the channel before
-//! its task acknowledges. They keep their place among the records.
 //!
-//! A task in another worker sends through a connection, which must not wait: it has a credit for what
-//! it puts in, so there is room. When the element is taken, so is the credit, and as much may follow.
+//! Nothing waits to be put in. Who sends looks for room before it reads what it will send something
+//! of, so a channel holds less than its bound and what one step adds to that; a task that waits for room
+//! is woken by whoever makes it, and takes commands meanwhile. Control elements keep their place among
+//! the records.
+//!
+//! A task in another worker sends through a connection, with a credit for what it puts in: when the
+//! element is taken, so is the credit, and as much may follow.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use millstream_exchange::{Credit, Deliver, Gone};
@@ -18,17 +22,17 @@ use millstream_types::{Barrier, CheckpointId, Element, Failure, OperatorUid, Spl
 
 use crate::alignment::ChannelIndex;
 
-/// Bytes of records that a channel holds at most: two of the largest batches a source makes, with room
-/// for their decoded form. More only delays barriers.
+/// Bytes of records from which on a channel has no room: two of the largest batches a source makes, with
+/// room for their decoded form. More only delays barriers.
 pub const CHANNEL_BYTES: usize = 2 * 1_024 * 1_024;
 
-/// Bytes of records that all channels of a task hold together, unless each has its least.
+/// Bytes of records from which on all channels of a task together have no room, unless each has its least.
 const INBOX_BYTES: usize = 8 * CHANNEL_BYTES;
 
-/// The least that a channel holds: below one full batch, its ends would wait for each other in turn.
+/// The least that a channel has room for: below one full batch, its ends would wait for each other in turn.
 const CHANNEL_BYTES_MIN: usize = 512 * 1_024;
 
-/// Bytes of records that each of so many channels of one task holds.
+/// Bytes of records that each of so many channels of one task has room for.
 pub fn channel_bytes(channels: usize) -> usize {
     let share = INBOX_BYTES / channels.max(1);
     share.clamp(CHANNEL_BYTES_MIN, CHANNEL_BYTES)
@@ -65,6 +69,18 @@ pub enum Command {
         checkpoint: CheckpointId,
         /// By operator.
         states: Vec<(OperatorUid, Result<Written, Failure>)>,
+    },
+}
+
+/// What a task is ready to take, besides commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read<'a> {
+    /// Nothing: it waits for room in what it writes, and is woken by that.
+    Nothing,
+    /// What comes over channels that are not held.
+    Channels {
+        /// By the number of the channel; those behind the last one are not held.
+        held: &'a [bool],
     },
 }
 
@@ -120,14 +136,14 @@ struct Shared {
     state: Mutex<State>,
     /// Something came, or nothing will.
     readable: Condvar,
-    /// There is room in a channel, or nobody reads any more.
-    writable: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     commands: VecDeque<Command>,
     channels: Vec<Channel>,
+    /// A channel that the task writes has room again, or nobody reads it any more.
+    woken: bool,
     /// What is in the inbox reaches nobody.
     closed: bool,
 }
@@ -138,6 +154,8 @@ struct Channel {
     bytes: usize,
     /// No element follows those in the channel.
     sender_gone: bool,
+    /// Wakes its sender, which waits for room.
+    waiting: Option<Waker>,
 }
 
 /// An element that nobody has read yet.
@@ -149,8 +167,8 @@ struct Entry {
     credit: Option<Credit>,
 }
 
-/// Makes the inbox of a task with so many channels, each of which holds records of up to `bound`
-/// bytes; a larger batch passes alone.
+/// Makes the inbox of a task with so many channels, each of which has room while it holds less than
+/// `bound` bytes of records, or none.
 pub fn inbox(channels: usize, bound: usize) -> (Inbox, Vec<ChannelSender>, InboxHandle) {
     let shared = Arc::new(Shared {
         bound,
@@ -159,7 +177,6 @@ pub fn inbox(channels: usize, bound: usize) -> (Inbox, Vec<ChannelSender>, Inbox
             ..State::default()
         }),
         readable: Condvar::new(),
-        writable: Condvar::new(),
     });
     let sender = |channel| ChannelSender {
         shared: Arc::clone(&shared),
@@ -200,8 +217,8 @@ impl Channel {
         Some(entry)
     }
 
-    const fn has_room(&self, bytes: usize, bound: usize) -> bool {
-        bytes == 0 || self.bytes == 0 || self.bytes + bytes <= bound
+    const fn has_room(&self, bound: usize) -> bool {
+        self.bytes == 0 || self.bytes < bound
     }
 
     fn is_done(&self) -> bool {
@@ -219,34 +236,50 @@ impl Shared {
         state.closed = true;
         state.commands.clear();
         let mut unread = Vec::new();
+        let mut waiting = Vec::new();
         for channel in &mut state.channels {
             unread.push(std::mem::take(&mut channel.elements));
+            waiting.extend(channel.waiting.take());
             channel.bytes = 0;
         }
         drop(state);
-        // Credits go back to their connections when nothing is locked here.
+        // Credits go back to their connections, and others are woken, when nothing is locked here.
         drop(unread);
+        waiting.into_iter().for_each(Waker::wake);
         self.readable.notify_all();
-        self.writable.notify_all();
+    }
+}
+
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        self.lock().woken = true;
+        self.readable.notify_one();
     }
 }
 
 impl ChannelSender {
-    /// Appends an element; records wait until there is room.
+    /// Whether less than its bound is in the channel, or nobody reads it any more. If not, `waker` is
+    /// told when there is room.
+    pub fn has_room(&self, waker: &Waker) -> bool {
+        let mut state = self.shared.lock();
+        if state.closed {
+            return true;
+        }
+        let Some(channel) = state.channels.get_mut(self.channel) else {
+            return true;
+        };
+        let has_room = channel.has_room(self.shared.bound);
+        channel.waiting = (!has_room).then(|| waker.clone());
+        has_room
+    }
+
+    /// Appends an element.
     ///
     /// # Errors
     /// Nobody will read it.
     pub fn send(&self, element: Element) -> Result<(), Closed> {
-        let (shared, bytes) = (&self.shared, bytes_of(&element));
-        let is_full = |state: &State| {
-            let channel = state.channels.get(self.channel);
-            !state.closed && channel.is_some_and(|it| !it.has_room(bytes, shared.bound))
-        };
-        let mut state = shared.lock();
-        while is_full(&state) {
-            let waited = shared.writable.wait(state);
-            state = waited.unwrap_or_else(PoisonError::into_inner);
-        }
+        let bytes = bytes_of(&element);
+        let state = self.shared.lock();
         if state.closed {
             return Err(Closed);
         }
@@ -285,16 +318,6 @@ impl Deliver for ChannelSender {
     }
 }
 
-#[cfg(feature = "simulation")]
-impl ChannelSender {
-    /// Whether less than so many bytes are in the channel, or nobody reads it any more.
-    pub(crate) fn has_room(&self, bound: usize) -> bool {
-        let state = self.shared.lock();
-        let channel = state.channels.get(self.channel);
-        state.closed || channel.is_none_or(|it| it.bytes < bound)
-    }
-}
-
 impl Drop for ChannelSender {
     fn drop(&mut self) {
         if let Some(channel) = self.shared.lock().channels.get_mut(self.channel) {
@@ -306,11 +329,11 @@ impl Drop for ChannelSender {
 
 impl Inbox {
     /// Takes what comes next, waiting at most `timeout` for it; `None` if there is nothing by then.
-    /// Commands come first, then the channels in turn, without those that are `held`.
+    /// Commands come first, then the channels in turn, without those that are held.
     ///
     /// # Errors
-    /// The attempt is over, or a channel that is not held has lost its sender.
-    pub fn next(&mut self, held: &[bool], timeout: Duration) -> Result<Option<Received>, Closed> {
+    /// The attempt is over, or a channel that is read has lost its sender.
+    pub fn next(&mut self, read: Read<'_>, timeout: Duration) -> Result<Option<Received>, Closed> {
         // The clock is asked only by who has to wait.
         let mut deadline = None;
         let shared = Arc::clone(&self.shared);
@@ -322,11 +345,16 @@ impl Inbox {
             if let Some(command) = state.commands.pop_front() {
                 return Ok(Some(Received::Command(command)));
             }
-            if let Some((channel, entry)) = self.entry(&mut state, held)? {
-                drop(state);
-                shared.writable.notify_all();
-                drop(entry.credit);
-                return Ok(Some(Received::Element(channel, entry.element)));
+            let woken = std::mem::take(&mut state.woken);
+            match read {
+                Read::Channels { held } => {
+                    if let Some(taken) = self.entry(&mut state, held)? {
+                        drop(state);
+                        return Ok(Some(taken.received()));
+                    }
+                }
+                Read::Nothing if woken => return Ok(None),
+                Read::Nothing => {}
             }
             let left = if timeout.is_zero() {
                 timeout
@@ -349,16 +377,12 @@ impl Inbox {
         state.channels.iter().map(|channel| channel.bytes).collect()
     }
 
-    /// Bytes of records that a channel holds.
+    /// Bytes of records from which on a channel has no room.
     pub fn bound(&self) -> usize {
         self.shared.bound
     }
 
-    fn entry(
-        &mut self,
-        state: &mut State,
-        held: &[bool],
-    ) -> Result<Option<(ChannelIndex, Entry)>, Closed> {
+    fn entry(&mut self, state: &mut State, held: &[bool]) -> Result<Option<Taken>, Closed> {
         let count = state.channels.len();
         for number in (0..count).map(|offset| (self.turn + offset) % count) {
             let is_held = held.get(number).copied().unwrap_or_default();
@@ -367,7 +391,12 @@ impl Inbox {
             };
             if let Some(entry) = channel.pop() {
                 self.turn = (number + 1) % count;
-                return Ok(Some((ChannelIndex(number), entry)));
+                let has_room = channel.has_room(self.shared.bound);
+                return Ok(Some(Taken {
+                    channel: ChannelIndex(number),
+                    entry,
+                    waiting: channel.waiting.take_if(|_| has_room),
+                }));
             }
             if channel.is_done() {
                 return Err(Closed);
@@ -380,6 +409,24 @@ impl Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         self.shared.close();
+    }
+}
+
+/// What was taken out of a channel.
+struct Taken {
+    channel: ChannelIndex,
+    entry: Entry,
+    waiting: Option<Waker>,
+}
+
+impl Taken {
+    /// Tells the sender that there is room, with nothing locked here.
+    fn received(self) -> Received {
+        if let Some(waiting) = self.waiting {
+            waiting.wake();
+        }
+        drop(self.entry.credit);
+        Received::Element(self.channel, self.entry.element)
     }
 }
 
@@ -400,6 +447,11 @@ impl InboxHandle {
         drop(state);
         self.shared.readable.notify_one();
         Ok(())
+    }
+
+    /// Wakes the task when a channel that it writes has room again.
+    pub fn waker(&self) -> Waker {
+        Waker::from(Arc::clone(&self.shared))
     }
 
     /// Wakes all ends with [`Closed`] and drops what is in the inbox.

@@ -1,17 +1,13 @@
 //! The channels of one edge, as the task writes them that the edge begins in.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::task::Waker;
 
 use millstream_exchange::{Partitioner, RemoteSender, SendError};
-use millstream_types::{Batch, Clock, Element};
+use millstream_types::{Batch, Element};
 
 use crate::chain::Stop;
 use crate::inbox::ChannelSender;
 use crate::plan::Partitioning;
-
-/// Sending takes less, unless there is no room.
-const WAITED: Duration = Duration::from_micros(100);
 
 /// The writing end of a channel.
 #[derive(Debug)]
@@ -27,7 +23,15 @@ pub enum Channel {
 }
 
 impl Channel {
-    /// Appends an element; records wait until there is room.
+    /// Whether there is room in it, or nobody reads it any more. If not, `waker` is told when there is.
+    pub fn has_room(&self, waker: &Waker) -> bool {
+        match self {
+            Self::Local(channel) => channel.has_room(waker),
+            Self::Remote(channel) => channel.has_room(waker),
+        }
+    }
+
+    /// Appends an element.
     ///
     /// # Errors
     /// Nobody will read it, or it cannot be sent to another worker.
@@ -38,17 +42,6 @@ impl Channel {
                 SendError::Closed => Stop::Cancelled,
                 SendError::Failed(failure) => Stop::Failed(failure),
             }),
-        }
-    }
-}
-
-#[cfg(feature = "simulation")]
-impl Channel {
-    pub(crate) fn has_room(&self, bound: usize) -> bool {
-        match self {
-            Self::Local(channel) => channel.has_room(bound),
-            // Simulated workers are not connected.
-            Self::Remote(_) => true,
         }
     }
 }
@@ -68,19 +61,11 @@ pub struct Output {
     ready: Vec<(usize, Batch)>,
     /// Whether the partitioner may hold records.
     holds: bool,
-    clock: Arc<dyn Clock>,
-    /// How long it has waited for room.
-    waited: Duration,
 }
 
 impl Output {
     /// The channels of subtask `from`, by the number of the subtask that reads.
-    pub fn new(
-        partitioning: &Partitioning,
-        channels: Vec<Channel>,
-        from: usize,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub fn new(partitioning: &Partitioning, channels: Vec<Channel>, from: usize) -> Self {
         let destinations = channels.len();
         let partitioner = match partitioning {
             Partitioning::Forward => None,
@@ -103,8 +88,6 @@ impl Output {
             partitioner,
             ready: Vec::new(),
             holds: false,
-            clock,
-            waited: Duration::ZERO,
         }
     }
 
@@ -138,9 +121,9 @@ impl Output {
         self.send_ready()
     }
 
-    /// How long it has waited for room in its channels.
-    pub const fn waited(&self) -> Duration {
-        self.waited
+    /// Whether there is room in every channel. If not, `waker` is told when there may be.
+    pub fn has_room(&self, waker: &Waker) -> bool {
+        self.channels.iter().all(|channel| channel.has_room(waker))
     }
 
     /// Whether records may be held back.
@@ -160,22 +143,11 @@ impl Output {
         Ok(())
     }
 
-    /// Whether less than so many bytes are in every channel that is read.
-    #[cfg(feature = "simulation")]
-    pub(crate) fn has_room(&self, bound: usize) -> bool {
-        self.channels.iter().all(|channel| channel.has_room(bound))
-    }
-
     fn send_ready(&mut self) -> Result<(), Stop> {
-        let before = self.clock.monotonic();
         for (destination, batch) in self.ready.drain(..) {
             if let Some(channel) = self.channels.get(destination) {
                 channel.send(Element::Batch(batch))?;
             }
-        }
-        let took = self.clock.monotonic().saturating_sub(before);
-        if took >= WAITED {
-            self.waited += took;
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ pub struct Stepped {
 
 #[cfg(feature = "simulation")]
 impl Stepped {
-    /// None are started. A task waits while so many bytes are in a channel that it writes.
+    /// None are started. A channel has room for so many bytes.
     pub fn new(bound: usize) -> Self {
         Self {
             started: Arc::default(),
@@ -46,7 +46,7 @@ impl Stepped {
     }
 
     fn start(&self, start: Start) -> TaskHandle {
-        let (task, handle) = SteppedTask::new(start, self.bound);
+        let (task, handle) = SteppedTask::new(start);
         let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
         started.push(task);
         handle
@@ -62,13 +62,12 @@ impl Threads {
         }
     }
 
-    /// Bytes that each of a task's channels holds before who writes it has to wait in it.
+    /// Bytes that each of a task's channels has room for.
     pub(crate) fn channel_bytes(&self, channels: usize) -> usize {
         match self {
             Self::Own => channel_bytes(channels),
-            // A step waits for nothing: there is room before it begins.
             #[cfg(feature = "simulation")]
-            Self::Stepped(_) => usize::MAX,
+            Self::Stepped(stepped) => stepped.bound,
         }
     }
 

@@ -4,13 +4,12 @@ use millstream_types::{CheckpointKind, Timestamp};
 
 use super::*;
 use crate::alignment::ChannelIndex;
-use crate::inbox::{ChannelSender, Inbox, Received, inbox};
+use crate::inbox::{ChannelSender, Inbox, Read, Received, inbox};
 use crate::plan::Partitioning;
 use crate::testing::{Memory, Shared, Watching, batch};
 
 fn forward(channel: ChannelSender) -> Output {
-    let clock = std::sync::Arc::new(millstream_types::clock::SystemClock::default());
-    Output::new(&Partitioning::Forward, vec![channel.into()], 0, clock)
+    Output::new(&Partitioning::Forward, vec![channel.into()], 0)
 }
 
 fn sink(seen: &Shared, input: Port, uid: &str) -> PlannedNode {
@@ -34,7 +33,10 @@ fn counters(chain: &Chain, uid: &str) -> Counters {
 }
 
 fn next(inbox: &mut Inbox) -> Element {
-    match inbox.next(&[], Duration::ZERO).unwrap() {
+    match inbox
+        .next(Read::Channels { held: &[] }, Duration::ZERO)
+        .unwrap()
+    {
         Some(Received::Element(ChannelIndex(0), element)) => element,
         other => panic!("{other:?}"),
     }

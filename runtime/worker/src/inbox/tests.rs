@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 const SOON: Duration = Duration::from_secs(20);
-const NONE_HELD: &[bool] = &[];
+const NONE_HELD: Read<'_> = Read::Channels { held: &[] };
 
 fn batch(values: Vec<i64>) -> Element {
     let column: ArrayRef = Arc::new(Int64Array::from(values));
@@ -38,11 +38,45 @@ fn next(inbox: &mut Inbox) -> Element {
     }
 }
 
+/// Sends as a task does, which looks for room first and waits for it in its own inbox.
+fn send(sender: &ChannelSender, element: Element) {
+    let (mut own, _senders, handle) = inbox(0, 0);
+    while !sender.has_room(&handle.waker()) {
+        assert_eq!(own.next(Read::Nothing, SOON), Ok(None));
+    }
+    sender.send(element).unwrap();
+}
+
 #[test]
-fn a_batch_larger_than_the_bound_passes_alone() {
-    let (mut inbox, sender, _handle) = one(1);
+fn a_batch_larger_than_the_bound_fills_the_channel() {
+    let (mut inbox, sender, handle) = one(1);
+    let waker = handle.waker();
+    assert!(sender.has_room(&waker));
     sender.send(batch(vec![1; 100])).unwrap();
+    assert!(!sender.has_room(&waker));
+    // The rest of a step needs no room.
+    sender.send(batch(vec![2])).unwrap();
     assert_eq!(next(&mut inbox), batch(vec![1; 100]));
+    assert!(!sender.has_room(&waker));
+    assert_eq!(next(&mut inbox), batch(vec![2]));
+    assert!(sender.has_room(&waker));
+}
+
+#[test]
+fn a_task_that_waits_for_room_is_woken_by_it_and_takes_commands_until_then() {
+    let (mut reader, to_reader, _handle) = one(1);
+    let (mut own, _senders, handle) = one(1);
+    to_reader.send(batch(vec![1])).unwrap();
+    assert!(!to_reader.has_room(&handle.waker()));
+    let command = Command::Aborted(CheckpointId(3));
+    handle.send(command.clone()).unwrap();
+    let received = own.next(Read::Nothing, SOON);
+    assert_eq!(received, Ok(Some(Received::Command(command))));
+    assert_eq!(own.next(Read::Nothing, Duration::ZERO), Ok(None));
+    let waiting = thread::spawn(move || own.next(Read::Nothing, Duration::from_hours(1)));
+    next(&mut reader);
+    assert_eq!(waiting.join().unwrap(), Ok(None));
+    assert!(to_reader.has_room(&handle.waker()));
 }
 
 #[test]
@@ -98,10 +132,13 @@ fn a_held_channel_waits_and_fills_without_keeping_the_other_from_being_read() {
     let (mut inbox, senders, _handle) = inbox(2, 1);
     senders[0].send(batch(vec![1])).unwrap();
     let held = [true, false];
-    assert_eq!(inbox.next(&held, Duration::ZERO), Ok(None));
+    assert_eq!(
+        inbox.next(Read::Channels { held: &held }, Duration::ZERO),
+        Ok(None)
+    );
     for number in 0..100 {
-        senders[1].send(batch(vec![number])).unwrap();
-        let received = inbox.next(&held, SOON).unwrap();
+        send(&senders[1], batch(vec![number]));
+        let received = inbox.next(Read::Channels { held: &held }, SOON).unwrap();
         let expected = Received::Element(ChannelIndex(1), batch(vec![number]));
         assert_eq!(received, Some(expected));
     }
@@ -127,11 +164,15 @@ fn channels_take_turns() {
 
 #[test]
 fn closing_wakes_a_sender_that_waits_for_room() {
-    let (_inbox, sender, handle) = one(1);
+    let (_reader, sender, reader) = one(1);
+    let (mut own, _senders, handle) = one(1);
     sender.send(batch(vec![1])).unwrap();
-    let waiting = thread::spawn(move || sender.send(batch(vec![2])));
-    handle.close();
-    assert_eq!(waiting.join().unwrap(), Err(Closed));
+    assert!(!sender.has_room(&handle.waker()));
+    let waiting = thread::spawn(move || own.next(Read::Nothing, Duration::from_hours(1)));
+    reader.close();
+    assert_eq!(waiting.join().unwrap(), Ok(None));
+    assert!(sender.has_room(&handle.waker()));
+    assert_eq!(sender.send(batch(vec![2])), Err(Closed));
 }
 
 #[test]
@@ -191,7 +232,7 @@ proptest! {
             .map(|(elements, sender)| {
                 thread::spawn(move || {
                     for element in elements {
-                        sender.send(element).unwrap();
+                        send(&sender, element);
                     }
                     sender
                 })

@@ -3,7 +3,7 @@ use std::time::Duration;
 use millstream_types::{Barrier, CheckpointId, CheckpointKind, EventTime, Timestamp};
 
 use super::*;
-use crate::inbox::{Inbox, Received, inbox};
+use crate::inbox::{Inbox, Read, Received, inbox};
 use crate::testing::batch;
 
 const BARRIER: Element = Element::Barrier(Barrier {
@@ -21,8 +21,7 @@ fn output(partitioning: &Partitioning, tasks: usize) -> (Output, Vec<Inbox>) {
         inboxes.push(inbox);
         channels.extend(senders.into_iter().map(Channel::from));
     }
-    let clock = Arc::new(millstream_types::clock::SystemClock::default());
-    (Output::new(partitioning, channels, 1, clock), inboxes)
+    (Output::new(partitioning, channels, 1), inboxes)
 }
 
 fn hash() -> Partitioning {
@@ -34,7 +33,10 @@ fn hash() -> Partitioning {
 
 fn received(inbox: &mut Inbox) -> Vec<Element> {
     let mut all = Vec::new();
-    while let Some(Received::Element(_, element)) = inbox.next(&[], Duration::ZERO).unwrap() {
+    while let Some(Received::Element(_, element)) = inbox
+        .next(Read::Channels { held: &[] }, Duration::ZERO)
+        .unwrap()
+    {
         all.push(element);
     }
     all

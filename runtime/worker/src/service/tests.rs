@@ -123,6 +123,24 @@ async fn vertices_that_are_joined_by_an_edge_see_the_same_records_and_barriers()
     coordinator.shut_down().await;
 }
 
+/// A task that waits for room in what it writes passes barriers, and so its part of a checkpoint does not
+/// wait for whoever reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_task_without_room_still_takes_its_snapshot() {
+    let job = Job::counting_to(ENDLESS)
+        .shaped(Shape::TwoVertices)
+        .with_sink(|seen| Box::new(Stuck(Shared::clone(seen))));
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    coordinator.more_written(&job).await;
+    coordinator.backpressured().await;
+    coordinator.trigger(1, CheckpointKind::Checkpoint).await;
+    let snapshot = coordinator.acknowledged(1).await;
+    let source = &snapshot.operators[&"source".into()];
+    assert!(source.counters.records_out > 0);
+    coordinator.close();
+    assert!(matches!(coordinator.end().await, Ended::Stuck(_)));
+}
+
 /// Whatever the two threads do, a checkpoint has of both what the sink has written of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_checkpoint_cuts_two_inputs_at_one_place() {

@@ -1,16 +1,13 @@
 //! The channels between the tasks of one attempt, within this worker and to others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use millstream_exchange::{
     AttemptPlan, ChannelId, Incoming, LinkFailure, Links, Outgoing, RemoteSender,
 };
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::Deploy;
-use millstream_types::{
-    Clock, EdgeId, ErrorCode, ErrorKind, Failure, SubtaskIndex, VertexId, WorkerId,
-};
+use millstream_types::{EdgeId, ErrorCode, ErrorKind, Failure, SubtaskIndex, VertexId, WorkerId};
 
 use super::Options;
 use crate::inbox::{ChannelSender, Inbox, InboxHandle, inbox};
@@ -82,7 +79,6 @@ impl Name {
 /// What is known of an attempt while its channels are made.
 struct Plan<'a> {
     threads: &'a Threads,
-    clock: &'a Arc<dyn Clock>,
     job: &'a dyn JobTasks,
     edges: Vec<TaskEdge>,
     here: BTreeSet<TaskId>,
@@ -105,7 +101,6 @@ impl Wiring {
         let others = others.flat_map(|peer| peer.tasks.iter().map(|task| (*task, &peer.worker)));
         let plan = Plan {
             threads: &options.threads,
-            clock: &options.clock,
             job,
             edges: job.edges(),
             here: here.collect(),
@@ -157,7 +152,7 @@ impl Plan<'_> {
         })
     }
 
-    /// Bytes that each channel to a task holds: the same at both its ends.
+    /// Bytes that each channel to a task has room for: the same at both its ends.
     fn window(&self, reader: TaskId) -> usize {
         self.threads.channel_bytes(self.inputs(reader).count())
     }
@@ -238,11 +233,7 @@ impl Plan<'_> {
                 channels.push(channel.ok_or_else(|| nowhere(reader))?);
             }
             let from = usize::try_from(writer.subtask.0).unwrap_or_default();
-            let clock = Arc::clone(self.clock);
-            outputs.push((
-                edge.id,
-                Output::new(&edge.partitioning, channels, from, clock),
-            ));
+            outputs.push((edge.id, Output::new(&edge.partitioning, channels, from)));
         }
         Ok(outputs)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use millstream_state::Written;
@@ -18,7 +19,7 @@ use super::{Event, Shared, Start};
 use crate::alignment::ChannelIndex;
 use crate::chain::{Chain, Stop};
 use crate::gate::{Arrival, Gate};
-use crate::inbox::{Command, Inbox, Received};
+use crate::inbox::{Command, Inbox, Read, Received};
 use crate::load::{self, Alignments, InputChannel, Times};
 use crate::plan::{self, TaskPlan};
 use crate::snapshots::{Snapshot, Snapshots};
@@ -35,7 +36,7 @@ const PLACES_MAX: usize = 8;
 pub(super) struct Task {
     id: TaskId,
     root: Root,
-    pub(super) chain: Chain,
+    chain: Chain,
     phase: Phase,
     last_barrier: Option<CheckpointId>,
     snapshots: Snapshots,
@@ -44,6 +45,10 @@ pub(super) struct Task {
     /// Since when nodes have held something back.
     held_since: Option<Duration>,
     inbox: Inbox,
+    /// Wakes it when a channel that it writes has room again.
+    waker: Waker,
+    /// How long it has waited for room in the channels that it writes.
+    waited: Duration,
     shared: Arc<Shared>,
     events: mpsc::Sender<(TaskId, Event)>,
     clock: Arc<dyn Clock>,
@@ -105,6 +110,8 @@ impl Task {
             unwritten: VecDeque::new(),
             held_since: None,
             inbox: start.inbox,
+            waker: start.handle.waker(),
+            waited: Duration::ZERO,
             shared,
             events: start.events,
             clock: start.clock,
@@ -138,24 +145,34 @@ impl Task {
 
     fn turn(&mut self, patience: Duration) -> Result<(), Stop> {
         let now = self.publish_if_due();
-        self.flush_if_due(now)?;
+        // What it does next may fill every channel that it writes, and must not wait in between.
+        let has_room = self.chain.has_room(&self.waker);
+        if has_room {
+            self.flush_if_due(now)?;
+        }
         let is_reading = self.phase == Phase::Reading;
-        let (held, timeout) = match &self.root {
+        let (read, timeout) = match &self.root {
+            _ if !has_room => (Read::Nothing, patience),
             // What nodes hold back is sent before it waits.
-            Root::Gate(gate) if self.chain.holds() => (gate.held(), Duration::ZERO),
-            Root::Gate(gate) => (gate.held(), patience),
+            Root::Gate(gate) if self.chain.holds() => (gate.read(), Duration::ZERO),
+            Root::Gate(gate) => (gate.read(), patience),
             // Its reader is where it waits.
-            Root::Source(_) if is_reading => (&[][..], Duration::ZERO),
-            Root::Source(_) => (&[][..], patience),
+            Root::Source(_) if is_reading => (Read::Nothing, Duration::ZERO),
+            Root::Source(_) => (Read::Nothing, patience),
         };
-        let received = self.inbox.next(held, timeout)?;
+        let received = self.inbox.next(read, timeout)?;
         if !timeout.is_zero() {
             let waited = self.clock.monotonic().saturating_sub(now);
-            self.times.idle(waited);
+            if has_room {
+                self.times.idle(waited);
+            } else {
+                self.waited += waited;
+            }
         }
         match received {
             Some(Received::Command(command)) => self.command(command),
             Some(Received::Element(channel, element)) => self.element(channel, element),
+            None if !has_room => Ok(()),
             None => match &mut self.root {
                 Root::Source(source) if is_reading => {
                     let step = source.step(&mut self.chain, self.clock.as_ref(), patience)?;
@@ -403,7 +420,8 @@ impl Task {
     /// How busy it is; `None` in its first second.
     fn load(&mut self) -> Option<TaskLoad> {
         let now = self.clock.monotonic();
-        let times = self.times.shown(now, self.chain.waited())?;
+        let waited = self.waited + self.chain.waited();
+        let times = self.times.shown(now, waited)?;
         let state = self.chain.state_load();
         let gate = match &self.root {
             Root::Source(source) => return Some(load::load(times, source.watermark(), state)),

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use millstream_types::ids::TaskId;
 
-use super::run::Task;
 use super::{Life, Stage, Start, TaskHandle};
 
 /// Most that a task says in one step.
@@ -14,18 +13,12 @@ const EVENTS_OF_A_STEP: usize = 4;
 pub struct SteppedTask {
     life: Life,
     begun: bool,
-    /// Bytes in a channel from which on its writer waits.
-    bound: usize,
 }
 
 impl SteppedTask {
-    pub(crate) fn new(start: Start, bound: usize) -> (Self, TaskHandle) {
+    pub(crate) fn new(start: Start) -> (Self, TaskHandle) {
         let (life, handle) = Life::new(start);
-        let task = Self {
-            life,
-            begun: false,
-            bound,
-        };
+        let task = Self { life, begun: false };
         (task, handle)
     }
 
@@ -40,14 +33,7 @@ impl SteppedTask {
             return true;
         }
         let result = if self.begun {
-            let bound = self.bound;
-            self.life.caught(|task| {
-                if task.has_room(bound) {
-                    task.step(Duration::ZERO)
-                } else {
-                    Ok(())
-                }
-            })
+            self.life.caught(|task| task.step(Duration::ZERO))
         } else {
             self.begun = true;
             self.life
@@ -60,12 +46,5 @@ impl SteppedTask {
         }
         debug_assert_eq!(is_over, matches!(self.life.stage, Stage::Over));
         !is_over
-    }
-}
-
-impl Task {
-    /// Whether every channel that it writes takes more, or nobody reads it any more.
-    fn has_room(&self, bound: usize) -> bool {
-        self.chain.has_room(bound)
     }
 }

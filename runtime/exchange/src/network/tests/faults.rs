@@ -7,7 +7,7 @@ use super::super::*;
 use super::rig::*;
 use crate::hello::{self, Answer, Hello};
 use crate::outbox::SendError;
-use crate::testing::batch;
+use crate::testing::{batch, send};
 
 const WINDOW: usize = 64 * 1_024;
 
@@ -32,7 +32,7 @@ async fn a_network_that_is_cut_is_seen_on_both_sides_and_names_the_other_worker(
     let sender = pair.sender(0);
     let blocked = std::thread::spawn(move || {
         loop {
-            if let Err(error) = sender.send(&Element::Batch(numbers(100))) {
+            if let Err(error) = send(&sender, &Element::Batch(numbers(100))) {
                 return error;
             }
         }
@@ -87,7 +87,7 @@ async fn a_changed_bit_is_an_error_of_the_channel_that_names_both_workers() {
     let proxy = Proxy::start().await;
     let mut pair = Pair::connected(1, WINDOW, Some(&proxy)).await;
     proxy.corrupt();
-    let sent = pair.sender(0).send(&Element::Batch(numbers(10)));
+    let sent = send(&pair.sender(0), &Element::Batch(numbers(10)));
     // The schema goes before the records: the connection may have ended between the two.
     assert!(matches!(sent, Ok(()) | Err(SendError::Closed)), "{sent:?}");
     let at_b = soon(pair.links_b.failed()).await;
@@ -106,7 +106,7 @@ async fn an_attempt_that_is_over_here_is_no_failure_there() {
     pair.links_b.close();
     let ending = tokio::task::spawn_blocking(move || {
         loop {
-            if let Err(error) = sender.send(&Element::Batch(numbers(10))) {
+            if let Err(error) = send(&sender, &Element::Batch(numbers(10))) {
                 return error;
             }
         }
@@ -164,7 +164,7 @@ async fn a_new_attempt_ends_the_connections_of_the_old_one_and_connects_again() 
     // The first attempt is given up at `b` before it is at `a`.
     pair.links_b.close();
     let mut links_b = pair.b.attempt(plan.0);
-    while old.send(&Element::Idle).is_ok() {
+    while send(&old, &Element::Idle).is_ok() {
         tokio::task::yield_now().await;
     }
     pair.links_a.close();
@@ -223,7 +223,7 @@ async fn a_worker_that_cannot_be_reached_or_does_not_connect_is_named() {
         "b",
         ErrorCode::ExchangeLost,
     );
-    assert_eq!(sender.send(&Element::Idle), Err(SendError::Closed));
+    assert_eq!(send(&sender, &Element::Idle), Err(SendError::Closed));
     let (plan, mut delivered) = Plan::of("b", 1).from("a", channel(0, 0, 0), WINDOW);
     let mut links_b = b.attempt(plan.0);
     names(

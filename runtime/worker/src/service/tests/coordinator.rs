@@ -482,6 +482,21 @@ impl Coordinator {
         progress
     }
 
+    /// Waits until a task spends all its time on waiting for room.
+    pub(super) async fn backpressured(&mut self) {
+        let is_full = |task: &TaskProgress| {
+            let load = task.load.as_ref();
+            load.is_some_and(|load| load.backpressured > 900)
+        };
+        let within = tokio::time::Instant::now() + PATIENCE;
+        while !self.heartbeat().await.iter().any(is_full) {
+            assert!(
+                tokio::time::Instant::now() < within,
+                "no task waits for room"
+            );
+        }
+    }
+
     /// Tells the worker to leave, and waits until it asks for that.
     pub(super) async fn told_to_leave(&mut self) {
         self.departure.leave.cancel();

@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use millstream_connect::Result;
@@ -15,11 +16,12 @@ use millstream_types::{
 use super::*;
 use crate::affinity::Pinning;
 use crate::chain::Stop;
-use crate::inbox::Received;
+use crate::inbox::{Read, Received};
 use crate::plan::{TaskFactory, TaskPlan};
 use crate::testing::batch;
 
 const SOON: Duration = Duration::from_secs(20);
+const ALL: Read<'_> = Read::Channels { held: &[] };
 const SUBTASKS: u32 = 4;
 const BARRIER: Element = Element::Barrier(Barrier {
     checkpoint: CheckpointId(1),
@@ -159,7 +161,7 @@ fn read(wirings: &mut [Wiring]) -> BTreeMap<u32, Vec<(usize, Element)>> {
             }
             let (mut elements, mut ends) = (Vec::new(), 0);
             while ends < end.inputs.len() {
-                match end.inbox.next(&[], SOON).unwrap() {
+                match end.inbox.next(ALL, SOON).unwrap() {
                     Some(Received::Element(channel, element)) => {
                         ends += usize::from(element == Element::End);
                         elements.push((channel.0, element));
@@ -248,7 +250,9 @@ async fn an_attempt_that_ends_in_one_worker_closes_the_channels_of_the_other() {
     let (_, output) = end.outputs.first_mut().unwrap();
     // It is no failure of this worker: its tasks stop quietly.
     let stop = loop {
-        if let Err(stop) = output.batch(&batch(0..500)) {
+        if !output.has_room(Waker::noop()) {
+            tokio::task::yield_now().await;
+        } else if let Err(stop) = output.batch(&batch(0..500)) {
             break stop;
         }
     };
@@ -256,7 +260,7 @@ async fn an_attempt_that_ends_in_one_worker_closes_the_channels_of_the_other() {
     let (_, end) = second.ends.iter_mut().next_back().unwrap();
     while end
         .inbox
-        .next(&[], SOON)
+        .next(ALL, SOON)
         .is_ok_and(|received| received.is_some())
     {}
 }
