@@ -1,5 +1,6 @@
 //! Files of keyed state, as the tasks of an attempt write and read them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,8 +11,9 @@ use millstream_types::{Attempt, Bug, CheckpointId, FileRef, JobId, OperatorUid, 
 
 use crate::error::{Error, Result};
 use crate::key::Key;
+use crate::manifest::Manifest;
 use crate::protocol::files::DATA;
-use crate::storage::{Chunks, Copied, Created, Storage};
+use crate::storage::{Chunks, Copied, Created, Storage, StorageOptions};
 
 /// Largest file in bytes: what S3 copies with one request.
 pub const MAX_FILE_BYTES: u64 = 5 * 1024 * 1024 * 1024;
@@ -174,6 +176,46 @@ pub(crate) async fn copy(
         found.unwrap_or_default()
     );
     Err(Error::corrupt(from.address(source), reason))
+}
+
+/// Checks that the files of a manifest are there and have their sizes; what is in them is not looked at.
+/// `folder` is the address of the folder that their paths lie in: a job's or a savepoint's.
+///
+/// # Errors
+/// [`Error::Corrupt`]: one is missing or has another size. [`Error::Unavailable`]: the store does not
+/// answer.
+pub async fn check_files(
+    manifest: &Manifest,
+    folder: &str,
+    options: &StorageOptions,
+) -> Result<()> {
+    let files: BTreeSet<&FileRef> = manifest.files().collect();
+    if files.is_empty() {
+        return Ok(());
+    }
+    let storage = Storage::open(folder, options).await?;
+    let checks: Vec<_> = files
+        .into_iter()
+        .map(|file| check(&storage, file))
+        .collect();
+    stream::iter(checks)
+        .buffer_unordered(CONCURRENT_COPIES)
+        .try_collect()
+        .await
+}
+
+async fn check(folder: &Storage, file: &FileRef) -> Result<()> {
+    let key = Key::root().descendant(&file.path);
+    let key = key.ok_or_else(|| Error::corrupt(&file.path, "its path is not one of ours"))?;
+    let address = folder.address(&key);
+    match folder.blobs().file_bytes(&key).await? {
+        None => Err(missing(&address)),
+        Some(found) if found != file.bytes => {
+            let reason = format!("{} bytes were written, and it has {found}", file.bytes);
+            Err(Error::corrupt(address, reason))
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 fn missing(address: &str) -> Error {

@@ -60,7 +60,7 @@ pub use chain::{
     Chain, ChainState, CheckpointEntry, Claim, ClaimedChain, Collected, CommitPermit, Place,
 };
 pub use error::{Error, Result};
-pub use files::{Files, MAX_FILE_BYTES};
+pub use files::{Files, MAX_FILE_BYTES, check_files};
 pub use manifest::{Began, MANIFEST_VERSION, Manifest, Origin, Taken};
 pub use protocol::claim::{Admission, admit};
 pub use protocol::kinship::Kinship;

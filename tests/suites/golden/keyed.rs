@@ -268,3 +268,80 @@ fn the_local_orders_job_shows_the_customers_with_the_most_orders() {
     assert_eq!(shown, expected);
     assert!(changes.count() < 200, "a person can read it");
 }
+
+/// The files that a manifest names.
+fn named_files(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            if let (Some(path), Some(_)) = (fields.get("path"), fields.get("crc32c")) {
+                found.extend(path.as_str().map(str::to_owned));
+            }
+            for field in fields.values() {
+                named_files(field, found);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                named_files(item, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn state_that_is_missing_cut_or_changed_is_named_and_the_job_goes_on_once_it_is_back() {
+    let mut job = Job::new("100ms", 20_000, 10_000);
+    job.run_and_kill(2);
+    let folder = job.cluster.directory().join("checkpoints/default/keyed");
+    let newest = ChainFolder::new(folder.clone()).newest_checkpoint();
+    let newest = newest
+        .expect("the chain can be read")
+        .expect("there is one");
+    let mut files = Vec::new();
+    named_files(newest.manifest(), &mut files);
+    let name = files.first().expect("it names files of state");
+    let file = folder.join(name);
+    let good = std::fs::read(&file).expect("the file is there");
+    let validate = |job: &mut Job| {
+        let job_file = job.cluster.directory().join("streamjob.yaml");
+        let launch = job.cluster.millstream("validate").arg(job_file);
+        let launch = launch.args(["--restore", "latest"]);
+        let mut server = job.cluster.start("validate", &launch);
+        let status = server.wait(DEADLINE);
+        (status.success(), server.output())
+    };
+    let mut flipped = good.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    // The content is read by the start alone.
+    for (what, content, is_seen_before) in [
+        ("missing", None, true),
+        ("cut", Some(&good[..good.len() - 1]), true),
+        ("changed", Some(flipped.as_slice()), false),
+    ] {
+        match content {
+            None => std::fs::remove_file(&file).expect("the file is there"),
+            Some(content) => std::fs::write(&file, content).expect("the directory is ours"),
+        }
+        let (is_valid, said) = validate(&mut job);
+        assert_eq!(is_valid, !is_seen_before, "{what}: {said}");
+        if is_seen_before {
+            assert!(
+                said.contains("MS0303") && said.contains(name),
+                "{what}: {said}"
+            );
+        }
+        let run = job.run(2);
+        wait_until("the start names the file", DEADLINE, || {
+            let said = run.output();
+            said.contains("MS0303") && said.contains(name)
+        });
+        run.kill();
+    }
+    std::fs::write(&file, good).expect("the directory is ours");
+    let (is_valid, said) = validate(&mut job);
+    assert!(is_valid, "{said}");
+    job.run_to_its_end(1);
+    job.check();
+}

@@ -1,7 +1,7 @@
 //! What a start would come to: the same looks that a recovery takes, by the same code, and nothing
 //! claimed, reserved, committed or aborted.
 
-use millstream_checkpoint::{ChainState, Manifest, Storage, ensure_not_reserved};
+use millstream_checkpoint::{ChainState, Manifest, Storage, check_files, ensure_not_reserved};
 use millstream_connect::Standing;
 use millstream_types::{Committable, ErrorKind, Failure, OperatorUid};
 use tokio::sync::mpsc;
@@ -23,7 +23,8 @@ pub struct Rehearsal {
     pub failures: Vec<Failure>,
 }
 
-/// Looks at everything that a start would look at. Whether the job has a place for all state of
+/// Looks at everything that a start would look at; of files of state, whether they are there and have
+/// their sizes. Whether the job has a place for all state of
 /// the restore point is for the caller to tell: it is not looked at here.
 ///
 /// With [`Reach::Local`] only the checkpoint storage is asked, and only for what the job would go
@@ -90,6 +91,10 @@ async fn look(
         rehearsal.failures.extend(failures);
     }
     let is_committed = state.newest_is_committed();
+    let folder = match &basis {
+        Ok(Basis::Import(import)) => import.folder.clone(),
+        _ => chain.path(),
+    };
     rehearsal.point = match basis? {
         Basis::Empty => None,
         Basis::Newest(newest) if is_committed => {
@@ -98,6 +103,9 @@ async fn look(
         Basis::Newest(newest) => state.newest_path.zip(Some(*newest)),
         Basis::Import(import) => Some((import.origin.path, import.manifest)),
     };
+    if let Some((_, manifest)) = &rehearsal.point {
+        check_files(manifest, &folder, &keeper.storage_options).await?;
+    }
     Ok(())
 }
 
