@@ -99,6 +99,17 @@ pub enum PullPolicy {
     Never,
 }
 
+/// TLS between the pods of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InternalTls {
+    /// Name of a secret of the same namespace with `ca.crt`, `tls.crt` and `tls.key`, as cert-manager
+    /// makes it. The certificate is for a DNS name, for servers and for clients: pods of the job take
+    /// each other for such by the authority and this name.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: String,
+}
+
 /// A secret of the same namespace, mounted as files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

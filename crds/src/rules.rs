@@ -64,6 +64,7 @@ const ARE_AMOUNTS: &str = "['cpu', 'memory'].all(kind, \
     && (!has(self.limits) || !(kind in self.limits) || isQuantity(string(self.limits[kind]))))";
 const NOT_AMOUNTS: &str = "amounts of cpu and memory are written like 500m, 2 or 512Mi";
 const IS_NOT_OURS: &str = "!(self + '/').startsWith('/etc/millstream/job/') \
+    && !(self + '/').startsWith('/etc/millstream/tls/') \
     && !(self + '/').startsWith('/tmp/') && !'/etc/millstream/job/'.startsWith(self + '/') \
     && self != '/'";
 
@@ -163,6 +164,7 @@ const STREAM_JOB: &[Rule] = &[
         IS_NOT_OURS,
         "is used by Millstream itself: choose another path",
     ),
+    rule("spec.internalTls.secretName", IS_NAME, NOT_A_NAME),
     rule("spec.serviceAccountName", IS_NAME, NOT_A_NAME),
     rule("spec.coordinator.priorityClassName", IS_NAME, NOT_A_NAME),
     rule("spec.coordinator.imagePullSecrets[]", IS_NAME, NOT_A_NAME),

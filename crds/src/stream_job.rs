@@ -11,7 +11,7 @@ use millstream_types::duration::KubeDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::pods::{PodOptions, SecretMount, WorkerOptions};
+use crate::pods::{InternalTls, PodOptions, SecretMount, WorkerOptions};
 use crate::status::StreamJobStatus;
 
 /// A stream job: a dataflow that runs until it is suspended, deleted or, if all its sources are
@@ -137,6 +137,9 @@ pub struct StreamJobSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub secrets: Vec<SecretMount>,
+    /// TLS between the coordinator and the workers, and between workers. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub internal_tls: Option<InternalTls>,
     /// Service account of all pods of the job. Default: the namespace's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]

@@ -153,6 +153,16 @@ pub struct StartOptions {
     pub resource_uid: Option<String>,
 }
 
+/// TLS between the processes of a job, the same for `coordinator` and `worker`.
+#[derive(Debug, Clone, Args)]
+pub struct TlsOptions {
+    /// Talk to the other processes of the job by TLS, with `ca.crt`, `tls.crt` and `tls.key` of this
+    /// directory. Both ends of a connection show their certificates, which must be signed by one
+    /// authority and be for the same DNS name. Files that change are read again.
+    #[arg(long, env = "MILLSTREAM_TLS", value_name = "DIRECTORY")]
+    pub tls: Option<PathBuf>,
+}
+
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ProgressMode {
@@ -178,6 +188,9 @@ pub struct CoordinatorOptions {
     /// Address of the REST interface and metrics; not served if not given.
     #[arg(long, value_parser = address, value_name = "ADDRESS")]
     pub rest: Option<SocketAddr>,
+    /// TLS with the workers.
+    #[command(flatten)]
+    pub tls: TlsOptions,
     /// What the job starts from.
     #[command(flatten)]
     pub start: StartOptions,
@@ -232,6 +245,9 @@ pub struct WorkerOptions {
     /// interfaces stands for the one by which the coordinator is reached.
     #[arg(long, value_name = "HOST:PORT")]
     pub exchange_address: Option<String>,
+    /// TLS with the coordinator and the other workers.
+    #[command(flatten)]
+    pub tls: TlsOptions,
     /// How long to try to reach the coordinator, at the start and after a lost connection.
     #[arg(long, default_value = "5m", value_parser = duration, value_name = "DURATION")]
     pub connect_timeout: Duration,

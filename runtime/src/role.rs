@@ -12,6 +12,7 @@ use std::time::Duration;
 use millstream_checkpoint::StorageOptions;
 use millstream_coordinator::{DEFAULT_CANCEL_TIMEOUT, Options, Overrides};
 use millstream_exchange::Exchange;
+use millstream_transport::Transport;
 use millstream_types::clock::SystemClock;
 use millstream_types::protocol::Heartbeat;
 use millstream_types::{Clock, Deployment, ErrorCode, ErrorKind, Failure, WorkerId};
@@ -20,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::StartOptions;
+use crate::cli::{StartOptions, TlsOptions};
 use crate::job::LoadedJob;
 use crate::registry::{Connectors, Registry};
 
@@ -128,9 +129,21 @@ fn worker_options(
     }
 }
 
+/// How this process talks to the others of its job.
+fn transport(options: &TlsOptions) -> Result<Transport, Failure> {
+    let Some(directory) = &options.tls else {
+        return Ok(Transport::plain());
+    };
+    Ok(Transport::tls(directory)?)
+}
+
 /// Listens for other workers.
-async fn listen_for_workers(address: std::net::SocketAddr) -> Result<Arc<Exchange>, Failure> {
-    let exchange = Exchange::listen(address, millstream_exchange::Settings::default()).await;
+async fn listen_for_workers(
+    address: std::net::SocketAddr,
+    transport: Transport,
+) -> Result<Arc<Exchange>, Failure> {
+    let settings = millstream_exchange::Settings::default();
+    let exchange = Exchange::listen(address, transport, settings).await;
     exchange
         .map(Arc::new)
         .map_err(|error| system(&format!("cannot listen on --exchange {address}"), &error))

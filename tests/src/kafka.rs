@@ -8,7 +8,6 @@
 
 mod acls;
 pub mod brokers;
-mod certificates;
 mod java;
 mod settings;
 mod shared;
@@ -23,13 +22,13 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use crate::certificates::Authority;
 use crate::link::Link;
 use crate::ports::free_port;
 use crate::scratch::Scratch;
 use crate::server::{Launch, Server};
 use crate::tools;
 use crate::wait::poll_until;
-use certificates::Certificates;
 use settings::Node;
 
 const LOOPBACK: &str = "127.0.0.1";
@@ -125,7 +124,7 @@ pub struct Broker {
     options: BrokerOptions,
     scratch: Scratch,
     ports: Ports,
-    certificates: Option<Certificates>,
+    authority: Option<PathBuf>,
     link: Option<Link>,
     /// Which brokers there are beside it.
     node: Node,
@@ -156,7 +155,7 @@ impl Broker {
     pub fn start(options: BrokerOptions) -> Self {
         tools::install("kafka.sh", &[options.version.text()]);
         let scratch = Scratch::new("kafka");
-        let certificates = options.sasl_ssl.then(|| Certificates::make(scratch.path()));
+        let authority = options.sasl_ssl.then(|| certificate(scratch.path()));
         let link = options.link.then(|| Link::to_kafka(""));
         for _ in 0..STARTS {
             let ports = Ports::free();
@@ -178,7 +177,7 @@ impl Broker {
                     options,
                     scratch,
                     ports,
-                    certificates,
+                    authority,
                     link,
                     node,
                     server,
@@ -199,15 +198,15 @@ impl Broker {
     /// # Panics
     /// The broker was started without it.
     pub fn sasl_ssl(&self) -> SaslEndpoint {
-        let certificates = self
-            .certificates
-            .as_ref()
+        let authority = self
+            .authority
+            .clone()
             .expect("the broker was started with `sasl_ssl: true`");
         let password_file = self.scratch.join("password");
         std::fs::write(&password_file, Self::PASSWORD).expect("a file in the scratch directory");
         SaslEndpoint {
             bootstrap: format!("localhost:{}", self.ports.sasl_ssl),
-            ca_file: certificates.authority.clone(),
+            ca_file: authority,
             username: Self::USERNAME,
             password_file,
         }
@@ -256,6 +255,16 @@ pub fn client(bootstrap: &str) -> ClientConfig {
         .set("broker.address.family", "v4")
         .set("log_level", "3");
     config
+}
+
+/// Makes `server.pem` (key and certificate, for `localhost` and 127.0.0.1): PEM file of its authority.
+fn certificate(directory: &Path) -> PathBuf {
+    let authority = Authority::make(directory);
+    let (certificate, key) = authority.sign("DNS:localhost,IP:127.0.0.1");
+    let read = |file| std::fs::read_to_string(file).expect("it was written");
+    std::fs::write(directory.join("server.pem"), read(key) + &read(certificate))
+        .expect("a file in the scratch directory");
+    authority.file()
 }
 
 fn bootstrap(host: &str, port: u16) -> String {

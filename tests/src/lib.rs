@@ -14,6 +14,7 @@
 //! [`disk`] and [`clock`] what a machine has too little of. [`postgres`] says what SQL means.
 
 pub mod audit;
+pub mod certificates;
 pub mod chain;
 pub mod clock;
 pub mod cluster;

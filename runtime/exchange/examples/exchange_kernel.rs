@@ -19,6 +19,7 @@ use millstream_exchange::{
     AttemptPlan, ChannelId, Credit, Deliver, Exchange, Gone, Incoming, Links, Outgoing,
     Partitioner, RemoteSender, Settings,
 };
+use millstream_transport::Transport;
 use millstream_types::keys::DEFAULT_MAX_PARALLELISM;
 use millstream_types::{Attempt, Batch, Element, WorkerId};
 
@@ -195,8 +196,8 @@ impl Deliver for Counting {
 async fn loopback(batch: &Batch, channels: u32, budget: Duration) -> Result<(f64, f64), Error> {
     let any: SocketAddr = "127.0.0.1:0".parse()?;
     let (a, b) = (
-        Exchange::listen(any, Settings::default()),
-        Exchange::listen(any, Settings::default()),
+        Exchange::listen(any, Transport::plain(), Settings::default()),
+        Exchange::listen(any, Transport::plain(), Settings::default()),
     );
     let (a, b) = (a.await?, b.await?);
     let received = Arc::new(AtomicU64::new(0));

@@ -16,8 +16,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use millstream_transport::Transport;
 use millstream_types::{Attempt, ErrorCode, ErrorKind, Failure, WorkerId};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -150,6 +151,7 @@ impl Links {
 #[derive(Debug)]
 pub struct Exchange {
     address: SocketAddr,
+    transport: Transport,
     settings: Settings,
     current: watch::Sender<Option<Arc<Expecting>>>,
     /// Each ends with its attempt, or with this.
@@ -247,16 +249,21 @@ impl Exchange {
     ///
     /// # Errors
     /// The address cannot be listened at.
-    pub async fn listen(address: SocketAddr, settings: Settings) -> io::Result<Self> {
+    pub async fn listen(
+        address: SocketAddr,
+        transport: Transport,
+        settings: Settings,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (current, expecting) = watch::channel(None);
         let stop = CancellationToken::new();
-        let accepting = accept::serve(listener, expecting, settings);
+        let accepting = accept::serve(listener, transport.clone(), expecting, settings);
         let tasks = TaskTracker::new();
         tasks.spawn(stop.clone().run_until_cancelled_owned(accepting));
         Ok(Self {
             address,
+            transport,
             settings,
             current,
             tasks,
@@ -318,8 +325,10 @@ impl Exchange {
         for (peer, outbound) in outbound {
             let hello = dial::hello(&plan.job, attempt, &link.worker, &peer);
             let address = plan.peers.get(&peer).cloned();
+            let transport = self.transport.clone();
+            let link = link.clone();
             self.tasks
-                .spawn(dial::run(link.clone(), peer, address, hello, outbound));
+                .spawn(dial::run(link, transport, peer, address, hello, outbound));
         }
         self.tasks.spawn(accept::miss(Arc::clone(&expecting)));
         self.current.send_replace(Some(expecting));
@@ -329,13 +338,6 @@ impl Exchange {
             failures,
             _done: done.drop_guard(),
         }
-    }
-}
-
-/// Frames are written whole; waiting for more would only delay them.
-fn no_delay(stream: &TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY is not set on a connection between workers");
     }
 }
 

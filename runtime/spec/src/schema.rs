@@ -15,7 +15,7 @@ pub const API_VERSION: &str = "millstream.dev/v1alpha1";
 pub const KIND: &str = "StreamJob";
 
 /// Keys of `spec` that are for the operator: allowed in a job file, and not looked at here.
-pub(crate) const OPERATOR_KEYS: [(&str, &str); 12] = [
+pub(crate) const OPERATOR_KEYS: [(&str, &str); 13] = [
     ("image", "Container image of coordinator and workers."),
     ("state", "Whether the job should run or be suspended."),
     ("upgrade", "How a changed job replaces the running one."),
@@ -34,6 +34,7 @@ pub(crate) const OPERATOR_KEYS: [(&str, &str); 12] = [
         "Resources, slots and placement of the worker pods.",
     ),
     ("secrets", "Secrets that are mounted as files."),
+    ("internalTls", "TLS between the pods of the job."),
     ("serviceAccountName", "Service account of the pods."),
     ("paused", "Whether the operator leaves the job alone."),
     ("savepoints", "When to take savepoints periodically."),

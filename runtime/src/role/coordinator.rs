@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{bind, clock, coordinator_options, runtime, serve_rest, system};
+use super::{bind, clock, coordinator_options, runtime, serve_rest, system, transport};
 use crate::cli::{CoordinatorOptions, Logging, StartOptions};
 use crate::exit::Exit;
 use crate::job::LoadedJob;
@@ -77,6 +77,7 @@ async fn run(
     loaded: LoadedJob,
     heartbeat: Heartbeat,
 ) -> Result<Exit, Failure> {
+    let transport = transport(&options.tls)?;
     let mut signals = Signals::catch().map_err(|error| system("signals are not caught", &error))?;
     let grpc = bind("--listen", options.listen).await?;
     let rest = match options.rest {
@@ -98,7 +99,7 @@ async fn run(
     }
     let serving = ended.clone();
     parts.spawn(async move {
-        if let Err(error) = rpc::server::serve(grpc, connections, serving).await {
+        if let Err(error) = rpc::server::serve(grpc, transport, connections, serving).await {
             tracing::error!(error = %millstream_types::error::chain(&error), "workers cannot connect any more");
         }
     });

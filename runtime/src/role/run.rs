@@ -8,6 +8,7 @@ use millstream_coordinator::{
     CONNECTIONS_CAPACITY, Coordinator, DEFAULT_HEARTBEAT, Handle, OUTGOING_CAPACITY,
     WorkerConnection,
 };
+use millstream_transport::Transport;
 use millstream_types::Failure;
 use millstream_types::api::{JobState, StopRequest};
 use millstream_types::protocol::Heartbeat;
@@ -86,7 +87,9 @@ async fn run(options: RunOptions, loaded: LoadedJob, display: Display) -> Result
         // A single worker has nobody to connect with.
         let exchange = match options.workers {
             1 => None,
-            _ => Some(listen_for_workers((Ipv4Addr::LOCALHOST, 0).into()).await?),
+            _ => {
+                Some(listen_for_workers((Ipv4Addr::LOCALHOST, 0).into(), Transport::plain()).await?)
+            }
         };
         let address = exchange
             .as_ref()

@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use millstream_transport::Transport;
 use millstream_types::limiter::Limiter;
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 use millstream_worker::{CoordinatorConnection, Departure, Ended, Worker};
@@ -14,7 +15,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{bind, clock, hostname, listen_for_workers, runtime, system, unique, worker_options};
+use super::{
+    bind, clock, hostname, listen_for_workers, runtime, system, transport, unique, worker_options,
+};
 use crate::cli::{Logging, WorkerOptions};
 use crate::exit::Exit;
 use crate::rpc::client;
@@ -51,11 +54,12 @@ fn try_main(options: &WorkerOptions, logging: &Logging) -> Result<Exit, Failure>
 
 async fn run(options: &WorkerOptions) -> Result<Exit, Failure> {
     check_coordinator(&options.coordinator)?;
+    let transport = transport(&options.tls)?;
     let mut signals = Signals::catch().map_err(|error| system("signals are not caught", &error))?;
     let clock = clock();
     let base = options.id.clone().unwrap_or_else(hostname);
     let name = unique(&base, clock.as_ref());
-    let exchange = listen_for_workers(options.exchange).await?;
+    let exchange = listen_for_workers(options.exchange, transport.clone()).await?;
     let address = exchange.address();
     let worker = worker_options(&name, 1, options.slots, clock, Some(exchange));
     let worker = Worker::new(worker);
@@ -67,7 +71,9 @@ async fn run(options: &WorkerOptions) -> Result<Exit, Failure> {
         let routes = rest::router(rest::Watched::new(options.slots, worker.activity()));
         parts.spawn(rest::serve(listener, routes, ended.clone()));
     }
-    let mut serving = Box::pin(serve(options, &name, &worker, address, &departure));
+    let mut serving = Box::pin(serve(
+        options, &transport, &name, &worker, address, &departure,
+    ));
     let exit = tokio::select! {
         exit = &mut serving => exit,
         () = signals.next() => {
@@ -111,6 +117,7 @@ fn check_coordinator(address: &str) -> Result<(), Failure> {
 
 async fn serve(
     options: &WorkerOptions,
+    transport: &Transport,
     name: &str,
     worker: &Worker,
     exchange: SocketAddr,
@@ -121,7 +128,7 @@ async fn serve(
     let mut pause = FIRST_PAUSE;
     loop {
         let mut connection = tokio::select! {
-            connection = connect(options, &mut pumps) => connection?,
+            connection = connect(options, transport, &mut pumps) => connection?,
             () = departure.leave.cancelled() => return Ok(Exit::Interrupted),
         };
         connection.exchange = reached_at(options, exchange).await;
@@ -210,13 +217,14 @@ async fn own_address(other: &str) -> io::Result<IpAddr> {
 /// Connects, trying again until the deadline.
 async fn connect(
     options: &WorkerOptions,
+    transport: &Transport,
     pumps: &mut JoinSet<()>,
 ) -> Result<CoordinatorConnection, Failure> {
     let deadline = Instant::now() + options.connect_timeout;
     let mut pause = FIRST_PAUSE;
     let tell = Limiter::new(TELL_AGAIN).beginning_at((Instant::now() + TELL_FIRST).into_std());
     loop {
-        let error = match client::connect(&options.coordinator, pumps).await {
+        let error = match client::connect(transport, &options.coordinator, pumps).await {
             Ok(connection) => return Ok(connection),
             Err(error) => error.text(),
         };
@@ -240,8 +248,8 @@ fn unreachable(options: &WorkerOptions, error: &str) -> Failure {
         ErrorCode::CoordinatorUnavailable,
         ErrorKind::Retryable,
         format!(
-            "no coordinator at {} within {} s: {error}. Check --coordinator and that the \
-             coordinator runs",
+            "no coordinator at {} within {} s: {error}. Check --coordinator, that the \
+             coordinator runs, and that both have --tls or neither",
             options.coordinator,
             options.connect_timeout.as_secs(),
         ),

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
+use millstream_transport::Transport;
 use millstream_types::protocol::ToWorker;
 use millstream_worker::CoordinatorConnection;
 use tokio::sync::mpsc;
@@ -10,8 +12,9 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::Endpoint;
+use tonic::transport::{Endpoint, Uri};
 use tonic::{Request, Status, Streaming};
+use tower::service_fn;
 
 use super::codec::Json;
 use super::{CONNECT, MESSAGE_BYTES_MAX, PING_EVERY, PING_TIMEOUT, QUEUE};
@@ -44,16 +47,25 @@ impl ConnectError {
 /// # Errors
 /// There is no coordinator, now.
 pub(crate) async fn connect(
+    transport: &Transport,
     address: &str,
     pumps: &mut JoinSet<()>,
 ) -> Result<CoordinatorConnection, ConnectError> {
+    let transport = transport.clone();
+    let connector = service_fn(move |uri: Uri| {
+        let transport = transport.clone();
+        async move {
+            let authority = uri.authority().map_or("", |authority| authority.as_str());
+            transport.connect(authority).await.map(TokioIo::new)
+        }
+    });
+    // Whether there is TLS below is not HTTP's concern.
     let channel = Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true)
-        .connect()
+        .connect_with_connector(connector)
         .await?;
     let mut grpc = Grpc::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
     grpc.ready().await?;

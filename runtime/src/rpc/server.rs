@@ -1,13 +1,18 @@
 //! The coordinator's end.
 
 use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use futures::stream;
 use millstream_coordinator::{OUTGOING_CAPACITY, WorkerConnection};
+use millstream_transport::{Stream, Transport};
 use millstream_types::protocol::{ToCoordinator, ToWorker};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -17,6 +22,7 @@ use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::codec::Json;
@@ -25,12 +31,18 @@ use super::{CONNECT, MESSAGE_BYTES_MAX, PING_EVERY, PING_TIMEOUT, QUEUE, SERVICE
 /// How long open connections may take to end after the listener has stopped.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// Most connections whose other end has not yet shown that it belongs to the job, and how long it may
+/// take to do so.
+const HANDSHAKES_MAX: usize = 64;
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
 /// Accepts workers until `shutdown`, and hands each to the coordinator.
 ///
 /// # Errors
 /// The listener fails.
 pub(crate) async fn serve(
     listener: TcpListener,
+    transport: Transport,
     workers: mpsc::Sender<WorkerConnection>,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
@@ -39,13 +51,10 @@ pub(crate) async fn serve(
         workers,
         pumps: pumps.clone(),
     };
-    let incoming = TcpListenerStream::new(listener).map(|stream| {
-        stream.inspect(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY is not set on a worker's connection");
-            }
-        })
-    });
+    let opened = TcpListenerStream::new(listener).map(|accepted| open(transport.clone(), accepted));
+    let incoming = stream::StreamExt::buffer_unordered(opened, HANDSHAKES_MAX)
+        .filter_map(|connection| connection)
+        .map(Ok::<_, io::Error>);
     let server = Server::builder()
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
@@ -60,6 +69,55 @@ pub(crate) async fn serve(
     };
     pumps.close();
     result
+}
+
+/// A connection whose other end has shown that it belongs to the job, where that is asked for.
+async fn open(transport: Transport, accepted: io::Result<TcpStream>) -> Option<Connection> {
+    let opened = async { transport.accept(accepted?).await };
+    let error = match tokio::time::timeout(HANDSHAKE, opened).await {
+        Ok(Ok(stream)) => return Some(Connection(stream)),
+        Ok(Err(error)) => error,
+        Err(_) => io::Error::from(io::ErrorKind::TimedOut),
+    };
+    tracing::warn!(%error, "a connection that is not one of a worker of this job");
+    None
+}
+
+/// A worker's connection, as the server wants it.
+struct Connection(Stream);
+
+impl Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -97,7 +155,7 @@ impl Service<http::Request<Body>> for Connect {
 
 impl StreamingService<ToCoordinator> for Connect {
     type Response = ToWorker;
-    type ResponseStream = futures::stream::BoxStream<'static, Result<ToWorker, Status>>;
+    type ResponseStream = stream::BoxStream<'static, Result<ToWorker, Status>>;
     type Future = BoxFuture<'static, Result<Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<ToCoordinator>>) -> Self::Future {

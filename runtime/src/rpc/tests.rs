@@ -1,6 +1,9 @@
 use std::time::Duration;
 
 use millstream_coordinator::WorkerConnection;
+use millstream_tests::Scratch;
+use millstream_tests::certificates::Authority;
+use millstream_transport::Transport;
 use millstream_types::protocol::{PROTOCOL_VERSION, Register, ToCoordinator, ToWorker};
 use millstream_types::{Attempt, WorkerId};
 use millstream_worker::CoordinatorConnection;
@@ -28,14 +31,20 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 async fn connected() -> Pair {
+    connected_by(&Transport::plain(), &Transport::plain()).await
+}
+
+async fn connected_by(theirs: &Transport, ours: &Transport) -> Pair {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (connections, mut workers) = mpsc::channel(4);
     let shutdown = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let serving = server::serve(listener, connections, shutdown.clone());
+    let serving = server::serve(listener, theirs.clone(), connections, shutdown.clone());
     tasks.spawn(async move { serving.await.unwrap() });
-    let worker = soon(client::connect(&address, &mut tasks)).await.unwrap();
+    let worker = soon(client::connect(ours, &address, &mut tasks))
+        .await
+        .unwrap();
     let coordinator = soon(workers.recv()).await.unwrap();
     Pair {
         coordinator,
@@ -130,7 +139,39 @@ async fn an_address_where_nothing_listens_is_an_error_that_says_so() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
-    let error = soon(client::connect(&address, &mut JoinSet::new())).await;
+    let error = soon(client::connect(
+        &Transport::plain(),
+        &address,
+        &mut JoinSet::new(),
+    ))
+    .await;
     let text = error.err().unwrap().text();
     assert!(text.contains("refused"), "{text}");
+}
+
+#[tokio::test]
+async fn messages_pass_by_tls_and_only_if_both_ends_have_it() {
+    let scratch = Scratch::new("rpc");
+    let files = Authority::make(scratch.path()).sign_process("orders");
+    let secured = Transport::tls(&files).unwrap();
+    let mut pair = connected_by(&secured, &secured).await;
+    pair.worker.outgoing.send(register()).await.unwrap();
+    let heard = soon(pair.coordinator.incoming.recv()).await;
+    assert_eq!(heard, Some(register()));
+
+    for (theirs, ours, names_tls) in [
+        (secured.clone(), Transport::plain(), "coordinator"),
+        (Transport::plain(), secured, "worker"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (connections, _workers) = mpsc::channel(4);
+        let mut tasks = JoinSet::new();
+        let shutdown = CancellationToken::new();
+        tasks.spawn(async move { server::serve(listener, theirs, connections, shutdown).await });
+        let error = soon(client::connect(&ours, &address, &mut JoinSet::new())).await;
+        let text = error.err().unwrap().text();
+        // Who speaks in the clear is cut off before it hears a word.
+        assert!(text.contains("TLS") || names_tls == "coordinator", "{text}");
+    }
 }

@@ -156,6 +156,8 @@ codes! {
     ExchangeLost = "MS0511",
     /// What came over a connection between two workers is not what was sent.
     ExchangeFrame = "MS0512",
+    /// The files for TLS between the processes of a job cannot be used.
+    TlsFiles = "MS0513",
     // 06xx: files
     /// A source's or sink's file cannot be read, written or renamed.
     FileAccess = "MS0601",

@@ -18,7 +18,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use super::settings::{Node, server_properties};
 use super::transactions::coordinator_of;
 use super::{
-    Broker, BrokerOptions, Certificates, Ports, STARTS, bootstrap, format, is_ready, launch,
+    Broker, BrokerOptions, Ports, STARTS, bootstrap, certificate, format, is_ready, launch,
 };
 use crate::link::Link;
 use crate::scratch::Scratch;
@@ -135,7 +135,7 @@ fn launch_all(options: &BrokerOptions) -> Vec<Broker> {
     let mut first: Option<std::path::PathBuf> = None;
     nodes
         .map(|((ports, scratch), id)| {
-            let certificates = options.sasl_ssl.then(|| Certificates::make(scratch.path()));
+            let authority = options.sasl_ssl.then(|| certificate(scratch.path()));
             let node = Node {
                 id,
                 controllers: controllers.clone(),
@@ -162,7 +162,7 @@ fn launch_all(options: &BrokerOptions) -> Vec<Broker> {
                 options: options.clone(),
                 scratch,
                 ports: *ports,
-                certificates,
+                authority,
                 node,
                 link,
                 server,

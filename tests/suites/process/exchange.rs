@@ -1,6 +1,6 @@
 //! Records that cross between workers, while these are killed and frozen and their connections cut.
 //!
-//! The order job with edges, on three brokers: the orders of two topics are put together, and all orders of
+//! The order job with edges, by TLS, on three brokers: the orders of two topics are put together, and all orders of
 //! a customer go through one of three subtasks, each in another worker. The audit sees whether they keep
 //! their order.
 
@@ -101,6 +101,7 @@ fn orders_of_two_topics_cross_between_workers_in_order_while_these_and_their_lin
     let mut job = OrderJob::start(Setup {
         change: with_union,
         between: Between::Workers,
+        tls: true,
         three_brokers: true,
         topics: TOPICS,
         sources: &["north", "south"],

@@ -7,6 +7,7 @@ use millstream_tests::audit::early::{self, EarlyWatch};
 use millstream_tests::audit::observer::Observer;
 use millstream_tests::audit::store::{SOURCES, Store};
 use millstream_tests::audit::{self, Report, Topics};
+use millstream_tests::certificates::Authority;
 use millstream_tests::cluster::{Addresses, Cluster, Coordinator, binary};
 use millstream_tests::kafka::brokers::Brokers;
 use millstream_tests::link::Link;
@@ -49,6 +50,8 @@ pub(crate) struct Setup {
     /// Changes the job file.
     pub(crate) change: fn(OrderJobFile) -> OrderJobFile,
     pub(crate) between: Between,
+    /// Whether the processes of the job talk by TLS.
+    pub(crate) tls: bool,
     /// Whether there are three brokers that all keep every record, or one.
     pub(crate) three_brokers: bool,
     pub(crate) topics: Topics<'static>,
@@ -66,6 +69,7 @@ impl Setup {
             workers,
             change: |file| file,
             between: Between::Nothing,
+            tls: false,
             three_brokers: false,
             topics: TOPICS,
             more_topics: &[],
@@ -134,6 +138,10 @@ impl OrderJob {
         let mut cluster = Cluster::new(name, &file.clone().into_text())
             .environment(minio.environment())
             .environment(endpoint);
+        if setup.tls {
+            let files = Authority::make(cluster.directory()).sign_process("order-job");
+            cluster = cluster.environment([("MILLSTREAM_TLS", files.display().to_string())]);
+        }
         let coordinator = cluster.coordinator(None);
         let links: Vec<Link> = match between {
             Between::Workers => (0..setup.workers).map(|_| new_link()).collect(),

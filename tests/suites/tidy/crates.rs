@@ -19,7 +19,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("connect", &["types"]),
     ("operators", &["state", "types"]),
     ("derive", &[]),
-    ("exchange", &["types"]),
+    ("transport", &["types"]),
+    ("exchange", &["transport", "types"]),
     ("formats", &["types"]),
     ("connectors", &["connect", "formats", "spec", "types"]),
     (
@@ -67,6 +68,7 @@ const HEAVY: &[(&str, &[&str])] = &[
         &[
             "checkpoint",
             "connectors",
+            "transport",
             "exchange",
             "worker",
             "coordinator",

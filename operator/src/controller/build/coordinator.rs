@@ -35,6 +35,8 @@ pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
     let env = container.env.get_or_insert_default();
     env.retain(|one| one.name != had_state.name);
     env.push(had_state);
+    let mut template = pod::of_job(blueprint, Role::Coordinator, options, container);
+    pod::secure(blueprint, &mut template);
     let mut metadata = blueprint.metadata_of(
         names.coordinator_of(blueprint.deployment),
         Role::Coordinator,
@@ -53,7 +55,7 @@ pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
                 match_labels: Some(names.selector_of(Role::Coordinator, blueprint.deployment)),
                 match_expressions: None,
             },
-            template: pod::of_job(blueprint, Role::Coordinator, options, container),
+            template,
             ..DeploymentSpec::default()
         }),
         status: None,

@@ -20,6 +20,8 @@ use super::names::{LABEL_DEPLOYMENT, LABEL_REVISION, Role};
 
 /// Directory of the job file in every pod of a job.
 pub const CONFIG_DIRECTORY: &str = "/etc/millstream/job";
+/// Directory of the files for TLS with the other pods of the job.
+const TLS_DIRECTORY: &str = "/etc/millstream/tls";
 /// User that the runtime's image runs as.
 const USER: i64 = 65_532;
 /// Seconds that a pod may take to stop. A worker that is told to leave waits up to 15 s for a
@@ -127,16 +129,7 @@ impl<'a> Runtime<'a> {
             .secrets
             .iter()
             .enumerate()
-            .map(|(index, secret)| Volume {
-                name: format!("secret-{index}"),
-                secret: Some(SecretVolumeSource {
-                    secret_name: Some(secret.name.clone()),
-                    // The group is that of the runtime's user; nobody else reads them.
-                    default_mode: Some(0o440),
-                    ..SecretVolumeSource::default()
-                }),
-                ..Volume::default()
-            });
+            .map(|(index, mounted)| secret(format!("secret-{index}"), &mounted.name));
         std::iter::once(tmp).chain(secrets).collect()
     }
 
@@ -189,6 +182,37 @@ pub fn of_job(
         labels.insert(LABEL_DEPLOYMENT.to_owned(), number);
     }
     template(options, labels, spec)
+}
+
+/// Has a pod talk to the others of the job by TLS, if the job asks for it.
+pub(super) fn secure(blueprint: &Blueprint<'_>, template: &mut PodTemplateSpec) {
+    let (Some(tls), Some(spec)) = (&blueprint.spec.internal_tls, &mut template.spec) else {
+        return;
+    };
+    for container in &mut spec.containers {
+        let mounts = container.volume_mounts.get_or_insert_default();
+        mounts.push(mount("tls".to_owned(), TLS_DIRECTORY.to_owned(), true));
+        // An argument, and not a variable that an older runtime would leave aside.
+        let arguments = container.args.get_or_insert_default();
+        arguments.extend(["--tls".to_owned(), TLS_DIRECTORY.to_owned()]);
+    }
+    spec.volumes
+        .get_or_insert_default()
+        .push(secret("tls".to_owned(), &tls.secret_name));
+}
+
+/// A secret as a volume.
+fn secret(volume: String, name: &str) -> Volume {
+    Volume {
+        name: volume,
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(name.to_owned()),
+            // The group is that of the runtime's user; nobody else reads them.
+            default_mode: Some(0o440),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
 }
 
 /// Mounts the job file of a revision into a pod.

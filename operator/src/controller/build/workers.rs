@@ -35,6 +35,7 @@ pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
     });
     pod::probe(&mut container, "/readyz");
     let mut template = pod::of_job(blueprint, Role::Worker, options, container);
+    pod::secure(blueprint, &mut template);
     if let Some(spec) = &mut template.spec {
         spec.topology_spread_constraints = Some(vec![spread(blueprint)]);
     }

@@ -50,6 +50,7 @@ fn what_runs_is_part_of_a_revision() {
         json!({"workers": {"slots": 2}}),
         json!({"secrets": [{"name": "kafka"}]}),
         json!({"serviceAccountName": "orders"}),
+        json!({"internalTls": {"secretName": "orders-tls"}}),
     ] {
         assert_ne!(wanted(&extra).hash, plain.hash, "{extra}");
         assert!(!plain.is_asked_by(&spec(&extra)), "{extra}");

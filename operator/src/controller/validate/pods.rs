@@ -25,6 +25,9 @@ pub(super) fn faults(spec: &StreamJobSpec) -> Vec<String> {
     if let Some(account) = &spec.service_account_name {
         name("spec.serviceAccountName", account, &mut faults);
     }
+    if let Some(tls) = &spec.internal_tls {
+        name("spec.internalTls.secretName", &tls.secret_name, &mut faults);
+    }
     for (index, secret) in spec.secrets.iter().enumerate() {
         name(
             &format!("spec.secrets[{index}].name"),

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use millstream_transport::{Stream, Transport};
 use millstream_types::{ErrorCode, WorkerId};
+use tokio::io::split;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, sleep, timeout};
 
-use super::{Expected, Expecting, Settings, no_delay};
+use super::{Expected, Expecting, Settings};
 use crate::connection::{self, Ended};
 use crate::hello::{self, Answer, Hello, HelloError};
 use crate::inbound::Inbound;
@@ -21,15 +23,24 @@ const CONNECTIONS_MAX: usize = 1_024;
 /// Pause after an error of the listener, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) async fn serve(listener: TcpListener, current: Current, settings: Settings) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    transport: Transport,
+    current: Current,
+    settings: Settings,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) if connections.len() < CONNECTIONS_MAX => {
-                    no_delay(&stream);
                     let address = address.to_string();
-                    connections.spawn(welcome(stream, address, current.clone(), settings));
+                    let (transport, current) = (transport.clone(), current.clone());
+                    connections.spawn(async move {
+                        if let Some(stream) = open(&transport, stream, &address, settings).await {
+                            welcome(stream, address, current, settings).await;
+                        }
+                    });
                 }
                 Ok((_, address)) => {
                     tracing::warn!(%address, "a connection of another worker is turned away: there are too many");
@@ -40,6 +51,26 @@ pub(super) async fn serve(listener: TcpListener, current: Current, settings: Set
                 }
             },
             Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// A connection whose other end has shown that it belongs to the job, where that is asked for.
+async fn open(
+    transport: &Transport,
+    stream: TcpStream,
+    address: &str,
+    settings: Settings,
+) -> Option<Stream> {
+    match timeout(settings.liveness.timeout, transport.accept(stream)).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::warn!(address, %error, "a connection that is not one of a worker of this job");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(address, "a connection says nothing");
+            None
         }
     }
 }
@@ -73,7 +104,7 @@ fn judge(hello: &Hello, job: &str, attempt: u64, worker: &WorkerId) -> Verdict {
 }
 
 /// The whole life of a connection that another worker has made.
-async fn welcome(mut stream: TcpStream, address: String, mut current: Current, settings: Settings) {
+async fn welcome(mut stream: Stream, address: String, mut current: Current, settings: Settings) {
     let heard = timeout(settings.liveness.timeout, hello::read::<Hello>(&mut stream)).await;
     let hello = match heard {
         Ok(Ok(hello)) => hello,
@@ -111,7 +142,7 @@ async fn welcome(mut stream: TcpStream, address: String, mut current: Current, s
     .await;
 }
 
-async fn refuse(stream: &mut TcpStream, refused: String) {
+async fn refuse(stream: &mut Stream, refused: String) {
     let answer = Answer {
         refused: Some(refused),
     };
@@ -150,7 +181,7 @@ async fn find(hello: &Hello, current: &mut Current) -> Result<(Arc<Expecting>, E
 }
 
 async fn run(
-    mut stream: TcpStream,
+    mut stream: Stream,
     address: &str,
     peer: &WorkerId,
     expecting: &Expecting,
@@ -169,14 +200,7 @@ async fn run(
     let mut inbound = Inbound::new(expecting.attempt, channels);
     let take = |header: &_, body: &_| inbound.take(header, body);
     let liveness = link.settings.liveness;
-    let ended = connection::carry(
-        stream.into_split(),
-        &outbox,
-        liveness,
-        &expecting.done,
-        take,
-    )
-    .await;
+    let ended = connection::carry(split(stream), &outbox, liveness, &expecting.done, take).await;
     // Before the channels end: who finds one at its end may look for the reason.
     match ended {
         Ok(Ended::Bye | Ended::Here) => {}

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_transport::{Stream, Transport};
 use millstream_types::{ErrorCode, WorkerId};
-use tokio::net::TcpStream;
+use tokio::io::split;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Link, no_delay};
+use super::Link;
 use crate::connection::{self, Ended};
 use crate::frame::ChannelId;
 use crate::hello::{self, Answer, Hello, HelloError};
@@ -63,6 +64,7 @@ enum DialError {
 /// The whole life of a connection to another worker.
 pub(super) async fn run(
     link: Link,
+    transport: Transport,
     peer: WorkerId,
     address: Option<String>,
     hello: Hello,
@@ -74,15 +76,20 @@ pub(super) async fn run(
         channels,
     } = outbound;
     let done = link.done.clone();
-    let connecting = done.run_until_cancelled(connect(&link, &peer, address.as_deref(), &hello));
+    let connecting = done.run_until_cancelled(connect(
+        &link,
+        &transport,
+        &peer,
+        address.as_deref(),
+        &hello,
+    ));
     match connecting.await {
         Some(Ok(stream)) => {
             link.connected();
             let mut answers = Answers::new(attempt, channels.iter().copied(), &outbox);
             let take = |header: &_, body: &_| answers.take(header, body);
             let liveness = link.settings.liveness;
-            let ended =
-                connection::carry(stream.into_split(), &outbox, liveness, &done, take).await;
+            let ended = connection::carry(split(stream), &outbox, liveness, &done, take).await;
             match ended {
                 Ok(Ended::Bye | Ended::Here) => {}
                 Err(lost) => {
@@ -104,10 +111,11 @@ pub(super) async fn run(
 /// Connects, trying again until there is no time left or the other side refuses.
 async fn connect(
     link: &Link,
+    transport: &Transport,
     peer: &WorkerId,
     address: Option<&str>,
     hello: &Hello,
-) -> Result<TcpStream, String> {
+) -> Result<Stream, String> {
     let Some(address) = address else {
         return Err(format!(
             "worker `{}` does not know where worker `{peer}` listens",
@@ -119,7 +127,7 @@ async fn connect(
     let mut pause = FIRST_PAUSE;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let tried = timeout(left, try_connect(address, hello)).await;
+        let tried = timeout(left, try_connect(transport, address, hello)).await;
         let error = match tried.unwrap_or(Err(DialError::Silent)) {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
@@ -137,11 +145,12 @@ async fn connect(
     }
 }
 
-async fn try_connect(address: &str, hello: &Hello) -> Result<TcpStream, DialError> {
-    let mut stream = TcpStream::connect(address)
-        .await
-        .map_err(HelloError::from)?;
-    no_delay(&stream);
+async fn try_connect(
+    transport: &Transport,
+    address: &str,
+    hello: &Hello,
+) -> Result<Stream, DialError> {
+    let mut stream = transport.connect(address).await.map_err(HelloError::from)?;
     hello::write(&mut stream, hello).await?;
     let answer: Answer = hello::read(&mut stream).await?;
     match answer.refused {

@@ -85,6 +85,8 @@ fn every_option_of_a_pod_makes_another_pod() {
     for more in [
         json!({"image": "localhost/other:dev"}),
         json!({"serviceAccountName": "other"}),
+        json!({"internalTls": {"secretName": "orders-tls"}}),
+        json!({"internalTls": {"secretName": "other-tls"}}),
         json!({"secrets": [{"name": "s3"}]}),
         json!({"secrets": [{"name": "s4"}, {"name": "ca", "mountPath": "/etc/ssl/kafka"}]}),
         json!({"secrets": [{"name": "s3"}, {"name": "ca", "mountPath": "/etc/ssl/other"}]}),

@@ -1,6 +1,7 @@
 //! What goes wrong between two workers, and whom it names.
 
 use millstream_types::{Batch, Element};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::super::*;
@@ -205,7 +206,8 @@ async fn a_worker_that_cannot_be_reached_or_does_not_connect_is_named() {
         connect: Duration::from_millis(300),
         ..SETTINGS
     };
-    let listening = || Exchange::listen("127.0.0.1:0".parse().unwrap(), settings);
+    let listening =
+        || Exchange::listen("127.0.0.1:0".parse().unwrap(), Transport::plain(), settings);
     let (a, b, gone) = (
         listening().await.unwrap(),
         listening().await.unwrap(),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use millstream_types::Element;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::super::*;
@@ -47,7 +48,9 @@ pub(super) fn channel(edge: u32, from: u32, to: u32) -> ChannelId {
 
 pub(super) async fn exchange() -> Exchange {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    Exchange::listen(any, SETTINGS).await.unwrap()
+    Exchange::listen(any, Transport::plain(), SETTINGS)
+        .await
+        .unwrap()
 }
 
 /// A plan of one worker, put together channel by channel.

@@ -7,6 +7,7 @@ use millstream_connect::Result;
 use millstream_exchange::{Exchange, Settings};
 use millstream_operators::InputIndex;
 use millstream_state::StateFiles;
+use millstream_transport::Transport;
 use millstream_types::clock::SystemClock;
 use millstream_types::protocol::{Peer, TaskDeployment};
 use millstream_types::{
@@ -90,7 +91,9 @@ impl Side {
     /// A worker with two of the four subtasks of both vertices.
     async fn new(name: &str, job: &Job, first: u32) -> Self {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let exchange = Exchange::listen(any, Settings::default()).await.unwrap();
+        let exchange = Exchange::listen(any, Transport::plain(), Settings::default())
+            .await
+            .unwrap();
         Self {
             options: Options {
                 worker: WorkerId::from(name),
