@@ -34,6 +34,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::utils::collect_columns;
+use datafusion_sql::sqlparser::ast::Expr;
 use millstream_types::aggregate::AggregateCall;
 
 use crate::changes::Stream;
@@ -214,21 +215,31 @@ fn bind_select(
     let scope = names::Scope::new(subject, functions, &selection, &stream.schema);
     let binder = bind::Binder::new(subject, functions, &stream.schema, selection.number);
     let items = scope.expand(selection.items, faults);
+    let resolve = |ast: Expr, clause, standing, faults: &mut Vec<Fault>| {
+        let given = scope.given_names_in(clause, &ast, &items);
+        if given.is_empty() {
+            return scope.resolve(ast, standing, faults);
+        }
+        faults.extend(given);
+        None
+    };
+    let having = selection
+        .having
+        .and_then(|ast| resolve(ast, "HAVING", Standing::Result, faults));
     let filter = selection
         .filter
-        .and_then(|ast| scope.resolve(ast, Standing::Where, faults))
+        .and_then(|ast| resolve(ast, "WHERE", Standing::Where, faults))
         .and_then(|ast| {
             let filter = binder.filter(&ast, Condition::Where);
             filter.map_err(|fault| faults.push(fault)).ok()
         })
         .unwrap_or_default();
-    let having = selection.having;
     let parts = grouping::Parts {
         distinct: selection.distinct,
         on: selection.on,
         items,
         group: selection.group,
-        having: having.and_then(|ast| scope.resolve(ast, Standing::Result, faults)),
+        having,
     };
     let select = union::TypedSelect {
         input: selection.input,

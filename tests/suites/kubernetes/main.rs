@@ -12,7 +12,7 @@
 //! operator that dies at every write, [`savepoints`] the second kind, [`tenancy`] several
 //! operators, namespaces and managers, [`versions`] one version of the operator after another,
 //! [`chart`] the operator as the chart installs it, [`plugin`] `kubectl streamjob` on a job that
-//! lives, [`figures`] what is measured.
+//! lives, [`keyed`] a job with state by key, [`figures`] what is measured.
 
 mod chart;
 mod contract;
@@ -21,6 +21,7 @@ mod deletion;
 mod fallback;
 mod faults;
 mod figures;
+mod keyed;
 mod lifecycle;
 mod lost;
 mod nodes;

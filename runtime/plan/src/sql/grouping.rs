@@ -146,6 +146,12 @@ fn key(
     faults: &mut Vec<Fault>,
 ) -> Option<Expr> {
     let item = match outermost(expr) {
+        Expr::Tuple(parts) if parts.is_empty() => {
+            let refusal = Refusal::new("GROUP BY () makes one group of everything")
+                .with_help("leave GROUP BY out: aggregates without it are over everything");
+            faults.push(scope.subject.refused(expr, refusal));
+            return None;
+        }
         Expr::Value(value) => match numbered(&value.value, items) {
             Ok(item) => item,
             Err(refusal) => {

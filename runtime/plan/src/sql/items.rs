@@ -1,10 +1,11 @@
 //! What stands between SELECT and FROM, as a list of named columns.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
     ExceptSelectItem, ExcludeSelectItem, Expr, Ident, ObjectName, SelectItem,
-    SelectItemQualifiedWildcardKind, Spanned, WildcardAdditionalOptions,
+    SelectItemQualifiedWildcardKind, Spanned, WildcardAdditionalOptions, visit_expressions,
 };
 use millstream_types::change::CHANGE_COLUMN;
 
@@ -52,6 +53,28 @@ impl Scope<'_> {
             }
         }
         expanded
+    }
+
+    /// Names that the SELECT gives to its columns, where a clause takes them for columns of the input:
+    /// it is computed before they are.
+    pub(super) fn given_names_in(&self, clause: &str, ast: &Expr, items: &[Item]) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let all = visit_expressions(ast, |part| {
+            if let Expr::Identifier(ident) = part
+                && self.input.field_with_name(&ident.value).is_err()
+                && let Some(item) = items.iter().find(|item| item.name == ident.value)
+            {
+                let message = format!(
+                    "{clause} does not know `{}`, a name that the SELECT gives",
+                    item.name
+                );
+                let help = format!("write what it stands for: {}", item.ast);
+                faults.push(self.subject.unbound(ident.span, message).with_help(help));
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        debug_assert!(all.is_continue(), "nothing ends the walk");
+        faults
     }
 
     fn twice(&self, item: &Item) -> Fault {

@@ -306,7 +306,7 @@ impl<'a> Text<'a> {
             distinct,
             on,
             group: match select.group_by {
-                GroupByExpr::Expressions(expressions, _) => expressions,
+                GroupByExpr::Expressions(expressions, _) => flat(expressions),
                 GroupByExpr::All(_) => Vec::new(),
             },
             having: select.having,
@@ -404,6 +404,17 @@ fn any_of(inputs: &[Input], name: fn(&Input) -> String) -> String {
 
 fn is_select(token: &Token) -> bool {
     matches!(token, Token::Word(word) if word.keyword == Keyword::SELECT)
+}
+
+/// `(a, b)` behind GROUP BY groups as `a, b` does.
+fn flat(expressions: Vec<Expr>) -> Vec<Expr> {
+    let expressions = expressions.into_iter();
+    expressions
+        .flat_map(|expression| match expression {
+            Expr::Tuple(parts) if !parts.is_empty() => parts,
+            other => vec![other],
+        })
+        .collect()
 }
 
 /// Takes the parser's ` at Line: 1, Column: 16` from the end of its message.

@@ -128,6 +128,7 @@ fn keys_are_named_by_number_by_column_and_by_alias() {
     };
     let expected = "date_trunc('day', ts) timestamp, customer_id string -> count(*) int64";
     assert_eq!(by("1, 2"), Ok(expected.to_owned()));
+    assert_eq!(by("(1, 2)"), Ok(expected.to_owned()));
     assert_eq!(
         by("date_trunc('day', ts), customer_id"),
         Ok(expected.to_owned())

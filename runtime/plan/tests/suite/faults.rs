@@ -79,7 +79,10 @@ const UNBOUND: [&str; 30] = [
     "SELECT y FROM (SELECT quantity AS y FROM order) AS t",
 ];
 
-const GROUPED: [&str; 51] = [
+const GROUPED: [&str; 54] = [
+    "SELECT customer_id, count(*) AS n FROM orders GROUP BY customer_id HAVING n > 1 AND count(*) < 9",
+    "SELECT quantity * 2 AS twice FROM orders WHERE twice > 3",
+    "SELECT count(*) AS n FROM orders GROUP BY ()",
     "SELECT quantity FROM orders HAVING quantity > 1",
     "SELECT customer_id, count(*) AS n FROM orders",
     "SELECT customer_id, order_id, count(*) AS n FROM orders GROUP BY customer_id",
