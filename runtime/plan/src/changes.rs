@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use arrow_schema::SchemaRef;
 use datafusion_physical_expr::expressions::Column;
 use millstream_spec::valid::Input;
-use millstream_spec::{ValidJob, ValidTransform};
+use millstream_spec::{StateBackendSpec, ValidJob, ValidTransform};
 use millstream_types::ErrorCode;
 use millstream_types::aggregate::{AggregateCall, AggregateFunction};
 use millstream_types::change::Changelog;
@@ -274,8 +274,8 @@ pub(crate) fn listed(names: &[String]) -> String {
     names.join(", ")
 }
 
-/// Transforms of a job file that say how long they keep their state, and keep none.
-pub(crate) fn ttl_faults(job: &ValidJob, bound: &BTreeMap<String, BoundTransform>) -> Vec<Fault> {
+/// What a job file says of state that is not kept: of the whole job's, and how long transforms keep theirs.
+pub(crate) fn state_faults(job: &ValidJob, bound: &BTreeMap<String, BoundTransform>) -> Vec<Fault> {
     let keeps = |transform: &&ValidTransform| {
         let mut parts = bound.iter().filter(|(name, _)| {
             let rest = name.strip_prefix(transform.name.as_str());
@@ -291,7 +291,19 @@ pub(crate) fn ttl_faults(job: &ValidJob, bound: &BTreeMap<String, BoundTransform
         let message = "it keeps no state: it has no GROUP BY, DISTINCT or aggregates".to_owned();
         fault(subject, message, "remove the key".to_owned())
     });
-    faults.collect()
+    let mut faults: Vec<Fault> = faults.collect();
+    let is_stateless = bound.values().all(|part| part.aggregate.is_none());
+    let is_whole = job.transforms.iter().all(|it| bound.contains_key(&it.name));
+    if is_stateless && is_whole && job.state_backend != StateBackendSpec::default() {
+        let message = "the job keeps no state: no transform has GROUP BY, DISTINCT or aggregates";
+        let subject = "spec.stateBackend".to_owned();
+        faults.push(fault(
+            subject,
+            message.to_owned(),
+            "remove the key".to_owned(),
+        ));
+    }
+    faults
 }
 
 /// Faults of an aggregation beside its SQL. `at` names a place in its transform.

@@ -51,7 +51,7 @@ fn plan_here(given: &ValidJob) -> Result<JobGraph, PlanError> {
     let job = &job;
     let mut faults = Vec::new();
     let (mut bound, outputs) = bind_all(job, &parts, &mut faults);
-    faults.extend(changes::ttl_faults(given, &bound));
+    faults.extend(changes::state_faults(given, &bound));
     faults.extend(sink_faults(job, &outputs));
     PlanError::of(faults)?;
     let needed = needed_columns(job, &mut bound, &outputs);

@@ -324,6 +324,18 @@ fn a_time_to_live_is_the_transforms_own_or_the_jobs() {
 }
 
 #[test]
+fn a_job_without_state_has_no_backend_for_it() {
+    let job = one("SELECT customer_id FROM orders");
+    let top = "spec:\n  stateBackend: {ttl: 2h}\n";
+    let valid = millstream_spec::read(&job.yaml().replace("spec:\n", top), "test").unwrap();
+    let refused = millstream_plan::plan(&valid).unwrap_err().to_string();
+    assert!(
+        refused.contains("spec.stateBackend: the job keeps no state"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn nodes_of_groups_have_the_parallelism_of_their_transform_and_read_where_records_are() {
     let sql = "SELECT customer_id, count(*) AS n FROM orders GROUP BY customer_id";
     let graph = job()
