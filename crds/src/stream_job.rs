@@ -6,7 +6,7 @@
 )]
 
 use kube::CustomResource;
-use millstream_spec::{CheckpointSpec, Dataflow, RestartStrategy, StateBackendSpec};
+use millstream_spec::{CheckpointSpec, Dataflow, MetricsSpec, RestartStrategy, StateBackendSpec};
 use millstream_types::duration::KubeDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -103,6 +103,10 @@ pub struct StreamJobSpec {
     #[serde(default)]
     #[schemars(transform = without_default)]
     pub restart: RestartStrategy,
+    /// What is told about the running job besides its own metrics.
+    // Not filled in, as `max_parallelism`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricsSpec>,
     /// Sources, transforms and sinks.
     pub dataflow: Dataflow,
     /// Whether the job should run. `Suspended` stops it with a savepoint and removes its pods;

@@ -14,12 +14,13 @@ use super::build::names::{LABEL_REVISION, Names, Role};
 use super::digest;
 
 /// Keys of the spec that the runtime reads.
-const RUNTIME_KEYS: [&str; 6] = [
+const RUNTIME_KEYS: [&str; 7] = [
     "operatorChaining",
     "maxParallelism",
     "stateBackend",
     "checkpoint",
     "restart",
+    "metrics",
     "dataflow",
 ];
 

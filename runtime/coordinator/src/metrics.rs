@@ -6,6 +6,7 @@
 //! restored; counters must not, or every restart would look like a burst of records.
 
 mod collector;
+mod flink;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,14 +15,19 @@ use std::time::Duration;
 use millstream_spec::ValidJob;
 use millstream_spec::connector::DeliveryGuarantee;
 use millstream_spec::valid::SinkConnector;
+use millstream_types::api::JobGraphReport;
 use millstream_types::snapshot::Counters;
 use millstream_types::{Clock, OperatorUid};
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
+use crate::job::Job;
 use crate::{Progress, Snapshot};
 use collector::SnapshotCollector;
+use flink::FlinkCollector;
+use flink::recent::Recent;
 
 /// Upper bounds of the buckets of checkpoint durations, seconds.
 const DURATION_BUCKETS: [f64; 13] = [
@@ -33,11 +39,14 @@ const DURATION_BUCKETS: [f64; 13] = [
 pub struct Metrics {
     registry: Registry,
     durations: Histogram,
+    /// The same under Flink's names, if the job wants it.
+    flink: Option<(Registry, Arc<Recent>)>,
 }
 
 impl Metrics {
     pub(crate) fn new(
         job: &ValidJob,
+        graph: &JobGraphReport,
         snapshot: watch::Receiver<Arc<Snapshot>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -52,15 +61,32 @@ impl Metrics {
             "From trigger to commit of completed checkpoints",
             durations.clone(),
         );
+        let flink = job.metrics.flink_names.then(|| {
+            let (snapshot, clock) = (snapshot.clone(), Arc::clone(&clock));
+            let recent = Arc::new(Recent::default());
+            let all = FlinkCollector::new(job, graph, snapshot, clock, Arc::clone(&recent));
+            let mut registry = Registry::default();
+            registry.register_collector(Box::new(all));
+            (registry, recent)
+        });
         registry.register_collector(Box::new(SnapshotCollector {
             snapshot,
             clock,
+            checkpoint: job.checkpoint.clone(),
             transaction_timeouts: transaction_timeouts(job),
             largest: Largest::default(),
         }));
         Self {
             registry,
             durations,
+            flink,
+        }
+    }
+
+    /// Takes note of how the job stands.
+    pub(crate) fn look_at(&self, job: &Job, clock: &dyn Clock) {
+        if let Some((_, recent)) = &self.flink {
+            recent.note(job, clock.now(), clock.monotonic());
         }
     }
 
@@ -77,7 +103,12 @@ impl Metrics {
     /// The metrics in the `OpenMetrics` text format.
     pub fn encode(&self) -> String {
         let mut text = String::new();
-        if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+        let flink = self.flink.as_ref().map(|(registry, _)| registry);
+        let mut registries = [Some(&self.registry), flink].into_iter().flatten();
+        let encoded = registries
+            .try_for_each(|registry| encode_registry(&mut text, registry))
+            .and_then(|()| encode_eof(&mut text));
+        if let Err(error) = encoded {
             // Only a metric that cannot be encoded fails; writing to a string does not.
             tracing::error!(%error, "metrics cannot be encoded");
         }

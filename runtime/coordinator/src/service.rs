@@ -69,8 +69,10 @@ impl Coordinator {
         let (request_sender, requests) = mpsc::channel(REQUESTS_CAPACITY);
         let (snapshot, snapshot_receiver) = watch::channel(Arc::new(job.snapshot()));
         let (progress, _) = broadcast::channel(PROGRESS_CAPACITY);
+        let graph = Arc::new(topology::report(&options.graph, options.job.parallelism));
         let metrics = Arc::new(Metrics::new(
             &options.job,
+            &graph,
             snapshot_receiver.clone(),
             Arc::clone(&options.clock),
         ));
@@ -79,7 +81,7 @@ impl Coordinator {
             snapshot: snapshot_receiver,
             progress: progress.clone(),
             metrics: Arc::clone(&metrics),
-            graph: Arc::new(topology::report(&options.graph, options.job.parallelism)),
+            graph,
         };
         let coordinator = Self {
             options,

@@ -4,7 +4,7 @@ use millstream_types::keys::DEFAULT_MAX_PARALLELISM;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{CheckpointSpec, Dataflow, RestartStrategy, StateBackendSpec};
+use crate::{CheckpointSpec, Dataflow, MetricsSpec, RestartStrategy, StateBackendSpec};
 
 /// What a stream job does and how it is kept safe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -31,6 +31,9 @@ pub struct JobSpec {
     /// What happens after a failure. Default: exponential delay.
     #[serde(default)]
     pub restart: RestartStrategy,
+    /// What is told about the running job besides its own metrics.
+    #[serde(default)]
+    pub metrics: MetricsSpec,
     /// Sources, transforms and sinks.
     pub dataflow: Dataflow,
 }

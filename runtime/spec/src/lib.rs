@@ -10,7 +10,7 @@
 //! - No text makes it panic, or take more than a bounded amount of time and memory.
 //!
 //! Reading order: [`job`] is the whole of `spec`; [`dataflow`], [`metadata`], [`connector`], [`checkpoint`],
-//! [`restart`] and [`state`] are its parts; [`schema`] makes the JSON Schema of them. [`mod@read`] goes from
+//! [`restart`], [`metrics`] and [`state`] are its parts; [`schema`] makes the JSON Schema of them. [`mod@read`] goes from
 //! text to job: `read::yaml`, `read::walk` (the schema), `check` (all other rules), [`valid`].
 //! [`fault`] is what is said when something is wrong, [`later`] what a later version will take.
 //! [`budget`] is the arithmetic of transaction timeouts.
@@ -24,6 +24,7 @@ pub mod fault;
 pub mod job;
 pub mod later;
 pub mod metadata;
+pub mod metrics;
 mod path;
 pub mod read;
 pub mod restart;
@@ -38,6 +39,7 @@ pub use dataflow::{Dataflow, Format, OnError, Sink, Source, Transform, Watermark
 pub use fault::{Fault, JobFileError, Place};
 pub use job::JobSpec;
 pub use metadata::{Metadata, SinkMetadata, SourceMetadata, WritableMetadata};
+pub use metrics::MetricsSpec;
 pub use read::{read, read_bytes};
 pub use restart::RestartStrategy;
 pub use schema::json_schema;

@@ -10,7 +10,7 @@ use crate::connector::{
     BlackholeSink, FilesSink, FilesSource, GeneratorSource, KafkaSink, KafkaSource, PrintSink,
 };
 use crate::{
-    CheckpointSpec, Format, OnError, RestartStrategy, SinkMetadata, SourceMetadata,
+    CheckpointSpec, Format, MetricsSpec, OnError, RestartStrategy, SinkMetadata, SourceMetadata,
     StateBackendSpec, Watermark,
 };
 
@@ -36,6 +36,8 @@ pub struct ValidJob {
     pub checkpoint: CheckpointSpec,
     /// What happens after a failure.
     pub restart: RestartStrategy,
+    /// What is told about it while it runs.
+    pub metrics: MetricsSpec,
     /// Where records come from. Names are unique over all nodes.
     pub sources: Vec<Arc<ValidSource>>,
     /// What is done with them, each after its inputs.

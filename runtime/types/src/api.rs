@@ -437,6 +437,8 @@ pub struct CheckpointCounts {
     pub completed: u64,
     /// Failed.
     pub failed: u64,
+    /// Failed since one completed, also where that restarted the job. Savepoints are not counted.
+    pub failed_in_a_row: u64,
 }
 
 /// `GET /v1/checkpoints/{id}`

@@ -101,6 +101,10 @@ fn written() -> Vec<Mistake> {
     let mistake = Mistake::new;
     vec![
         mistake("a-key-is-misspelt").edit("parallelism:", "paralelism:"),
+        mistake("a-metric-option-is-misspelt").edit(
+            "  restart: {none: {}}",
+            "  restart: {none: {}}\n  metrics: {flinkName: true}",
+        ),
         mistake("a-line-is-indented-wrongly").edit("    interval: 1s", "   interval: 1s"),
         mistake("a-tab-is-for-indentation").edit("  parallelism: 1", "\tparallelism: 1"),
         mistake("a-type-is-that-of-a-database").edit("type: string", "type: varchar"),

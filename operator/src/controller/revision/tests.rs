@@ -46,6 +46,7 @@ fn what_runs_is_part_of_a_revision() {
         json!({"image": "runtime:2"}),
         json!({"restartAt": "2026-01-01T00:00:00Z"}),
         json!({"operatorChaining": false}),
+        json!({"metrics": {"flinkNames": true}}),
         json!({"checkpoint": {"storage": "s3://bucket/jobs", "interval": "1s"}}),
         json!({"workers": {"slots": 2}}),
         json!({"secrets": [{"name": "kafka"}]}),

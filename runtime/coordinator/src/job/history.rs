@@ -97,6 +97,7 @@ impl History {
         let summary = summary.clone();
         self.counts.completed += 1;
         if summary.commits() {
+            self.counts.failed_in_a_row = 0;
             self.last_completed = Some(summary.clone());
         }
         Some(summary)
@@ -116,6 +117,9 @@ impl History {
         summary.failure = Some(failure.into());
         let summary = summary.clone();
         self.counts.failed += 1;
+        if summary.commits() {
+            self.counts.failed_in_a_row += 1;
+        }
         Some(summary)
     }
 

@@ -7,7 +7,8 @@ use millstream_types::api::{
     AuditReport, CheckpointCounts, CheckpointDetail, CheckpointFailures, JobState, JobStatus,
     SavepointStatus,
 };
-use millstream_types::{ErrorCode, OperatorUid, SplitState};
+use millstream_types::protocol::TaskProgress;
+use millstream_types::{Attempt, ErrorCode, OperatorUid, SplitState};
 
 use crate::job::Job;
 use crate::job::audit::Totals;
@@ -123,6 +124,22 @@ impl Job {
             last_failure: job.last_failure.clone().map(Into::into),
             message: self.note(),
         }
+    }
+
+    /// The attempt whose tasks are deployed, if any are.
+    pub(crate) fn deployed_attempt(&self) -> Option<Attempt> {
+        self.execution().map(|execution| execution.attempt)
+    }
+
+    /// Whether the current attempt goes on from a checkpoint or savepoint.
+    pub(crate) const fn is_restored(&self) -> bool {
+        self.run.restored_from.is_some()
+    }
+
+    /// How every deployed task has said last that it stands; at first what it was restored from.
+    pub(crate) fn progress(&self) -> impl Iterator<Item = &TaskProgress> {
+        let tasks = self.execution().into_iter();
+        tasks.flat_map(|execution| execution.progress.values())
     }
 
     /// Where the splits of each source stand.

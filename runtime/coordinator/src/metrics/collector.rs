@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_spec::CheckpointSpec;
 use millstream_types::api::{CheckpointState, CheckpointSummary, JobState, SplitLag};
 use millstream_types::snapshot::Counters;
 use millstream_types::{Clock, OperatorUid};
@@ -37,6 +38,7 @@ const STATES: [JobState; 9] = [
 pub(super) struct SnapshotCollector {
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) checkpoint: CheckpointSpec,
     pub(super) transaction_timeouts: BTreeMap<String, Duration>,
     pub(super) largest: Largest,
 }
@@ -53,6 +55,7 @@ impl Collector for SnapshotCollector {
         let mut out = Out { encoder };
         encode_job(&mut out, &snapshot)?;
         encode_checkpoints(&mut out, &snapshot)?;
+        encode_settings(&mut out, &self.checkpoint)?;
         if let Some(last) = &snapshot.job.last_checkpoint {
             encode_last(&mut out, last)?;
             self.encode_transaction_ages(&mut out, last)?;
@@ -133,6 +136,11 @@ fn encode_checkpoints(out: &mut Out<'_>, snapshot: &Snapshot) -> fmt::Result {
         counts.completed,
     )?;
     out.counter("checkpoints_failed", "Checkpoints failed", counts.failed)?;
+    out.gauge(
+        "checkpoints_failed_in_a_row",
+        "Checkpoints that have failed since one completed",
+        counts.failed_in_a_row as f64,
+    )?;
     let in_progress = snapshot
         .checkpoints
         .iter()
@@ -142,6 +150,20 @@ fn encode_checkpoints(out: &mut Out<'_>, snapshot: &Snapshot) -> fmt::Result {
         "checkpoints_in_progress",
         "Checkpoints under way",
         in_progress as f64,
+    )
+}
+
+/// What alerts compare with.
+fn encode_settings(out: &mut Out<'_>, checkpoint: &CheckpointSpec) -> fmt::Result {
+    out.gauge(
+        "checkpoint_interval_seconds",
+        "From one trigger to the next, as the job says",
+        checkpoint.interval.0.as_secs_f64(),
+    )?;
+    out.gauge(
+        "checkpoint_timeout_seconds",
+        "A checkpoint that takes longer is given up, as the job says",
+        checkpoint.timeout.0.as_secs_f64(),
     )
 }
 

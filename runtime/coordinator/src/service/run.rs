@@ -141,6 +141,7 @@ impl Loop {
             if ended.is_none() {
                 self.start_operation();
             }
+            self.metrics.look_at(&self.job, &*self.clock);
             self.snapshot.send_replace(Arc::new(self.job.snapshot()));
             if let Some(outcome) = ended.take_if(|outcome| !self.lingers_after(outcome)) {
                 return outcome;

@@ -8,6 +8,7 @@
 
 mod deployments;
 mod endings;
+mod flink;
 mod holders;
 mod keyed;
 mod liveness;

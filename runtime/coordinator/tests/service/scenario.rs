@@ -58,6 +58,8 @@ pub(crate) struct Scenario {
     pub(crate) accept_lost_output: Option<CheckpointId>,
     /// Uid of the resource that orders the start.
     pub(crate) resource_uid: Option<String>,
+    /// Whether metrics have Flink's names, too.
+    pub(crate) flink_names: bool,
 }
 
 impl Default for Scenario {
@@ -83,6 +85,7 @@ impl Default for Scenario {
             storage: "store".to_owned(),
             accept_lost_output: None,
             resource_uid: None,
+            flink_names: false,
         };
         scenario.topic().splits = ["p0", "p1", "p2", "p3"].map(str::to_owned).to_vec();
         "cluster-a".clone_into(&mut scenario.topic().identity);
@@ -135,6 +138,7 @@ impl Scenario {
              maxParallelism: {max_parallelism}\n  \
              checkpoint: {{storage: \"file://{storage}\", {checkpoint}}}\n  \
              restart: {{exponentialDelay: {{initial: 10ms, max: 50ms}}}}\n  \
+             metrics: {{flinkNames: {flink_names}}}\n  \
              dataflow:\n    \
              sources: [{{name: {source}, generator: {{}}}}]\n    \
              {transforms}\
@@ -148,6 +152,7 @@ impl Scenario {
             max_parallelism = self.max_parallelism,
             storage = self.storage_path().display(),
             checkpoint = self.checkpoint,
+            flink_names = self.flink_names,
             source = self.source_name,
             transforms = transforms.unwrap_or_default(),
             input = counts.map_or(&self.source_name, |(name, _)| name),

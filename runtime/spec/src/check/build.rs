@@ -48,6 +48,7 @@ pub(super) fn build(root: &Node) -> Result<ValidJob, Missed> {
         operator_chaining: spec.operator_chaining,
         state_backend: spec.state_backend,
         restart: spec.restart,
+        metrics: spec.metrics,
         sources: sources.collect::<Result<_, _>>()?,
         transforms: ordered(spec.dataflow.transforms),
         sinks: sinks.collect::<Result<_, _>>()?,
