@@ -11,7 +11,8 @@
 //! [`order_job`] is the job file, [`workload`] makes orders, [`feed`] writes them, [`oracle`] says what
 //! must become of them, [`keyed`] of running aggregates; [`audit`] says what did, [`chain`] reads what the job has decided.
 //! [`kubernetes`] is all of it on a cluster, [`proxy`] and [`link`] what stands in the way,
-//! [`disk`] and [`clock`] what a machine has too little of. [`postgres`] says what SQL means.
+//! [`disk`] and [`clock`] what a machine has too little of. [`postgres`] says what SQL means,
+//! [`prometheus`] what alerts see.
 
 pub mod audit;
 pub mod certificates;
@@ -29,6 +30,7 @@ pub mod oracle;
 pub mod order_job;
 pub mod ports;
 pub mod postgres;
+pub mod prometheus;
 pub mod proxy;
 pub mod rest;
 pub mod scratch;

@@ -322,16 +322,60 @@ fn metrics(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-#[test]
-fn alerts_and_dashboard_ask_for_metrics_that_are_documented() {
-    let documented: BTreeSet<String> = ["docs/metrics.md", "docs/operator-metrics.md"]
-        .into_iter()
-        .flat_map(|page| metrics(&text(&root().join(page))))
+/// The boards, by the name of their file.
+fn boards() -> Vec<(String, Value)> {
+    let directory = chart().join("files/dashboards");
+    let files = std::fs::read_dir(directory).expect("the boards are there");
+    let mut boards: Vec<(String, Value)> = files
+        .map(|file| {
+            let file = file.expect("a file").path();
+            let name = file.file_name().expect("a name").to_string_lossy();
+            let board = serde_json::from_str(&text(&file)).expect("a board is JSON");
+            (name.into_owned(), board)
+        })
         .collect();
+    boards.sort_by(|one, other| one.0.cmp(&other.0));
+    boards
+}
+
+/// Every query of a board: those of its panels, and those of its variables.
+fn queries(board: &Value) -> Vec<String> {
+    let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let panels = items(&board["panels"]);
+    let targets = panels.iter().flat_map(|panel| items(&panel["targets"]));
+    let of_panels = targets.map(|target| target["expr"].clone());
+    let variables = items(&board["templating"]["list"]);
+    let of_variables = variables.iter().map(|it| it["definition"].clone());
+    let queries = of_panels.chain(of_variables);
+    let texts = queries.filter_map(|query| query.as_str().map(str::to_owned));
+    texts.collect()
+}
+
+/// Series that pages of metrics explain. Other tests fail where a page and what is told differ.
+fn documented() -> BTreeSet<String> {
+    let pages = ["docs/metrics.md", "docs/operator-metrics.md"].into_iter();
+    pages
+        .flat_map(|page| metrics(&text(&root().join(page))))
+        .collect()
+}
+
+#[test]
+fn alerts_and_boards_ask_for_metrics_that_are_documented() {
+    let documented = documented();
     let mut faults = Vec::new();
-    for file in ["files/rules.yaml", "files/dashboards/millstream.json"] {
-        let used = metrics(&text(&chart().join(file)));
-        assert!(used.len() > 5, "{file} uses metrics");
+    let boards = boards();
+    let asked = boards
+        .iter()
+        .flat_map(|(name, board)| queries(board).into_iter().map(move |it| (name.clone(), it)));
+    let rules = [(
+        "rules.yaml".to_owned(),
+        text(&chart().join("files/rules.yaml")),
+    )];
+    for (file, query) in asked.chain(rules) {
+        let used = metrics(&query);
+        if used.is_empty() && !query.contains("process_") {
+            faults.push(format!("{file}: asks for nothing of ours: {query}"));
+        }
         for metric in used {
             let series = metric.strip_suffix("_bucket").unwrap_or(&metric);
             if !documented.contains(series) {
@@ -340,13 +384,35 @@ fn alerts_and_dashboard_ask_for_metrics_that_are_documented() {
         }
     }
     check("metrics that no page documents", &faults);
-    let dashboard = text(&chart().join("files/dashboards/millstream.json"));
-    let dashboard: Value = serde_json::from_str(&dashboard).expect("the dashboard is JSON");
-    assert!(
-        dashboard["panels"]
-            .as_array()
-            .is_some_and(|panels| panels.len() > 8)
-    );
+}
+
+#[test]
+fn there_is_a_board_for_a_job_and_one_for_all_jobs() {
+    let boards = boards();
+    let names: Vec<&str> = boards.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["fleet.json", "job.json"]);
+    for (name, board) in &boards {
+        let asked = queries(board).len();
+        assert!(asked > 25, "{name} asks for {asked} things only");
+        let panels = board["panels"].as_array().expect("panels");
+        let ids: BTreeSet<u64> = panels.iter().filter_map(|it| it["id"].as_u64()).collect();
+        assert_eq!(ids.len(), panels.len(), "ids of the panels of {name}");
+    }
+    let maps: Vec<Value> = objects(CLUSTER)
+        .into_iter()
+        .filter(|object| object["metadata"]["labels"]["grafana_dashboard"] == "1")
+        .collect();
+    assert_eq!(maps.len(), boards.len(), "one ConfigMap for each");
+    for (map, (name, board)) in maps.iter().zip(&boards) {
+        let data = map["data"][format!("millstream-{name}")].as_str();
+        let data: Value = serde_json::from_str(data.expect("the board")).expect("JSON");
+        assert_eq!(data, *board);
+    }
+    let without = objects(NAMESPACES);
+    let labelled = without
+        .iter()
+        .filter(|it| it["metadata"]["labels"]["grafana_dashboard"] == "1");
+    assert_eq!(labelled.count(), 0, "they are opt-in");
 }
 
 #[test]
