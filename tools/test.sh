@@ -31,7 +31,7 @@ program=("${@:2}")
 cd "$ROOT"
 tools/packages.sh
 # What only waits for a registry or takes one core goes beside what takes both.
-together tools/minio.sh tools/kafka.sh tools/moto.sh tools/postgres.sh "cargo fetch --locked --quiet"
+together tools/minio.sh tools/kafka.sh tools/moto.sh tools/postgres.sh tools/browser.sh "cargo fetch --locked --quiet"
 tools/kubernetes.sh chart
 say "everything is installed after ${SECONDS} s"
 

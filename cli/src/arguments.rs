@@ -50,6 +50,11 @@ pub struct Connection {
 pub enum Command {
     /// Show on one screen what a job does, what it waits for, and since when
     Status(StatusOptions),
+    /// Open the console of a job: its graph, checkpoints, failures and more, live in a browser
+    ///
+    /// Serves it at an address of this machine, through the API server and with your rights, until
+    /// interrupted.
+    Ui(UiOptions),
     /// Take a savepoint of a running job
     ///
     /// Creates a `StreamSavepoint`, which belongs to you: it stays until you delete it.
@@ -127,6 +132,25 @@ pub struct StatusOptions {
     /// From one look to the next, with --watch.
     #[arg(long, value_parser = duration, default_value = "2s", value_name = "DURATION")]
     pub interval: Duration,
+}
+
+/// Options of `ui`.
+#[derive(Debug, Args)]
+pub struct UiOptions {
+    /// The job.
+    #[command(flatten)]
+    pub name: JobName,
+    /// Port of 127.0.0.1; a free one if not given.
+    #[arg(
+        long,
+        default_value_t = 0,
+        hide_default_value = true,
+        value_name = "PORT"
+    )]
+    pub port: u16,
+    /// Only print the address, and do not open a browser.
+    #[arg(long)]
+    pub no_open: bool,
 }
 
 /// Options of `savepoint`.

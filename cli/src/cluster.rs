@@ -324,6 +324,34 @@ impl Cluster {
         }
     }
 
+    /// What a pod answers at a port, through the API server, whatever its status is.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub async fn pass_on(
+        &self,
+        pod: &str,
+        port: u16,
+        method: http::Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<http::Response<kube::client::Body>, Problem> {
+        let namespace = &self.namespace;
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}");
+        let request = http::Request::builder().method(method).uri(path);
+        let request = request.header(http::header::CONTENT_TYPE, "application/json");
+        let silent = |reason: String| Problem::System {
+            what: format!("pod `{pod}` does not answer"),
+            reason,
+        };
+        let request = request.body(kube::client::Body::from(body));
+        let request = request.map_err(|error| silent(error.to_string()))?;
+        match tokio::time::timeout(PROXY_TIMEOUT, self.client.send(request)).await {
+            Ok(answer) => answer.map_err(|error| Problem::of(&error, &self.server)),
+            Err(_) => Err(silent(format!("not within {} s", PROXY_TIMEOUT.as_secs()))),
+        }
+    }
+
     /// JSON that a pod serves at a port, through the API server.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ pub mod report;
 pub mod rollback;
 pub mod savepoint;
 pub mod status;
+pub mod ui;
 pub mod waiting;
 
 use jiff::Timestamp;
@@ -58,6 +59,7 @@ async fn try_run(arguments: Arguments) -> Result<Exit, Problem> {
         Command::Rollback(options) => rollback::run(&cluster, options).await,
         Command::Logs(options) => logs::run(&cluster, options).await,
         Command::Report(options) => report::run(&cluster, options).await,
+        Command::Ui(options) => ui::run(cluster, options).await,
         Command::Diff(options) => diff::run(cluster, options, &arguments.connection).await,
         Command::Man => manual::man(),
         Command::Completion(options) => manual::completion(options),

@@ -529,47 +529,4 @@ fn restore(text: &str) -> Result<Restore, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn an_address_to_listen_on_needs_both_parts() {
-        assert!(address("127.0.0.1:8081").is_ok());
-        assert!(address("[::1]:0").is_ok());
-        for (wrong, advice) in [
-            ("8091", "`127.0.0.1:8091`"),
-            (":8091", "`0.0.0.0:8091`"),
-            ("localhost:8091", "`127.0.0.1:8091`"),
-            ("localhost", "`127.0.0.1:8081`"),
-        ] {
-            let message = address(wrong).unwrap_err();
-            assert!(message.contains(advice), "{wrong}: {message}");
-        }
-    }
-
-    #[test]
-    fn restore_knows_its_two_words_and_addresses() {
-        assert_eq!(restore("latest"), Ok(Restore::Latest));
-        assert_eq!(restore("fresh"), Ok(Restore::Fresh));
-        assert_eq!(
-            restore("s3://bucket/savepoints/a"),
-            Ok(Restore::Path("s3://bucket/savepoints/a".to_owned()))
-        );
-        for (wrong, advice) in [
-            ("lastest", "write `latest`, `fresh`"),
-            ("", "write `latest`, `fresh`"),
-            ("./savepoints/a", "`file://./savepoints/a`"),
-            ("/var/a", "`file:///var/a`"),
-        ] {
-            let message = restore(wrong).unwrap_err();
-            assert!(message.contains(advice), "{wrong}: {message}");
-        }
-    }
-}
+mod tests;

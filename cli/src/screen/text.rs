@@ -48,12 +48,14 @@ impl Screen {
 
     fn head(&self, now: Timestamp) -> String {
         let age = self.since.map(|time| format!(" for {}", since(time, now)));
+        let (namespace, name) = (&self.namespace, &self.name);
+        let answers = self.attempt.number.is_some();
+        let console = format!(" (console: kubectl streamjob ui {name} -n {namespace})");
         let mut text = format!(
-            "StreamJob {}/{}: {}{}\n",
-            self.namespace,
-            self.name,
+            "StreamJob {namespace}/{name}: {}{}{}\n",
             self.state,
-            age.unwrap_or_default()
+            age.unwrap_or_default(),
+            if answers { &console } else { "" }
         );
         let is_said_below = |message: &&String| {
             // The headline may be a long message cut short.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod server;
+mod ui;
 
 use std::io::Read as _;
 use std::process::Output;

@@ -72,14 +72,19 @@ impl Server {
         Self { directory, asked }
     }
 
-    /// Runs the plugin against it, in a directory of its own.
-    pub(crate) fn run(&self, line: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_kubectl-streamjob"))
+    /// The plugin with a command line, not started yet.
+    pub(crate) fn plugin(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-streamjob"));
+        command
             .args(line.split_whitespace())
             .env("KUBECONFIG", self.directory.path().join("config"))
-            .current_dir(self.directory.path())
-            .output()
-            .unwrap()
+            .current_dir(self.directory.path());
+        command
+    }
+
+    /// Runs the plugin against it, in a directory of its own.
+    pub(crate) fn run(&self, line: &str) -> Output {
+        self.plugin(line).output().unwrap()
     }
 
     /// A file in that directory.

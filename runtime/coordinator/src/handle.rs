@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_types::api::{JobGraphReport, SavepointStatus, StopRequest};
+use millstream_types::api::{JobConfiguration, JobGraphReport, SavepointStatus, StopRequest};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::metrics::Metrics;
@@ -41,6 +41,7 @@ pub struct Handle {
     pub(crate) progress: broadcast::Sender<Progress>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) graph: Arc<JobGraphReport>,
+    pub(crate) configuration: Arc<JobConfiguration>,
 }
 
 impl Handle {
@@ -52,6 +53,11 @@ impl Handle {
     /// The job's graph, which stays as long as the coordinator.
     pub fn graph(&self) -> &JobGraphReport {
         &self.graph
+    }
+
+    /// What the job was started with.
+    pub fn configuration(&self) -> &JobConfiguration {
+        &self.configuration
     }
 
     /// Follows what is known. Closed when the coordinator has ended; the last value stays.

@@ -15,7 +15,7 @@
 //!
 //! Cut by data: [`workers`] who is there, [`execution`] the tasks of an attempt and how they stand,
 //! [`checkpoints`] the life of every checkpoint of that attempt, [`savepoints`] the life of every
-//! savepoint and of a stop, [`history`] and [`audit`] what became of them, for people, [`run`] what
+//! savepoint and of a stop, [`history`], [`failures`] and [`audit`] what became of them, for people, [`run`] what
 //! outlives phases and attempts. [`phase`] says where it stands; an event is taken by the phase, which
 //! says what becomes of it: [`executing`] while tasks run, [`waiting`] otherwise.
 
@@ -26,6 +26,7 @@ mod deployment;
 pub mod event;
 mod executing;
 mod execution;
+mod failures;
 mod history;
 pub mod news;
 pub mod outcome;
@@ -57,6 +58,7 @@ use audit::Audit;
 use checkpoints::pending::Parts;
 use checkpoints::trigger::Settings as TriggerSettings;
 use execution::Execution;
+use failures::Failures;
 use history::History;
 use news::Progress;
 use outcome::Outcome;
@@ -162,6 +164,7 @@ impl Job {
                 cancelled: false,
                 savepoints: Savepoints::default(),
                 history: History::default(),
+                failures: Failures::default(),
                 audit: Audit::default(),
                 restored_from: None,
                 given_up: None,
@@ -236,6 +239,7 @@ impl Job {
             }
             Event::Broken(failure) => {
                 job.last_failure = Some(failure.clone());
+                job.failures.note(job.attempt, &failure, None, now.wall);
                 self.enter(Transition::End(Outcome::Failed(failure)), now);
                 None
             }

@@ -9,8 +9,11 @@ use millstream_checkpoint::StorageOptions;
 use millstream_connect::{SinkConnector, SourceConnector};
 use millstream_plan::JobGraph;
 use millstream_spec::ValidJob;
+use millstream_types::api::JobConfiguration;
 use millstream_types::protocol::Heartbeat;
 use millstream_types::{CheckpointId, Clock, Deployment, OperatorUid};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// What a coordinator is made from.
 pub struct Options {
@@ -86,6 +89,28 @@ pub const DEFAULT_HEARTBEAT: Heartbeat = Heartbeat {
 
 /// Default of [`Options::cancel_timeout`].
 pub const DEFAULT_CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Options {
+    /// What the job is started with, as the REST interface shows it.
+    pub(crate) fn configuration(&self) -> JobConfiguration {
+        JobConfiguration {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            parallelism: self.job.parallelism,
+            max_parallelism: self.job.max_parallelism,
+            checkpoint: section(&self.job.checkpoint),
+            restart: section(&self.job.restart),
+            job: self.job_text.clone(),
+        }
+    }
+}
+
+/// A section of the job file with its defaults. What has no text form has no place in a file.
+fn section(section: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(section) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
+}
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -82,6 +82,7 @@ impl Coordinator {
             progress: progress.clone(),
             metrics: Arc::clone(&metrics),
             graph,
+            configuration: Arc::new(options.configuration()),
         };
         let coordinator = Self {
             options,

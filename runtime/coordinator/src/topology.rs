@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_plan::{JobGraph, NodeIndex, NodeKind, Output, Partitioning, Vertex};
-use millstream_types::api::{EdgeReport, JobGraphReport, StateReport, VertexReport};
+use millstream_types::api::{EdgeReport, JobGraphReport, NodeReport, StateReport, VertexReport};
 use millstream_types::ids::TaskId;
 use millstream_types::{OperatorUid, SubtaskIndex, VertexId};
 
@@ -135,6 +135,26 @@ fn states(graph: &JobGraph, vertex: &Vertex) -> Vec<StateReport> {
     states.collect()
 }
 
+/// What the nodes of a graph do.
+fn nodes(graph: &JobGraph) -> Vec<NodeReport> {
+    let connectors = graph.connectors();
+    let nodes = graph.nodes.iter().map(|node| NodeReport {
+        operator: node.uid.clone(),
+        kind: kind(&node.kind).to_owned(),
+        connector: connectors.get(&node.uid).cloned(),
+    });
+    nodes.collect()
+}
+
+const fn kind(kind: &NodeKind) -> &'static str {
+    match kind {
+        NodeKind::Source(_) => "source",
+        NodeKind::Sql(_) => "sql",
+        NodeKind::Aggregate(_) => "aggregate",
+        NodeKind::Sink(_) => "sink",
+    }
+}
+
 /// A graph as the REST interface shows it, at one parallelism of the job.
 pub fn report(graph: &JobGraph, parallelism: u32) -> JobGraphReport {
     let uid = |node: NodeIndex| graph.node(node).map(|node| node.uid.clone());
@@ -163,6 +183,7 @@ pub fn report(graph: &JobGraph, parallelism: u32) -> JobGraphReport {
     JobGraphReport {
         fingerprint: graph.fingerprint.clone(),
         max_parallelism: graph.max_parallelism,
+        nodes: nodes(graph),
         vertices: vertices.collect(),
         edges: edges.collect(),
     }

@@ -11,6 +11,9 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod configuration;
+mod history;
+
 use crate::change::Changelog;
 use crate::load::TaskLoad;
 use crate::snapshot::Counters;
@@ -19,6 +22,9 @@ use crate::{
     Attempt, CheckpointId, CheckpointKind, Deployment, ErrorCode, ErrorKind, Failure, JobId,
     OperatorUid, SubtaskIndex, Timestamp, VertexId,
 };
+
+pub use configuration::JobConfiguration;
+pub use history::{FailureList, FailureReport, SubtaskCheckpoint};
 
 /// What the job is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -206,10 +212,26 @@ pub struct JobGraphReport {
     pub fingerprint: String,
     /// Into how many key groups the records of a node with `partitionBy` are divided.
     pub max_parallelism: u32,
+    /// All nodes, each after those it reads from.
+    pub nodes: Vec<NodeReport>,
     /// Chains of nodes that one task runs, each after those it reads from.
     pub vertices: Vec<VertexReport>,
     /// Where records flow.
     pub edges: Vec<EdgeReport>,
+}
+
+/// A node of the dataflow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeReport {
+    /// Its uid.
+    pub operator: OperatorUid,
+    /// What it does: `source`, `sql`, `aggregate` or `sink`.
+    #[serde(default)]
+    pub kind: String,
+    /// Kind of the connector of a source or sink, as in the job file.
+    #[serde(default)]
+    pub connector: Option<String>,
 }
 
 /// Nodes that one task runs, in as many subtasks as its parallelism.
@@ -457,6 +479,9 @@ pub struct CheckpointDetail {
     /// Totals per operator in it.
     #[serde(default)]
     pub operators: BTreeMap<OperatorUid, Counters>,
+    /// Tasks that have acknowledged it, in the order in which they did: the last 1,000.
+    #[serde(default)]
+    pub subtasks: Vec<SubtaskCheckpoint>,
 }
 
 /// Body of `POST /v1/savepoints`

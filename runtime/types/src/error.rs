@@ -63,6 +63,13 @@ macro_rules! codes {
                     $(Self::$name => stringify!($name),)*
                 }
             }
+
+            /// Its page, in Markdown.
+            pub const fn page(self) -> &'static str {
+                match self {
+                    $(Self::$name => include_str!(concat!("../../../docs/errors/", $code, ".md")),)*
+                }
+            }
         }
     };
 }

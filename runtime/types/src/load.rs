@@ -4,8 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::EventTime;
 use crate::ids::TaskId;
+use crate::{CheckpointId, EventTime};
 
 /// What a task has done with its time since the report before, and how its input stands now.
 ///
@@ -24,9 +24,21 @@ pub struct TaskLoad {
     pub watermark: Option<EventTime>,
     /// The channels that it reads, in the order of its inputs. A source has none.
     pub channels: Vec<ChannelLoad>,
+    /// The newest checkpoint whose barrier has come over all of them: that of their `alignmentMs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aligned: Option<CheckpointId>,
     /// What its operators keep by key; `None` if none of them keeps state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<StateLoad>,
+}
+
+impl TaskLoad {
+    /// How long the task waited in the newest checkpoint for the last of its barriers, milliseconds.
+    pub fn alignment(&self) -> Option<(CheckpointId, u64)> {
+        let channels = self.channels.iter();
+        let slowest = channels.filter_map(|channel| channel.alignment_ms).max();
+        Some((self.aligned?, slowest?))
+    }
 }
 
 /// How much keyed state a task has.

@@ -66,6 +66,7 @@ pub(crate) struct Alignments {
     times: Vec<Option<Duration>>,
     /// Of the newest one that has come over all channels.
     shown: Vec<Option<u64>>,
+    aligned: Option<CheckpointId>,
 }
 
 impl Alignments {
@@ -74,6 +75,7 @@ impl Alignments {
             checkpoint: None,
             times: vec![None; channels],
             shown: vec![None; channels],
+            aligned: None,
         }
     }
 
@@ -96,12 +98,18 @@ impl Alignments {
                 time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
             };
             self.shown = self.times.iter().map(millis).collect();
+            self.aligned = Some(checkpoint);
         }
     }
 
     /// Per channel: from the first barrier at any of them to its own, milliseconds.
     pub(crate) fn shown(&self) -> &[Option<u64>] {
         &self.shown
+    }
+
+    /// The checkpoint of these.
+    pub(crate) const fn aligned(&self) -> Option<CheckpointId> {
+        self.aligned
     }
 }
 
@@ -118,6 +126,7 @@ pub(crate) fn load(
         idle,
         watermark,
         channels: Vec::new(),
+        aligned: None,
         state,
     }
 }
@@ -175,6 +184,7 @@ mod tests {
         alignments.came(a, CheckpointId(2), ms(1_000));
         alignments.came(b, CheckpointId(1), ms(1_001));
         assert_eq!(alignments.shown(), [Some(30), Some(0), Some(800)]);
+        assert_eq!(alignments.aligned(), Some(CheckpointId(1)));
         alignments.came(a, CheckpointId(3), ms(1_100));
         alignments.came(b, CheckpointId(3), ms(1_100));
         alignments.came(c, CheckpointId(3), ms(1_107));

@@ -1,29 +1,67 @@
 //! `kubectl streamjob` on a job that lives.
 
-use std::process::{Command, Output};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
 
 use millstream_tests::kubernetes::stage::{DEADLINE, Stage, holds};
+use millstream_tests::rest::{Rest, RestError};
 use millstream_tests::tools;
 use millstream_tests::wait::wait_for;
+use millstream_types::api::JobState;
 use serde_json::{Value, json};
 
 use crate::shared;
 
-/// Runs the plugin in the stage's namespace, from its scratch directory.
-fn plugin(stage: &Stage, line: &str) -> Output {
-    let program = tools::built("kubectl-streamjob");
-    Command::new(&program)
+/// The plugin in the stage's namespace and scratch directory, not started yet.
+fn command(stage: &Stage, line: &str) -> Command {
+    let mut command = Command::new(tools::built("kubectl-streamjob"));
+    command
         .args(line.split_whitespace())
         .args(["--namespace", &stage.namespace])
         .env("KUBECONFIG", stage.cluster.kubeconfig())
-        .current_dir(stage.scratch().path())
+        .current_dir(stage.scratch().path());
+    command
+}
+
+/// Runs the plugin.
+fn plugin(stage: &Stage, line: &str) -> Output {
+    let mut command = command(stage, line);
+    command
         .output()
-        .unwrap_or_else(|error| {
-            panic!(
-                "{} (cargo build -p millstream-cli): {error}",
-                program.display()
-            )
-        })
+        .unwrap_or_else(|error| panic!("{command:?} (cargo build -p millstream-cli): {error}"))
+}
+
+/// Asks for the console of a job, through the plugin and the API server.
+#[track_caller]
+fn shows_the_console(stage: &Stage, job: &str) {
+    let mut command = command(stage, &format!("ui {job} --no-open"));
+    let mut process = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let output = process.stdout.take().expect("a pipe");
+    let mut url = String::new();
+    BufReader::new(output)
+        .read_line(&mut url)
+        .expect("it prints an address");
+    let rest = Rest::new(
+        url.trim()
+            .trim_start_matches("http://")
+            .trim_end_matches('/'),
+    );
+    let page = rest.get("/");
+    let job = rest.job();
+    let savepoint = rest.post("/v1/savepoints", r#"{"name": "from-the-console"}"#);
+    let cancel = rest.post("/v1/cancel", "{}");
+    process.kill().expect("it runs");
+    process.wait().expect("it has ended");
+    assert!(
+        page.expect("the page")
+            .contains("<title>Millstream</title>")
+    );
+    assert_eq!(job.expect("the job").state, JobState::Running);
+    assert!(savepoint.expect("a savepoint").contains("from-the-console"));
+    assert!(
+        matches!(cancel, Err(RestError::Refused(403, _))),
+        "{cancel:?}"
+    );
 }
 
 /// As [`plugin`], which must succeed; what it printed.
@@ -57,6 +95,8 @@ fn the_plugin_leads_a_job_through_its_life() {
         Some(2),
         "{screen:#}"
     );
+
+    shows_the_console(&stage, "made");
 
     let taken = succeeds(&stage, "savepoint made --name by-hand --wait");
     assert!(taken.contains("completed: s3://"), "{taken}");

@@ -59,7 +59,7 @@ const HEAVY: &[(&str, &[&str])] = &[
     ("datafusion-sql", &["plan"]),
     ("datafusion-*", &["plan", "operators"]),
     ("tonic", &["millstream", "coordinator", "worker"]),
-    ("axum", &["coordinator", "millstream", "operator"]),
+    ("axum", &["cli", "coordinator", "millstream", "operator"]),
     ("kube", &["crds", "operator", "cli", "tests"]),
     ("k8s-openapi", &["crds", "operator", "cli", "tests"]),
     ("indicatif", &["millstream", "cli"]),

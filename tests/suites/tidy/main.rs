@@ -1,12 +1,14 @@
 //! The house rules, as tests.
 //!
-//! [`crates`] the arrows between crates, [`code`] sizes and names, [`crash_points`] that each is in
+//! [`book`] that every page is in it, [`crates`] the arrows between crates, [`code`] sizes and names, [`crash_points`] that each is in
 //! a test, [`keys`] who does what a key of a job file says, [`pages`] documents and the links between
-//! them.
+//! them, [`from_flink`] what a guide to Flink has become here.
 
+mod book;
 mod code;
 mod crash_points;
 mod crates;
+mod from_flink;
 mod keys;
 mod pages;
 

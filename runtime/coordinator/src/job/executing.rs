@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use millstream_connect::Discovery;
 use millstream_types::ids::TaskId;
+use millstream_types::load::TaskLoad;
 use millstream_types::protocol::{TaskProgress, ToCoordinator, ToWorker};
 use millstream_types::{
     Attempt, Bug, CheckpointId, ErrorCode, ErrorKind, Failure, OperatorUid, TaskSnapshot, WorkerId,
@@ -110,7 +111,7 @@ impl Execution {
         now: Now,
     ) -> Transition {
         match message {
-            ToCoordinator::Heartbeat { progress } => self.progressed(worker, progress),
+            ToCoordinator::Heartbeat { progress } => self.progressed(worker, progress, job),
             ToCoordinator::TaskRunning { attempt, task } => {
                 if self.concerns(worker, attempt, task) {
                     return self.task_running(task, job, now);
@@ -187,7 +188,7 @@ impl Execution {
         Transition::Stay
     }
 
-    fn progressed(&mut self, worker: &WorkerId, progress: Vec<TaskProgress>) {
+    fn progressed(&mut self, worker: &WorkerId, progress: Vec<TaskProgress>, job: &mut Run) {
         let Some(tasks) = self.hosts.get(worker) else {
             return;
         };
@@ -195,6 +196,10 @@ impl Execution {
             // A task that is still being built has nothing to report yet; what it was restored
             // from stays.
             if tasks.contains(&report.task) && self.running.contains(&report.task) {
+                if let Some((checkpoint, ms)) = report.load.as_ref().and_then(TaskLoad::alignment) {
+                    job.history
+                        .aligned(self.attempt, checkpoint, report.task, ms);
+                }
                 self.progress.insert(report.task, report);
             }
         }
@@ -264,13 +269,14 @@ impl Execution {
         now: Now,
     ) -> Transition {
         let attempt = self.attempt;
+        let part = job.history.part((attempt, id), task, &snapshot, now.wall);
         match self.checkpoints.acknowledge(id, task, snapshot) {
             Acknowledged::Dropped => {
                 tracing::debug!(%attempt, checkpoint = %id, %task, "acknowledgement dropped");
             }
-            Acknowledged::Accepted(count) => job.history.acknowledged(attempt, id, count),
+            Acknowledged::Accepted(count) => job.history.acknowledged(attempt, id, count, part),
             Acknowledged::Complete(count, complete) => {
-                job.history.acknowledged(attempt, id, count);
+                job.history.acknowledged(attempt, id, count, part);
                 self.all_acknowledged(*complete, job, now);
             }
             Acknowledged::Inconsistent(failure) => {

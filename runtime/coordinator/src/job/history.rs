@@ -1,25 +1,31 @@
 //! What became of the job's checkpoints, for people.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use millstream_checkpoint::{CheckpointEntry, Manifest};
 use millstream_types::api::{
     CheckpointCounts, CheckpointDetail, CheckpointState, CheckpointSummary, ReportedFailure,
+    SubtaskCheckpoint,
 };
-use millstream_types::{Attempt, CheckpointId, Failure, Timestamp};
+use millstream_types::ids::TaskId;
+use millstream_types::{Attempt, CheckpointId, Failure, StateSnapshot, TaskSnapshot, Timestamp};
 
 use crate::job::checkpoints::pending::Pending;
 use crate::job::event::Written;
 
 /// How many checkpoints are remembered.
 const REMEMBERED: usize = 100;
+/// Of how many tasks is remembered how they took part in one: the answers of the REST interface have
+/// a bounded length.
+const SUBTASKS_MAX: usize = 1_000;
 
 /// Checkpoints since this coordinator began, those of savepoints among them.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) counts: CheckpointCounts,
-    /// The newest first.
-    pub(crate) checkpoints: VecDeque<CheckpointDetail>,
+    /// The newest first. Shared with those who look at them.
+    pub(crate) checkpoints: VecDeque<Arc<CheckpointDetail>>,
     pub(crate) last_completed: Option<CheckpointSummary>,
     /// Paths of the files that the newest decided checkpoint names.
     named: BTreeSet<String>,
@@ -29,7 +35,7 @@ impl History {
     pub(crate) fn triggered(&mut self, attempt: Attempt, pending: &Pending) {
         self.counts.triggered += 1;
         let tasks = u32::try_from(pending.tasks()).unwrap_or(u32::MAX);
-        self.checkpoints.push_front(CheckpointDetail {
+        self.checkpoints.push_front(Arc::new(CheckpointDetail {
             summary: CheckpointSummary {
                 id: pending.id,
                 kind: pending.kind.into(),
@@ -47,13 +53,69 @@ impl History {
             acknowledged: 0,
             tasks,
             operators: BTreeMap::new(),
-        });
+            subtasks: Vec::new(),
+        }));
         self.checkpoints.truncate(REMEMBERED);
     }
 
-    pub(crate) fn acknowledged(&mut self, attempt: Attempt, id: CheckpointId, count: usize) {
+    /// How a task takes part in a checkpoint that it acknowledges now.
+    pub(crate) fn part(
+        &self,
+        at: (Attempt, CheckpointId),
+        task: TaskId,
+        snapshot: &TaskSnapshot,
+        now: Timestamp,
+    ) -> SubtaskCheckpoint {
+        let mut details = self.checkpoints.iter().map(|detail| &detail.summary);
+        let summary = details.find(|summary| (summary.attempt, summary.id) == at);
+        let triggered_at = summary.map_or(now, |summary| summary.triggered_at);
+        let states = snapshot.operators.values();
+        let states: Vec<&StateSnapshot> = states.filter_map(|one| one.state.as_ref()).collect();
+        let files = || states.iter().flat_map(|state| state.files());
+        let new = files().filter(|file| !self.named.contains(&file.path));
+        SubtaskCheckpoint {
+            vertex: task.vertex,
+            subtask: task.subtask,
+            acknowledged_after_ms: now.millis_since(triggered_at),
+            alignment_ms: None,
+            state_size: (!states.is_empty()).then(|| files().map(|file| file.bytes).sum()),
+            checkpointed_size: (!states.is_empty()).then(|| new.map(|file| file.bytes).sum()),
+        }
+    }
+
+    /// Takes note of an acknowledgement that counts.
+    pub(crate) fn acknowledged(
+        &mut self,
+        attempt: Attempt,
+        id: CheckpointId,
+        count: usize,
+        part: SubtaskCheckpoint,
+    ) {
         if let Some(detail) = self.find(attempt, id) {
             detail.acknowledged = u32::try_from(count).unwrap_or(u32::MAX);
+            if detail.subtasks.len() >= SUBTASKS_MAX {
+                detail.subtasks.remove(0);
+            }
+            detail.subtasks.push(part);
+        }
+    }
+
+    /// A task has said how long its channels took to align, in a checkpoint that it has acknowledged.
+    pub(crate) fn aligned(&mut self, attempt: Attempt, id: CheckpointId, task: TaskId, ms: u64) {
+        let is_it = |detail: &&mut Arc<CheckpointDetail>| {
+            (detail.summary.attempt, detail.summary.id) == (attempt, id)
+        };
+        let is_part = |part: &SubtaskCheckpoint| {
+            (part.vertex, part.subtask) == (task.vertex, task.subtask)
+                && part.alignment_ms.is_none()
+        };
+        let Some(detail) = self.checkpoints.iter_mut().find(is_it) else {
+            return;
+        };
+        if let Some(place) = detail.subtasks.iter().position(is_part)
+            && let Some(part) = Arc::make_mut(detail).subtasks.get_mut(place)
+        {
+            part.alignment_ms = Some(ms);
         }
     }
 
@@ -135,7 +197,7 @@ impl History {
             let manifest = newest
                 .filter(|newest| (newest.checkpoint, newest.attempt) == (entry.id, entry.attempt));
             let triggered_at = manifest.map_or(entry.decided_at, |manifest| manifest.triggered_at);
-            self.checkpoints.push_front(CheckpointDetail {
+            self.checkpoints.push_front(Arc::new(CheckpointDetail {
                 summary: CheckpointSummary {
                     id: entry.id,
                     kind: entry.kind.into(),
@@ -153,7 +215,8 @@ impl History {
                 acknowledged: 0,
                 tasks: 0,
                 operators: manifest.map(Manifest::totals).unwrap_or_default(),
-            });
+                subtasks: Vec::new(),
+            }));
         }
         self.checkpoints.truncate(REMEMBERED);
         let newest = self.checkpoints.front();
@@ -161,10 +224,11 @@ impl History {
     }
 
     fn find(&mut self, attempt: Attempt, id: CheckpointId) -> Option<&mut CheckpointDetail> {
-        self.checkpoints.iter_mut().find(|detail| {
+        let detail = self.checkpoints.iter_mut().find(|detail| {
             detail.summary.attempt == attempt
                 && detail.summary.id == id
                 && detail.summary.state == CheckpointState::InProgress
-        })
+        })?;
+        Some(Arc::make_mut(detail))
     }
 }

@@ -10,6 +10,7 @@ use crate::job::audit::Audit;
 use crate::job::command::{Command, Operation};
 use crate::job::event::{NotFinalized, Now, Written};
 use crate::job::execution::Execution;
+use crate::job::failures::Failures;
 use crate::job::history::History;
 use crate::job::news::Progress;
 use crate::job::outcome::Outcome;
@@ -35,6 +36,7 @@ pub(crate) struct Run {
     pub(crate) cancelled: bool,
     pub(crate) savepoints: Savepoints,
     pub(crate) history: History,
+    pub(crate) failures: Failures,
     pub(crate) audit: Audit,
     pub(crate) restored_from: Option<String>,
     /// The newest checkpoint that the job has gone back from.
@@ -77,10 +79,13 @@ impl Run {
     pub(crate) fn after_failure(&mut self, failure: Failure, now: Now) -> Next {
         self.last_failure = Some(failure.clone());
         if !failure.kind.is_restartable() {
+            self.failures.note(self.attempt, &failure, None, now.wall);
             return Next::GiveUp(failure);
         }
         match self.restart.on_failure(now.monotonic, now.random) {
             Decision::Restart(delay) => {
+                let attempt = self.attempt;
+                self.failures.note(attempt, &failure, Some(delay), now.wall);
                 self.news(Progress::Restarting { failure, delay });
                 Next::Restart(now.monotonic.saturating_add(delay))
             }
@@ -91,6 +96,7 @@ impl Run {
                     format!("{reason}; the last failure: {failure}"),
                 );
                 self.last_failure = Some(exhausted.clone());
+                self.failures.note(self.attempt, &exhausted, None, now.wall);
                 Next::GiveUp(exhausted)
             }
         }

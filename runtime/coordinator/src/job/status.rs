@@ -1,11 +1,12 @@
 //! What the job looks like from outside.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use millstream_checkpoint::ReleaseReason;
 use millstream_types::api::{
-    AuditReport, CheckpointCounts, CheckpointDetail, CheckpointFailures, JobState, JobStatus,
-    SavepointStatus,
+    AuditReport, CheckpointCounts, CheckpointDetail, CheckpointFailures, FailureReport, JobState,
+    JobStatus, SavepointStatus,
 };
 use millstream_types::protocol::TaskProgress;
 use millstream_types::{Attempt, ErrorCode, OperatorUid, SplitState};
@@ -28,7 +29,9 @@ pub struct Snapshot {
     /// Counts since this coordinator began.
     pub counts: CheckpointCounts,
     /// Checkpoints and savepoints since this coordinator began, the newest first, at most 100.
-    pub checkpoints: Vec<CheckpointDetail>,
+    pub checkpoints: Vec<Arc<CheckpointDetail>>,
+    /// Attempts that have failed since this coordinator began, the newest first, at most 100.
+    pub failures: Vec<Arc<FailureReport>>,
     /// Savepoints that were asked for since this coordinator began, by name.
     pub savepoints: BTreeMap<String, SavepointStatus>,
     /// What became of the records, by the newest manifest.
@@ -94,6 +97,7 @@ impl Job {
             job: self.status(),
             counts: job.history.counts,
             checkpoints: job.history.checkpoints.iter().cloned().collect(),
+            failures: job.failures.reports.iter().cloned().collect(),
             savepoints: job.savepoints.statuses(),
             audit: job.audit.report.clone(),
             began_with: job.audit.since.clone(),

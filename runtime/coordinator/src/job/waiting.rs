@@ -192,7 +192,7 @@ impl Run {
                 } if attempt == cancelling.attempt
                     && matches!(cancelling.next, Next::Restart(_)) =>
                 {
-                    self.give_up_after(cancelling, failure);
+                    self.give_up_after(cancelling, failure, now);
                 }
                 _ => {}
             },
@@ -206,15 +206,16 @@ impl Run {
                 Err(Late::Failed(failure)) if failure.kind.is_restartable() => {
                     resolved_by_the_next(attempt, &failure);
                 }
-                Err(Late::Failed(failure)) => self.give_up_after(cancelling, failure),
+                Err(Late::Failed(failure)) => self.give_up_after(cancelling, failure, now),
             },
             event => return self.while_idle(event, false, now),
         }
         Transition::Stay
     }
 
-    fn give_up_after(&mut self, cancelling: &mut Cancelling, failure: Failure) {
+    fn give_up_after(&mut self, cancelling: &mut Cancelling, failure: Failure, now: Now) {
         if !failure.kind.is_restartable() {
+            self.failures.note(self.attempt, &failure, None, now.wall);
             cancelling.next = Next::GiveUp(failure.clone());
             self.last_failure = Some(failure);
         }

@@ -1,8 +1,8 @@
 //! The interface described for machines: `OpenAPI` 3.1, whose schemas are those of the bodies' types.
 
 use millstream_types::api::{
-    ApiError, AuditReport, CheckpointDetail, CheckpointList, JobGraphReport, JobStatus,
-    SavepointRequest, SavepointStatus, StopRequest,
+    ApiError, AuditReport, CheckpointDetail, CheckpointList, FailureList, JobConfiguration,
+    JobGraphReport, JobStatus, SavepointRequest, SavepointStatus, StopRequest,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -57,7 +57,6 @@ impl Schemas {
 fn paths(schemas: &mut Schemas) -> Value {
     let error = &schemas.answer::<ApiError>();
     let job = schemas.answer::<JobStatus>();
-    let graph = schemas.answer::<JobGraphReport>();
     let savepoint = schemas.answer::<SavepointStatus>();
     let list = schemas.answer::<CheckpointList>();
     let detail = schemas.answer::<CheckpointDetail>();
@@ -65,12 +64,6 @@ fn paths(schemas: &mut Schemas) -> Value {
     let savepoint_request = schemas.request::<SavepointRequest>();
     let stop_request = schemas.request::<StopRequest>();
     let mut paths = json!({
-        "/v1/job": {"get": Operation::new("getJob", "What the job is doing")
-            .answers("200", "The job", &job)
-            .document(error)},
-        "/v1/job/graph": {"get": Operation::new("getJobGraph", "Its nodes, the chains that tasks run, and where records flow")
-            .answers("200", "The graph", &graph)
-            .document(error)},
         "/v1/checkpoints": {"get":
             Operation::new("listCheckpoints", "Checkpoints and savepoints since this coordinator began, the newest first, at most 100")
                 .answers("200", "The checkpoints", &list)
@@ -85,6 +78,7 @@ fn paths(schemas: &mut Schemas) -> Value {
             .body(&savepoint_request)
             .answers("202", "How it stands now", &savepoint)
             .refuses("400", "The body is not JSON, or the name is not allowed")
+            .refuses("403", "A page of another site asks")
             .refuses("409", "The job is ending")
             .refuses("410", "The coordinator has ended")
             .refuses("415", "The content type is not application/json")
@@ -103,6 +97,7 @@ fn paths(schemas: &mut Schemas) -> Value {
             .body(&stop_request)
             .answers("202", "The job now; GET /v1/job shows when it has stopped", &job)
             .refuses("400", "The body is not JSON, or the savepoint's name is not allowed")
+            .refuses("403", "A page of another site asks")
             .refuses("409", "The savepoint exists already, or the job is ending otherwise")
             .refuses("410", "The coordinator has ended")
             .refuses("415", "The content type is not application/json")
@@ -111,6 +106,7 @@ fn paths(schemas: &mut Schemas) -> Value {
             .document(error)},
         "/v1/cancel": {"post": Operation::new("cancelJob", "End the job at once, without a checkpoint. The same request again is fine")
             .answers("202", "The job now; GET /v1/job shows when it has stopped", &job)
+            .refuses("403", "A page of another site asks")
             .refuses("409", "The job is ending otherwise")
             .refuses("410", "The coordinator has ended")
             .document(error)},
@@ -118,10 +114,39 @@ fn paths(schemas: &mut Schemas) -> Value {
             .answers("200", "The audit", &audit)
             .document(error)},
     });
-    for (path, operation) in own_paths(error) {
+    for (path, operation) in job_paths(schemas, error)
+        .into_iter()
+        .chain(own_paths(error))
+    {
         paths[path] = operation;
     }
     paths
+}
+
+/// What there is to know of the job.
+fn job_paths(schemas: &mut Schemas, error: &Value) -> Map<String, Value> {
+    let job = schemas.answer::<JobStatus>();
+    let graph = schemas.answer::<JobGraphReport>();
+    let configuration = schemas.answer::<JobConfiguration>();
+    let failures = schemas.answer::<FailureList>();
+    let paths = json!({
+        "/v1/job": {"get": Operation::new("getJob", "What the job is doing")
+            .answers("200", "The job", &job)
+            .document(error)},
+        "/v1/job/graph": {"get": Operation::new("getJobGraph", "Its nodes, the chains that tasks run, and where records flow")
+            .answers("200", "The graph", &graph)
+            .document(error)},
+        "/v1/job/config": {"get": Operation::new("getJobConfiguration", "What it was started with: the job file, and the settings that hold")
+            .answers("200", "The configuration", &configuration)
+            .document(error)},
+        "/v1/job/failures": {"get": Operation::new("listFailures", "Attempts that have failed since this coordinator began, the newest first, at most 100")
+            .answers("200", "The failures", &failures)
+            .document(error)}
+    });
+    match paths {
+        Value::Object(paths) => paths,
+        _ => Map::new(),
+    }
 }
 
 /// What the process itself answers.

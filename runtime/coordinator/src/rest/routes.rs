@@ -5,8 +5,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use millstream_types::api::{
-    AuditReport, CheckpointDetail, CheckpointList, JobGraphReport, JobState, JobStatus,
-    SavepointRequest, SavepointStatus, StopRequest,
+    AuditReport, CheckpointDetail, CheckpointList, FailureList, FailureReport, JobConfiguration,
+    JobGraphReport, JobState, JobStatus, SavepointRequest, SavepointStatus, StopRequest,
 };
 
 use super::answer::{Body, Path, Refusal};
@@ -18,6 +18,18 @@ pub(super) async fn job(State(handle): State<Handle>) -> Json<JobStatus> {
 
 pub(super) async fn graph(State(handle): State<Handle>) -> Json<JobGraphReport> {
     Json(handle.graph().clone())
+}
+
+pub(super) async fn configuration(State(handle): State<Handle>) -> Json<JobConfiguration> {
+    Json(handle.configuration().clone())
+}
+
+pub(super) async fn failures(State(handle): State<Handle>) -> Json<FailureList> {
+    let snapshot = handle.snapshot();
+    let failures = snapshot.failures.iter();
+    Json(FailureList {
+        failures: failures.map(|one| FailureReport::clone(one)).collect(),
+    })
 }
 
 pub(super) async fn checkpoints(State(handle): State<Handle>) -> Json<CheckpointList> {
@@ -37,7 +49,7 @@ pub(super) async fn checkpoint(
     let snapshot = handle.snapshot();
     let mut checkpoints = snapshot.checkpoints.iter();
     match checkpoints.find(|detail| detail.summary.id.0 == id) {
-        Some(detail) => Ok(Json(detail.clone())),
+        Some(detail) => Ok(Json(CheckpointDetail::clone(detail))),
         None => Err(Refusal::new(
             StatusCode::NOT_FOUND,
             format!(

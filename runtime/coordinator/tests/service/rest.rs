@@ -1,7 +1,10 @@
+use std::collections::BTreeSet;
+
 use millstream_coordinator::{Restore, rest};
+use millstream_types::ErrorCode;
 use millstream_types::api::{
-    ApiError, CheckpointDetail, CheckpointList, CheckpointState, JobGraphReport, JobState,
-    JobStatus, SavepointStatus,
+    ApiError, CheckpointDetail, CheckpointList, CheckpointState, FailureList, JobConfiguration,
+    JobGraphReport, JobState, JobStatus, SavepointStatus,
 };
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -57,10 +60,23 @@ impl Served {
     }
 
     async fn ask_as(&self, method: &str, path: &str, body: &str, kind: &str) -> (u16, String) {
+        let header = format!("content-type: {kind}");
+        let (status, _, body) = self.exchange(method, path, body, &header).await;
+        (status, body)
+    }
+
+    /// Sends a request with one more header. Status, headers and body of the answer.
+    async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        header: &str,
+    ) -> (u16, String, String) {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\
-             content-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
+             {header}\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -71,7 +87,7 @@ impl Served {
             .unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, body.to_owned())
+        (status, head.to_ascii_lowercase(), body.to_owned())
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> T {
@@ -104,6 +120,11 @@ async fn a_running_job_can_be_looked_at() {
         .unwrap();
     let detail: CheckpointDetail = served.get(&format!("/v1/checkpoints/{}", newest.id)).await;
     assert_eq!((detail.acknowledged, detail.tasks), (2, 2));
+    let parts: BTreeSet<_> = detail.subtasks.iter().map(|it| it.subtask.0).collect();
+    assert_eq!(parts, BTreeSet::from([0, 1]));
+    let parts = || detail.subtasks.iter();
+    assert!(parts().all(|part| Some(part.acknowledged_after_ms) <= newest.duration_ms));
+    assert!(parts().all(|part| part.state_size.is_none()), "no state");
     assert!(detail.operators.len() >= 2);
     let audit: millstream_types::api::AuditReport = served.get("/v1/audit").await;
     assert!(audit.checkpoint.is_some());
@@ -158,6 +179,116 @@ async fn how_busy_every_task_is_can_be_seen() {
     );
     assert_eq!(value("millstream_channel_queue_ratio"), Some("0.5"));
     assert_eq!(value("millstream_channel_alignment_seconds"), Some("0.04"));
+}
+
+#[tokio::test]
+async fn how_long_tasks_waited_for_barriers_is_told_of_the_checkpoint_that_it_was() {
+    let scenario = Scenario::default();
+    let served = serve(&scenario, true).await;
+    let running = &served.running;
+    let aligned = |detail: &CheckpointDetail| {
+        let parts = detail.subtasks.iter();
+        parts.filter(|part| part.alignment_ms == Some(40)).count()
+    };
+    running
+        .wait_for("a checkpoint whose tasks have told", |snapshot| {
+            snapshot.checkpoints.iter().any(|one| aligned(one) == 2)
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn what_a_job_was_started_with_can_be_read() {
+    let scenario = Scenario::default();
+    let served = serve(&scenario, false).await;
+    let configuration: JobConfiguration = served.get("/v1/job/config").await;
+    assert_eq!(configuration.parallelism, 2);
+    assert!(configuration.job.contains("kind: StreamJob"));
+    assert_eq!(configuration.checkpoint["retained"], 3, "a default");
+    assert!(!configuration.restart.is_empty());
+    let graph: JobGraphReport = served.get("/v1/job/graph").await;
+    let kinds: Vec<_> = graph.nodes.iter().map(|node| node.kind.as_str()).collect();
+    assert_eq!(kinds, ["source", "sink"]);
+    assert!(graph.nodes.iter().all(|node| node.connector.is_some()));
+}
+
+#[tokio::test]
+async fn failures_are_told_with_their_page_and_what_followed() {
+    let scenario = Scenario::default();
+    let mut served = serve(&scenario, true).await;
+    let none: FailureList = served.get("/v1/job/failures").await;
+    assert_eq!(none.failures, []);
+    served.worker = None;
+    served
+        .running
+        .wait_for("a restart", |snapshot| !snapshot.failures.is_empty())
+        .await;
+    let list: FailureList = served.get("/v1/job/failures").await;
+    let failure = &list.failures[0];
+    assert_eq!((failure.page.as_str(), failure.attempt.0), ("MS0501", 1));
+    assert_eq!(failure.failure.code, ErrorCode::WorkerLost);
+    assert!(failure.restart_delay_ms.is_some());
+}
+
+#[tokio::test]
+async fn the_console_is_served_with_a_strict_policy_and_has_all_it_names() {
+    let scenario = Scenario::default();
+    let served = serve(&scenario, false).await;
+    let (status, head, page) = served.exchange("GET", "/", "", "accept: text/html").await;
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: text/html"), "{head}");
+    let policy =
+        "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self';";
+    assert!(head.contains(policy), "{head}");
+    let named: BTreeSet<_> = page
+        .split('"')
+        .filter(|it| it.starts_with("console/"))
+        .collect();
+    assert!(named.len() > 10, "{named:?}");
+    for file in named {
+        let (status, head, body) = served
+            .exchange("GET", &format!("/{file}"), "", "accept: */*")
+            .await;
+        assert_eq!(status, 200, "{file}");
+        assert!(head.contains("x-content-type-options: nosniff"), "{head}");
+        // Modules name each other.
+        for other in body.split("from './").skip(1) {
+            let other = other.split('\'').next().unwrap();
+            let (status, _) = served.ask("GET", &format!("/console/{other}"), "").await;
+            assert_eq!(status, 200, "{file} names {other}");
+        }
+    }
+    assert_eq!(served.refused("GET", "/console/x.js", "").await.0, 404);
+    for named in ["MS0501", "WorkerLost"] {
+        let (status, page) = served
+            .ask("GET", &format!("/console/errors/{named}"), "")
+            .await;
+        assert_eq!(status, 200);
+        assert!(page.starts_with("# MS0501 WorkerLost\n"), "{page}");
+    }
+    assert_eq!(
+        served.refused("GET", "/console/errors/MS9", "").await.0,
+        404
+    );
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_may_not_change_anything() {
+    let scenario = Scenario::default();
+    let served = serve(&scenario, false).await;
+    for path in ["/v1/cancel", "/v1/stop", "/v1/savepoints"] {
+        let other = "origin: http://example.com";
+        let (status, _, body) = served.exchange("POST", path, "{}", other).await;
+        assert_eq!(status, 403, "{path}: {body}");
+        assert!(body.contains("another site"), "{body}");
+    }
+    let own = "content-type: application/json\r\norigin: http://test";
+    let (status, _, body) = served
+        .exchange("POST", "/v1/savepoints", r#"{"name":"own"}"#, own)
+        .await;
+    assert_eq!(status, 202, "{body}");
+    let job: JobStatus = served.get("/v1/job").await;
+    assert_eq!(job.state, JobState::WaitingForWorkers);
 }
 
 #[tokio::test]

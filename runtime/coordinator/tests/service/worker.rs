@@ -84,6 +84,7 @@ impl TestWorker {
             attempt: Attempt(0),
             tasks: BTreeMap::new(),
             barriers: 0,
+            passed: None,
             outgoing: to_coordinator,
         };
         let task = tokio::spawn(life.run(from_coordinator));
@@ -111,7 +112,7 @@ impl TestWorker {
 }
 
 /// What every task says of its load.
-fn load(task: TaskId) -> TaskLoad {
+fn load(task: TaskId, aligned: Option<CheckpointId>) -> TaskLoad {
     TaskLoad {
         busy: 700,
         backpressured: 250,
@@ -125,6 +126,7 @@ fn load(task: TaskId) -> TaskLoad {
             watermark: None,
             alignment_ms: Some(40),
         }],
+        aligned,
         state: None,
     }
 }
@@ -139,6 +141,8 @@ struct Life {
     attempt: Attempt,
     tasks: BTreeMap<TaskId, TaskSnapshot>,
     barriers: u64,
+    /// The newest checkpoint that its tasks have acknowledged.
+    passed: Option<CheckpointId>,
     outgoing: mpsc::Sender<ToCoordinator>,
 }
 
@@ -176,7 +180,7 @@ impl Life {
             .tasks
             .iter()
             .map(|(task, snapshot)| TaskProgress {
-                load: Some(load(*task)),
+                load: Some(load(*task, self.passed)),
                 ..TaskProgress::of(*task, snapshot.clone())
             })
             .collect();
@@ -293,6 +297,7 @@ impl Life {
                 self.say(ToCoordinator::TaskEnded { attempt, task }).await;
             }
         }
+        self.passed = Some(checkpoint);
     }
 
     fn committed(&mut self, checkpoint: CheckpointId) {

@@ -9,6 +9,7 @@
 
 mod aggregates;
 mod changes;
+mod documents;
 mod edges;
 mod expected;
 mod explained;

@@ -47,6 +47,7 @@ fn snapshot(checkpoint: Option<u64>, written: u64, gaps: Vec<String>) -> Snapsho
         },
         counts: CheckpointCounts::default(),
         checkpoints: Vec::new(),
+        failures: Vec::new(),
         savepoints: BTreeMap::new(),
         audit: AuditReport {
             checkpoint: checkpoint.map(CheckpointId),

@@ -437,6 +437,7 @@ impl Task {
                 load::channel(*input, queued, bound, watermark, *alignment)
             })
             .collect();
+        shown.aligned = self.alignments.aligned();
         Some(shown)
     }
 
