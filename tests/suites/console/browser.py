@@ -237,6 +237,22 @@ def checkpoints(browser, url, pictures):
         shown.check("checkpoints-dark-360", pictures)
 
 
+def lag(browser, url, pictures):
+    """How far each partition is behind, and whose open transaction holds it back."""
+    for theme, size in (("light", WIDE), ("dark", NARROW)):
+        with opened(browser, url, size, theme) as shown:
+            page = shown.page
+            shown.go("#/sources")
+            rows = page.get_by_role("region", name="Partitions of clicks").locator("tbody tr")
+            expect(rows).to_have_count(3)
+            held = rows.filter(has_text="clicks/1")
+            expect(held).to_contain_text("somebody-else")
+            expect(held.locator("td").nth(1)).to_have_text("51")
+            expect(rows.filter(has_text="clicks/0").locator("td").first).to_have_text("0")
+            expect(page.get_by_text("by open transactions")).to_be_visible()
+            shown.check(f"lag-{theme}-{size['width']}", pictures)
+
+
 def failures(browser, url, pictures):
     """A worker has been killed: what, where, what follows, and the page of the error."""
     with opened(browser, url) as shown:
@@ -367,7 +383,7 @@ def many(browser, url, pictures):
 
 def main():
     walk, url, pictures = sys.argv[1:4]
-    walks = {one.__name__: one for one in (graph, checkpoints, failures, failed, silence, keyboard, many)}
+    walks = {one.__name__: one for one in (graph, checkpoints, lag, failures, failed, silence, keyboard, many)}
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=OPTIONS)

@@ -8,10 +8,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use millstream_tests::cluster::{Cluster, Coordinator};
+use millstream_tests::kafka::topics::WholeRecord;
 use millstream_tests::server::{Launch, Server};
 use millstream_tests::tools;
 use millstream_tests::wait::wait_until;
+use millstream_tests::{Broker, KafkaVersion};
 use millstream_types::api::JobState;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 const DEADLINE: Duration = Duration::from_mins(4);
 
@@ -130,6 +133,47 @@ fn the_graph_is_shown_in_both_themes_and_both_widths_and_loads_at_once() {
 #[test]
 fn checkpoints_show_how_each_task_took_part_and_a_savepoint_is_taken() {
     Running::start("console-checkpoints", ORDERS, "{exponentialDelay: {}}").walked("checkpoints");
+}
+
+/// A job that reads the topic `clicks`.
+const CLICKS: &str = r#"
+apiVersion: millstream.dev/v1alpha1
+kind: StreamJob
+metadata: {name: clicks}
+spec:
+  parallelism: 2
+  checkpoint: {storage: STORAGE, interval: 1s}
+  restart: RESTART
+  dataflow:
+    sources: [{name: clicks, kafka: {bootstrapServers: "SERVERS", topics: [clicks]}, format: {raw: {}}}]
+    sinks: [{name: out, input: clicks, blackhole: {}}]
+"#;
+
+#[test]
+fn how_far_each_partition_is_behind_is_shown_and_whose_transaction_holds_it_back() {
+    let broker = Broker::shared(KafkaVersion::V4_4);
+    broker.create_topic("clicks", 3);
+    let job = CLICKS.replace("SERVERS", &broker.bootstrap());
+    let mut running = Running::start("console-lag", &job, "{exponentialDelay: {}}");
+    let record = WholeRecord {
+        value: Some(b"click".to_vec()),
+        ..WholeRecord::default()
+    };
+    let mut client = broker.client();
+    client.set("transactional.id", "somebody-else");
+    let producer: BaseProducer = client.create().expect("the settings are valid");
+    producer
+        .init_transactions(DEADLINE)
+        .expect("the id is free");
+    producer.begin_transaction().expect("it is initialised");
+    let open = BaseRecord::<(), str>::to("clicks").partition(1);
+    let sent = producer.send(open.payload("open"));
+    sent.map_err(|(error, _)| error).expect("there is room");
+    producer.flush(DEADLINE).expect("the record is written");
+    for partition in 0..3 {
+        broker.produce_whole("clicks", partition, &vec![record.clone(); 50]);
+    }
+    running.walked("lag");
 }
 
 #[test]
