@@ -11,7 +11,8 @@ const SPLITS = [['Partition'], ['Pending', 'number', 'offsets that can be read n
 export function sourcesPage() {
   const sources = known.graph.nodes.filter((node) => node.kind === 'source');
   return [h('h2', {}, 'Sources'), sources.map((node) => {
-    const splits = known.job.lags[node.operator] ?? [];
+    const byName = (a, b) => a.split.localeCompare(b.split, 'en', { numeric: true });
+    const splits = [...known.job.lags[node.operator] ?? []].sort(byName);
     const pending = splits.reduce((sum, one) => sum + one.pendingRecords, 0);
     const held = splits.reduce((sum, one) => sum + (one.heldBack?.records ?? 0), 0);
     const read = rateOf(node.operator, 'recordsIn');

@@ -1,8 +1,8 @@
 //! Job files, good and bad.
 //!
 //! [`good`] what a job file becomes; [`yaml`] texts that are no job file's YAML; [`cases`] what
-//! breaks a rule; [`arbitrary`] anything at all; [`documents`] the generated schema and the
-//! reference page.
+//! breaks a rule; [`arbitrary`] anything at all; [`pieces`] pieces of job files in the documentation;
+//! [`documents`] the generated schema and the reference page.
 
 #![expect(
     clippy::panic,
@@ -14,6 +14,7 @@ mod arbitrary;
 mod cases;
 mod documents;
 mod good;
+mod pieces;
 mod yaml;
 
 use std::path::{Path, PathBuf};
