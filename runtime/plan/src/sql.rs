@@ -267,7 +267,19 @@ fn bind_select(
             },
         };
     }
-    let items = parts.items;
+    union::TypedSelect {
+        filter,
+        columns: bind_columns(&binder, parts.items, faults),
+        ..select
+    }
+}
+
+/// Binds what a SELECT without groups gives, as far as that goes.
+fn bind_columns(
+    binder: &bind::Binder<'_>,
+    items: Vec<items::Item>,
+    faults: &mut Vec<Fault>,
+) -> Vec<union::TypedColumn> {
     let mut columns = Vec::with_capacity(items.len());
     for item in items {
         match binder.column(item) {
@@ -276,9 +288,5 @@ fn bind_select(
             Err(_) => break,
         }
     }
-    union::TypedSelect {
-        filter,
-        columns,
-        ..select
-    }
+    columns
 }
