@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_connect::{SinkConnector, SourceConnector};
-use millstream_plan::{JobGraph, NodeKind};
+use millstream_plan::{JobGraph, Node, NodeKind};
+use millstream_spec::ValidSink;
+use millstream_spec::valid::SinkConnector as SinkOptions;
 use millstream_types::protocol::Deploy;
 use millstream_types::{ErrorCode, ErrorKind, Failure, OperatorUid};
 use millstream_worker::{JobTasks, TaskFactory};
@@ -26,11 +28,11 @@ pub struct Connectors {
 }
 
 impl Connectors {
-    /// Makes the connectors of a graph.
+    /// Makes the connectors of a graph. `parallelism` is the job's.
     ///
     /// # Errors
     /// A connector's options cannot work, or this build lacks it.
-    pub fn of(graph: &JobGraph) -> Result<Self, Failure> {
+    pub fn of(graph: &JobGraph, parallelism: u32) -> Result<Self, Failure> {
         let mut connectors = Self::default();
         for node in &graph.nodes {
             match &node.kind {
@@ -39,7 +41,8 @@ impl Connectors {
                     connectors.sources.insert(node.uid.clone(), source);
                 }
                 NodeKind::Sink(spec) => {
-                    let sink = millstream_connectors::sink(spec)?;
+                    let parallelism = node.parallelism.unwrap_or(parallelism);
+                    let sink = sink(node, spec, parallelism)?;
                     connectors.sinks.insert(node.uid.clone(), sink);
                 }
                 NodeKind::Sql(_) | NodeKind::Aggregate(_) => {}
@@ -47,6 +50,23 @@ impl Connectors {
         }
         Ok(connectors)
     }
+}
+
+/// The connector of a sink.
+fn sink(
+    node: &Node,
+    spec: &Arc<ValidSink>,
+    parallelism: u32,
+) -> Result<Arc<dyn SinkConnector>, Failure> {
+    #[cfg(feature = "postgres")]
+    if let SinkOptions::Postgres(options) = &spec.connector {
+        let input = millstream_postgres::Input {
+            schema: Arc::clone(&node.schema),
+            parallelism,
+        };
+        return Ok(millstream_postgres::sink(spec, options, input));
+    }
+    millstream_connectors::sink(spec)
 }
 
 /// Makes the tasks of every job that a worker is given.
@@ -57,7 +77,7 @@ impl TaskFactory for Registry {
     fn job(&self, deploy: &Deploy) -> Result<Box<dyn JobTasks>, Failure> {
         let loaded = LoadedJob::parse(deploy.job.clone(), "the coordinator's job file")?;
         check(&loaded.graph, deploy)?;
-        let connectors = Connectors::of(&loaded.graph)?;
+        let connectors = Connectors::of(&loaded.graph, deploy.parallelism)?;
         let storage = Arc::new(StateStorage::of(&loaded.job));
         Ok(Box::new(Tasks::new(loaded, connectors, storage, deploy)))
     }

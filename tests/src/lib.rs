@@ -11,8 +11,8 @@
 //! [`order_job`] is the job file, [`workload`] makes orders, [`feed`] writes them, [`oracle`] says what
 //! must become of them, [`keyed`] of running aggregates; [`audit`] says what did, [`chain`] reads what the job has decided.
 //! [`kubernetes`] is all of it on a cluster, [`proxy`] and [`link`] what stands in the way,
-//! [`disk`] and [`clock`] what a machine has too little of. [`postgres`] says what SQL means,
-//! [`prometheus`] what alerts see.
+//! [`disk`] and [`clock`] what a machine has too little of. [`postgres`] says what SQL means, and is written
+//! to; [`prometheus`] what alerts see. [`certificates`] are what servers show over TLS.
 
 pub mod audit;
 pub mod certificates;
@@ -41,6 +41,6 @@ pub mod workload;
 
 pub use kafka::{Broker, BrokerOptions, KafkaVersion};
 pub use minio::Minio;
-pub use postgres::Postgres;
+pub use postgres::{Postgres, PostgresOptions};
 pub use scratch::Scratch;
 pub use wait::wait_until;

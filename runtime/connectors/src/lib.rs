@@ -41,7 +41,6 @@ use std::time::Duration;
 use millstream_connect::{Result, SinkConnector, SourceConnector};
 use millstream_spec::valid::{SinkConnector as SinkOptions, SourceConnector as SourceOptions};
 use millstream_spec::{ValidSink, ValidSource};
-#[cfg(not(feature = "kafka"))]
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 
 /// The connector of a source.
@@ -70,6 +69,8 @@ pub fn sink(spec: &Arc<ValidSink>) -> Result<Arc<dyn SinkConnector>> {
         #[cfg(not(feature = "kafka"))]
         SinkOptions::Kafka(_) => Err(not_built(&spec.name, "kafka")),
         SinkOptions::Files(options) => Ok(files::sink(spec, options)),
+        // It is a crate of its own.
+        SinkOptions::Postgres(_) => Err(not_built(&spec.name, "postgres")),
         SinkOptions::Print(options) => Ok(print::sink(spec, options)),
         SinkOptions::Blackhole(_) => Ok(blackhole::sink()),
     }
@@ -84,7 +85,6 @@ fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-#[cfg(not(feature = "kafka"))]
 fn not_built(node: &str, connector: &str) -> Failure {
     Failure::new(
         ErrorCode::InvalidJob,

@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use millstream_spec::ValidJob;
-use millstream_spec::connector::DeliveryGuarantee;
+use millstream_spec::connector::{DeliveryGuarantee, PostgresMode};
 use millstream_spec::valid::SinkConnector;
+use millstream_spec::{ValidJob, ValidSink};
 use millstream_types::api::JobGraphReport;
 use millstream_types::snapshot::Counters;
 use millstream_types::{Clock, OperatorUid};
@@ -74,6 +74,7 @@ impl Metrics {
             clock,
             checkpoint: job.checkpoint.clone(),
             transaction_timeouts: transaction_timeouts(job),
+            transactional_sinks: transactional_sinks(job),
             largest: Largest::default(),
         }));
         Self {
@@ -114,6 +115,17 @@ impl Metrics {
         }
         text
     }
+}
+
+/// Sinks that prepare transactions, which become visible with their checkpoint.
+fn transactional_sinks(job: &ValidJob) -> Vec<String> {
+    let is_one = |sink: &&Arc<ValidSink>| match &sink.connector {
+        SinkConnector::Kafka(kafka) => kafka.guarantee() == DeliveryGuarantee::ExactlyOnce,
+        SinkConnector::Postgres(postgres) => postgres.mode != PostgresMode::Upsert,
+        SinkConnector::Files(_) | SinkConnector::Print(_) | SinkConnector::Blackhole(_) => false,
+    };
+    let sinks = job.sinks.iter().filter(is_one);
+    sinks.map(|sink| sink.name.clone()).collect()
 }
 
 /// Timeouts of the sinks whose transactions a broker would abort.

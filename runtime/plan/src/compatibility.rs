@@ -9,6 +9,7 @@ mod state;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use millstream_spec::connector::PostgresMode;
 use millstream_spec::valid::{SinkConnector, SourceConnector};
 use millstream_types::{
     ErrorCode, ErrorKind, Failure, OperatorSnapshot, OperatorUid, StateDeclaration,
@@ -60,11 +61,16 @@ pub const fn connector_kind(connector: &SourceConnector) -> &'static str {
     }
 }
 
-/// The kind of a sink's connector: `kafka`, `files`, `print` or `blackhole`.
+/// The kind of a sink's connector: what one has prepared another kind cannot commit.
 pub const fn sink_connector_kind(connector: &SinkConnector) -> &'static str {
     match connector {
         SinkConnector::Kafka(_) => "kafka",
         SinkConnector::Files(_) => "files",
+        SinkConnector::Postgres(postgres) => match postgres.mode {
+            PostgresMode::TwoPhaseCommit => "postgres in mode TwoPhaseCommit",
+            PostgresMode::Buffered => "postgres in mode Buffered",
+            PostgresMode::Upsert => "postgres in mode Upsert",
+        },
         SinkConnector::Print(_) => "print",
         SinkConnector::Blackhole(_) => "blackhole",
     }

@@ -177,7 +177,10 @@ fn sink_faults(job: &ValidJob, outputs: &Outputs) -> Vec<Fault> {
             ));
         }
         match partition::same_columns(&one.inputs, &schemas) {
-            Ok(schema) => faults.extend(sink::faults(index, one, &schema)),
+            Ok(schema) => {
+                let updates = inputs.iter().any(|input| input.updates.is_some());
+                faults.extend(sink::faults(index, one, &schema, updates));
+            }
             Err(fault) => faults.push(Fault {
                 subject: at("inputs"),
                 ..fault

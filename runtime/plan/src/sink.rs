@@ -1,7 +1,7 @@
 //! Whether a sink can write the columns that it is given.
 
 use arrow_schema::{DataType, Field, Schema};
-use millstream_spec::connector::{KafkaPartitioner, KafkaSink};
+use millstream_spec::connector::{KafkaPartitioner, KafkaSink, PostgresMode, PostgresSink};
 use millstream_spec::valid::SinkConnector;
 use millstream_spec::{Format, ValidSink, WritableMetadata};
 use millstream_types::ErrorCode;
@@ -11,8 +11,9 @@ use crate::changes::{Stream, Updates, listed};
 use crate::error::{Fault, nearest};
 use crate::semantics::types::Type;
 
-/// What is wrong with a sink, the `index`th of the job, whose input has these columns.
-pub(crate) fn faults(index: usize, sink: &ValidSink, schema: &Schema) -> Vec<Fault> {
+/// What is wrong with a sink, the `index`th of the job, whose input has these columns, and `updates` or
+/// only appends.
+pub(crate) fn faults(index: usize, sink: &ValidSink, schema: &Schema, updates: bool) -> Vec<Fault> {
     let at = |key: &str| format!("spec.dataflow.sinks[{index}].{key}");
     let mut faults = Vec::new();
     let mut add = |path: String, found: Option<Problem>| {
@@ -25,6 +26,16 @@ pub(crate) fn faults(index: usize, sink: &ValidSink, schema: &Schema) -> Vec<Fau
         for (index, field) in kafka.key_fields.iter().enumerate() {
             let path = at(&format!("kafka.keyFields[{index}]"));
             add(path, column_fault(field, schema, "a key", &[]));
+        }
+    }
+    if let SinkConnector::Postgres(postgres) = &sink.connector {
+        for (index, field) in postgres.key_fields.iter().enumerate() {
+            let path = at(&format!("postgres.keyFields[{index}]"));
+            add(path, column_fault(field, schema, "a key", &[]));
+        }
+        if let Some(version) = &postgres.version_field {
+            let found = column_fault(version, schema, "a version", &VERSIONS);
+            add(at("postgres.versionField"), found);
         }
     }
     for (index, column) in sink.metadata.iter().enumerate() {
@@ -46,6 +57,8 @@ pub(crate) fn faults(index: usize, sink: &ValidSink, schema: &Schema) -> Vec<Fau
     // A column that is not there leaves too many for the value.
     if faults.is_empty() {
         faults.extend(value_fault(sink, schema).map(|problem| problem.at(at("format"))));
+        let spread = (!updates).then(|| spread_fault(sink)).flatten();
+        faults.extend(spread.map(|problem| problem.at(at("partitionBy"))));
     }
     faults
 }
@@ -75,12 +88,28 @@ pub(crate) fn update_faults(index: usize, sink: &ValidSink, inputs: &[Stream]) -
         }
         SinkConnector::Kafka(kafka) if !several => {
             let own: Vec<String> = kafka.key.iter().chain(&kafka.key_fields).cloned().collect();
-            match key_problem(&own, updates) {
+            match key_problem("topic", &own, updates) {
                 Some(problem) => ("kafka", problem),
                 None => return Vec::new(),
             }
         }
         SinkConnector::Files(_) => ("input", only_appends(by, "a sink of files", updates)),
+        SinkConnector::Postgres(postgres) if postgres.mode != PostgresMode::Upsert => (
+            "postgres.mode",
+            Problem {
+                message: format!(
+                    "`{by}` updates its rows as records come (its SQL groups them), but in this mode every \
+                     row of the table is new"
+                ),
+                help: "write updates with `mode: Upsert`".to_owned(),
+            },
+        ),
+        SinkConnector::Postgres(postgres) if !several => {
+            match key_problem("table", &postgres.key_fields, updates) {
+                Some(problem) => ("postgres.keyFields", problem),
+                None => return Vec::new(),
+            }
+        }
         _ => (
             inputs,
             Problem {
@@ -114,8 +143,8 @@ fn only_appends(by: &str, sink: &str, updates: &Updates) -> Problem {
     }
 }
 
-/// Whether a topic's key tells the rows of a stream apart.
-fn key_problem(own: &[String], updates: &Updates) -> Option<Problem> {
+/// Whether the key of a topic or table tells the rows of a stream apart.
+fn key_problem(whose: &str, own: &[String], updates: &Updates) -> Option<Problem> {
     let by = &updates.by;
     if own.is_empty() {
         return Some(only_appends(by, "a topic without `key`", updates));
@@ -123,7 +152,7 @@ fn key_problem(own: &[String], updates: &Updates) -> Option<Problem> {
     let Some(key) = &updates.key else {
         return Some(Problem {
             message: format!(
-                "the topic's key is {}, but no columns tell the rows that `{by}` updates apart on \
+                "the {whose}'s key is {}, but no columns tell the rows that `{by}` updates apart on \
                  their way to the sink",
                 listed(own)
             ),
@@ -142,9 +171,13 @@ fn key_problem(own: &[String], updates: &Updates) -> Option<Problem> {
             "there is only one row".to_owned(),
             "group by a constant to have a key: SELECT 'all' AS k, … GROUP BY k".to_owned(),
         ),
-        [only] => (
+        [only] if whose == "topic" => (
             format!("{} tells them apart", listed(key)),
             format!("write `key: {only}`"),
+        ),
+        [only] => (
+            format!("{} tells them apart", listed(key)),
+            format!("write `keyFields: [{only}]`"),
         ),
         several => (
             format!("{} tell them apart", listed(key)),
@@ -153,7 +186,7 @@ fn key_problem(own: &[String], updates: &Updates) -> Option<Problem> {
     };
     Some(Problem {
         message: format!(
-            "the topic's key is {}, but `{by}` updates its rows, and {is}: rows would replace others, \
+            "the {whose}'s key is {}, but `{by}` updates its rows, and {is}: rows would replace others, \
              or stay although they are gone",
             listed(own)
         ),
@@ -167,6 +200,14 @@ const KEYS: [ColumnType; 4] = [
     ColumnType::Bytes,
     ColumnType::Int32,
     ColumnType::Int64,
+];
+
+/// Types of a column by which a row is newer than another.
+const VERSIONS: [ColumnType; 4] = [
+    ColumnType::Int64,
+    ColumnType::Int32,
+    ColumnType::Timestamp,
+    ColumnType::Date,
 ];
 
 struct Problem {
@@ -236,7 +277,10 @@ fn alternatives(types: &[ColumnType]) -> String {
 fn unwritten_fault(sink: &ValidSink, column: &str) -> Option<Problem> {
     let is_in_key = match &sink.connector {
         SinkConnector::Kafka(kafka) => kafka.key_fields.iter().any(|one| one == column),
-        SinkConnector::Files(_) | SinkConnector::Print(_) | SinkConnector::Blackhole(_) => false,
+        SinkConnector::Files(_)
+        | SinkConnector::Postgres(_)
+        | SinkConnector::Print(_)
+        | SinkConnector::Blackhole(_) => false,
     };
     if is_in_key || sink.is_in_value(column) {
         return None;
@@ -247,9 +291,35 @@ fn unwritten_fault(sink: &ValidSink, column: &str) -> Option<Problem> {
     })
 }
 
+/// Rows of one key must not overtake each other where the last one stays. Those of a stream that updates
+/// are kept in order by its key.
+fn spread_fault(sink: &ValidSink) -> Option<Problem> {
+    let SinkConnector::Postgres(PostgresSink {
+        mode: PostgresMode::Upsert,
+        version_field: None,
+        key_fields,
+        ..
+    }) = &sink.connector
+    else {
+        return None;
+    };
+    let by = &sink.partition_by;
+    let in_order = !by.is_empty() && by.iter().all(|column| key_fields.contains(column));
+    (!in_order).then(|| Problem {
+        message: format!(
+            "without `versionField` the row of a key that comes last stays in the table, and rows of one \
+             key may come from several subtasks, in any order"
+        ),
+        help: format!(
+            "write `partitionBy: [{}]`, or name a `versionField`",
+            key_fields.join(", ")
+        ),
+    })
+}
+
 /// What is left for the value must fit the format.
 fn value_fault(sink: &ValidSink, schema: &Schema) -> Option<Problem> {
-    if matches!(sink.connector, SinkConnector::Blackhole(_)) {
+    if !sink.writes_bytes() {
         return None;
     }
     let fields = schema.fields().iter();
@@ -293,7 +363,10 @@ fn beside(connector: &SinkConnector) -> &'static str {
         SinkConnector::Kafka(KafkaSink { .. }) => {
             ", write others as key (`valueFieldsInclude: ExceptKey`) or `metadata`"
         }
-        SinkConnector::Files(_) | SinkConnector::Print(_) | SinkConnector::Blackhole(_) => "",
+        SinkConnector::Files(_)
+        | SinkConnector::Postgres(_)
+        | SinkConnector::Print(_)
+        | SinkConnector::Blackhole(_) => "",
     }
 }
 

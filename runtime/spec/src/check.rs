@@ -12,6 +12,7 @@ mod graph;
 mod kafka;
 mod metadata;
 mod partition;
+mod postgres;
 mod properties;
 mod restart;
 mod sink;

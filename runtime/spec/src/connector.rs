@@ -3,6 +3,7 @@
 pub mod files;
 pub mod generator;
 pub mod kafka;
+pub mod postgres;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ pub use kafka::{
     DeliveryGuarantee, KafkaPartitioner, KafkaSink, KafkaSource, OffsetFallback, Sasl,
     SaslMechanism, StartingOffsets, Tls, ValueFields,
 };
+pub use postgres::{PostgresMode, PostgresSink};
 
 /// Options of the `print` sink.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

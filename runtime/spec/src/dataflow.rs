@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::connector::{
-    BlackholeSink, FilesSink, FilesSource, GeneratorSource, KafkaSink, KafkaSource, PrintSink,
+    BlackholeSink, FilesSink, FilesSource, GeneratorSource, KafkaSink, KafkaSource, PostgresSink,
+    PrintSink,
 };
 use crate::metadata::{SinkMetadata, SourceMetadata};
 
@@ -188,7 +189,7 @@ pub struct Transform {
     pub sql: String,
 }
 
-/// Where records go. Exactly one of `kafka`, `files`, `print` and `blackhole` is given.
+/// Where records go. Exactly one of `kafka`, `files`, `postgres`, `print` and `blackhole` is given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sink {
@@ -220,13 +221,16 @@ pub struct Sink {
     /// Write files into a directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<FilesSink>,
+    /// Write to a table of a PostgreSQL database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<PostgresSink>,
     /// Print to standard output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub print: Option<PrintSink>,
     /// Count and drop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blackhole: Option<BlackholeSink>,
-    /// How columns become bytes. Default: `json: {}`. Not for `blackhole`.
+    /// How columns become bytes. Default: `json: {}`. Not for `postgres` and `blackhole`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
     /// Columns that become a record's headers and timestamp. They are left out of its value. For

@@ -7,7 +7,8 @@ use millstream_types::duration::KubeDuration;
 use millstream_types::schema::Column;
 
 use crate::connector::{
-    BlackholeSink, FilesSink, FilesSource, GeneratorSource, KafkaSink, KafkaSource, PrintSink,
+    BlackholeSink, FilesSink, FilesSource, GeneratorSource, KafkaSink, KafkaSource, PostgresSink,
+    PrintSink,
 };
 use crate::{
     CheckpointSpec, Format, MetricsSpec, OnError, RestartStrategy, SinkMetadata, SourceMetadata,
@@ -159,7 +160,7 @@ pub struct ValidSink {
     pub parallelism: Option<u32>,
     /// The connector and its options.
     pub connector: SinkConnector,
-    /// How columns become bytes; unused for the blackhole.
+    /// How columns become bytes; unused where the connector writes columns.
     pub format: Format,
     /// Columns that are written beside a record's value.
     pub metadata: Vec<SinkMetadata>,
@@ -174,6 +175,14 @@ impl ValidSink {
     pub fn is_in_value(&self, column: &str) -> bool {
         !self.left_out.iter().any(|one| one == column)
     }
+
+    /// Whether columns become bytes of a record.
+    pub const fn writes_bytes(&self) -> bool {
+        match self.connector {
+            SinkConnector::Kafka(_) | SinkConnector::Files(_) | SinkConnector::Print(_) => true,
+            SinkConnector::Postgres(_) | SinkConnector::Blackhole(_) => false,
+        }
+    }
 }
 
 /// A sink's connector.
@@ -184,6 +193,8 @@ pub enum SinkConnector {
     Kafka(KafkaSink),
     /// Files in a directory.
     Files(FilesSink),
+    /// A table of a PostgreSQL database.
+    Postgres(PostgresSink),
     /// Standard output.
     Print(PrintSink),
     /// Nowhere.

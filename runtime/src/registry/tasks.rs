@@ -368,7 +368,7 @@ spec:
     sinks: [{name: out, input: orders, partitionBy: [customer_id], parallelism: 3, blackhole: {}}]
 ";
         let loaded = LoadedJob::parse(text.to_owned(), "keyed.yaml").unwrap();
-        let connectors = Connectors::of(&loaded.graph).unwrap();
+        let connectors = Connectors::of(&loaded.graph, 2).unwrap();
         let deploy = Deploy {
             attempt: Attempt(1),
             lineage: None,

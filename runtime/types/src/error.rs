@@ -173,6 +173,24 @@ codes! {
     // 07xx: keyed state
     /// The keyed state of a worker needs more memory than it may have.
     StateTooLarge = "MS0701",
+    // 08xx: PostgreSQL
+    /// No server answers, or the connection is lost.
+    PostgresUnreachable = "MS0801",
+    /// The server does not let the job in, or not do what it must.
+    PostgresAccess = "MS0802",
+    /// The table is missing, or its columns do not fit.
+    PostgresTable = "MS0803",
+    /// The server keeps too few prepared transactions.
+    PostgresPreparedTransactions = "MS0804",
+    /// The server refuses a row.
+    PostgresRow = "MS0805",
+    /// Output that a decided checkpoint lists is gone.
+    PostgresTransactionLost = "MS0806",
+    /// Any other answer of the server that stops the work.
+    PostgresServer = "MS0807",
+    // 09xx: sinks and operators of one's own
+    /// A sink or operator of one's own has failed.
+    SinkFailed = "MS0901",
 }
 
 impl fmt::Display for ErrorCode {

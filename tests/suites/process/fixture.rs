@@ -263,6 +263,11 @@ impl OrderJob {
         );
     }
 
+    /// Asks what the newest decided checkpoint says was written, by sink.
+    pub(crate) fn decided(&self) -> impl Fn() -> Option<early::Totals> + Send + 'static {
+        early::decided_in(binary(), CHAIN.to_owned(), self.minio.environment())
+    }
+
     /// Records that readers have seen so far.
     pub(crate) fn seen(&self) -> u64 {
         self.orders.seen() + self.dead_letters.seen()

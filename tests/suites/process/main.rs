@@ -1,7 +1,7 @@
 //! The order job as real processes on a real broker and a real object store, under faults.
 //!
 //! [`fixture`] is the job and everything around it, [`faults`] the seeded plan of what is done to
-//! it; [`kill`], [`freeze`], [`outage`], [`exchange`] and [`keyed`] are the scenarios.
+//! it; [`kill`], [`freeze`], [`outage`], [`exchange`], [`keyed`] and [`postgres`] are the scenarios.
 
 mod exchange;
 mod faults;
@@ -10,6 +10,7 @@ mod freeze;
 mod keyed;
 mod kill;
 mod outage;
+mod postgres;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -40,6 +40,8 @@ pub(super) struct SnapshotCollector {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) checkpoint: CheckpointSpec,
     pub(super) transaction_timeouts: BTreeMap<String, Duration>,
+    /// Sinks whose output waits for its checkpoint.
+    pub(super) transactional_sinks: Vec<String>,
     pub(super) largest: Largest,
 }
 
@@ -71,6 +73,12 @@ impl SnapshotCollector {
     /// written before it is committed.
     fn encode_transaction_ages(&self, out: &mut Out<'_>, last: &CheckpointSummary) -> fmt::Result {
         let age = Duration::from_millis(self.clock.now().millis_since(last.triggered_at));
+        let sinks = self.transactional_sinks.iter();
+        out.gauges(
+            "sink_transaction_age_seconds",
+            "Most that the oldest open transaction of a sink can be old",
+            sinks.map(|sink| (("sink", sink.clone()), age.as_secs_f64())),
+        )?;
         let ratios = self.transaction_timeouts.iter().map(|(sink, timeout)| {
             let ratio = age.as_secs_f64() / timeout.as_secs_f64().max(0.001);
             (("sink", sink.clone()), ratio)

@@ -1,7 +1,7 @@
 //! What a node does, in words.
 
 use datafusion_physical_expr::expressions::Column;
-use millstream_spec::connector::DeliveryGuarantee;
+use millstream_spec::connector::{DeliveryGuarantee, PostgresMode, PostgresSink};
 use millstream_spec::valid::{SinkConnector, SourceConnector};
 use millstream_spec::{Format, OnError, ValidSink, ValidSource, WritableMetadata};
 use millstream_types::aggregate::{AggregateStage, Aggregation};
@@ -137,9 +137,30 @@ fn of_sink(sink: &ValidSink) -> Vec<String> {
                 format_name(&sink.format),
             ]
         }
+        SinkConnector::Postgres(postgres) => of_postgres(postgres),
         SinkConnector::Print(_) => vec!["print sink".to_owned(), format_name(&sink.format)],
         SinkConnector::Blackhole(_) => vec!["blackhole sink".to_owned()],
     }
+}
+
+fn of_postgres(postgres: &PostgresSink) -> Vec<String> {
+    let guarantee = match postgres.mode {
+        PostgresMode::TwoPhaseCommit => "exactly once by two-phase commit",
+        PostgresMode::Buffered => "exactly once, buffered",
+        PostgresMode::Upsert => "upserts",
+    };
+    let (database, schema, table) = (&postgres.database, &postgres.schema, &postgres.table);
+    let key = postgres.key_fields.join(", ");
+    let version = postgres.version_field.iter();
+    [
+        format!("postgres sink {database}.{schema}.{table}"),
+        format!("at {}", postgres.servers),
+        guarantee.to_owned(),
+    ]
+    .into_iter()
+    .chain((!key.is_empty()).then(|| format!("key {key}")))
+    .chain(version.map(|version| format!("version {version}")))
+    .collect()
 }
 
 fn format_name(format: &Format) -> String {

@@ -280,3 +280,56 @@ fn a_transform_without_groups_keeps_no_state() {
         .sink("out", "t");
     assert!(refusal(&job).starts_with("transform `t`, stateTtl: it keeps no state"));
 }
+
+/// What is wrong with a sink of PostgreSQL, with these keys and other keys of its node.
+fn of_postgres(job: Job, keys: &str, more: &str) -> String {
+    let sink =
+        format!("postgres: {{servers: db, database: d, table: t, username: u, {keys}}}{more}");
+    let text = job.yaml().replace("blackhole: {}", &sink);
+    let job = millstream_spec::read(&text, "test").unwrap();
+    match millstream_plan::plan(&job) {
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn tables_take_updates_by_the_streams_key_and_new_rows_in_order_or_with_a_version() {
+    let totals = || grouped(PER_CUSTOMER).sink("out", "t");
+    let upsert = "mode: Upsert, keyFields: [customer_id]";
+    assert_eq!(of_postgres(totals(), upsert, ""), "");
+    let refused = of_postgres(totals(), "mode: TwoPhaseCommit", "");
+    assert!(
+        refused.contains("postgres.mode: `t` updates its rows"),
+        "{refused}"
+    );
+    let refused = of_postgres(totals(), "mode: Upsert, keyFields: [total]", "");
+    assert!(
+        refused.contains("= write `keyFields: [customer_id]`"),
+        "{refused}"
+    );
+    // New rows of one key come from several subtasks.
+    let orders = || grouped(PER_CUSTOMER).sink("o", "t").sink("out", "orders");
+    let orders = |keys: &str, more: &str| {
+        let text = orders().yaml().replacen("blackhole: {}", "print: {}", 1);
+        let sink =
+            format!("postgres: {{servers: db, database: d, table: t, username: u, {keys}}}{more}");
+        let job = millstream_spec::read(&text.replace("blackhole: {}", &sink), "test").unwrap();
+        millstream_plan::plan(&job)
+            .err()
+            .map_or_else(String::new, |error| error.to_string())
+    };
+    let refused = orders(upsert, "");
+    assert!(
+        refused.contains("= write `partitionBy: [customer_id]`"),
+        "{refused}"
+    );
+    assert_eq!(orders(upsert, ", partitionBy: [customer_id]"), "");
+    assert_eq!(orders(&format!("{upsert}, versionField: ts"), ""), "");
+    let refused = orders(&format!("{upsert}, versionField: price"), "");
+    assert!(
+        refused.contains("a version is of type int64, int32, timestamp or date"),
+        "{refused}"
+    );
+    assert_eq!(orders("mode: Buffered", ""), "");
+}

@@ -96,15 +96,22 @@ pub(super) fn raw_column() -> Column {
 
 fn sink(sink: Sink, checkpoint: &CheckpointSpec) -> Result<Arc<ValidSink>, Missed> {
     let left_out = left_out(sink.kafka.as_ref(), &sink.metadata);
-    let connector = match (sink.kafka, sink.files, sink.print, sink.blackhole) {
-        (Some(kafka), None, None, None) => SinkConnector::Kafka(KafkaSink {
+    let kafka = sink.kafka.map(|kafka| {
+        SinkConnector::Kafka(KafkaSink {
             delivery_guarantee: Some(guarantee(&kafka, checkpoint)),
             ..kafka
-        }),
-        (None, Some(files), None, None) => SinkConnector::Files(files),
-        (None, None, Some(print), None) => SinkConnector::Print(print),
-        (None, None, None, Some(blackhole)) => SinkConnector::Blackhole(blackhole),
-        _ => return Err(missed("spec.dataflow.sinks")),
+        })
+    });
+    let given = [
+        kafka,
+        sink.files.map(SinkConnector::Files),
+        sink.postgres.map(SinkConnector::Postgres),
+        sink.print.map(SinkConnector::Print),
+        sink.blackhole.map(SinkConnector::Blackhole),
+    ];
+    let mut given = given.into_iter().flatten();
+    let (Some(connector), None) = (given.next(), given.next()) else {
+        return Err(missed("spec.dataflow.sinks"));
     };
     Ok(Arc::new(ValidSink {
         name: sink.name,

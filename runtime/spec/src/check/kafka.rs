@@ -163,7 +163,7 @@ fn bootstrap_servers(text: &str, path: &str, report: &mut Report<'_>) {
 }
 
 /// Whether a text is a host, or a host and a port.
-fn is_server(text: &str) -> bool {
+pub(super) fn is_server(text: &str) -> bool {
     let is_name = |host: &str| {
         !host.is_empty()
             && host
@@ -191,7 +191,7 @@ fn is_port(text: &str) -> bool {
     port.chars().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-fn tls(tls: Option<&Tls>, path: &str, report: &mut Report<'_>) {
+pub(super) fn tls(tls: Option<&Tls>, path: &str, report: &mut Report<'_>) {
     let Some(tls) = tls else { return };
     let path = key(path, "tls");
     let missing = match (&tls.certificate_file, &tls.key_file) {

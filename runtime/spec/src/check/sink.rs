@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::one_connector;
-use super::{Report, Settings, format, kafka, metadata};
-use crate::connector::KafkaSink;
+use super::{Report, Settings, format, kafka, metadata, postgres};
+use crate::connector::{KafkaSink, PostgresSink};
 use crate::path::key;
 use crate::read::tree::Node;
 use crate::wording::shown;
@@ -12,7 +12,12 @@ use crate::wording::shown;
 /// Port of a broker that is written without one.
 const DEFAULT_PORT: u16 = 9_092;
 
-const CONNECTORS: [&str; 4] = ["kafka", "files", "print", "blackhole"];
+const CONNECTORS: [&str; 5] = ["kafka", "files", "postgres", "print", "blackhole"];
+/// Those that write columns, and what is said of a format beside them.
+const WITHOUT_FORMAT: [(&str, &str); 2] = [
+    ("postgres", "which writes columns as the table has them"),
+    ("blackhole", "which writes no bytes"),
+];
 
 pub(super) fn check(sink: &Node, path: &str, settings: &Settings, report: &mut Report<'_>) {
     one_connector(sink, &CONNECTORS, path, report);
@@ -20,12 +25,18 @@ pub(super) fn check(sink: &Node, path: &str, settings: &Settings, report: &mut R
     if let Some(options) = report.read::<KafkaSink>(sink.get("kafka"), &at) {
         kafka::sink(&options, &at, settings, report);
     }
+    let at = key(path, "postgres");
+    if let Some(options) = report.read::<PostgresSink>(sink.get("postgres"), &at) {
+        postgres::sink(&options, &at, report);
+    }
     check_path(sink, path, report);
     format::sink(sink, path, report);
     metadata::sink(sink, path, report);
-    if sink.get("blackhole").is_some() && sink.get("format").is_some() {
-        let message = "does not go with `blackhole`, which writes no bytes. Remove it";
-        report.add(&key(path, "format"), message);
+    for (connector, why) in WITHOUT_FORMAT {
+        if sink.get(connector).is_some() && sink.get("format").is_some() {
+            let message = format!("does not go with `{connector}`, {why}. Remove it");
+            report.add(&key(path, "format"), message);
+        }
     }
 }
 
