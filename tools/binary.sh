@@ -28,6 +28,8 @@ optimised() {
 }
 
 cd "$ROOT"
+tools/rocksdb.sh >/dev/null
+use_rocksdb
 lock "binary-$(basename "$CARGO_TARGET_DIR")"
 if [ $# -eq 0 ]; then
   # The tests of processes have it built.

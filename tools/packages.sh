@@ -3,11 +3,11 @@
 #
 #   tools/packages.sh
 #
-# librdkafka is built from source by cmake and links the system's OpenSSL, libcurl, zlib; the
-# test certificates are made by openssl.
+# librdkafka is built from source by cmake and links the system's OpenSSL, libcurl, zlib; RocksDB's
+# interface is read by libclang; the test certificates are made by openssl.
 source "$(dirname "${BASH_SOURCE[0]}")/prelude.sh"
 
-PACKAGES=(build-essential cmake libcurl4-openssl-dev libssl-dev openssl pkg-config zlib1g-dev)
+PACKAGES=(build-essential cmake libclang-dev libcurl4-openssl-dev libssl-dev openssl pkg-config zlib1g-dev)
 
 missing=()
 for package in "${PACKAGES[@]}"; do

@@ -39,12 +39,29 @@ TESTED=(--workspace --features millstream-tests/faults,millstream/failpoints)
 # compiled of the crates of others.
 use_target() {
   command -v cargo >/dev/null || die "no cargo: install Rust 1.95 or newer"
+  use_rocksdb
   [ -z "${CARGO_TARGET_DIR:-}" ] || return 0
   export CARGO_TARGET_DIR
   CARGO_TARGET_DIR=$CACHE/targets/$(printf '%s' "$ROOT" | sha256sum | cut -c 1-12)
   [ ! -d "$CARGO_TARGET_DIR" ] || return 0
   mkdir -p "$CACHE/targets"
   (lock targets && begin_target)
+}
+
+# Where tools/rocksdb.sh puts the library, by the version that is locked.
+rocksdb_directory() {
+  local version
+  version=$(grep -A 1 '^name = "librocksdb-sys"$' "$ROOT/Cargo.lock" | sed -n 's/^version = "\(.*\)"$/\1/p')
+  printf '%s/rocksdb-%s\n' "$CACHE" "$version"
+}
+
+# Has cargo link the RocksDB that tools/rocksdb.sh has built, if it has. Otherwise cargo compiles it, for
+# each profile and target directory anew.
+use_rocksdb() {
+  local directory
+  directory=$(rocksdb_directory)
+  [ -f "$directory/librocksdb.a" ] || return 0
+  export ROCKSDB_LIB_DIR=$directory ROCKSDB_STATIC=1
 }
 
 begin_target() {

@@ -32,6 +32,9 @@ cd "$ROOT"
 tools/packages.sh
 # What only waits for a registry or takes one core goes beside what takes both.
 together tools/minio.sh tools/kafka.sh tools/moto.sh tools/postgres.sh tools/browser.sh "cargo fetch --locked --quiet"
+# Compiled before the rest, which links it.
+tools/rocksdb.sh >/dev/null
+use_rocksdb
 tools/kubernetes.sh chart
 say "everything is installed after ${SECONDS} s"
 

@@ -4,12 +4,14 @@ pub mod state;
 mod tasks;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use millstream_connect::{SinkConnector, SourceConnector};
 use millstream_plan::{JobGraph, Node, NodeKind};
 use millstream_spec::ValidSink;
 use millstream_spec::valid::SinkConnector as SinkOptions;
+use millstream_state::HAS_COLD_TIER;
 use millstream_types::protocol::Deploy;
 use millstream_types::{ErrorCode, ErrorKind, Failure, OperatorUid};
 use millstream_worker::{JobTasks, TaskFactory};
@@ -28,13 +30,18 @@ pub struct Connectors {
 }
 
 impl Connectors {
-    /// Makes the connectors of a graph. `parallelism` is the job's.
+    /// Makes the connectors of a job, with this parallelism.
     ///
     /// # Errors
-    /// A connector's options cannot work, or this build lacks it.
-    pub fn of(graph: &JobGraph, parallelism: u32) -> Result<Self, Failure> {
+    /// A connector's options cannot work, or this build lacks what the job asks for.
+    pub fn of(loaded: &LoadedJob, parallelism: u32) -> Result<Self, Failure> {
+        if let Some(directory) = &loaded.job.state_backend.directory
+            && !HAS_COLD_TIER
+        {
+            return Err(not_built(directory));
+        }
         let mut connectors = Self::default();
-        for node in &graph.nodes {
+        for node in &loaded.graph.nodes {
             match &node.kind {
                 NodeKind::Source(spec) => {
                     let source = millstream_connectors::source(spec)?;
@@ -77,7 +84,7 @@ impl TaskFactory for Registry {
     fn job(&self, deploy: &Deploy) -> Result<Box<dyn JobTasks>, Failure> {
         let loaded = LoadedJob::parse(deploy.job.clone(), "the coordinator's job file")?;
         check(&loaded.graph, deploy)?;
-        let connectors = Connectors::of(&loaded.graph, deploy.parallelism)?;
+        let connectors = Connectors::of(&loaded, deploy.parallelism)?;
         let storage = Arc::new(StateStorage::of(&loaded.job));
         Ok(Box::new(Tasks::new(loaded, connectors, storage, deploy)))
     }
@@ -101,6 +108,15 @@ impl TaskFactory for Substituted {
         let storage = Arc::clone(&self.storage);
         Ok(Box::new(Tasks::new(job, connectors, storage, deploy)))
     }
+}
+
+fn not_built(directory: &Path) -> Failure {
+    let message = format!(
+        "spec.stateBackend.directory is {}, and this build of millstream keeps state only in memory: \
+         build it with `--features cold`, or leave the key out",
+        directory.display()
+    );
+    Failure::new(ErrorCode::InvalidJob, ErrorKind::InvalidJob, message)
 }
 
 fn check(graph: &JobGraph, deploy: &Deploy) -> Result<(), Failure> {

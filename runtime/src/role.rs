@@ -6,6 +6,7 @@ pub(crate) mod run;
 pub(crate) mod worker;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,13 @@ fn host() -> String {
     pod.filter(|pod| !pod.is_empty()).unwrap_or_else(hostname)
 }
 
+/// Where state that does not fit into memory is kept, unless a job says otherwise.
+fn state_directory() -> PathBuf {
+    let set = std::env::var_os("MILLSTREAM_STATE_DIRECTORY");
+    let set = set.filter(|directory| !directory.is_empty());
+    set.map_or_else(|| std::env::temp_dir().join("millstream"), PathBuf::from)
+}
+
 pub(crate) fn coordinator_options(
     loaded: LoadedJob,
     connectors: Connectors,
@@ -123,6 +131,7 @@ fn worker_options(
         clock,
         threads: Threads::Own,
         state_memory: memory::for_state(workers),
+        state_directory: state_directory(),
         pinning: Pinning::Auto,
         exchange,
         cancel_timeout: CANCEL_TIMEOUT,

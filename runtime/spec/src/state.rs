@@ -1,5 +1,7 @@
 //! The `stateBackend` section.
 
+use std::path::PathBuf;
+
 use millstream_types::duration::{KubeDuration, KubeSize};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,9 +14,14 @@ pub struct StateBackendSpec {
     /// anew. Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<KubeDuration>,
-    /// Most memory of all keyed state in one worker, such as `512Mi`. A worker whose state needs more
-    /// fails. Default: 60 % of what the worker may have, by the limit of its container or the memory of
+    /// Most memory of all keyed state in one worker, such as `512Mi`. What does not fit is kept in
+    /// `directory`. Default: 60 % of what the worker may have, by the limit of its container or the memory of
     /// its machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<KubeSize>,
+    /// Directory on a local disk for state that does not fit into memory, an absolute path. It needs no
+    /// copy: what is in it is removed when the worker ends, and filled from the checkpoint when it starts.
+    /// Default: `millstream` in the directory for temporary files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
 }

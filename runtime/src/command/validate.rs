@@ -56,7 +56,7 @@ fn check(file: &Path, options: &ValidateOptions) -> Result<Report, Failure> {
     if let Some(parallelism) = options.parallelism {
         loaded = loaded.rescaled(parallelism)?;
     }
-    let connectors = match Connectors::of(&loaded.graph, loaded.job.parallelism) {
+    let connectors = match Connectors::of(&loaded, loaded.job.parallelism) {
         Ok(connectors) => connectors,
         Err(failure) => return Ok(Report::failed(Some(&loaded), failure)),
     };

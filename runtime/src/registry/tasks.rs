@@ -1,5 +1,6 @@
 //! One planned job in one attempt, as a worker runs it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use millstream_connect::{ReaderContext, WriterContext};
@@ -35,6 +36,7 @@ pub(super) struct Tasks {
     parallelism: u32,
     storage: Arc<StateStorage>,
     state_memory: Option<u64>,
+    state_directory: Option<PathBuf>,
 }
 
 impl Tasks {
@@ -46,6 +48,7 @@ impl Tasks {
     ) -> Self {
         Self {
             storage,
+            state_directory: loaded.job.state_backend.directory.clone(),
             state_memory: loaded.job.state_backend.memory.map(|memory| memory.0),
             job: loaded.job.id,
             graph: loaded.graph,
@@ -114,6 +117,10 @@ impl JobTasks for Tasks {
 
     fn state_memory(&self) -> Option<u64> {
         self.state_memory
+    }
+
+    fn state_directory(&self) -> Option<PathBuf> {
+        self.state_directory.clone()
     }
 
     fn state_files(&self, task: TaskId) -> Arc<dyn StateFiles> {
@@ -368,7 +375,7 @@ spec:
     sinks: [{name: out, input: orders, partitionBy: [customer_id], parallelism: 3, blackhole: {}}]
 ";
         let loaded = LoadedJob::parse(text.to_owned(), "keyed.yaml").unwrap();
-        let connectors = Connectors::of(&loaded.graph, 2).unwrap();
+        let connectors = Connectors::of(&loaded, 2).unwrap();
         let deploy = Deploy {
             attempt: Attempt(1),
             lineage: None,

@@ -87,7 +87,7 @@ async fn run(
     let (connections, workers) = mpsc::channel(CONNECTIONS_CAPACITY);
     let deployment = options.deployment;
     let start = resumed(options.start, deployment, options.ran);
-    let connectors = Connectors::of(&loaded.graph, loaded.job.parallelism)?;
+    let connectors = Connectors::of(&loaded, loaded.job.parallelism)?;
     let coordinator =
         coordinator_options(loaded, connectors, start, deployment, heartbeat, clock());
     let (coordinator, handle) = Coordinator::new(coordinator, workers);

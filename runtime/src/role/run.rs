@@ -64,7 +64,7 @@ async fn run(options: RunOptions, loaded: LoadedJob, display: Display) -> Result
         .unwrap_or_else(|| needed.div_ceil(options.workers));
     let (connections, workers) = mpsc::channel(CONNECTIONS_CAPACITY);
     let start = options.start;
-    let connectors = Connectors::of(&loaded.graph, loaded.job.parallelism)?;
+    let connectors = Connectors::of(&loaded, loaded.job.parallelism)?;
     let coordinator = coordinator_options(
         loaded,
         connectors,

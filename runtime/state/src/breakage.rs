@@ -32,6 +32,12 @@ pub(crate) enum Breakage {
     SmallRunsStay,
     /// No run renews a part of the state.
     NothingIsRenewed,
+    /// What is not in memory counts although the key is there.
+    ColdIsNotHidden,
+    /// What has changed and leaves memory is not listed.
+    ChangeIsNotListed,
+    /// A row is taken for the same after a change.
+    ChangeIsTheSame,
 }
 
 #[cfg(test)]

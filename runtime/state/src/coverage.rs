@@ -140,6 +140,16 @@ impl Held {
     }
 }
 
+/// From which number on a later run may ask what has changed: since where the newest runs begin that hold
+/// only changes, and which it may replace. `settled` is the number of the newest run.
+pub(crate) fn floor(runs: &[Held], settled: Sequence) -> Sequence {
+    let holds_changes =
+        |held: &&Held| held.coverage.complete.is_empty() && held.coverage.since != EVERYTHING;
+    let changes = runs.iter().rev().take_while(holds_changes);
+    let since = changes.map(|held| held.coverage.since).min();
+    since.map_or(settled + 1, |since| since.min(settled + 1))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -1,5 +1,8 @@
 //! A snapshot on its way: frozen, encoded, written.
 
+mod merged;
+
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use arrow_array::RecordBatch;
@@ -8,9 +11,11 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use millstream_types::{CheckpointId, OperatorUid, Run};
 
+use crate::cold::Scan;
 use crate::coverage::{Coverage, Held, Needed, Sequence};
 use crate::run::{self, Header, Shape};
 use crate::{Result, StateFiles, bug};
+use merged::Merged;
 
 /// Into so many files a run is divided that holds everything, if none is smaller than [`LEAST_FILE`].
 const WHOLE_FILES: usize = 8;
@@ -38,6 +43,26 @@ pub(crate) struct FrozenTable {
     pub(crate) shape: Shape,
     pub(crate) schema: SchemaRef,
     pub(crate) batches: Vec<RecordBatch>,
+    /// Rows that are not written, and hide those that are not in memory.
+    pub(crate) masks: Vec<RecordBatch>,
+    /// What is not in memory.
+    pub(crate) cold: Option<Scan>,
+}
+
+/// A snapshot that is encoded a piece at a time: its files need not be in memory together.
+#[derive(Debug)]
+pub struct Pieces {
+    checkpoint: CheckpointId,
+    operator: OperatorUid,
+    sequence: Sequence,
+    file_bytes: usize,
+    /// By number.
+    tables: VecDeque<(usize, FrozenTable)>,
+    /// Of the table whose files come one by one.
+    merged: Option<Merged>,
+    /// Number and state of that table, and how many files it has.
+    at: (usize, String, usize),
+    max: (u32, usize),
 }
 
 /// Files that are ready to be written.
@@ -72,37 +97,31 @@ struct Place {
 }
 
 impl Frozen {
-    /// Sorts and writes the files, in memory. It is the work of a snapshot.
-    ///
-    /// # Errors
-    /// The columns make no file: a bug.
-    pub fn encode(self) -> Result<Encoded> {
-        let mut files = Vec::new();
-        for (number, table) in self.tables.iter().enumerate() {
-            let header = |coverage: Coverage| Header {
-                operator: self.operator.as_str().to_owned(),
-                state: table.state.clone(),
-                sequence: self.sequence,
-                coverage,
-                max_parallelism: table.shape.max_parallelism,
-                entry: table.shape.entry,
-                rows: 0,
-            };
-            let parts = table.encode(header, self.file_bytes)?;
-            for (part, (header, content)) in parts.into_iter().enumerate() {
-                files.push(EncodedFile {
-                    name: format!("{}-{number}-{part}.arrow", self.sequence),
-                    header,
-                    content,
-                });
-            }
-        }
-        Ok(Encoded {
+    /// Its files, to be encoded and written one after the other.
+    pub fn pieces(self) -> Pieces {
+        Pieces {
             checkpoint: self.checkpoint,
             operator: self.operator,
             sequence: self.sequence,
-            files,
-        })
+            file_bytes: self.file_bytes,
+            tables: self.tables.into_iter().enumerate().collect(),
+            merged: None,
+            at: (0, String::new(), 0),
+            max: (0, 0),
+        }
+    }
+
+    /// All its files at once, for state that is not large.
+    ///
+    /// # Errors
+    /// As [`Pieces::encode`].
+    pub fn encode(self) -> Result<Encoded> {
+        let mut pieces = self.pieces();
+        let mut all = pieces.nothing();
+        while let Some(encoded) = pieces.encode()? {
+            all.files.extend(encoded.files);
+        }
+        Ok(all)
     }
 
     /// Rows that were copied.
@@ -112,13 +131,95 @@ impl Frozen {
     }
 }
 
+impl Pieces {
+    /// Sorts and writes the next files, in memory: those of a table, or one of a table that is not all in
+    /// memory. None at the end. It is the work of a snapshot.
+    ///
+    /// # Errors
+    /// The columns make no file: a bug. What is not in memory cannot be read.
+    pub fn encode(&mut self) -> Result<Option<Encoded>> {
+        loop {
+            if let Some(mut merged) = self.merged.take() {
+                let header = self.header();
+                if let Some(file) = merged.next(header, self.file_bytes)? {
+                    self.merged = Some(merged);
+                    return Ok(Some(self.encoded(vec![file])));
+                }
+            }
+            let Some((number, table)) = self.tables.pop_front() else {
+                return Ok(None);
+            };
+            self.at = (number, table.state.clone(), 0);
+            self.max = (table.shape.max_parallelism, table.shape.entry);
+            if table.cold.is_some() {
+                self.merged = Some(Merged::new(table)?);
+                continue;
+            }
+            let files = table.encode(self.header(), self.file_bytes)?;
+            return Ok(Some(self.encoded(files)));
+        }
+    }
+
+    /// What is written of a snapshot without anything.
+    pub fn nothing_written(&self) -> Written {
+        Written {
+            sequence: self.sequence,
+            runs: Vec::new(),
+        }
+    }
+
+    fn header(&self) -> impl Fn(Coverage) -> Header + use<> {
+        let (operator, state) = (self.operator.as_str().to_owned(), self.at.1.clone());
+        let (sequence, (max_parallelism, entry)) = (self.sequence, self.max);
+        move |coverage| Header {
+            operator: operator.clone(),
+            state: state.clone(),
+            sequence,
+            coverage,
+            max_parallelism,
+            entry,
+            rows: 0,
+        }
+    }
+
+    fn nothing(&self) -> Encoded {
+        Encoded {
+            checkpoint: self.checkpoint,
+            operator: self.operator.clone(),
+            sequence: self.sequence,
+            files: Vec::new(),
+        }
+    }
+
+    fn encoded(&mut self, parts: Vec<(Header, Bytes)>) -> Encoded {
+        let mut encoded = self.nothing();
+        for (header, content) in parts {
+            let (number, _, part) = &mut self.at;
+            encoded.files.push(EncodedFile {
+                name: format!("{}-{number}-{part}.arrow", self.sequence),
+                header,
+                content,
+            });
+            *part += 1;
+        }
+        encoded
+    }
+}
+
+impl Written {
+    /// Adds what another piece of the same snapshot has written.
+    pub fn add(&mut self, piece: Self) {
+        self.runs.extend(piece.runs);
+    }
+}
+
 impl FrozenTable {
     fn encode(
         &self,
         header: impl Fn(Coverage) -> Header,
         file_bytes: usize,
     ) -> Result<Vec<(Header, Bytes)>> {
-        let order = self.order()?;
+        let order = self.order_of(self.batches.iter())?;
         // All of everything, and there is nothing: the state is empty without a file.
         if order.is_empty() && self.coverage.is_complete() {
             return Ok(Vec::new());
@@ -146,9 +247,12 @@ impl FrozenTable {
     }
 
     /// All rows in the order of their hashes.
-    fn order(&self) -> Result<Vec<Place>> {
-        let mut places = Vec::with_capacity(self.batches.iter().map(RecordBatch::num_rows).sum());
-        for (batch, rows) in (0..).zip(&self.batches) {
+    fn order_of<'a>(
+        &self,
+        batches: impl Iterator<Item = &'a RecordBatch> + Clone,
+    ) -> Result<Vec<Place>> {
+        let mut places = Vec::with_capacity(batches.clone().map(RecordBatch::num_rows).sum());
+        for (batch, rows) in (0..).zip(batches) {
             let hashes = self.shape.hashes(rows);
             let hashes = hashes.map_err(|error| bug(&self.state, error))?;
             let placed = (0..).zip(hashes);

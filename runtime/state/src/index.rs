@@ -111,6 +111,11 @@ impl Index {
         self.put(slot, hashes[slot as usize]);
     }
 
+    /// Whether so many more need more memory.
+    pub(crate) const fn is_grown_by(&self, more: usize) -> bool {
+        (self.used + more) * 8 > self.buckets.len() * 5
+    }
+
     /// Makes room for this many more.
     pub(crate) fn reserve(&mut self, more: usize, hashes: &[u64]) {
         let needed = ((self.used + more) * 8).div_ceil(5).next_power_of_two();

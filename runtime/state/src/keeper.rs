@@ -3,16 +3,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
-use bytes::Bytes;
 use millstream_types::{
     Bug, CheckpointId, CheckpointKind, Failure, OperatorUid, Run, StateDeclaration, StateSnapshot,
 };
 
 use crate::breakage::Breakage;
-use crate::coverage::{Coverage, EVERYTHING, Held, Sequence};
+use crate::coverage::{Coverage, EVERYTHING, Held, Sequence, floor};
 use crate::frozen::{Frozen, FrozenTable, Written};
 use crate::policy::{self, Limits, Situation};
-use crate::{Result, Table, bug, restore};
+use crate::{Content, Result, Table, bug, restore};
 
 /// Keeps account of the runs of one operator in one subtask.
 ///
@@ -75,11 +74,11 @@ impl Keeper {
     ///
     /// # Errors
     /// The state is of other types, or a file is not what was written.
-    pub fn restore(
+    pub fn restore<C: Into<Content>>(
         &mut self,
         tables: &mut [&mut dyn Table],
         snapshot: &StateSnapshot,
-        contents: Vec<Bytes>,
+        contents: Vec<C>,
     ) -> Result<()> {
         restore::check_declarations(tables, snapshot, self.operator.as_str())?;
         if snapshot.runs.len() != contents.len() {
@@ -87,10 +86,10 @@ impl Keeper {
             let reason = format!("{files} files for {runs} runs");
             return Err(bug(self.operator.as_str(), reason));
         }
-        let mut by_state: BTreeMap<&str, Vec<(Run, Bytes)>> = BTreeMap::new();
+        let mut by_state: BTreeMap<&str, Vec<(Run, Content)>> = BTreeMap::new();
         for (run, content) in snapshot.runs.iter().zip(contents) {
             let runs = by_state.entry(run.state.as_str()).or_default();
-            runs.push((run.clone(), content));
+            runs.push((run.clone(), content.into()));
         }
         for table in tables.iter_mut() {
             let runs = by_state.remove(table.name()).unwrap_or_default();
@@ -134,14 +133,16 @@ impl Keeper {
             } else {
                 coverage.complete.clone()
             };
-            let batches = table.copy(coverage.since, complete)?;
+            let copied = table.copy(coverage.since, complete)?;
             coverages.push((state.clone(), coverage.clone()));
             frozen.push(FrozenTable {
                 state,
                 coverage,
                 shape: table.shape(),
                 schema: table.schema(),
-                batches,
+                batches: copied.rows,
+                masks: copied.masks,
+                cold: copied.cold,
             });
         }
         let sequence = self.sequence;
@@ -202,7 +203,8 @@ impl Keeper {
                 } else {
                     complete
                 };
-                table.forget_deletions(written.sequence, complete);
+                table.forget_deletions(written.sequence, complete)?;
+                table.forget_changes(floor(runs, written.sequence))?;
             }
         }
         self.settled = written.sequence;

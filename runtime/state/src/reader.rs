@@ -31,7 +31,7 @@ impl StateKey {
     /// # Errors
     /// The content is not that of the file.
     pub fn of(file: &FileRef, content: &Bytes) -> Result<Self> {
-        Self::of_opened(file, &run::open(file, content)?)
+        Self::of_opened(file, &run::open(file, &content.clone().into())?)
     }
 
     fn of_opened(file: &FileRef, opened: &Opened) -> Result<Self> {
@@ -118,7 +118,7 @@ pub fn read_state(groups: &Range<u32>, runs: Vec<(Run, Bytes)>) -> Result<Option
     let mut reads = Vec::with_capacity(runs.len());
     let mut of: Option<StateKey> = None;
     for (run, content) in runs {
-        let opened = run::open(&run.file, &content)?;
+        let opened = run::open(&run.file, &content.into())?;
         let key = StateKey::of_opened(&run.file, &opened)?;
         let first = of.get_or_insert_with(|| key.clone());
         if first.schema.fields() != key.schema.fields() {

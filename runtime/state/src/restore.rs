@@ -4,13 +4,12 @@ use std::ops::Range;
 
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
-use bytes::Bytes;
 use millstream_types::{ErrorCode, ErrorKind, Failure, Run, StateSnapshot};
 
 use crate::breakage::Breakage;
-use crate::coverage::{Coverage, Held, Needed, Sequence};
+use crate::coverage::{Coverage, Held, Needed, Sequence, floor};
 use crate::run::{self, Opened, corrupt};
-use crate::{Result, Table};
+use crate::{Content, Result, Table};
 
 /// A run and what it holds.
 pub(crate) struct Read {
@@ -22,7 +21,7 @@ pub(crate) struct Read {
 pub(crate) fn fill(
     table: &mut dyn Table,
     groups: &Range<u32>,
-    runs: Vec<(Run, Bytes)>,
+    runs: Vec<(Run, Content)>,
 ) -> Result<Vec<Held>> {
     let mut reads = Vec::with_capacity(runs.len());
     for (run, content) in runs {
@@ -31,16 +30,24 @@ pub(crate) fn fill(
         reads.push(read(run, opened, groups)?);
     }
     let mut reads = needed(reads);
+    reads.retain(|read| !read.held.needed.is_empty());
+    let now = table.now().0;
+    let rows = reads.iter().map(|read| read.held.needed_rows()).sum();
+    let bytes = reads.iter().map(|read| read.held.run.file.bytes).sum();
+    if let Some(tier) = table.tier_for(rows, bytes)? {
+        let held: Vec<Held> = reads.iter().map(|read| read.held.clone()).collect();
+        let settled = held.last().map_or(0, |held| held.sequence);
+        tier.fill(&reads, now, floor(&held, settled))?;
+        return Ok(held);
+    }
     // The newest first: what an older one says of a key that is there does not count.
     if Breakage::OlderWins.is_seeded() {
         reads.reverse();
     }
     let mut runs = Vec::with_capacity(reads.len());
     for read in reads.into_iter().rev() {
-        if !read.held.needed.is_empty() {
-            load(table, &read)?;
-            runs.push(read.held);
-        }
+        load(table, &read)?;
+        runs.push(read.held);
     }
     runs.reverse();
     Ok(runs)

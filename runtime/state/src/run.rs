@@ -6,12 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_buffer::Buffer;
+use arrow_buffer::{Buffer, MutableBuffer};
 use arrow_ipc::convert::fb_to_schema;
 use arrow_ipc::reader::{FileDecoder, read_footer_length};
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
@@ -23,7 +25,8 @@ use millstream_types::keys::{self, key_group};
 use millstream_types::{ErrorCode, ErrorKind, Failure, FileRef};
 
 use crate::coverage::{Coverage, Sequence};
-use crate::{Result, bug};
+use crate::local::unusable;
+use crate::{Content, LocalFile, Result, bug};
 
 /// Column that says that a key is gone. What its values are then means nothing.
 pub(crate) const DELETED: &str = "$deleted";
@@ -33,6 +36,8 @@ pub(crate) const CHANGED_AT: &str = "$changed_at";
 const BATCH_ROWS: usize = 65_536;
 const BATCH_BYTES: usize = 256 << 20;
 const FORMAT: &str = "1";
+/// Of a file that is not in memory, what is read at once to check it.
+const PIECE: usize = 1 << 20;
 
 /// Which columns of a run are the key, and how they are hashed.
 #[derive(Debug, Clone, Copy)]
@@ -178,7 +183,7 @@ pub(crate) struct Opened {
     pub(crate) header: Header,
     pub(crate) schema: SchemaRef,
     version: MetadataVersion,
-    content: Buffer,
+    content: Source,
     /// Where its batches are, by offset and length.
     blocks: Vec<(Block, usize, usize)>,
 }
@@ -192,21 +197,77 @@ impl Opened {
         let decoder = FileDecoder::new(Arc::clone(&self.schema), self.version);
         let blocks = self.blocks.iter();
         blocks.filter_map(move |(block, offset, bytes)| {
-            let block_content = self.content.slice_with_length(*offset, *bytes);
-            let rows = decoder.read_record_batch(block, &block_content);
-            rows.map_err(|error| corrupt(file, error)).transpose()
+            let read = self.content.read(*offset, *bytes).and_then(|content| {
+                let rows = decoder.read_record_batch(block, &content);
+                rows.map_err(|error| corrupt(file, error))
+            });
+            read.transpose()
         })
     }
 }
 
+/// Where the bytes of a run are.
+enum Source {
+    Memory(Buffer),
+    /// Read when they are needed.
+    Local(File, LocalFile),
+}
+
+impl Source {
+    fn new(content: &Content) -> Result<Self> {
+        Ok(match content {
+            Content::Memory(bytes) => Self::Memory(Buffer::from(bytes.clone())),
+            Content::Local(local) => {
+                let file = File::open(local.path());
+                let file = file.map_err(|error| unusable(local.path(), &error))?;
+                Self::Local(file, local.clone())
+            }
+        })
+    }
+
+    fn len(&self) -> Result<usize> {
+        match self {
+            Self::Memory(bytes) => Ok(bytes.len()),
+            Self::Local(file, local) => {
+                let metadata = file.metadata();
+                let metadata = metadata.map_err(|error| unusable(local.path(), &error))?;
+                Ok(usize::try_from(metadata.len()).unwrap_or(usize::MAX))
+            }
+        }
+    }
+
+    fn read(&self, offset: usize, bytes: usize) -> Result<Buffer> {
+        match self {
+            Self::Memory(content) => Ok(content.slice_with_length(offset, bytes)),
+            Self::Local(file, local) => {
+                let mut content = MutableBuffer::from_len_zeroed(bytes);
+                let read = file.read_exact_at(content.as_slice_mut(), offset as u64);
+                read.map_err(|error| unusable(local.path(), &error))?;
+                Ok(content.into())
+            }
+        }
+    }
+
+    fn crc32c(&self) -> Result<u32> {
+        let length = self.len()?;
+        let mut sum = 0;
+        for offset in (0..length).step_by(PIECE) {
+            let piece = self.read(offset, PIECE.min(length - offset))?;
+            sum = crc32c::crc32c_append(sum, &piece);
+        }
+        Ok(sum)
+    }
+}
+
 /// Reads a file and checks that it is what was written.
-pub(crate) fn open(file: &FileRef, content: &Bytes) -> Result<Opened> {
-    let length = u64::try_from(content.len()).unwrap_or(u64::MAX);
+pub(crate) fn open(file: &FileRef, content: &Content) -> Result<Opened> {
+    let content = Source::new(content)?;
+    let length = u64::try_from(content.len()?).unwrap_or(u64::MAX);
     if length != file.bytes {
         let reason = format!("it has {length} bytes, {} were written", file.bytes);
         return Err(corrupt(file, reason));
     }
-    let crc32c = crc32c::crc32c(content);
+    let crc32c = content.crc32c()?;
     if crc32c != file.crc32c {
         let reason = format!(
             "its CRC-32C is {crc32c:08x}, {:08x} was written",
@@ -218,16 +279,19 @@ pub(crate) fn open(file: &FileRef, content: &Bytes) -> Result<Opened> {
 }
 
 /// Of bytes that are what was written: Arrow's decoder panics on some that are not.
-fn parse(file: &FileRef, content: &Bytes) -> Result<Opened> {
+fn parse(file: &FileRef, content: Source) -> Result<Opened> {
     let failed = |error: &dyn Display| corrupt(file, error.to_string());
-    let trailer = content.len().checked_sub(10);
+    let length = content.len()?;
+    let trailer = length.checked_sub(10);
     let trailer = trailer.ok_or_else(|| failed(&"it is too short"))?;
-    let ending = content[trailer..].try_into();
+    let ending = content.read(trailer, 10)?;
+    let ending = ending.as_slice().try_into();
     let ending = ending.map_err(|error: std::array::TryFromSliceError| failed(&error))?;
     let footer = read_footer_length(ending).map_err(|error| failed(&error))?;
     let begin = trailer.checked_sub(footer);
     let begin = begin.ok_or_else(|| failed(&"its footer is longer than itself"))?;
-    let footer = root_as_footer(&content[begin..trailer]).map_err(|error| failed(&error))?;
+    let footer_bytes = content.read(begin, footer)?;
+    let footer = root_as_footer(&footer_bytes).map_err(|error| failed(&error))?;
     let schema = footer.schema().ok_or_else(|| failed(&"it has no schema"))?;
     let schema = Arc::new(fb_to_schema(schema));
     let mut blocks = Vec::new();
@@ -235,7 +299,7 @@ fn parse(file: &FileRef, content: &Bytes) -> Result<Opened> {
         let place = usize::try_from(block.offset())
             .ok()
             .zip(usize::try_from(i64::from(block.metaDataLength()) + block.bodyLength()).ok());
-        let place = place.filter(|(offset, bytes)| offset + bytes <= content.len());
+        let place = place.filter(|(offset, bytes)| offset + bytes <= length);
         let (offset, bytes) = place.ok_or_else(|| failed(&"a block lies outside"))?;
         blocks.push((*block, offset, bytes));
     }
@@ -246,8 +310,8 @@ fn parse(file: &FileRef, content: &Bytes) -> Result<Opened> {
         header: header.ok_or_else(|| failed(&"it is no run of this format"))?,
         schema,
         version: footer.version(),
-        content: Buffer::from(content.clone()),
         blocks,
+        content,
     })
 }
 

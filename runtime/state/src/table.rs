@@ -1,6 +1,7 @@
 //! Keys and their slots.
 
 mod snapshot;
+mod space;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -9,6 +10,8 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{FieldRef, SchemaRef};
 use millstream_types::{StateDeclaration, Timestamp};
 
+use crate::breakage::Breakage;
+use crate::cold::{Scan, Tier};
 use crate::coverage::Sequence;
 use crate::index::{Index, NONE};
 use crate::key::{KeyStore, Probe};
@@ -17,7 +20,7 @@ use crate::run::{self, Shape};
 use crate::{Result, Values, bug};
 
 /// Where a table keeps what belongs to a key. It is the key's until the key is removed, or expires, which
-/// may happen at every barrier.
+/// may happen at every barrier, or [makes room](Keyed::make_space).
 pub type Slot = u32;
 
 /// What a table is made with.
@@ -46,6 +49,27 @@ pub struct TableStats {
     pub dirty: u64,
     /// Bytes in memory.
     pub bytes: u64,
+    /// Of the keys, those that are not in memory.
+    pub cold_keys: u64,
+    /// Bytes of these on the local disk, as this table's part of what all tables have there.
+    pub cold_bytes: u64,
+    /// Keys that were looked for and are in memory.
+    pub hot_reads: u64,
+    /// Keys that were looked for and were brought back into memory.
+    pub cold_reads: u64,
+    /// Keys that have left memory.
+    pub evictions: u64,
+}
+
+/// What a snapshot has to write of a table.
+#[derive(Debug, Default)]
+pub struct Copied {
+    /// Rows that are in memory.
+    pub(crate) rows: Vec<RecordBatch>,
+    /// Rows that are not written, and of which nothing that is not in memory counts.
+    pub(crate) masks: Vec<RecordBatch>,
+    /// Rows that are not in memory, in order. One whose key is among the others does not count.
+    pub(crate) cold: Option<Scan>,
 }
 
 /// A table, whatever its values are: what snapshots need of it. Everything but its name, its type, its
@@ -81,11 +105,30 @@ pub trait Table: Send {
     /// Copies what has changed since a number, and all keys of these groups.
     ///
     /// # Errors
-    /// The values do not make arrays: a bug.
-    fn copy(&mut self, since: Sequence, complete: Range<u32>) -> Result<Vec<RecordBatch>>;
+    /// The values do not make arrays: a bug. What is not in memory cannot be read.
+    fn copy(&mut self, since: Sequence, complete: Range<u32>) -> Result<Copied>;
 
     /// No older run is needed for these groups: deletions with numbers up to this are forgotten.
-    fn forget_deletions(&mut self, until: Sequence, complete: Range<u32>);
+    ///
+    /// # Errors
+    /// What is not in memory cannot be changed.
+    fn forget_deletions(&mut self, until: Sequence, complete: Range<u32>) -> Result<()>;
+
+    /// Nobody will ask what has changed since a lower number, but for everything.
+    ///
+    /// # Errors
+    /// What is not in memory cannot be changed.
+    fn forget_changes(&mut self, floor: Sequence) -> Result<()>;
+
+    /// Where so many rows, which have so many bytes in files, are kept if they are too many for memory. None
+    /// of them is in memory yet.
+    ///
+    /// # Errors
+    /// There is no such place.
+    fn tier_for(&mut self, rows: u64, bytes: u64) -> Result<Option<&mut Tier>>;
+
+    /// What time it is.
+    fn now(&self) -> Timestamp;
 
     /// Takes rows of a run; keys that are there, or are known as deleted, are newer and stay.
     ///
@@ -140,6 +183,15 @@ pub struct Keyed<V> {
     heads: Vec<u64>,
     wrong: Vec<usize>,
     share: Share,
+    /// What is not in memory, once something has left it.
+    tier: Option<Tier>,
+    /// By slot, with a tier only.
+    marks: Vec<u8>,
+    /// The slot that is looked at first when room is needed.
+    hand: usize,
+    reads: u64,
+    cold_reads: u64,
+    evictions: u64,
 }
 
 impl<V: Values> Keyed<V> {
@@ -178,6 +230,12 @@ impl<V: Values> Keyed<V> {
             heads: Vec::new(),
             wrong: Vec::new(),
             share: Share::default(),
+            tier: None,
+            marks: Vec::new(),
+            hand: 0,
+            reads: 0,
+            cold_reads: 0,
+            evictions: 0,
         }
     }
 
@@ -200,6 +258,8 @@ impl<V: Values> Keyed<V> {
     /// that [`keys::hash`](millstream_types::keys::hash) computes of the same columns. New keys count as
     /// changed, and [`made`](Self::made) are their slots.
     ///
+    /// Keys that have left memory are brought back.
+    ///
     /// # Errors
     /// The arrays are not those of the key, or the tables together have more than their
     /// [`Memory`].
@@ -213,6 +273,7 @@ impl<V: Values> Keyed<V> {
         self.made.clear();
         let probe = self.keys.probe(keys, hashes.len())?;
         let mut wrong = self.look_up(&probe, hashes, slots);
+        self.bring_back(&probe, (keys, hashes), &wrong)?;
         self.make_room(wrong.len());
         for row in &wrong {
             slots[*row] = self.find_or_make(&probe, *row, hashes[*row])?;
@@ -220,6 +281,7 @@ impl<V: Values> Keyed<V> {
         wrong.clear();
         self.wrong = wrong;
         self.renew_expired(slots);
+        self.mark_used(slots);
         debug_assert!(
             self.made.is_empty() || self.has_hashes(keys, hashes),
             "hashes are those of the keys"
@@ -241,6 +303,7 @@ impl<V: Values> Keyed<V> {
         let probe = self.keys.probe(keys, hashes.len())?;
         let mut found = Vec::with_capacity(hashes.len());
         let mut wrong = self.look_up(&probe, hashes, &mut found);
+        self.bring_back(&probe, (keys, hashes), &wrong)?;
         for row in &wrong {
             let is_key = |slot| self.keys.is_key(&probe, *row, slot);
             found[*row] = self.index.find(hashes[*row], is_key).unwrap_or(NONE);
@@ -268,6 +331,11 @@ impl<V: Values> Keyed<V> {
         }
         if let Some(time) = self.times.get_mut(at) {
             *time = self.now;
+        }
+        if let Some(mark) = self.marks.get_mut(at)
+            && !Breakage::ChangeIsTheSame.is_seeded()
+        {
+            *mark &= !space::SAME;
         }
     }
 
@@ -308,6 +376,7 @@ impl<V: Values> Keyed<V> {
         self.index.clear();
         self.deleted.clear();
         self.free.clear();
+        self.marks.fill(0);
         self.used = 0;
         self.dirty = 0;
     }
@@ -320,7 +389,7 @@ impl<V: Values> Keyed<V> {
         self.keys.arrays(slots)
     }
 
-    /// The slots of all keys.
+    /// The slots of all keys that are in memory.
     pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
         let uses = (0..).zip(&self.uses[..self.used]);
         let is_key = |slot_use: &Use| matches!(slot_use, Use::New | Use::Kept);
@@ -330,12 +399,12 @@ impl<V: Values> Keyed<V> {
             .filter(|slot| !self.is_expired(*slot))
     }
 
-    /// How many keys there are; those count that have expired and were not looked at since.
+    /// How many keys are in memory; those count that have expired and were not looked at since.
     pub const fn len(&self) -> usize {
         self.index.len()
     }
 
-    /// Whether there is no key.
+    /// Whether there is no key in memory.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -359,7 +428,7 @@ impl<V: Values> Keyed<V> {
     pub fn bytes(&self) -> usize {
         let own = size_of::<u64>() + size_of::<Sequence>() + size_of::<Use>();
         let fixed = self.hashes.capacity() * (own + self.slot_bytes);
-        let times = self.times.capacity() * size_of::<u64>();
+        let times = self.times.capacity() * size_of::<u64>() + self.marks.capacity();
         let indices = self.index.bytes() + self.deleted.bytes();
         let free = self.free.capacity() * size_of::<Slot>();
         fixed + times + indices + free + self.keys.bytes() + self.values.variable_bytes()
@@ -384,11 +453,15 @@ impl<V: Values> Keyed<V> {
         if needed <= self.hashes.len() {
             return;
         }
+        self.reserve(needed);
         self.hashes.resize(needed, 0);
         self.changed.resize(needed, 0);
         self.uses.resize(needed, Use::Free);
         if self.options.ttl.is_some() {
             self.times.resize(needed, 0);
+        }
+        if self.tier.is_some() {
+            self.marks.resize(needed, 0);
         }
         self.keys.resize(needed);
         self.values.resize(needed);
@@ -428,6 +501,9 @@ impl<V: Values> Keyed<V> {
         }
         self.hashes[slot as usize] = hash;
         self.uses[slot as usize] = slot_use;
+        if let Some(mark) = self.marks.get_mut(slot as usize) {
+            *mark = 0;
+        }
         Ok(slot)
     }
 

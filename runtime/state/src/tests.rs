@@ -6,6 +6,8 @@
     reason = "what a property test shares fails as it does, and says what it has seen"
 )]
 
+#[cfg(feature = "cold")]
+mod cold;
 mod files;
 mod job;
 mod keyed;

@@ -35,6 +35,11 @@ pub trait Values: Send {
         self.fields().iter().map(width).sum()
     }
 
+    /// Whether what [`gather`](Self::gather) gives is all there is of a slot, so that it can leave memory.
+    fn is_movable(&self) -> bool {
+        true
+    }
+
     /// Bytes that values hold beside the fixed ones of each slot, such as texts.
     fn variable_bytes(&self) -> usize {
         0

@@ -173,6 +173,8 @@ codes! {
     // 07xx: keyed state
     /// The keyed state of a worker needs more memory than it may have.
     StateTooLarge = "MS0701",
+    /// State that does not fit into memory cannot be kept on the local disk.
+    LocalStateFailed = "MS0702",
     // 08xx: PostgreSQL
     /// No server answers, or the connection is lost.
     PostgresUnreachable = "MS0801",

@@ -55,6 +55,16 @@ pub struct StateLoad {
     pub runs: u64,
     /// Their bytes in the checkpoint storage.
     pub run_bytes: u64,
+    /// Of the keys, those that are on the local disk and not in memory.
+    pub cold_keys: u64,
+    /// Their bytes before they are compressed, about.
+    pub cold_bytes: u64,
+    /// How often a key was looked for that was in memory, since the task began.
+    pub hot_reads: u64,
+    /// How often a key was brought back from the local disk, since the task began.
+    pub cold_reads: u64,
+    /// How often a key has left memory, since the task began.
+    pub evictions: u64,
 }
 
 impl StateLoad {
@@ -65,6 +75,11 @@ impl StateLoad {
         self.bytes += other.bytes;
         self.runs += other.runs;
         self.run_bytes += other.run_bytes;
+        self.cold_keys += other.cold_keys;
+        self.cold_bytes += other.cold_bytes;
+        self.hot_reads += other.hot_reads;
+        self.cold_reads += other.cold_reads;
+        self.evictions += other.evictions;
     }
 }
 

@@ -9,10 +9,9 @@ use std::collections::BTreeMap;
 use std::task::Waker;
 use std::time::Duration;
 
-use bytes::Bytes;
 use millstream_connect::SinkWriter;
 use millstream_operators::{Context, InputIndex, Operator};
-use millstream_state::{Frozen, Keeper, Memory, Written};
+use millstream_state::{Content, Frozen, Keeper, Memory, Written};
 use millstream_types::load::StateLoad;
 use millstream_types::snapshot::Counters;
 use millstream_types::{
@@ -46,7 +45,7 @@ impl From<Failure> for Stop {
 }
 
 /// The bytes of files, by their paths.
-pub type Contents = BTreeMap<String, Bytes>;
+pub type Contents = BTreeMap<String, Content>;
 
 /// The nodes of one task behind its root, and the channels it writes into.
 pub struct Chain {
@@ -447,11 +446,16 @@ impl Keyed {
             load.keys += stats.keys;
             load.dirty_keys += stats.dirty;
             load.bytes += stats.bytes;
+            load.cold_keys += stats.cold_keys;
+            load.cold_bytes += stats.cold_bytes;
+            load.hot_reads += stats.hot_reads;
+            load.cold_reads += stats.cold_reads;
+            load.evictions += stats.evictions;
         }
         load
     }
 
-    fn restore(&mut self, state: &StateSnapshot, runs: Vec<Bytes>) -> Result<(), Failure> {
+    fn restore(&mut self, state: &StateSnapshot, runs: Vec<Content>) -> Result<(), Failure> {
         let mut tables = self.operator.tables();
         self.keeper.restore(&mut tables, state, runs)
     }

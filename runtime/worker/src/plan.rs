@@ -1,5 +1,6 @@
 //! What a task is made of. The binary builds these from the job graph; see [`TaskFactory`].
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,9 @@ pub trait JobTasks: Send + Sync {
 
     /// Most bytes of memory that all state in this worker may take, if the job says so.
     fn state_memory(&self) -> Option<u64>;
+
+    /// Where this worker keeps state that does not fit into memory, if the job says so.
+    fn state_directory(&self) -> Option<PathBuf>;
 
     /// Where a task's state is written and read.
     fn state_files(&self, task: TaskId) -> Arc<dyn StateFiles>;

@@ -10,6 +10,7 @@ mod fetching;
 mod session;
 mod wiring;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct Options {
     pub threads: Threads,
     /// Most bytes of memory that all state may take, unless the job says otherwise.
     pub state_memory: u64,
+    /// Where state is kept that does not fit into it, unless the job says otherwise.
+    pub state_directory: PathBuf,
     /// Whether task threads are bound to cores.
     pub pinning: Pinning,
     /// Connects it with other workers; without one, all tasks of a job must run here.

@@ -71,14 +71,25 @@ impl Writer {
     }
 
     async fn write(&self, frozen: Frozen) -> Result<Written, Failure> {
-        let encoded = self.threads.work(move || frozen.encode()).await;
-        let encoded = encoded.map_err(|error| {
-            Failure::new(
-                ErrorCode::TaskPanicked,
-                ErrorKind::Internal,
-                format!("writing a snapshot panicked: {error}"),
-            )
-        })??;
-        encoded.upload(self.files.as_ref()).await
+        let mut pieces = frozen.pieces();
+        let mut written = pieces.nothing_written();
+        loop {
+            let encoding = self.threads.work(move || {
+                let encoded = pieces.encode();
+                (pieces, encoded)
+            });
+            let (rest, encoded) = encoding.await.map_err(|error| {
+                Failure::new(
+                    ErrorCode::TaskPanicked,
+                    ErrorKind::Internal,
+                    format!("writing a snapshot panicked: {error}"),
+                )
+            })?;
+            let Some(encoded) = encoded? else {
+                return Ok(written);
+            };
+            written.add(encoded.upload(self.files.as_ref()).await?);
+            pieces = rest;
+        }
     }
 }

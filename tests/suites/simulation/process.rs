@@ -216,6 +216,7 @@ impl Start<'_> {
             threads: Threads::Stepped(stepped.clone()),
             exchange: None,
             state_memory: u64::MAX,
+            state_directory: std::env::temp_dir(),
             pinning: Pinning::Off,
             cancel_timeout: Duration::from_secs(2),
         });

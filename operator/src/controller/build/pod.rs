@@ -234,6 +234,20 @@ pub(super) fn mount_job_file(spec: &mut PodSpec, config_map: &str) {
     });
 }
 
+/// Gives the containers of a pod a directory on the node's disk, for as long as the pod is there. How much
+/// they may write is the container's limit of `ephemeral-storage`.
+pub(super) fn mount_scratch(spec: &mut PodSpec, name: &str, path: String) {
+    for container in &mut spec.containers {
+        let mounts = container.volume_mounts.get_or_insert_default();
+        mounts.push(mount(name.to_owned(), path.clone(), false));
+    }
+    spec.volumes.get_or_insert_default().push(Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource::default()),
+        ..Volume::default()
+    });
+}
+
 /// A template of a pod with the user's annotations.
 pub(super) fn template(
     options: &PodOptions,

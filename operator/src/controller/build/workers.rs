@@ -12,6 +12,16 @@ use super::coordinator::port;
 use super::names::{LABEL_REVISION, Role};
 use super::{Blueprint, PORT_EXCHANGE, PORT_GRPC, PORT_WORKER, pod};
 
+/// Where workers keep state that does not fit into memory.
+fn state_directory(blueprint: &Blueprint<'_>) -> String {
+    let backend = blueprint.spec.state_backend.as_ref();
+    let directory = backend.and_then(|backend| backend.directory.as_ref());
+    directory.map_or_else(
+        || "/var/lib/millstream".to_owned(),
+        |directory| directory.display().to_string(),
+    )
+}
+
 /// The workers' Deployment of one deployment of the job: a job cannot run half on one revision and
 /// half on another. The parallelism does not stand in the template, so that a rescale leaves the
 /// pods that stay alone.
@@ -33,11 +43,18 @@ pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
         value: Some(format!("0.0.0.0:{PORT_EXCHANGE}")),
         ..EnvVar::default()
     });
+    let directory = state_directory(blueprint);
+    container.env.get_or_insert_default().push(EnvVar {
+        name: "MILLSTREAM_STATE_DIRECTORY".to_owned(),
+        value: Some(directory.clone()),
+        ..EnvVar::default()
+    });
     pod::probe(&mut container, "/readyz");
     let mut template = pod::of_job(blueprint, Role::Worker, options, container);
     pod::secure(blueprint, &mut template);
     if let Some(spec) = &mut template.spec {
         spec.topology_spread_constraints = Some(vec![spread(blueprint)]);
+        pod::mount_scratch(spec, "state", directory);
     }
     let mut metadata = blueprint.metadata_of(names.workers_of(blueprint.deployment), Role::Worker);
     pod::label(&mut metadata, LABEL_REVISION, blueprint.revision);

@@ -7,6 +7,7 @@ use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow_schema::Schema;
 use arrow_select::filter::filter;
 use millstream_state::{Keyed, Slot, Table, TableOptions};
+use millstream_types::batch::MAX_BATCH_ROWS;
 use millstream_types::keys;
 
 use super::accumulator::{Fault, Signs};
@@ -47,14 +48,14 @@ const VALUE: &str = "$value";
 
 impl Entries {
     /// The table with this number, beside one of keys. `options` are those of keys, `state_type` is what it
-    /// keeps, as people read it.
+    /// keeps, as people read it. Rows may take others back, and somebody may keep the values in order.
     pub(super) fn new(
         number: usize,
         of: EntriesOf,
         mut options: TableOptions,
         state_type: String,
         input: &Schema,
-        retracts: bool,
+        (retracts, is_ordered): (bool, bool),
     ) -> Self {
         options.name = format!("values-{number}");
         let value = input.field(of.argument).clone().with_name(VALUE);
@@ -64,7 +65,7 @@ impl Entries {
             max_parallelism: options.max_parallelism,
             retracts,
             expires: options.ttl.is_some(),
-            table: Keyed::new(options, Counts::default())
+            table: Keyed::new(options, Counts::new(is_ordered))
                 .with_entries(1)
                 .with_type(state_type),
             emptied: Vec::new(),
@@ -72,6 +73,16 @@ impl Entries {
             hashes: Vec::new(),
             slots: Vec::new(),
         }
+    }
+
+    /// Nobody holds a slot: moves out of memory what does not fit.
+    pub(super) fn make_space(&mut self) -> Result<(), Fault> {
+        Ok(self.table.make_space()?)
+    }
+
+    /// Whether the next batch should find more room.
+    pub(super) fn is_tight(&self) -> bool {
+        self.table.is_tight(MAX_BATCH_ROWS)
     }
 
     pub(super) fn table(&mut self) -> &mut dyn Table {

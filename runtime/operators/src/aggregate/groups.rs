@@ -173,6 +173,12 @@ impl Values for Groups {
         Ok(())
     }
 
+    /// Values that are kept in order are not among the columns.
+    fn is_movable(&self) -> bool {
+        let mut accumulators = self.accumulators.iter();
+        accumulators.all(|accumulator| !accumulator.fields().is_empty())
+    }
+
     fn slot_bytes(&self) -> usize {
         let rows = self.rows.as_ref().map_or(0, |_| size_of::<i64>());
         let accumulators = self.accumulators.iter();
@@ -195,11 +201,21 @@ fn mismatch(why: &str) -> Failure {
 #[derive(Default)]
 pub(super) struct Counts {
     counts: Vec<i64>,
+    /// Somebody keeps the entries in order, who needs to hear of those that a restore brings.
+    is_ordered: bool,
     /// Slots that a restore has filled.
     restored: Vec<Slot>,
 }
 
 impl Counts {
+    /// Of nothing. `is_ordered` if somebody keeps the entries in order.
+    pub(super) fn new(is_ordered: bool) -> Self {
+        Self {
+            is_ordered,
+            ..Self::default()
+        }
+    }
+
     /// Slots that a restore has filled, and that still count; only once.
     pub(super) fn take_restored(&mut self) -> Vec<Slot> {
         let mut slots = std::mem::take(&mut self.restored);
@@ -252,7 +268,13 @@ impl Values for Counts {
         for (slot, count) in slots.iter().zip(counts.values()) {
             self.counts[*slot as usize] = *count;
         }
-        self.restored.extend_from_slice(slots);
+        if self.is_ordered {
+            self.restored.extend_from_slice(slots);
+        }
         Ok(())
+    }
+
+    fn is_movable(&self) -> bool {
+        !self.is_ordered
     }
 }

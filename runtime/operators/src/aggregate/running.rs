@@ -78,7 +78,12 @@ impl AggregateOperator {
             let call = calls.find(|call| call.entries == Some(number));
             let text = call.map_or("", |call| call.text.as_str());
             let text = format!("{}, values of {text}", aggregation.state);
-            Entries::new(number, of, options.clone(), text, input, retracts)
+            let mut pairs = made.calls.iter().zip(&made.accumulators);
+            let is_ordered = pairs.any(|(call, accumulator)| {
+                call.entries == Some(number) && accumulator.fields().is_empty()
+            });
+            let kind = (retracts, is_ordered);
+            Entries::new(number, of, options.clone(), text, input, kind)
         });
         let entries = entries.collect();
         let groups = Groups::new(&made.calls, made.accumulators, retracts);
@@ -198,6 +203,21 @@ impl AggregateOperator {
         dirty > MAX_DIRTY || dirty >= FEW_DIRTY && dirty * 10 > self.rows * WORTHWHILE_TENTHS
     }
 
+    /// Whether memory is short, and what waits for a flush cannot leave it before.
+    fn is_tight(&self) -> bool {
+        self.table.is_tight(MAX_BATCH_ROWS) || self.entries.iter().any(Entries::is_tight)
+    }
+
+    /// Nobody holds a slot: moves out of memory what does not fit.
+    fn make_space(&mut self) -> Result<()> {
+        self.table.make_space()?;
+        for entries in &mut self.entries {
+            let made = entries.make_space();
+            made.map_err(|fault| self.names.internal(&fault))?;
+        }
+        Ok(())
+    }
+
     fn emit(&mut self, rows: &mut Rows, cx: &mut Context) -> Result<()> {
         if rows.slots.is_empty() {
             return Ok(());
@@ -301,7 +321,7 @@ impl Operator for AggregateOperator {
         }
         self.update(records, &keys)?;
         self.rows += records.num_rows();
-        if self.is_full() {
+        if self.is_full() || self.is_tight() {
             self.flush(cx)?;
         }
         Ok(())
@@ -332,7 +352,7 @@ impl Operator for AggregateOperator {
         self.dirty = dirty;
         self.rows = 0;
         self.read_clock();
-        Ok(())
+        self.make_space()
     }
 
     fn holds(&self) -> bool {

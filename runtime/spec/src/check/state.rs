@@ -17,13 +17,24 @@ pub(super) fn check(spec: Option<&Node>, checkpoint: &CheckpointSpec, report: &m
     if let Some(ttl) = backend.as_ref().and_then(|backend| backend.ttl) {
         check_ttl(ttl, &key(path, "ttl"), checkpoint, report);
     }
-    if let Some(memory) = backend.and_then(|backend| backend.memory)
+    if let Some(memory) = backend.as_ref().and_then(|backend| backend.memory)
         && memory < LEAST_MEMORY
     {
         report.add(
             &key(path, "memory"),
             format!(
                 "is {memory}, and no state fits into less than {LEAST_MEMORY}: write 64Mi or more"
+            ),
+        );
+    }
+    if let Some(directory) = backend.and_then(|backend| backend.directory)
+        && !directory.is_absolute()
+    {
+        report.add(
+            &key(path, "directory"),
+            format!(
+                "is {}, and what it is relative to is not said: write a path that begins with `/`",
+                directory.display()
             ),
         );
     }

@@ -53,7 +53,7 @@ impl Leftovers {
     /// One of them cannot be read.
     pub(crate) async fn of(file: &Path) -> Result<Self, Failure> {
         let loaded = LoadedJob::read(file)?;
-        let sinks = Connectors::of(&loaded.graph, loaded.job.parallelism)?.sinks;
+        let sinks = Connectors::of(&loaded, loaded.job.parallelism)?.sinks;
         let options = StorageOptions::from_env();
         let storage = Storage::open(&loaded.job.checkpoint.storage, &options).await?;
         let chain = Chain::new(storage, loaded.job.id.clone());

@@ -48,6 +48,37 @@ impl KeyStore {
         self.integers.capacity() * size_of::<i64>() + self.arena.memory()
     }
 
+    /// Bytes of a slot, whatever its key is.
+    pub(crate) const fn fixed_bytes(&self) -> usize {
+        match self.form {
+            Form::Single => 0,
+            Form::Integers => size_of::<i64>(),
+            Form::Bytes | Form::Rows => size_of::<Span>(),
+        }
+    }
+
+    /// Whether keys have bytes beside these.
+    pub(crate) const fn is_variable(&self) -> bool {
+        matches!(self.form, Form::Bytes | Form::Rows)
+    }
+
+    /// Bytes of all keys beside these.
+    pub(crate) const fn variable_bytes(&self) -> usize {
+        self.arena.data.len()
+    }
+
+    /// Those of keys that are gone.
+    pub(crate) const fn unused_bytes(&self) -> usize {
+        self.arena.unused
+    }
+
+    /// Gives up the bytes of keys that are gone, if they are many.
+    pub(crate) fn compact(&mut self) {
+        if self.arena.unused > Arena::WORTHWHILE && self.arena.unused * 4 > self.arena.data.len() {
+            self.arena.compact();
+        }
+    }
+
     /// Makes room for slots below this.
     pub(crate) fn resize(&mut self, slots: usize) {
         match self.form {
@@ -334,7 +365,8 @@ impl Arena {
     const WORTHWHILE: usize = 1 << 20;
 
     const fn memory(&self) -> usize {
-        self.spans.capacity() * size_of::<Span>() + self.data.capacity()
+        // What was reserved for more and never used takes no memory.
+        self.spans.capacity() * size_of::<Span>() + self.data.len()
     }
 
     fn get(&self, slot: Slot) -> &[u8] {

@@ -10,8 +10,9 @@ use arrow_schema::SchemaRef;
 use arrow_select::take::take;
 use millstream_types::{StateDeclaration, Timestamp};
 
-use super::{Keyed, Slot, Table, TableStats, Use};
+use super::{Copied, Keyed, Slot, Table, TableStats, Use, space};
 use crate::breakage::Breakage;
+use crate::cold::Tier;
 use crate::coverage::{EVERYTHING, Sequence};
 use crate::memory::Memory;
 use crate::run::{CHANGED_AT, Shape, batch_rows};
@@ -31,16 +32,40 @@ impl<V: Values> Table for Keyed<V> {
     }
 
     fn stats(&self) -> TableStats {
-        TableStats {
+        let hot = TableStats {
             keys: self.index.len() as u64,
             deletions: self.deleted.len() as u64,
             dirty: self.dirty as u64,
             bytes: self.bytes() as u64,
+            hot_reads: self.reads.saturating_sub(self.cold_reads),
+            cold_reads: self.cold_reads,
+            evictions: self.evictions,
+            ..TableStats::default()
+        };
+        let Some(tier) = &self.tier else {
+            return hot;
+        };
+        let cold = tier.counts();
+        let dirty = cold.changed.get(&self.sequence).copied();
+        TableStats {
+            keys: hot.keys + cold.keys,
+            deletions: hot.deletions + cold.deletions,
+            dirty: hot.dirty + dirty.unwrap_or_default(),
+            cold_keys: cold.keys,
+            cold_bytes: tier.bytes(),
+            ..hot
         }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.now)
     }
 
     fn set_now(&mut self, now: Timestamp) {
         self.now = now.0;
+        if let Some(tier) = &mut self.tier {
+            tier.set_now(now.0);
+        }
     }
 
     fn set_memory(&mut self, memory: &Memory) {
@@ -64,38 +89,76 @@ impl<V: Values> Table for Keyed<V> {
         // Of free slots it is 0.
         let since = since.max(1);
         let changed = self.changed[..self.used].iter();
-        changed.map(|changed| u64::from(*changed >= since)).sum()
+        let hot: u64 = changed.map(|changed| u64::from(*changed >= since)).sum();
+        let cold = self
+            .tier
+            .iter()
+            .flat_map(|tier| tier.counts().changed.range(since..));
+        hot + cold.map(|(_, count)| count).sum::<u64>()
     }
 
-    fn copy(&mut self, since: Sequence, complete: Range<u32>) -> Result<Vec<RecordBatch>> {
-        let slots = self.slots_to_copy(since, complete);
+    fn copy(&mut self, since: Sequence, complete: Range<u32>) -> Result<Copied> {
+        let (slots, masks) = self.slots_to_copy(since, complete.clone());
+        let groups = self.options.key_groups.clone();
+        let cold = self.tier.as_ref();
+        let cold = cold.map(|tier| tier.scan((&groups, &complete), since, self.now));
+        let cold = cold.transpose()?.flatten();
         let bytes = self.keys.bytes() + self.values.variable_bytes();
         let rows = batch_rows(bytes, self.used);
         let batches = slots.chunks(rows).map(|slots| self.rows(slots));
         let batches = batches.collect::<Result<Vec<_>>>()?;
+        let masks = if cold.is_some() { masks } else { Vec::new() };
+        let masks = masks.chunks(rows).map(|slots| self.rows(slots));
+        let masks = masks.collect::<Result<Vec<_>>>()?;
         for slot in slots {
             let slot_use = &mut self.uses[slot as usize];
             if *slot_use == Use::New {
                 *slot_use = Use::Kept;
             }
         }
-        Ok(batches)
+        Ok(Copied {
+            rows: batches,
+            masks,
+            cold,
+        })
     }
 
-    fn forget_deletions(&mut self, until: Sequence, complete: Range<u32>) {
-        if self.deleted.len() == 0 {
-            return;
-        }
-        for at in 0..self.used {
+    fn forget_deletions(&mut self, until: Sequence, complete: Range<u32>) -> Result<()> {
+        let mut forgotten = Vec::new();
+        let used = if self.deleted.len() == 0 {
+            0
+        } else {
+            self.used
+        };
+        for at in 0..used {
             let is_gone = self.uses[at] == Use::Deleted && self.changed[at] <= until;
             if is_gone
                 && complete.contains(&self.shape.group(self.hashes[at]))
                 && let Ok(slot) = Slot::try_from(at)
             {
-                self.deleted.remove(slot, &self.hashes);
-                self.release(slot);
+                forgotten.push(slot);
             }
         }
+        self.delete_cold(&forgotten)?;
+        for slot in forgotten {
+            self.deleted.remove(slot, &self.hashes);
+            self.release(slot);
+        }
+        match &mut self.tier {
+            Some(tier) => tier.forget_deletions(until, &complete),
+            None => Ok(()),
+        }
+    }
+
+    fn forget_changes(&mut self, floor: Sequence) -> Result<()> {
+        match &mut self.tier {
+            Some(tier) => tier.forget_changes(floor),
+            None => Ok(()),
+        }
+    }
+
+    fn tier_for(&mut self, rows: u64, bytes: u64) -> Result<Option<&mut Tier>> {
+        self.begin_tier_for(rows, bytes)
     }
 
     fn load(&mut self, rows: &RecordBatch, hashes: &[u64], sequence: Sequence) -> Result<()> {
@@ -143,14 +206,30 @@ struct Columns<'a> {
 }
 
 impl<V: Values> Keyed<V> {
-    /// Keys that have expired are deleted on the way, so that they are not copied as if they lived.
-    fn slots_to_copy(&mut self, since: Sequence, complete: Range<u32>) -> Vec<Slot> {
+    /// Of keys that are forgotten nothing is found any more.
+    fn delete_cold(&self, slots: &[Slot]) -> Result<()> {
+        let Some(tier) = &self.tier else {
+            return Ok(());
+        };
+        let is_known = |slot: &Slot| self.marks[*slot as usize] & space::KNOWN != 0;
+        let slots: Vec<Slot> = slots.iter().copied().filter(is_known).collect();
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let hashes = slots.iter().map(|slot| self.hashes[*slot as usize]);
+        let hashes: Vec<u64> = hashes.collect();
+        tier.delete(&self.keys.arrays(&slots)?, &hashes)
+    }
+
+    /// What is copied, and deletions that are not and hide what is not in memory. Keys that have expired are
+    /// deleted on the way, so that they are not copied as if they lived.
+    fn slots_to_copy(&mut self, since: Sequence, complete: Range<u32>) -> (Vec<Slot>, Vec<Slot>) {
         let all = self.options.key_groups.clone();
         let is_everything = since == EVERYTHING || complete == all;
         let is_left_out = |group: u32| {
             Breakage::LastGroupLeftOut.is_seeded() && !is_everything && group + 1 == complete.end
         };
-        let mut slots = Vec::new();
+        let (mut slots, mut masks) = (Vec::new(), Vec::new());
         for at in 0..self.used {
             let Ok(slot) = Slot::try_from(at) else { break };
             let is_wanted = self.changed[at] >= since.max(1);
@@ -171,9 +250,11 @@ impl<V: Values> Keyed<V> {
             };
             if is_copied {
                 slots.push(slot);
+            } else if self.uses[at] == Use::Deleted {
+                masks.push(slot);
             }
         }
-        slots
+        (slots, masks)
     }
 
     fn rows(&self, slots: &[Slot]) -> Result<RecordBatch> {

@@ -10,12 +10,12 @@ use millstream_types::{CheckpointKind, ErrorCode, StateSnapshot};
 
 use super::job::{GROUPS, Job, Kind, MemoryFiles, SMALL};
 use crate::policy::Limits;
-use crate::{Keeper, Keyed, Table, TableOptions};
+use crate::{Content, Keeper, Keyed, Table, TableOptions};
 
 /// A checkpoint of some keys.
 fn checkpoint(kind: Kind, limits: Limits) -> (Vec<StateSnapshot>, Arc<MemoryFiles>) {
     let files = Arc::default();
-    let mut job = Job::start((kind, false), (0, 1), (&[], &files), (0, limits)).unwrap();
+    let mut job = Job::start((kind, false), (0, 1), (&[], &files), (0, limits), None).unwrap();
     job.add(&(0..1_000).collect::<Vec<_>>());
     let subtask = &mut job.subtasks[0];
     let frozen = subtask.freeze(1, CheckpointKind::Checkpoint);
@@ -25,13 +25,13 @@ fn checkpoint(kind: Kind, limits: Limits) -> (Vec<StateSnapshot>, Arc<MemoryFile
 
 fn restored(snapshots: &[StateSnapshot], files: &Arc<MemoryFiles>) -> crate::Result<Job> {
     let shape = (Kind::Text, false);
-    Job::start(shape, (1, 1), (snapshots, files), (0, SMALL))
+    Job::start(shape, (1, 1), (snapshots, files), (0, SMALL), None)
 }
 
 #[test]
 fn a_file_that_is_not_what_was_written_is_corrupt_by_its_name() {
     let (snapshots, files) = checkpoint(Kind::Text, Limits::default());
-    assert_eq!(restored(&snapshots, &files).unwrap().keys(), 1_000);
+    assert_eq!(restored(&snapshots, &files).unwrap().keys(), (1_000, 0));
     let path = snapshots[0].runs[0].file.path.clone();
     let whole = files.0.lock().unwrap()[&path].clone();
     let flips = (0..whole.len()).step_by(97).map(|at| {
@@ -80,7 +80,7 @@ fn a_large_run_is_several_files_of_all_key_groups() {
     for pair in runs.windows(2) {
         assert_eq!(pair[0].range.end, pair[1].range.first);
     }
-    assert_eq!(restored(&snapshots, &files).unwrap().keys(), 1_000);
+    assert_eq!(restored(&snapshots, &files).unwrap().keys(), (1_000, 0));
 }
 
 fn other(name: &str, key: DataType, ttl: Option<Duration>) -> Keyed<super::job::Numbers> {
@@ -103,7 +103,7 @@ fn restore_into(
 ) -> crate::Result<u64> {
     let contents = snapshot.runs.iter();
     let contents = contents.map(|run| files.0.lock().unwrap()[&run.file.path].clone());
-    let contents = contents.collect();
+    let contents = contents.map(Content::from).collect();
     let mut keeper = Keeper::new("uid".into(), 0..groups, groups);
     keeper.restore(&mut [&mut table as &mut dyn Table], snapshot, contents)?;
     Ok(table.stats().keys)

@@ -19,7 +19,8 @@ use millstream_types::{
 use crate::coverage::meet;
 use crate::policy::Limits;
 use crate::{
-    Frozen, Keeper, Keyed, Result, Slot, StateFiles, Table, TableOptions, Values, Written,
+    Content, Frozen, Keeper, Keyed, Memory, Result, Slot, StateFiles, Table, TableOptions, Values,
+    Written,
 };
 
 pub(super) const GROUPS: u32 = 16;
@@ -214,6 +215,7 @@ pub(super) struct Job {
     pub(super) kind: Kind,
     pub(super) subtasks: Vec<Subtask>,
     pub(super) now: u64,
+    pub(super) memory: Option<Memory>,
 }
 
 pub(super) const SMALL: Limits = Limits {
@@ -232,18 +234,33 @@ impl Job {
         (attempt, parallelism): (usize, u32),
         (snapshots, files): (&[StateSnapshot], &Arc<MemoryFiles>),
         (now, limits): (u64, Limits),
+        memory: Option<&Memory>,
     ) -> Result<Self> {
         let mut subtasks = Vec::new();
         for subtask in 0..parallelism {
             let groups = keys::range(subtask, parallelism, GROUPS);
             let mut table = kind.table(groups.clone(), has_ttl);
             table.set_now(Timestamp(now));
+            if let Some(memory) = memory {
+                table.set_memory(memory);
+            }
             let mut keeper = Keeper::new("uid".into(), groups.clone(), GROUPS);
             keeper.set_limits(limits);
             let dealt = dealt(snapshots, &groups);
             if !snapshots.is_empty() {
                 let contents = dealt.runs.iter();
                 let contents = contents.map(|run| files.0.lock().unwrap()[&run.file.path].clone());
+                let contents = contents.map(|content: Bytes| match memory {
+                    // As a worker fetches it where it is much.
+                    Some(memory) => {
+                        let directory = memory.directory().unwrap();
+                        directory.map_or_else(
+                            || Content::from(content.clone()),
+                            |directory| Content::Local(directory.write(&content).unwrap()),
+                        )
+                    }
+                    None => Content::from(content),
+                });
                 let contents = contents.collect();
                 keeper.restore(&mut [&mut table as &mut dyn Table], &dealt, contents)?;
             }
@@ -258,6 +275,7 @@ impl Job {
             kind,
             subtasks,
             now,
+            memory: memory.cloned(),
         })
     }
 
@@ -329,10 +347,22 @@ impl Job {
         found
     }
 
-    /// How many keys there are, whichever they are.
-    pub(super) fn keys(&self) -> usize {
-        let subtasks = self.subtasks.iter();
-        subtasks.map(|subtask| subtask.table.slots().count()).sum()
+    /// Moves keys out of memory, so many of each subtask.
+    pub(super) fn move_out(&mut self, count: usize) {
+        for subtask in &mut self.subtasks {
+            if self.memory.is_some() {
+                subtask.table.move_out(count).unwrap();
+            }
+        }
+    }
+
+    /// How many keys there are in memory, whichever they are, without those that have expired; and how many
+    /// are not in memory.
+    pub(super) fn keys(&self) -> (usize, u64) {
+        let subtasks = || self.subtasks.iter();
+        let hot = subtasks().map(|subtask| subtask.table.slots().count());
+        let cold = subtasks().map(|subtask| subtask.table.stats().cold_keys);
+        (hot.sum(), cold.sum())
     }
 }
 

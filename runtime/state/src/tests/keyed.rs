@@ -108,7 +108,7 @@ fn all_rows_of_a_table_without_key_columns_have_one_slot() {
     table.resolve(&[], &[0, 0, 0], &mut slots).unwrap();
     assert_eq!(slots, [0, 0, 0]);
     assert_eq!(table.made(), [0]);
-    assert_eq!(table.copy(1, 0..0).unwrap()[0].num_rows(), 1);
+    assert_eq!(table.copy(1, 0..0).unwrap().rows[0].num_rows(), 1);
 }
 
 #[test]

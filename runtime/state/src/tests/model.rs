@@ -12,9 +12,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 
 use super::job::{GROUPS, Job, Kind, MemoryFiles, SMALL, TTL};
-use crate::Frozen;
 use crate::breakage::Breakage;
 use crate::reader::read_state;
+use crate::{Frozen, Memory};
 
 const KEYS: i64 = 24;
 
@@ -24,6 +24,10 @@ enum Move {
     Remove(Vec<i64>),
     /// Time passes, in milliseconds.
     Advance(u64),
+    /// So many keys of each subtask leave memory, if they can.
+    MoveOut(usize),
+    /// Keys are looked for.
+    Find(Vec<i64>),
     /// A barrier, and all that waits is written.
     Checkpoint,
     /// A barrier.
@@ -50,6 +54,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         1 => keys(8).prop_map(Move::Remove),
         2 => keys(2).prop_map(Move::Remove),
         1 => (0..TTL).prop_map(Move::Advance),
+        4 => (1usize..24).prop_map(Move::MoveOut),
+        1 => keys(4).prop_map(Move::Find),
         6 => Just(Move::Checkpoint),
         2 => any::<bool>().prop_map(|is_savepoint| Move::Freeze { is_savepoint }),
         2 => prop_oneof![3 => Just(0u8), 1 => any::<u8>()].prop_map(|failed| Move::Settle { failed }),
@@ -77,9 +83,9 @@ struct Checked {
 }
 
 impl Checked {
-    fn new(shape: (Kind, bool)) -> Self {
+    fn new(shape: (Kind, bool), memory: Option<&Memory>) -> Self {
         let files = Arc::default();
-        let job = Job::start(shape, (0, 2), (&[], &files), (0, SMALL)).unwrap();
+        let job = Job::start(shape, (0, 2), (&[], &files), (0, SMALL), memory).unwrap();
         Self {
             shape,
             job,
@@ -127,8 +133,14 @@ impl Checked {
             Move::Freeze { is_savepoint } => self.freeze(*is_savepoint),
             Move::Settle { failed } => self.settle(*failed)?,
             Move::Restore { parallelism } => self.restore(*parallelism)?,
+            Move::MoveOut(count) => self.job.move_out(*count),
+            Move::Find(keys) => return self.check(keys),
         }
-        self.check()
+        // To look for everything would bring all back into memory.
+        if self.job.memory.is_none() {
+            self.check_all()?;
+        }
+        Ok(())
     }
 
     fn freeze(&mut self, is_savepoint: bool) {
@@ -230,7 +242,9 @@ impl Checked {
         let (snapshots, model) = self.complete.clone().unwrap_or_default();
         let now = (self.job.now, SMALL);
         let from = (snapshots.as_slice(), &self.files);
-        let job = Job::start(self.shape, (self.attempt, parallelism), from, now);
+        let memory = self.job.memory.clone();
+        let attempt = (self.attempt, parallelism);
+        let job = Job::start(self.shape, attempt, from, now, memory.as_ref());
         self.job = job.map_err(|failure| failure.to_string())?;
         self.model = model;
         self.waiting.clear();
@@ -241,21 +255,34 @@ impl Checked {
         Ok(())
     }
 
-    fn check(&mut self) -> Result<(), String> {
+    /// What is kept of some keys is what must be. How many of them are there.
+    fn check(&mut self, keys: &[i64]) -> Result<(), String> {
         let alive = self
             .model
             .iter()
-            .filter(|(_, (_, time))| !self.has_expired(*time));
+            .filter(|(key, (_, time))| keys.contains(key) && !self.has_expired(*time));
         let expected: BTreeMap<i64, i64> =
             alive.map(|(key, (number, _))| (*key, *number)).collect();
-        let keys: Vec<i64> = (0..KEYS).collect();
-        let found = self.job.read(&keys);
+        let found = self.job.read(keys);
         if found != expected {
             return Err(format!("{found:?} is there, not {expected:?}"));
         }
-        let count = self.job.keys();
-        if count != expected.len() {
-            return Err(format!("{count} keys are there, not {}", expected.len()));
+        Ok(())
+    }
+
+    /// As [`check`](Self::check), and there is nothing else.
+    fn check_all(&mut self) -> Result<(), String> {
+        let (hot, cold) = self.job.keys();
+        let alive = self.model.values();
+        let alive = alive.filter(|(_, time)| !self.has_expired(*time)).count();
+        // Who has expired and was not looked for may count.
+        if !self.shape.1 && hot as u64 + cold != alive as u64 {
+            return Err(format!("{hot} and {cold} keys are there, not {alive}"));
+        }
+        self.check(&(0..KEYS).collect::<Vec<_>>())?;
+        let (hot, cold) = self.job.keys();
+        if hot != alive || cold != 0 && !self.shape.1 {
+            return Err(format!("{hot} and {cold} keys are there, not {alive}"));
         }
         Ok(())
     }
@@ -269,6 +296,15 @@ fn text_of(columns: &[ArrayRef]) -> Vec<String> {
 
 /// The fault that random moves find.
 fn fault(shape: (Kind, bool), breakage: Option<Breakage>, cases: u32) -> Option<String> {
+    fault_with(shape, None, breakage, cases)
+}
+
+fn fault_with(
+    shape: (Kind, bool),
+    memory: Option<&Memory>,
+    breakage: Option<Breakage>,
+    cases: u32,
+) -> Option<String> {
     let config = Config {
         cases,
         failure_persistence: None,
@@ -276,13 +312,14 @@ fn fault(shape: (Kind, bool), breakage: Option<Breakage>, cases: u32) -> Option<
         ..Config::default()
     };
     let played = TestRunner::new(config).run(&moves(), |moves| {
-        let mut checked = Checked::new(shape);
+        let mut checked = Checked::new(shape, memory);
         Breakage::with(breakage, || {
             for (number, step) in moves.iter().enumerate() {
                 let failed = |reason| TestCaseError::fail(format!("{number}: {reason}"));
                 checked.play(step).map_err(failed)?;
             }
-            Ok(())
+            let failed = |reason| TestCaseError::fail(format!("at the end: {reason}"));
+            checked.check_all().map_err(failed)
         })
     });
     match played {
@@ -303,6 +340,61 @@ fn keys_of_every_kind_are_kept_over_failures_restores_and_changes_of_parallelism
 fn keys_expire_after_their_last_change_and_stay_away() {
     for kind in [Kind::Number, Kind::Text] {
         assert_eq!(fault((kind, true), None, 500), None, "{kind:?}");
+    }
+}
+
+#[cfg(feature = "cold")]
+fn without_memory() -> (tempfile::TempDir, Memory) {
+    let parent = tempfile::tempdir().unwrap();
+    let memory = Memory::divided(1 << 30, 0, parent.path().to_owned());
+    (parent, memory)
+}
+
+#[cfg(feature = "cold")]
+#[test]
+fn keys_that_leave_memory_and_come_back_are_what_they_were() {
+    let (_parent, memory) = without_memory();
+    for kind in [Kind::Number, Kind::Text, Kind::Several, Kind::Entries] {
+        let fault = fault_with((kind, false), Some(&memory), None, 60);
+        assert_eq!(fault, None, "{kind:?}");
+    }
+}
+
+#[cfg(feature = "cold")]
+#[test]
+fn extended_keys_that_leave_memory_and_come_back_are_what_they_were() {
+    let (_parent, memory) = without_memory();
+    for kind in [Kind::Number, Kind::Text, Kind::Several, Kind::Entries] {
+        for has_ttl in [false, true] {
+            let fault = fault_with((kind, has_ttl), Some(&memory), None, 1_000);
+            assert_eq!(fault, None, "{kind:?}");
+        }
+    }
+}
+
+#[cfg(feature = "cold")]
+#[test]
+fn every_seeded_fault_of_what_is_not_in_memory_is_found() {
+    let (_parent, memory) = without_memory();
+    for breakage in [
+        Breakage::ColdIsNotHidden,
+        Breakage::ChangeIsNotListed,
+        Breakage::ChangeIsTheSame,
+        Breakage::DeletionLost,
+    ] {
+        let shape = (Kind::Number, false);
+        let found = fault_with(shape, Some(&memory), Some(breakage), 2_000);
+        assert!(found.is_some(), "{breakage:?} is not found");
+    }
+}
+
+#[cfg(feature = "cold")]
+#[test]
+fn keys_expire_also_where_they_are_not_in_memory() {
+    let (_parent, memory) = without_memory();
+    for kind in [Kind::Number, Kind::Text] {
+        let fault = fault_with((kind, true), Some(&memory), None, 60);
+        assert_eq!(fault, None, "{kind:?}");
     }
 }
 
@@ -343,7 +435,7 @@ fn a_subtask_whose_state_was_empty_loses_nothing_in_a_later_change_of_parallelis
         Move::Checkpoint,
         Move::Restore { parallelism: 1 },
     ];
-    let mut checked = Checked::new((Kind::Number, true));
+    let mut checked = Checked::new((Kind::Number, true), None);
     for step in &moves {
         checked.play(step).unwrap();
     }

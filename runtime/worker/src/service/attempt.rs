@@ -54,6 +54,7 @@ enum Stage {
 pub(super) struct Ready {
     job: Arc<dyn JobTasks>,
     wiring: Wiring,
+    memory: Memory,
     contents: Contents,
 }
 
@@ -91,7 +92,8 @@ impl Planning {
                     self.stage = Stage::Over;
                     match job.and_then(|job| Ready::new(options, Arc::from(job), &self.deploy)) {
                         Ok(ready) => {
-                            let contents = fetch(ready.job.as_ref(), &self.deploy);
+                            let to = (&ready.memory, &options.threads);
+                            let contents = fetch(ready.job.as_ref(), &self.deploy, to);
                             self.stage = Stage::Fetching(ready, contents);
                         }
                         Err(failure) => break Err(failure),
@@ -133,9 +135,19 @@ impl Planning {
 impl Ready {
     fn new(options: &Options, job: Arc<dyn JobTasks>, deploy: &Deploy) -> Result<Self, Failure> {
         let wiring = Wiring::new(options, job.as_ref(), deploy)?;
+        let limit = job.state_memory().unwrap_or(options.state_memory);
+        let own = job.state_directory();
+        let is_own = own.is_some();
+        let directory = own.unwrap_or_else(|| options.state_directory.clone());
+        let memory = Memory::with_directory(limit, Some(directory));
+        if is_own {
+            // Better said now than when memory is full.
+            memory.directory()?;
+        }
         Ok(Self {
             job,
             wiring,
+            memory,
             contents: Contents::new(),
         })
     }
@@ -147,10 +159,10 @@ impl RunningAttempt {
         let Ready {
             job,
             wiring,
+            memory,
             contents,
         } = ready;
         let contents = Arc::new(contents);
-        let memory = Memory::limited(job.state_memory().unwrap_or(options.state_memory));
         let mut writers = JoinSet::new();
         let mut ends = wiring.ends;
         let bounded = Arc::new(deploy.bounded);

@@ -42,13 +42,39 @@ fn workers_reach_the_checkpoint_storage_as_the_coordinator_does() {
     assert_eq!(value("SSL_CERT_FILE"), Some("/etc/ssl/s3/ca.crt"));
     assert_eq!(value("MILLSTREAM_S3_PATH_STYLE"), Some("true"));
     assert_eq!(value("RUST_LOG"), None);
-    assert_eq!(
-        mounts,
-        of(Role::Coordinator).1,
+    let shared = mounts.iter();
+    let shared = shared.filter(|mount| mount.mount_path != "/var/lib/millstream");
+    assert!(
+        shared.eq(&of(Role::Coordinator).1),
         "credentials and certificates"
     );
     for (role, spec) in &all {
         let account = spec.service_account_name.as_deref();
         assert_eq!(account, Some("orders"), "{role:?}");
+    }
+}
+
+#[test]
+fn state_that_does_not_fit_into_memory_has_a_directory_of_its_own_on_the_nodes_disk() {
+    for (backend, path) in [
+        (json!({}), "/var/lib/millstream"),
+        (
+            json!({"stateBackend": {"directory": "/mnt/state"}}),
+            "/mnt/state",
+        ),
+    ] {
+        let job = job(&backend);
+        let deployment = workers::deployment(&blueprint(&job));
+        let spec = deployment.spec.unwrap().template.spec.unwrap();
+        let container = &spec.containers[0];
+        let mut variables = container.env.iter().flatten();
+        let variable = variables.find(|it| it.name == "MILLSTREAM_STATE_DIRECTORY");
+        assert_eq!(variable.unwrap().value.as_deref(), Some(path));
+        let mut mounts = container.volume_mounts.iter().flatten();
+        let mount = mounts.find(|mount| mount.mount_path == path).unwrap();
+        assert_eq!(mount.read_only, None);
+        let mut volumes = spec.volumes.iter().flatten();
+        let volume = volumes.find(|volume| volume.name == mount.name).unwrap();
+        assert!(volume.empty_dir.is_some(), "{volume:?}");
     }
 }

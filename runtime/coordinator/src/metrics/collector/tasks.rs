@@ -34,7 +34,7 @@ pub(super) fn encode(out: &mut Out<'_>, tasks: &[TaskStatus]) -> fmt::Result {
 type Size = (&'static str, &'static str, fn(&StateLoad) -> u64);
 
 fn encode_state(out: &mut Out<'_>, measured: &[(&TaskStatus, &TaskLoad)]) -> fmt::Result {
-    let sizes: [Size; 5] = [
+    let sizes: [Size; 10] = [
         ("state_keys", "Keys that a task keeps", |state| state.keys),
         (
             "state_dirty_keys",
@@ -55,6 +55,31 @@ fn encode_state(out: &mut Out<'_>, measured: &[(&TaskStatus, &TaskLoad)]) -> fmt
             "state_run_bytes",
             "Size of these runs in the checkpoint storage",
             |state| state.run_bytes,
+        ),
+        (
+            "state_cold_keys",
+            "Of the keys, those that are on the local disk and not in memory",
+            |state| state.cold_keys,
+        ),
+        (
+            "state_cold_bytes",
+            "Size of these keys before they are compressed",
+            |state| state.cold_bytes,
+        ),
+        (
+            "state_hot_reads",
+            "How often a key was looked for that was in memory, since the task began",
+            |state| state.hot_reads,
+        ),
+        (
+            "state_cold_reads",
+            "How often a key was brought back from the local disk, since the task began",
+            |state| state.cold_reads,
+        ),
+        (
+            "state_evictions",
+            "How often a key has left memory, since the task began",
+            |state| state.evictions,
         ),
     ];
     for (name, help, size) in sizes {

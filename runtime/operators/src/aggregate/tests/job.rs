@@ -16,7 +16,7 @@ use arrow_select::take::take_record_batch;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use millstream_state::{Keeper, StateFiles};
+use millstream_state::{Keeper, Memory, StateFiles};
 use millstream_types::aggregate::{AggregateCall, AggregateFunction, AggregateStage, Aggregation};
 use millstream_types::{
     Batch, Change, Changelog, CheckpointId, CheckpointKind, Clock, FileRef, KeyGroupRange,
@@ -295,6 +295,7 @@ pub(super) struct Job {
     files: MemoryFiles,
     pub(super) clock: Arc<TestClock>,
     checkpoint: u64,
+    memory: Memory,
 }
 
 impl Job {
@@ -312,6 +313,7 @@ impl Job {
             files: MemoryFiles::default(),
             clock: Arc::default(),
             checkpoint: 0,
+            memory: Memory::default(),
         };
         job.start(parallelism, &[])?;
         Ok(job)
@@ -338,6 +340,9 @@ impl Job {
                     clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
                 },
             )?;
+            for table in operator.tables() {
+                table.set_memory(&self.memory);
+            }
             let mut keeper = Keeper::new("sales/aggregate".into(), groups.clone(), GROUPS);
             if !snapshots.is_empty() {
                 let dealt = dealt(snapshots, &groups);
@@ -397,6 +402,23 @@ impl Job {
     /// Goes on from a checkpoint.
     pub(super) fn restore(&mut self, snapshots: &[StateSnapshot], parallelism: u32) -> Result<()> {
         self.start(parallelism, snapshots)
+    }
+
+    /// What the tables may take, from now on.
+    pub(super) fn set_memory(&mut self, memory: &Memory) {
+        self.memory = memory.clone();
+        for subtask in &mut self.subtasks {
+            for table in subtask.operator.tables() {
+                table.set_memory(memory);
+            }
+        }
+    }
+
+    /// How many keys and entries are not in memory.
+    pub(super) fn cold_keys(&mut self) -> u64 {
+        let subtasks = self.subtasks.iter_mut();
+        let tables = subtasks.flat_map(|subtask| subtask.operator.tables());
+        tables.map(|table| table.stats().cold_keys).sum()
     }
 
     /// The job is to do something else from the next restore on.

@@ -1,9 +1,10 @@
 //! Whatever comes, and wherever it is flushed and restored, the results are those of a list of all rows.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow_array::RecordBatch;
+use millstream_state::Memory;
 use millstream_types::aggregate::{AggregateCall, AggregateFunction, Aggregation};
 use millstream_types::{Change, Changelog, StateSnapshot, change};
 use proptest::prelude::*;
@@ -414,7 +415,13 @@ impl Checked {
 }
 
 fn check(aggregation: &Aggregation, moves: &[Move]) -> Result<(), String> {
-    let job = Job::whole(aggregation, 1).map_err(|failure| failure.to_string())?;
+    check_with(aggregation, moves, &Memory::default()).map(drop)
+}
+
+/// Returns how many keys and entries are not in memory at the end.
+fn check_with(aggregation: &Aggregation, moves: &[Move], memory: &Memory) -> Result<u64, String> {
+    let mut job = Job::whole(aggregation, 1).map_err(|failure| failure.to_string())?;
+    job.set_memory(memory);
     let mut checked = Checked {
         aggregation: aggregation.clone(),
         job,
@@ -425,7 +432,18 @@ fn check(aggregation: &Aggregation, moves: &[Move]) -> Result<(), String> {
     for step in moves {
         checked.play(step)?;
     }
-    checked.flush()
+    checked.flush()?;
+    Ok(checked.job.cold_keys())
+}
+
+/// No memory, and a directory for what does not fit.
+fn no_memory() -> &'static Memory {
+    static MEMORY: LazyLock<(tempfile::TempDir, Memory)> = LazyLock::new(|| {
+        let parent = tempfile::tempdir().unwrap();
+        let memory = Memory::divided(1 << 30, 0, parent.path().to_owned());
+        (parent, memory)
+    });
+    &MEMORY.1
 }
 
 fn keys() -> impl Strategy<Value = Vec<usize>> {
@@ -461,6 +479,31 @@ proptest! {
         let calls = all_calls(Changelog::Retract);
         let aggregation = aggregation(&keys, &calls, Changelog::Retract, output);
         check(&aggregation, &moves).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn results_are_the_same_where_nothing_stays_in_memory(
+        keys in keys(),
+        moves in moves(),
+        input in prop::sample::select(vec![Changelog::Append, Changelog::Retract]),
+    ) {
+        let mut calls = all_calls(input);
+        if input == Changelog::Retract {
+            // These keep their values in memory.
+            calls.retain(|call| !matches!(call.function, AggregateFunction::Min | AggregateFunction::Max));
+        }
+        let aggregation = aggregation(&keys, &calls, input, Changelog::Retract);
+        let cold = check_with(&aggregation, &moves, no_memory()).map_err(TestCaseError::fail)?;
+        let has_rows = moves.iter().any(|step| matches!(step, Move::Add(rows) if !rows.is_empty()));
+        let is_append = input == Changelog::Append && !moves.iter().any(|step| matches!(step, Move::Restore(_)));
+        prop_assert!(cold > 0 || !(has_rows && is_append), "something has left memory");
+    }
+
+    #[test]
+    fn values_in_order_stay_in_memory_and_results_are_the_same(keys in keys(), moves in moves()) {
+        let calls = all_calls(Changelog::Retract);
+        let aggregation = aggregation(&keys, &calls, Changelog::Retract, Changelog::Retract);
+        check_with(&aggregation, &moves, no_memory()).map_err(TestCaseError::fail)?;
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The other end of a worker's connection, and jobs for it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -239,6 +240,10 @@ impl JobTasks for Job {
         self.memory
     }
 
+    fn state_directory(&self) -> Option<PathBuf> {
+        None
+    }
+
     fn state_files(&self, _: TaskId) -> Arc<dyn StateFiles> {
         Arc::clone(&self.files) as Arc<dyn StateFiles>
     }
@@ -286,6 +291,7 @@ impl Coordinator {
             clock: Arc::new(SystemClock::default()),
             threads: Threads::Own,
             state_memory: u64::MAX,
+            state_directory: std::env::temp_dir(),
             pinning: Pinning::Off,
             exchange: None,
             cancel_timeout: Duration::from_secs(2),

@@ -57,6 +57,10 @@ impl JobTasks for Job {
         None
     }
 
+    fn state_directory(&self) -> Option<std::path::PathBuf> {
+        None
+    }
+
     fn state_files(&self, _: TaskId) -> Arc<dyn StateFiles> {
         unreachable!("only channels are made")
     }
@@ -102,6 +106,7 @@ impl Side {
                 factory: Arc::new(job.clone()),
                 clock: Arc::new(SystemClock::default()),
                 state_memory: u64::MAX,
+                state_directory: std::env::temp_dir(),
                 pinning: Pinning::Off,
                 threads: Threads::Own,
                 exchange: Some(Arc::new(exchange)),
