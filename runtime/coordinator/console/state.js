@@ -8,7 +8,7 @@ import { nameOf, vertices } from './load.js';
 
 const STATES = [['Operator'], ['State'], ['Type']];
 const TASKS = [['Subtask'], ['Worker'], ['Keys', 'number'], ['Changed keys', 'number', 'since the last barrier'],
-  ['In memory', 'number'], ['Runs', 'number', 'files that the next checkpoint names'], ['In checkpoints', 'number']];
+  ['In memory', 'number'], ['On disk', 'number', 'keys that are on the local disk and not in memory, and their bytes'], ['Runs', 'number', 'files that the next checkpoint names'], ['In checkpoints', 'number']];
 
 export function statePage() {
   const stateful = vertices().all.filter((vertex) => vertex.states.length > 0);
@@ -22,7 +22,8 @@ export function statePage() {
     return h('section', { class: 'panel', 'data-key': vertex.id },
       h('h3', {}, nameOf(vertex)),
       loads.length > 0 && figures([['Keys', count(sum('keys'))], ['Changed keys', count(sum('dirtyKeys')), 'since the last barrier'],
-        ['In memory', bytes(sum('bytes'))], ['In checkpoints', bytes(sum('runBytes')), `${count(sum('runs'))} files`]]),
+        ['In memory', bytes(sum('bytes'))],
+        sum('coldKeys') > 0 && ['On disk', `${count(sum('coldKeys'))} keys`, bytes(sum('coldBytes'))], ['In checkpoints', bytes(sum('runBytes')), `${count(sum('runs'))} files`]]),
       table('States', STATES, vertex.states.map((state) =>
         row(STATES, [state.operator, state.name, h('code', {}, state.type)], { 'data-key': `${state.operator}-${state.name}` }))),
       loads.length > 0 && table('Subtasks', TASKS, loads.map((task) => stateRow(task))));
@@ -32,5 +33,6 @@ export function statePage() {
 function stateRow(task) {
   const { state } = task.load;
   return row(TASKS, [task.subtask, h('span', { class: 'name', title: task.worker }, task.worker), count(state.keys),
-    count(state.dirtyKeys), bytes(state.bytes), count(state.runs), bytes(state.runBytes)], { 'data-key': task.subtask });
+    count(state.dirtyKeys), bytes(state.bytes),
+    state.coldKeys ? `${count(state.coldKeys)}, ${bytes(state.coldBytes)}` : '–', count(state.runs), bytes(state.runBytes)], { 'data-key': task.subtask });
 }
