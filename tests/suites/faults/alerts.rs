@@ -78,6 +78,11 @@ impl Watched {
             _minio: minio,
         };
         watched.workers = (0..2).map(|number| watched.worker(number)).collect();
+        // What happens before the first look did not happen for Prometheus.
+        wait_until("Prometheus has looked at the job", DEADLINE, || {
+            let seen = watched.prometheus.query("millstream_job_state");
+            seen.is_ok_and(|samples| !samples.is_empty())
+        });
         watched
     }
 
