@@ -94,6 +94,24 @@ const STREAM_JOB: &[Rule] = &[
              `minPause` to 0s or `maxConcurrent` to 1",
         ),
     ),
+    about(
+        ".alignedTimeout",
+        rule(
+            "spec.checkpoint",
+            "!has(self.alignedTimeout) || !has(self.maxConcurrent) || self.maxConcurrent <= 1",
+            "with `alignedTimeout` a barrier overtakes records, but no other barriers: set \
+             `maxConcurrent` to 1 or remove `alignedTimeout`",
+        ),
+    ),
+    about(
+        ".alignedTimeout",
+        rule(
+            "spec.checkpoint",
+            "!has(self.alignedTimeout) || duration(self.alignedTimeout) < \
+             duration(has(self.timeout) ? self.timeout : '1m')",
+            "must be shorter than `timeout`: checkpoints are given up then, and none would ever overtake",
+        ),
+    ),
     rule(
         "spec.checkpoint.storage",
         "self.startsWith('s3://') || self.startsWith('file:')",

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use millstream_types::snapshot::Counters;
 use millstream_types::{
     Attempt, CheckpointId, CheckpointKind, Committable, FileRef, JobId, Opaque, OperatorSnapshot,
-    OperatorUid, StateSnapshot, SubtaskIndex, Timestamp,
+    OperatorUid, SubtaskIndex, Timestamp,
 };
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -20,7 +20,8 @@ use crate::protocol::kinship::{Descent, Kinship, kinship};
 /// |---|---|
 /// | 1 | |
 /// | 2 | names the files of keyed state; the number of key groups |
-pub const MANIFEST_VERSION: u32 = 2;
+/// | 3 | names the files of records in flight; what the inputs are that they are for |
+pub const MANIFEST_VERSION: u32 = 3;
 
 /// Versions that this build reads.
 pub(crate) const READ_VERSIONS: RangeInclusive<u32> = 1..=MANIFEST_VERSION;
@@ -60,6 +61,9 @@ pub struct Manifest {
     pub connectors: BTreeMap<OperatorUid, String>,
     /// State by operator uid and subtask.
     pub operators: BTreeMap<OperatorUid, BTreeMap<SubtaskIndex, OperatorSnapshot>>,
+    /// What the inputs of the operators are that have records in flight, as the plan writes them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<OperatorUid, Vec<String>>,
     /// Transactions of attempts up to this one are all resolved: committed, aborted or listed
     /// here. [`decide`](crate::ClaimedChain::decide) raises it to what the chain knows.
     #[serde(default)]
@@ -207,18 +211,25 @@ impl Manifest {
         snapshots.any(|snapshot| snapshot.state.is_some())
     }
 
-    /// Every file that its state names; one that several subtasks share comes several times.
+    /// Every file that it names; one that several subtasks share comes several times.
     pub fn files(&self) -> impl Iterator<Item = &FileRef> {
         let snapshots = self.operators.values().flat_map(BTreeMap::values);
-        snapshots.flat_map(|snapshot| snapshot.state.iter().flat_map(StateSnapshot::files))
+        snapshots.flat_map(OperatorSnapshot::files)
     }
 
-    /// Bytes of all files that its state names, each counted once.
+    /// Bytes of the records that barriers have overtaken, of each file once.
+    pub fn in_flight_bytes(&self) -> u64 {
+        let snapshots = self.operators.values().flat_map(BTreeMap::values);
+        let files: BTreeSet<&FileRef> = snapshots.flat_map(|it| &it.in_flight).collect();
+        files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Bytes of all files that it names, each counted once.
     pub fn state_bytes(&self) -> u64 {
         self.state_bytes_besides(&BTreeSet::new())
     }
 
-    /// Bytes of the files that its state names and that are none of these paths.
+    /// Bytes of the files that it names and that are none of these paths.
     pub fn state_bytes_besides(&self, paths: &BTreeSet<String>) -> u64 {
         let others = self.files().filter(|file| !paths.contains(&file.path));
         let bytes: BTreeMap<&str, u64> = others
@@ -230,10 +241,7 @@ impl Manifest {
     /// As [`files`](Self::files), to be changed.
     pub(crate) fn files_mut(&mut self) -> impl Iterator<Item = &mut FileRef> {
         let snapshots = self.operators.values_mut().flat_map(BTreeMap::values_mut);
-        snapshots.flat_map(|snapshot| {
-            let state = snapshot.state.iter_mut();
-            state.flat_map(StateSnapshot::files_mut)
-        })
+        snapshots.flat_map(OperatorSnapshot::files_mut)
     }
 
     /// The same state with nothing to commit: what an import puts into the chain after it has

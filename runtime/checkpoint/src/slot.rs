@@ -349,14 +349,14 @@ mod tests {
             version,
             ..manifest.clone()
         };
-        for version in [1, 2] {
+        for version in [1, 2, 3] {
             check_manifest("x", &with(version), Attempt(1)).unwrap();
         }
-        for version in [0, 3] {
+        for version in [0, 4] {
             let refused = check_manifest("x", &with(version), Attempt(1)).unwrap_err();
             let text = refused.to_string();
             assert!(text.contains(&format!("version {version}")), "{text}");
-            assert!(text.contains("versions 1 to 2"), "{text}");
+            assert!(text.contains("versions 1 to 3"), "{text}");
         }
     }
 

@@ -93,6 +93,14 @@ fn lost(state: &OperatorState) -> String {
 
 /// Takes a misfit out of a manifest.
 pub(crate) fn drop_state(manifest: &mut Manifest, misfit: &Incompatibility) {
+    if let Incompatibility::InputsChanged { uid, .. } = misfit {
+        let subtasks = manifest.operators.get_mut(uid);
+        for snapshot in subtasks.into_iter().flat_map(BTreeMap::values_mut) {
+            snapshot.in_flight.clear();
+        }
+        manifest.inputs.remove(uid);
+        return;
+    }
     let Incompatibility::SplitsGone { uid, splits } = misfit else {
         manifest.operators.remove(misfit.uid());
         manifest.identities.remove(misfit.uid());
@@ -112,6 +120,7 @@ fn states(manifest: &Manifest) -> BTreeMap<OperatorUid, OperatorState> {
         .map(|(uid, subtasks)| {
             let state = OperatorState {
                 connector: manifest.connectors.get(uid).cloned(),
+                inputs: manifest.inputs.get(uid).cloned(),
                 ..OperatorState::of(subtasks.values())
             };
             (uid.clone(), state)

@@ -133,6 +133,7 @@ impl Settings {
             connectors: self.connectors.clone(),
             parallelism: self.parallelism,
             max_parallelism: self.topology.max_parallelism,
+            inputs: self.topology.inputs.clone(),
         };
         facts.manifest(attempt, parts, decided_at)
     }

@@ -18,6 +18,8 @@ pub(crate) struct JobFacts<'a> {
     pub(crate) parallelism: u32,
     /// Into how many groups keys are divided.
     pub(crate) max_parallelism: u32,
+    /// Of operators whose inputs may be overtaken by barriers, what these inputs are.
+    pub(crate) inputs: BTreeMap<OperatorUid, Vec<String>>,
 }
 
 impl JobFacts<'_> {
@@ -42,6 +44,7 @@ impl JobFacts<'_> {
             identities: parts.identities,
             connectors: self.connectors,
             operators: parts.operators,
+            inputs: BTreeMap::new(),
             // The chain knows; it raises this on the decision.
             swept_through: Attempt(0),
             imported_from: None,
@@ -53,6 +56,12 @@ impl JobFacts<'_> {
         // Keyed state is found by it. Without state it may change.
         if manifest.has_state() {
             manifest.max_parallelism = Some(self.max_parallelism);
+        }
+        for (uid, subtasks) in &manifest.operators {
+            if subtasks.values().any(|it| !it.in_flight.is_empty()) {
+                let inputs = self.inputs.get(uid).cloned().unwrap_or_default();
+                manifest.inputs.insert(uid.clone(), inputs);
+            }
         }
         manifest
     }

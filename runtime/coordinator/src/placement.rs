@@ -2,7 +2,8 @@
 //!
 //! A slot holds at most one subtask of each vertex. Subtasks with one number, of vertices of one
 //! parallelism, are in one slot, because forward edges join them. Splits are dealt out anew on every restore, from the union of all snapshots,
-//! so a job may be restored at any parallelism; keyed state is dealt out by key groups ([`keyed`]).
+//! so a job may be restored at any parallelism; keyed state and records in flight are dealt out by key
+//! groups ([`keyed`]).
 
 pub mod keyed;
 
@@ -149,7 +150,8 @@ pub struct Dealt {
 }
 
 /// Deals the state of one operator out to `parallelism` subtasks: splits anew, counters where they
-/// were, those of vanished subtasks to subtask 0, keyed state by its `max_parallelism` key groups.
+/// were, those of vanished subtasks to subtask 0, keyed state and records in flight by the
+/// `max_parallelism` key groups.
 /// Committables are resolved before and go nowhere.
 pub fn deal(
     restored: &BTreeMap<SubtaskIndex, OperatorSnapshot>,
@@ -171,10 +173,12 @@ pub fn deal(
     }
     let mut assigned = loads.assign(splits);
     let mut states = keyed::deal(restored, parallelism, max_parallelism).into_iter();
+    let in_flight = |subtask| keyed::in_flight(restored, subtask, parallelism, max_parallelism);
     let mut snapshots: Vec<OperatorSnapshot> = (0..parallelism)
         .map(|subtask| OperatorSnapshot {
             splits: assigned.remove(&SubtaskIndex(subtask)).unwrap_or_default(),
             state: states.next(),
+            in_flight: in_flight(subtask),
             ..OperatorSnapshot::default()
         })
         .collect();

@@ -19,6 +19,8 @@ pub struct Topology {
     pub sinks: BTreeSet<OperatorUid>,
     /// Where records flow.
     pub edges: Vec<Edge>,
+    /// Of operators whose inputs may be overtaken by barriers, what these inputs are.
+    pub inputs: BTreeMap<OperatorUid, Vec<String>>,
     /// Into how many groups keys are divided.
     pub max_parallelism: u32,
 }
@@ -67,6 +69,7 @@ impl Topology {
             sources: BTreeMap::new(),
             sinks: BTreeSet::new(),
             edges: edges.collect(),
+            inputs: graph.all_overtakable_inputs(),
             max_parallelism: graph.max_parallelism,
         };
         for (index, node) in graph.nodes.iter().enumerate() {

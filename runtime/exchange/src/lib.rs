@@ -15,11 +15,13 @@
 //!
 //! Reading order: [`partition`] shares batches out to destinations; [`frame`] is what travels,
 //! [`outbox`] what waits to be sent, [`inbound`] what is done with what has come, [`hello`] how two
-//! workers begin to talk and [`connection`] how they go on; [`network`] connects the workers of a job.
+//! workers begin to talk and [`connection`] how they go on; [`network`] connects the workers of a job;
+//! [`in_flight`] is a file of records that a barrier has overtaken.
 
 mod connection;
 pub mod frame;
 mod hello;
+pub mod in_flight;
 mod inbound;
 mod network;
 mod outbox;
@@ -29,6 +31,7 @@ mod testing;
 
 pub use connection::Liveness;
 pub use frame::ChannelId;
+pub use in_flight::InFlight;
 pub use inbound::{Credit, Deliver, Gone};
 pub use network::{AttemptPlan, Exchange, Incoming, LinkFailure, Links, Outgoing, Settings};
 pub use outbox::{RemoteSender, SendError};

@@ -30,6 +30,9 @@ pub struct OperatorState {
     pub connector: Option<String>,
     /// The states by key that it has declared.
     pub states: Vec<StateDeclaration>,
+    /// What its inputs were, if it has records in flight
+    /// ([`overtakable_inputs`](JobGraph::overtakable_inputs)).
+    pub inputs: Option<Vec<String>>,
 }
 
 impl OperatorState {
@@ -133,6 +136,15 @@ pub enum Incompatibility {
         /// What of it is another one.
         reason: &'static str,
     },
+    /// Records in flight to an operator whose inputs are others now, or that is gone.
+    InputsChanged {
+        /// The operator.
+        uid: OperatorUid,
+        /// What its inputs were.
+        before: Vec<String>,
+        /// What they are.
+        now: Vec<String>,
+    },
 }
 
 /// Everything in a checkpoint that `graph` has no place for; nothing if it can be restored.
@@ -148,6 +160,16 @@ pub fn compatibility(
         let kind = node.map(|node| &node.kind);
         if !state.splits.is_empty() {
             found.extend(source_fault(graph, uid, state, kind));
+        }
+        if let Some(before) = &state.inputs {
+            let now = graph.overtakable_inputs(uid);
+            if *before != now {
+                found.push(Incompatibility::InputsChanged {
+                    uid: uid.clone(),
+                    before: before.clone(),
+                    now,
+                });
+            }
         }
         if state.committables > 0 && !matches!(kind, Some(NodeKind::Sink(_))) {
             found.push(Incompatibility::SinkGone {
@@ -296,6 +318,17 @@ impl Incompatibility {
                 "`{uid}` keeps other state, as {reason} changed: the checkpoint has `{before}`, and \
                  the job keeps `{now}`"
             ),
+            Self::InputsChanged { uid, before, now } => {
+                let now = if now.is_empty() {
+                    "the job has no such input".to_owned()
+                } else {
+                    format!("the job has {}", now.join(", "))
+                };
+                format!(
+                    "the checkpoint is unaligned and has records in flight to `{uid}` ({}), but {now}",
+                    before.join(", ")
+                )
+            }
         }
     }
 
@@ -307,7 +340,8 @@ impl Incompatibility {
             | Self::SplitsGone { uid, .. }
             | Self::SinkGone { uid, .. }
             | Self::StateGone { uid, .. }
-            | Self::StateChanged { uid, .. } => uid,
+            | Self::StateChanged { uid, .. }
+            | Self::InputsChanged { uid, .. } => uid,
         }
     }
 
@@ -321,6 +355,9 @@ impl Incompatibility {
             Self::SplitsGone { .. } => "name the topics in `topics` again",
             Self::StateChanged { .. } => {
                 "group and aggregate as before, or do it in a transform of another name"
+            }
+            Self::InputsChanged { .. } => {
+                "start the job as it was and change it with a savepoint, which has no records in flight"
             }
         }
     }

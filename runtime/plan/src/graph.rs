@@ -211,15 +211,60 @@ impl JobGraph {
         let Partitioning::Hash(columns) = &edge.partitioning else {
             return Vec::new();
         };
-        let schema = match edge.from {
-            Output::Main(node) => self.node(node).map(|node| Arc::clone(&node.schema)),
-            Output::DeadLetters(_) => Some(dead_letter_schema()),
-        };
+        let schema = self.schema_of(edge.from);
         let fields = schema.iter().flat_map(|schema| {
             let fields = columns.iter();
             fields.filter_map(|column| schema.fields().get(*column))
         });
         fields.map(|field| field.name().clone()).collect()
+    }
+
+    /// What the inputs of a node are that come from other vertices and whose records a barrier may
+    /// overtake, in words: such records can be restored only where the same stands.
+    pub fn overtakable_inputs(&self, uid: &OperatorUid) -> Vec<String> {
+        let edges = self.between_vertices().filter(|(_, edge, ..)| {
+            let reader = self.node(edge.to);
+            let is_here = reader.is_some_and(|reader| reader.uid == *uid);
+            is_here && edge.partitioning != Partitioning::Forward
+        });
+        let inputs = edges.map(|(_, edge, ..)| {
+            let partitioning = match edge.partitioning {
+                Partitioning::Hash(_) => format!(
+                    "by {} in {} key groups",
+                    self.partition_by(edge).join(", "),
+                    self.max_parallelism
+                ),
+                Partitioning::Forward | Partitioning::Rebalance => "in turn".to_owned(),
+            };
+            let schema = self.schema_of(edge.from);
+            let fields = schema.iter().flat_map(|schema| schema.fields().iter());
+            let columns: Vec<String> = fields
+                .map(|field| {
+                    let null = if field.is_nullable() { "" } else { " not null" };
+                    format!("{} {}{null}", field.name(), field.data_type())
+                })
+                .collect();
+            format!(
+                "input {}: ({}) {partitioning}",
+                edge.input,
+                columns.join(", ")
+            )
+        });
+        inputs.collect()
+    }
+
+    /// Those of every node that has any.
+    pub fn all_overtakable_inputs(&self) -> BTreeMap<OperatorUid, Vec<String>> {
+        let nodes = self.nodes.iter();
+        let inputs = nodes.map(|node| (node.uid.clone(), self.overtakable_inputs(&node.uid)));
+        inputs.filter(|(_, inputs)| !inputs.is_empty()).collect()
+    }
+
+    fn schema_of(&self, output: Output) -> Option<SchemaRef> {
+        match output {
+            Output::Main(node) => self.node(node).map(|node| Arc::clone(&node.schema)),
+            Output::DeadLetters(_) => Some(dead_letter_schema()),
+        }
     }
 
     /// The vertex that runs a node.

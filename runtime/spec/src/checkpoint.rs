@@ -25,6 +25,12 @@ pub struct CheckpointSpec {
     /// A checkpoint that takes longer is given up. Default: 1m.
     #[serde(default = "timeout")]
     pub timeout: KubeDuration,
+    /// How long a task may wait for the records in front of a checkpoint's barrier. Then the barrier
+    /// overtakes them and they become a part of the checkpoint, so that it completes under backpressure
+    /// as well; with 0s it never waits. Default: without it, checkpoints are always aligned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "KubeDuration")]
+    pub aligned_timeout: Option<KubeDuration>,
     /// How many checkpoints may be under way at once. Default: 1.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 16))]

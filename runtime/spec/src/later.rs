@@ -15,21 +15,12 @@ pub struct LaterKey {
 }
 
 /// All of them.
-pub const LATER_KEYS: [LaterKey; 2] = [
-    LaterKey {
-        within: "spec.checkpoint",
-        key: "unaligned",
-        message: "comes with version 0.2.0, which moves records between tasks by key. Until then \
-            every step has one input, no barrier waits at it, and there is nothing to overtake. \
-            Remove it",
-    },
-    LaterKey {
-        within: "spec",
-        key: "autoscaler",
-        message: "comes with version 0.3.0. Until then set `parallelism`, in the file or by \
+pub const LATER_KEYS: [LaterKey; 1] = [LaterKey {
+    within: "spec",
+    key: "autoscaler",
+    message: "comes with version 0.3.0. Until then set `parallelism`, in the file or by \
             `kubectl scale`. Remove it",
-    },
-];
+}];
 
 /// What is said of a key that this version does not know, if a later one does.
 pub(crate) fn message(within: &str, key: &str) -> Option<&'static str> {

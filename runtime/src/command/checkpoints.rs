@@ -158,15 +158,14 @@ fn manifest_text(manifest: &Manifest) -> String {
         &head,
         &each(manifest, transactions),
     ));
-    let head = [
-        "OPERATOR",
-        "SUBTASK",
-        "KEY GROUPS",
-        "RUNS",
-        "IN FLIGHT",
-        "BYTES",
-    ];
+    let head = ["OPERATOR", "SUBTASK", "KEY GROUPS", "RUNS", "BYTES"];
     parts.push(section("state", &head, &each(manifest, states)));
+    let head = ["OPERATOR", "SUBTASK", "FILE", "BYTES"];
+    parts.push(section(
+        "records in flight",
+        &head,
+        &each(manifest, in_flight),
+    ));
     parts.concat()
 }
 
@@ -229,10 +228,16 @@ fn states(snapshot: &OperatorSnapshot) -> Vec<Vec<String>> {
             vec![
                 format!("{} to {}", groups.first, groups.end.saturating_sub(1)),
                 state.runs.len().to_string(),
-                state.in_flight.len().to_string(),
                 bytes(state.files().map(|file| file.bytes).sum()),
             ]
         })
+        .collect()
+}
+
+fn in_flight(snapshot: &OperatorSnapshot) -> Vec<Vec<String>> {
+    let files = snapshot.in_flight.iter();
+    files
+        .map(|file| vec![file.path.clone(), bytes(file.bytes)])
         .collect()
 }
 

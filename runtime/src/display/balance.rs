@@ -52,6 +52,8 @@ pub(super) struct Balance {
     pub(super) filtered: u64,
     /// Records that went into results of others, if operators do that.
     pub(super) combined: Option<u64>,
+    /// Records that were overtaken by the barrier of the checkpoint.
+    pub(super) in_flight: u64,
     /// Records that a source could not decode, if these are others than those that the sink is
     /// given.
     pub(super) undecoded: Option<Undecoded>,
@@ -69,7 +71,8 @@ impl Balance {
     pub(super) fn holds(&self) -> bool {
         let lost = self.undecoded.map_or(0, |it| it.dead_letters + it.skipped);
         let combined = self.combined.unwrap_or_default();
-        self.came + self.copied == self.written + self.filtered + combined + lost
+        let gone = self.written + self.filtered + combined + self.in_flight + lost;
+        self.came + self.copied == gone
     }
 
     /// What has come since an earlier balance of the same way.
@@ -92,6 +95,7 @@ impl Balance {
                 let before = before.combined.unwrap_or_default();
                 now.saturating_sub(before)
             }),
+            in_flight: self.in_flight.saturating_sub(before.in_flight),
             undecoded,
             ..self.clone()
         }
@@ -205,6 +209,8 @@ impl Way {
         let all = self.operators.iter().chain(&self.aggregates).map(of);
         let added = all.map(|it| it.records_out.saturating_sub(it.records_in));
         let combined = self.aggregates.iter().map(less).sum();
+        let readers = self.operators.iter().chain(&self.aggregates);
+        let readers = readers.chain([&self.sink]);
         Balance {
             from: self.inputs.iter().map(SourceOutput::name).collect(),
             sink: self.sink.clone(),
@@ -213,6 +219,7 @@ impl Way {
             written: of(&self.sink).records_out,
             filtered: self.operators.iter().map(less).sum(),
             combined: (!self.aggregates.is_empty()).then_some(combined),
+            in_flight: readers.map(|uid| of(uid).in_flight).sum(),
             undecoded,
         }
     }

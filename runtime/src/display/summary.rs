@@ -133,6 +133,9 @@ fn equation(balance: &Balance, note: &str) -> String {
     if let Some(combined) = balance.combined {
         parts.push(format!("{} combined", number(combined)));
     }
+    if balance.in_flight > 0 {
+        parts.push(format!("{} in flight", number(balance.in_flight)));
+    }
     if let Some(Undecoded {
         dead_letters,
         skipped,

@@ -412,6 +412,15 @@ pub struct CheckpointSummary {
     /// copies all of its files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpointed_size: Option<u64>,
+    /// Bytes of the records that its barriers have overtaken; nothing if they have overtaken none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight_size: Option<u64>,
+    /// Whether a barrier has overtaken in any task.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unaligned: bool,
+    /// The longest that a task has waited from the first of its barriers until it passed, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alignment_ms: Option<u64>,
     /// Where its manifest lies.
     #[serde(default)]
     pub path: Option<String>,

@@ -54,6 +54,14 @@ pub enum Bug {
     RestoredRunsNotNamed,
     /// Of several runs that hold a key the oldest counts.
     OlderRunWins,
+    /// Records in flight are restored by every subtask that reads their file.
+    InFlightRestoredTwice,
+    /// The last records in flight of a subtask are not restored.
+    InFlightLost,
+    /// Records in a channel are overtaken and not persisted.
+    OvertakenNotPersisted,
+    /// Records that come before a barrier that has overtaken already are not persisted.
+    LateRecordsNotPersisted,
 }
 
 #[cfg(feature = "seeded-bugs")]

@@ -29,6 +29,10 @@ pub struct Barrier {
     pub kind: CheckpointKind,
     /// When the coordinator triggered it.
     pub triggered_at: Timestamp,
+    /// How long from here on, in milliseconds, a task may wait for the records before it; then it overtakes
+    /// them. Without this it never does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aligned_timeout_ms: Option<u64>,
 }
 
 /// What a checkpoint is for.

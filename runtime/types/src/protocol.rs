@@ -14,7 +14,7 @@ use crate::snapshot::{Counters, OperatorSnapshot, SplitState, TaskSnapshot};
 use crate::{Attempt, Barrier, CheckpointId, Failure, Lineage, OperatorUid, WorkerId};
 
 /// Version of this protocol. Both sides refuse another one.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// From a worker to the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub enum ToCoordinator {
         task: TaskId,
         /// Its state.
         snapshot: TaskSnapshot,
+        /// How the barrier has come through it.
+        #[serde(default)]
+        passage: Passage,
     },
     /// A task cannot take part in a checkpoint, but goes on.
     CheckpointDeclined {
@@ -80,6 +83,15 @@ pub enum ToCoordinator {
         /// The attempt.
         attempt: Attempt,
     },
+}
+
+/// How a barrier has come through a task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passage {
+    /// From when it was in the first channel until the task passed it, milliseconds.
+    pub alignment_ms: u64,
+    /// Whether it has overtaken records.
+    pub unaligned: bool,
 }
 
 /// Who a worker is and what it offers.

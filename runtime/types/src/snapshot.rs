@@ -61,6 +61,14 @@ pub struct Counters {
     pub skipped: u64,
     /// Records sent to the dead-letter output (`onError: DeadLetter`).
     pub dead_letters: u64,
+    /// In a checkpoint: records in flight. They were sent and have not come in.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub in_flight: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Counters {
@@ -71,6 +79,7 @@ impl Counters {
         self.bytes += other.bytes;
         self.skipped += other.skipped;
         self.dead_letters += other.dead_letters;
+        self.in_flight += other.in_flight;
     }
 }
 
@@ -89,6 +98,24 @@ pub struct OperatorSnapshot {
     /// What it keeps by key; none for an operator without state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<StateSnapshot>,
+    /// Records that were on their way to it when the barrier overtook them, in their order. Subtasks may
+    /// share a file, of which each takes what is its own.
+    #[serde(default, rename = "inFlight", skip_serializing_if = "Vec::is_empty")]
+    pub in_flight: Vec<FileRef>,
+}
+
+impl OperatorSnapshot {
+    /// Every file that it names.
+    pub fn files(&self) -> impl Iterator<Item = &FileRef> {
+        let state = self.state.iter().flat_map(StateSnapshot::files);
+        state.chain(&self.in_flight)
+    }
+
+    /// As [`files`](Self::files), to be changed.
+    pub fn files_mut(&mut self) -> impl Iterator<Item = &mut FileRef> {
+        let state = self.state.iter_mut().flat_map(StateSnapshot::files_mut);
+        state.chain(&mut self.in_flight)
+    }
 }
 
 /// Keyed state of one operator in one subtask: the files that hold it. Together they are the whole
@@ -107,23 +134,17 @@ pub struct StateSnapshot {
     /// Up to which event time its timers have fired; none without timers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timer_watermark: Option<EventTime>,
-    /// Records that an unaligned barrier has overtaken.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub in_flight: Vec<FileRef>,
 }
 
 impl StateSnapshot {
     /// Every file that it names.
     pub fn files(&self) -> impl Iterator<Item = &FileRef> {
-        self.runs.iter().map(|run| &run.file).chain(&self.in_flight)
+        self.runs.iter().map(|run| &run.file)
     }
 
     /// As [`files`](Self::files), to be changed.
     pub fn files_mut(&mut self) -> impl Iterator<Item = &mut FileRef> {
-        self.runs
-            .iter_mut()
-            .map(|run| &mut run.file)
-            .chain(&mut self.in_flight)
+        self.runs.iter_mut().map(|run| &mut run.file)
     }
 }
 

@@ -149,7 +149,11 @@ impl Chain {
             let Some(snapshot) = operators.get(&node.uid) else {
                 continue;
             };
-            node.restored = snapshot.counters;
+            // Those in flight come in from now on.
+            node.restored = Counters {
+                in_flight: 0,
+                ..snapshot.counters
+            };
             let (Work::Keyed(keyed), Some(state)) = (&mut node.work, &snapshot.state) else {
                 continue;
             };

@@ -10,6 +10,9 @@
 //!
 //! A task in another worker sends through a connection, with a credit for what it puts in: when the
 //! element is taken, so is the credit, and as much may follow.
+//!
+//! A barrier is announced when it is put into a channel, whatever lies before it there, so that the task can
+//! take it out of the channel and persist what it overtakes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,7 +21,9 @@ use std::time::{Duration, Instant};
 
 use millstream_exchange::{Credit, Deliver, Gone};
 use millstream_state::Written;
-use millstream_types::{Barrier, CheckpointId, Element, Failure, OperatorUid, SplitState};
+use millstream_types::{
+    Barrier, Batch, CheckpointId, Element, Failure, FileRef, OperatorUid, SplitState,
+};
 
 use crate::alignment::ChannelIndex;
 
@@ -70,6 +75,13 @@ pub enum Command {
         /// By operator.
         states: Vec<(OperatorUid, Result<Written, Failure>)>,
     },
+    /// The records that the barrier of a checkpoint has overtaken are written, or cannot be.
+    InFlightWritten {
+        /// For which checkpoint.
+        checkpoint: CheckpointId,
+        /// Their file.
+        file: Result<FileRef, Failure>,
+    },
 }
 
 /// What a task is ready to take, besides commands.
@@ -105,6 +117,8 @@ pub enum Unreachable {
 pub enum Received {
     /// A command.
     Command(Command),
+    /// A barrier that was put into a channel. It is still there.
+    Announced(ChannelIndex, Barrier),
     /// The next element of a channel.
     Element(ChannelIndex, Element),
 }
@@ -141,6 +155,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     commands: VecDeque<Command>,
+    /// Barriers that were put into channels since the task looked.
+    announced: VecDeque<(ChannelIndex, Barrier)>,
     channels: Vec<Channel>,
     /// A channel that the task writes has room again, or nobody reads it any more.
     woken: bool,
@@ -215,6 +231,22 @@ impl Channel {
         let entry = self.elements.pop_front()?;
         self.bytes -= entry.bytes;
         Some(entry)
+    }
+
+    /// Takes the barrier of a checkpoint out. The records before it, which stay; none if it is not there.
+    fn take_barrier(&mut self, checkpoint: CheckpointId) -> Option<Vec<Batch>> {
+        let is_it = |entry: &Entry| match &entry.element {
+            Element::Barrier(barrier) => barrier.checkpoint == checkpoint,
+            _ => false,
+        };
+        let place = self.elements.iter().position(is_it)?;
+        self.elements.remove(place);
+        let before = self.elements.iter().take(place);
+        let records = before.filter_map(|entry| match &entry.element {
+            Element::Batch(batch) => Some(batch.clone()),
+            _ => None,
+        });
+        Some(records.collect())
     }
 
     const fn has_room(&self, bound: usize) -> bool {
@@ -294,6 +326,10 @@ impl ChannelSender {
         bytes: usize,
         credit: Option<Credit>,
     ) {
+        if let Element::Barrier(barrier) = &element {
+            let channel = ChannelIndex(self.channel);
+            state.announced.push_back((channel, *barrier));
+        }
         if let Some(channel) = state.channels.get_mut(self.channel) {
             channel.push(Entry {
                 element,
@@ -329,7 +365,8 @@ impl Drop for ChannelSender {
 
 impl Inbox {
     /// Takes what comes next, waiting at most `timeout` for it; `None` if there is nothing by then.
-    /// Commands come first, then the channels in turn, without those that are held.
+    /// Commands come first, then barriers that were put into channels, then the channels in turn, without
+    /// those that are held.
     ///
     /// # Errors
     /// The attempt is over, or a channel that is read has lost its sender.
@@ -344,6 +381,9 @@ impl Inbox {
             }
             if let Some(command) = state.commands.pop_front() {
                 return Ok(Some(Received::Command(command)));
+            }
+            if let Some((channel, barrier)) = state.announced.pop_front() {
+                return Ok(Some(Received::Announced(channel, barrier)));
             }
             let woken = std::mem::take(&mut state.woken);
             match read {
@@ -369,6 +409,18 @@ impl Inbox {
             let waited = shared.readable.wait_timeout(state, left);
             (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Takes a barrier that was announced out of its channel. The records before it, which stay there; none
+    /// if it is not there.
+    pub fn take_barrier(
+        &self,
+        channel: ChannelIndex,
+        checkpoint: CheckpointId,
+    ) -> Option<Vec<Batch>> {
+        let mut state = self.shared.lock();
+        let channel = state.channels.get_mut(channel.0)?;
+        channel.take_barrier(checkpoint)
     }
 
     /// Bytes of records in each channel.

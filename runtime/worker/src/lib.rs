@@ -13,7 +13,9 @@
 //!   and outputs hold back, to emit less and to send larger batches, goes before every control
 //!   element, whenever the task has nothing to read, and after a tenth of a second at the latest.
 //! - A task with several channels takes its snapshot when the barrier has come over all of them;
-//!   what lies behind the barrier waits until then.
+//!   what lies behind the barrier waits until then. Or the barrier overtakes, if it may: then the records
+//!   before it are persisted, and the task acknowledges when it knows and has written all of them.
+//! - A task never waits within a step for room in what it writes, so that barriers pass it at any time.
 //! - State is frozen at the barrier and written beside the task, one checkpoint after the other; the
 //!   task acknowledges when it is durable, and declines when it cannot be written.
 //! - A prepared transaction is listed in every snapshot until the coordinator has said that a
@@ -26,7 +28,7 @@
 //!
 //! Reading order: [`plan`] is what a task is made of, [`chain`] pushes elements through it,
 //! [`output`] and [`inbox`] join tasks, [`alignment`] and [`event_time`] are the rules for several channels and
-//! [`gate`] applies them, [`load`] measures for people, [`watermark`] finds a source's watermark, [`task`] is the loop, [`snapshots`]
+//! [`gate`] applies them, [`in_flight`] restores what a barrier has overtaken, [`load`] measures for people, [`watermark`] finds a source's watermark, [`task`] is the loop, [`snapshots`]
 //! writes state beside it, [`service`] is the conversation with the coordinator.
 //!
 //! # Crash points
@@ -46,6 +48,7 @@ pub mod alignment;
 pub mod chain;
 pub mod event_time;
 pub mod gate;
+mod in_flight;
 pub mod inbox;
 pub mod load;
 pub mod output;

@@ -4,6 +4,7 @@
 //! or fails. It is spoken to through its [inbox](crate::inbox), and cancelled by closing that; it
 //! speaks through a bounded channel of [`Event`]s.
 
+mod barriers;
 mod root;
 mod run;
 #[cfg(feature = "simulation")]
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use millstream_state::Memory;
 use millstream_types::ids::TaskId;
 use millstream_types::load::TaskLoad;
+use millstream_types::protocol::Passage;
 use millstream_types::{
     CheckpointId, Clock, EdgeId, ErrorCode, ErrorKind, Failure, OperatorSnapshot, OperatorUid,
     TaskSnapshot,
@@ -43,7 +45,7 @@ pub enum Event {
     /// It has built its readers and writers and runs.
     Running,
     /// It has passed the barrier; everything that the snapshot names is durable.
-    Acknowledged(CheckpointId, TaskSnapshot),
+    Acknowledged(CheckpointId, TaskSnapshot, Passage),
     /// It cannot take this checkpoint, and goes on.
     Declined(CheckpointId, Failure),
     /// Its input has ended and everything that follows from it is emitted.

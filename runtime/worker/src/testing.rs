@@ -179,6 +179,24 @@ impl SinkWriter for Memory {
     }
 }
 
+/// A sink that takes its time for every batch.
+pub(crate) struct Slow(pub(crate) Memory);
+
+impl SinkWriter for Slow {
+    fn write(&mut self, batch: &Batch) -> Result<u64> {
+        std::thread::park_timeout(Duration::from_millis(5));
+        self.0.write(batch)
+    }
+
+    fn prepare(&mut self, checkpoint: CheckpointId) -> Result<Vec<Committable>> {
+        self.0.prepare(checkpoint)
+    }
+
+    fn bytes(&self) -> u64 {
+        0
+    }
+}
+
 /// A sink that never comes back.
 pub(crate) struct Stuck(pub(crate) Shared);
 

@@ -25,7 +25,7 @@ kind: StreamJob
 metadata: {name: keyed}
 spec:
   parallelism: PARALLELISM
-  checkpoint: {storage: 'file://DIRECTORY/checkpoints', interval: INTERVAL, minPause: 10ms}
+  checkpoint: {storage: 'file://DIRECTORY/checkpoints', interval: INTERVAL, minPause: 10msALIGNED}
   dataflow:
     sources:
     - {name: orders, generator: {seed: 3, rows: ROWS, rowsPerSecond: PACE, customers: CUSTOMERS}}
@@ -42,6 +42,8 @@ spec:
 struct Job {
     cluster: Cluster,
     interval: &'static str,
+    /// Of barriers, if they may overtake.
+    aligned_timeout: Option<&'static str>,
     rows: u64,
     pace: u64,
     /// Of each process, in their order.
@@ -53,6 +55,7 @@ impl Job {
         Self {
             cluster: Cluster::new("keyed", ""),
             interval,
+            aligned_timeout: None,
             rows,
             pace,
             runs: Vec::new(),
@@ -62,7 +65,11 @@ impl Job {
     /// Starts the job, or goes on with it.
     fn run(&mut self, parallelism: u32) -> &mut Server {
         let here = self.cluster.directory().to_string_lossy().into_owned();
+        let aligned = self
+            .aligned_timeout
+            .map(|it| format!(", alignedTimeout: {it}"));
         let text = JOB
+            .replace("ALIGNED", &aligned.unwrap_or_default())
             .replace("DIRECTORY", &here)
             .replace("INTERVAL", self.interval)
             .replace("ROWS", &self.rows.to_string())
@@ -215,6 +222,18 @@ fn killed_and_resumed_it_ends_with_what_a_map_has(interval: &'static str, rows: 
 #[test]
 fn totals_survive_kills_and_other_parallelisms_with_a_checkpoint_every_100_ms() {
     killed_and_resumed_it_ends_with_what_a_map_has("100ms", 60_000, 15_000);
+}
+
+/// The barriers of an `alignedTimeout` of nothing overtake whatever lies in their way.
+#[test]
+fn totals_survive_kills_and_other_parallelisms_with_unaligned_checkpoints() {
+    let mut job = Job::new("100ms", 60_000, 15_000);
+    job.aligned_timeout = Some("0s");
+    job.run_and_kill(2);
+    job.run_and_kill(1);
+    job.run_and_kill(3);
+    job.run_to_its_end(2);
+    job.check();
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The order job as real processes on a real broker and a real object store, under faults.
 //!
 //! [`fixture`] is the job and everything around it, [`faults`] the seeded plan of what is done to
-//! it; [`kill`], [`freeze`], [`outage`], [`exchange`], [`keyed`] and [`postgres`] are the scenarios.
+//! it; [`kill`], [`freeze`], [`outage`], [`exchange`], [`keyed`], [`postgres`] and [`backpressure`] are the
+//! scenarios.
 
+mod backpressure;
 mod exchange;
 mod faults;
 mod fixture;

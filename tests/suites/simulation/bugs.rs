@@ -72,4 +72,8 @@ found! {
     a_deleted_key_that_comes_back: DeletionLost in keyed,
     a_restored_run_that_is_not_named_again: RestoredRunsNotNamed in keyed,
     an_older_run_that_wins: OlderRunWins in keyed,
+    records_in_flight_that_are_restored_twice: InFlightRestoredTwice in unaligned,
+    records_in_flight_that_are_not_restored: InFlightLost in unaligned,
+    records_that_are_overtaken_and_not_persisted: OvertakenNotPersisted in unaligned,
+    records_before_a_late_barrier_that_are_not_persisted: LateRecordsNotPersisted in unaligned,
 }

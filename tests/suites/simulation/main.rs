@@ -69,7 +69,7 @@ const PLACES: &[&str] = &[
     "store: a conditional write met a taken name",
 ];
 
-const MAKES: [seeds::Make; 2] = [Scenario::new, Scenario::keyed];
+const MAKES: [seeds::Make; 3] = [Scenario::new, Scenario::keyed, Scenario::unaligned];
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
@@ -126,6 +126,32 @@ fn keyed_state_is_exact_under_fresh_seeds() {
     }
 }
 
+/// Fresh seeds of keyed jobs whose barriers overtake records.
+#[test]
+fn jobs_with_unaligned_checkpoints_are_exactly_once_under_fresh_seeds() {
+    let count = number("MILLSTREAM_SIMULATION_SEEDS").unwrap_or(300);
+    let from = number("MILLSTREAM_SIMULATION_FROM")
+        .unwrap_or_else(|| RandomState::new().hash_one("overtaken") >> 16);
+    let campaign = Campaign::run(Scenario::unaligned, from, count, 1);
+    println!("from seed {from}: {}", campaign.summary());
+    campaign.assert_passed();
+    if count >= 300 {
+        campaign.assert_met(
+            &[
+                "StoreDown",
+                "coordinator crashes",
+                "rescale",
+                "worker crashes",
+            ],
+            &[
+                "complete with records in flight",
+                "failed: Checkpoint",
+                "outcome: completed",
+            ],
+        );
+    }
+}
+
 /// Takes 40 minutes of two cores that have nothing else to do.
 #[test]
 fn extended_a_hundred_thousand_seeds() {
@@ -145,8 +171,16 @@ fn extended_keyed_state_under_fifty_thousand_seeds() {
 }
 
 #[test]
+fn extended_jobs_with_unaligned_checkpoints_under_fifty_thousand_seeds() {
+    let count = number("MILLSTREAM_SIMULATION_SEEDS").unwrap_or(50_000);
+    let campaign = Campaign::run_on_all_cores(Scenario::unaligned, 0, count);
+    println!("{}", campaign.summary());
+    campaign.assert_passed();
+}
+
+#[test]
 fn a_seed_is_a_full_reproduction() {
-    for (make, seed) in (0..10).flat_map(|seed| [(MAKES[0], seed), (MAKES[1], seed)]) {
+    for (make, seed) in (0..10).flat_map(|seed| MAKES.map(|make| (make, seed))) {
         let first = run_caught(make(seed), None, false);
         let second = run_caught(make(seed), None, false);
         assert_eq!(first.hash, second.hash, "seed {seed}");
@@ -156,11 +190,17 @@ fn a_seed_is_a_full_reproduction() {
 }
 
 /// One seed with all that happens: `MILLSTREAM_SIMULATION_SEED`, and of its faults only those of
-/// `MILLSTREAM_SIMULATION_FAULTS`; of the keyed job if `MILLSTREAM_SIMULATION_KEYED` is set.
+/// `MILLSTREAM_SIMULATION_FAULTS`; of the keyed job if `MILLSTREAM_SIMULATION_KEYED` is set, of one
+/// whose barriers overtake if `MILLSTREAM_SIMULATION_UNALIGNED` is.
 #[test]
 fn replay() {
     let seed = number("MILLSTREAM_SIMULATION_SEED").unwrap_or(1);
-    let make = MAKES[usize::from(number("MILLSTREAM_SIMULATION_KEYED").is_some())];
+    let is_set = |variable| number(variable).is_some();
+    let make = if is_set("MILLSTREAM_SIMULATION_UNALIGNED") {
+        MAKES[2]
+    } else {
+        MAKES[usize::from(is_set("MILLSTREAM_SIMULATION_KEYED"))]
+    };
     let mut scenario = make(seed);
     if let Ok(keep) = std::env::var("MILLSTREAM_SIMULATION_FAULTS") {
         let keep = keep.split(',').filter_map(|number| number.parse().ok());

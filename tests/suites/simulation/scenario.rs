@@ -105,6 +105,7 @@ pub(crate) enum Shape {
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
     pub(crate) seed: u64,
+    pub(crate) variant: Variant,
     pub(crate) shape: Shape,
     /// Before and after a rescale.
     pub(crate) parallelism: [u32; 2],
@@ -119,6 +120,8 @@ pub(crate) struct Scenario {
     pub(crate) healed_at: Millis,
     /// Most that a worker's clock is wrong.
     pub(crate) skew: Millis,
+    /// How many steps of tasks take long, in ten thousand.
+    pub(crate) slow_steps: u64,
 }
 
 const SHAPES: &[Shape] = &[
@@ -134,6 +137,21 @@ const CHECKPOINTS: &[&str] = &[
     "interval: 500ms, timeout: 2s, tolerableFailures: 0, minPause: 100ms",
     "interval: 200ms, timeout: 4s, tolerableFailures: 10, minPause: 0s, maxConcurrent: 3",
 ];
+
+/// Barriers overtake at once, soon, and only where a task is slow.
+const UNALIGNED: &[&str] = &[
+    "interval: 300ms, timeout: 3s, tolerableFailures: 3, minPause: 0s, alignedTimeout: 0s",
+    "interval: 400ms, timeout: 2s, tolerableFailures: 2, minPause: 50ms, alignedTimeout: 20ms",
+    "interval: 200ms, timeout: 4s, tolerableFailures: 10, minPause: 0s, alignedTimeout: 150ms",
+];
+
+/// How jobs are made of seeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Variant {
+    Any,
+    Keyed,
+    Unaligned,
+}
 
 impl Scenario {
     pub(crate) fn new(seed: u64) -> Self {
@@ -167,6 +185,8 @@ impl Scenario {
                 FAULTS_UNTIL
             },
             skew: random.below(1_500),
+            slow_steps: 100,
+            variant: Variant::Any,
         }
     }
 
@@ -175,6 +195,7 @@ impl Scenario {
         let mut scenario = Self::new(seed);
         let mut random = Random::new(seed ^ 0x6b65_7973);
         scenario.shape = Shape::Counts;
+        scenario.variant = Variant::Keyed;
         scenario.workers = 1;
         let most = scenario.parallelism[0].max(scenario.parallelism[1]);
         scenario.slots = most + u32_of(random.below(2));
@@ -189,6 +210,20 @@ impl Scenario {
             }
         }
         scenario.faults.sort_by_key(|fault| fault.at);
+        scenario
+    }
+
+    /// A keyed job whose barriers overtake, and whose tasks are slow at times, so that there is something to
+    /// overtake. Half of these jobs count, the others only spread their records by key.
+    pub(crate) fn unaligned(seed: u64) -> Self {
+        let mut scenario = Self::keyed(seed);
+        let mut random = Random::new(seed ^ 0x6f76_6572);
+        scenario.variant = Variant::Unaligned;
+        if random.chance(5_000) {
+            scenario.shape = Shape::Keyed;
+        }
+        scenario.checkpoint = random.pick(UNALIGNED).unwrap_or(UNALIGNED[0]);
+        scenario.slow_steps = random.between(100, 2_000);
         scenario
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use millstream_types::Bug;
 
 use crate::coverage::Coverage;
-use crate::scenario::{Scenario, Shape};
+use crate::scenario::{Scenario, Variant};
 use crate::simulation::{Report, run};
 
 /// Lines of a trace that a failure shows; a replay shows all.
@@ -145,10 +145,10 @@ pub(crate) fn explain(make: Make, seed: u64, violations: &[String]) -> String {
         "replay: MILLSTREAM_SIMULATION_SEED={seed} MILLSTREAM_SIMULATION_FAULTS={} {}tools/test.sh \
          --test simulation -- replay",
         kept.join(","),
-        if scenario.shape == Shape::Counts {
-            "MILLSTREAM_SIMULATION_KEYED=1 "
-        } else {
-            ""
+        match scenario.variant {
+            Variant::Any => "",
+            Variant::Keyed => "MILLSTREAM_SIMULATION_KEYED=1 ",
+            Variant::Unaligned => "MILLSTREAM_SIMULATION_UNALIGNED=1 ",
         }
     ));
     format!(

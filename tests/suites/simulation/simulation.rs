@@ -167,7 +167,7 @@ impl Simulation {
             return;
         };
         if process.step(task) {
-            let is_slow = self.random.chance(100);
+            let is_slow = self.random.chance(self.scenario.slow_steps);
             let delay = self.random.between(2, if is_slow { 600 } else { 30 });
             self.world.lock().after(delay, Some(id), What::Step(task));
         }
@@ -554,6 +554,9 @@ fn take_news(role: &mut CoordinatorRole, state: &mut State) {
                 let kind = kind_of(&summary);
                 state.note(format_args!("{kind} {} is complete", summary.id));
                 state.coverage.reached(&format!("complete: {kind}"));
+                if summary.in_flight_size.is_some() {
+                    state.coverage.reached("complete with records in flight");
+                }
             }
             Progress::Failed(summary) => {
                 let kind = kind_of(&summary);

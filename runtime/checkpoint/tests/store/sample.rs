@@ -95,6 +95,7 @@ pub(crate) fn manifest(attempt: Attempt, checkpoint: u64) -> Manifest {
             (OperatorUid::from("orders"), subtasks(&source)),
             (OperatorUid::from("processed"), subtasks(&sink)),
         ]),
+        inputs: BTreeMap::new(),
         swept_through: Attempt(0),
         imported_from: None,
         beginning: None,

@@ -119,7 +119,7 @@ async fn a_manifest_without_state_is_written_as_in_version_1_but_for_its_version
 }
 
 #[test]
-fn state_is_written_and_read_as_in_version_2() {
+fn state_and_records_in_flight_are_written_and_read_as_in_version_3() {
     let file = |path: &str| FileRef {
         path: path.to_owned(),
         bytes: 1_024,
@@ -140,8 +140,8 @@ fn state_is_written_and_read_as_in_version_2() {
                 sequence: 9,
             }],
             timer_watermark: Some(EventTime(1_700_000_000_000_000)),
-            in_flight: vec![file("data/3/17/sums/1-in-flight")],
         }),
+        in_flight: vec![file("data/3/17/sums/1-in-flight")],
         ..OperatorSnapshot::default()
     };
     let written = json!({
@@ -156,10 +156,10 @@ fn state_is_written_and_read_as_in_version_2() {
                 "sequence": 9,
             }],
             "timerWatermark": 1_700_000_000_000_000_i64,
-            "inFlight": [
-                {"path": "data/3/17/sums/1-in-flight", "bytes": 1024, "crc32c": 3_735_928_559_u32},
-            ],
         },
+        "inFlight": [
+            {"path": "data/3/17/sums/1-in-flight", "bytes": 1024, "crc32c": 3_735_928_559_u32},
+        ],
     });
     assert_eq!(serde_json::to_value(&snapshot).unwrap(), written);
     let read: OperatorSnapshot = serde_json::from_value(written).unwrap();

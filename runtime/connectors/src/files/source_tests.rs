@@ -302,7 +302,7 @@ async fn corrupt_lines_are_skipped_and_counted() {
         records_out: 3,
         bytes: 42,
         skipped: 3,
-        dead_letters: 0,
+        ..Counters::default()
     };
     assert_eq!(reader.counters(), expected);
     assert_eq!(reader.snapshot()[0].records, 6);

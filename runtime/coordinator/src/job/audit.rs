@@ -1,9 +1,9 @@
 //! What became of the records: totals of every manifest, checked against each other and against
 //! those of the manifest before.
 //!
-//! Barriers are aligned, so at a barrier no record is between two operators: what one emitted, the
-//! next has received. Counters go on over restarts and rescales, so this holds between any two
-//! manifests of a chain.
+//! At a barrier no record is between two operators but those that it has overtaken, which are counted:
+//! what one emitted, the next has received or has in flight. Counters go on over restarts and rescales, so
+//! this holds between any two manifests of a chain.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,7 +90,7 @@ pub fn gaps(edges: &[Edge], previous: &Totals, totals: &Totals) -> Vec<String> {
             }
         });
         let emitted: Vec<i128> = emitted.collect();
-        let received = grown(to, |counters| counters.records_in);
+        let received = grown(to, |counters| counters.records_in + counters.in_flight);
         if emitted.iter().sum::<i128>() != received {
             let emitted = inputs.iter().zip(emitted).map(|(edge, count)| {
                 let what = if edge.dead_letters {
@@ -159,6 +159,29 @@ mod tests {
             edge("valid", "out", false),
             edge("orders", "rejects", true),
         ]
+    }
+
+    #[test]
+    fn records_in_flight_have_been_emitted_and_come_later() {
+        let edges = [edge("orders", "valid", false)];
+        let at = |emitted, received, in_flight| {
+            let valid = Counters {
+                in_flight,
+                ..counters(received, received, 0)
+            };
+            totals(&[("orders", counters(emitted, emitted, 0)), ("valid", valid)])
+        };
+        let all = [
+            at(0, 0, 0),
+            at(100, 70, 30),
+            at(150, 130, 20),
+            at(160, 160, 0),
+        ];
+        for pair in all.windows(2) {
+            assert_eq!(gaps(&edges, &pair[0], &pair[1]), [""; 0]);
+        }
+        assert_eq!(gaps(&edges, &all[1], &at(150, 130, 19)).len(), 1);
+        assert_eq!(gaps(&edges, &all[1], &at(150, 130, 50)).len(), 1);
     }
 
     #[test]

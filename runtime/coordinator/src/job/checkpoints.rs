@@ -29,6 +29,8 @@ use trigger::{FailureCounter, FailureReason, Purpose, Settings, Trigger, Wanted}
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
     timeout: Duration,
+    /// When barriers of periodic checkpoints overtake, if ever.
+    aligned_timeout: Option<Duration>,
     /// Into how many groups keys are divided.
     max_parallelism: u32,
     next: CheckpointId,
@@ -94,6 +96,7 @@ impl Checkpoints {
     ) -> Self {
         Self {
             timeout: settings.timeout,
+            aligned_timeout: settings.aligned_timeout,
             max_parallelism,
             next,
             trigger: Trigger::new(settings),
@@ -141,6 +144,11 @@ impl Checkpoints {
                 drain: wanted.stop.is_some_and(|stop| stop.drain),
             },
         };
+        // A savepoint is restored by other jobs as well, and what ends the attempt leaves nothing behind it.
+        let aligned_timeout = self
+            .aligned_timeout
+            .filter(|_| purpose == Purpose::Periodic);
+        let millis = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX - 1);
         self.trigger.triggered(id, &purpose, now.monotonic);
         let pending = Pending::new(
             (id, kind),
@@ -153,6 +161,7 @@ impl Checkpoints {
             checkpoint: id,
             kind,
             triggered_at: now.wall,
+            aligned_timeout_ms: aligned_timeout.map(millis),
         };
         let (pending, purpose) = &*self.pending.entry(id).or_insert((pending, purpose));
         Some((pending, purpose, barrier))

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use millstream_connect::Discovery;
 use millstream_types::ids::TaskId;
 use millstream_types::load::TaskLoad;
-use millstream_types::protocol::{TaskProgress, ToCoordinator, ToWorker};
+use millstream_types::protocol::{Passage, TaskProgress, ToCoordinator, ToWorker};
 use millstream_types::{
     Attempt, Bug, CheckpointId, ErrorCode, ErrorKind, Failure, OperatorUid, TaskSnapshot, WorkerId,
 };
@@ -128,9 +128,11 @@ impl Execution {
                 checkpoint,
                 task,
                 snapshot,
+                passage,
             } => {
                 if self.concerns(worker, attempt, task) {
-                    return self.acknowledged(checkpoint, task, snapshot, job, now);
+                    let acknowledged = (checkpoint, task, passage);
+                    return self.acknowledged(acknowledged, snapshot, job, now);
                 }
             }
             ToCoordinator::CheckpointDeclined {
@@ -262,8 +264,7 @@ impl Execution {
 
     fn acknowledged(
         &mut self,
-        id: CheckpointId,
-        task: TaskId,
+        (id, task, passage): (CheckpointId, TaskId, Passage),
         snapshot: TaskSnapshot,
         job: &mut Run,
         now: Now,
@@ -274,9 +275,13 @@ impl Execution {
             Acknowledged::Dropped => {
                 tracing::debug!(%attempt, checkpoint = %id, %task, "acknowledgement dropped");
             }
-            Acknowledged::Accepted(count) => job.history.acknowledged(attempt, id, count, part),
+            Acknowledged::Accepted(count) => {
+                job.history
+                    .acknowledged((attempt, id), count, part, passage);
+            }
             Acknowledged::Complete(count, complete) => {
-                job.history.acknowledged(attempt, id, count, part);
+                job.history
+                    .acknowledged((attempt, id), count, part, passage);
                 self.all_acknowledged(*complete, job, now);
             }
             Acknowledged::Inconsistent(failure) => {

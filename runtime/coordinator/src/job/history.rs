@@ -9,6 +9,7 @@ use millstream_types::api::{
     SubtaskCheckpoint,
 };
 use millstream_types::ids::TaskId;
+use millstream_types::protocol::Passage;
 use millstream_types::{Attempt, CheckpointId, Failure, StateSnapshot, TaskSnapshot, Timestamp};
 
 use crate::job::checkpoints::pending::Pending;
@@ -47,6 +48,9 @@ impl History {
                 size_bytes: None,
                 state_size: None,
                 checkpointed_size: None,
+                in_flight_size: None,
+                unaligned: false,
+                alignment_ms: None,
                 path: None,
                 failure: None,
             },
@@ -86,13 +90,16 @@ impl History {
     /// Takes note of an acknowledgement that counts.
     pub(crate) fn acknowledged(
         &mut self,
-        attempt: Attempt,
-        id: CheckpointId,
+        (attempt, id): (Attempt, CheckpointId),
         count: usize,
         part: SubtaskCheckpoint,
+        passage: Passage,
     ) {
         if let Some(detail) = self.find(attempt, id) {
             detail.acknowledged = u32::try_from(count).unwrap_or(u32::MAX);
+            let summary = &mut detail.summary;
+            summary.unaligned |= passage.unaligned;
+            summary.alignment_ms = summary.alignment_ms.max(Some(passage.alignment_ms));
             if detail.subtasks.len() >= SUBTASKS_MAX {
                 detail.subtasks.remove(0);
             }
@@ -121,12 +128,15 @@ impl History {
 
     /// Every task has acknowledged: from here on totals and sizes are known.
     pub(crate) fn complete(&mut self, manifest: &Manifest) {
-        let state = manifest.has_state().then(|| manifest.state_bytes());
+        let files = manifest.state_bytes();
+        let state = files.saturating_sub(manifest.in_flight_bytes());
+        let state = manifest.has_state().then_some(state);
         let new = manifest.state_bytes_besides(&self.named);
         if let Some(detail) = self.find(manifest.attempt, manifest.checkpoint) {
             detail.operators = manifest.totals();
             let summary = &mut detail.summary;
             summary.state_size = state;
+            summary.in_flight_size = in_flight(manifest);
             summary.checkpointed_size = if manifest.kind.commits() {
                 state.map(|_| new)
             } else {
@@ -209,6 +219,9 @@ impl History {
                     size_bytes: Some(entry.size_bytes),
                     state_size: (entry.state_bytes > 0).then_some(entry.state_bytes),
                     checkpointed_size: None,
+                    in_flight_size: manifest.and_then(in_flight),
+                    unaligned: manifest.and_then(in_flight).is_some(),
+                    alignment_ms: None,
                     path: Some(entry.path.clone()),
                     failure: None,
                 },
@@ -231,4 +244,9 @@ impl History {
         })?;
         Some(Arc::make_mut(detail))
     }
+}
+
+/// Bytes of the records in flight of a checkpoint, if it has any.
+fn in_flight(manifest: &Manifest) -> Option<u64> {
+    Some(manifest.in_flight_bytes()).filter(|bytes| *bytes > 0)
 }

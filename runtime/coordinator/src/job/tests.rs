@@ -78,6 +78,7 @@ fn topology() -> Topology {
             to: "out".into(),
         }],
         max_parallelism: 128,
+        inputs: BTreeMap::new(),
     }
 }
 
@@ -97,6 +98,7 @@ fn settings() -> Settings {
             interval: millis(1_000),
             min_pause: millis(0),
             timeout: millis(10_000),
+            aligned_timeout: None,
             max_concurrent: 1,
         },
         tolerable_failures: 0,
@@ -288,6 +290,7 @@ impl Rig {
                     checkpoint: CheckpointId(checkpoint),
                     task,
                     snapshot,
+                    passage: millstream_types::protocol::Passage::default(),
                 },
             );
         }
@@ -450,6 +453,7 @@ fn manifest(attempt: u64) -> Manifest {
             OperatorUid::from("orders"),
             (0..).map(SubtaskIndex).zip(snapshots).collect(),
         )]),
+        inputs: BTreeMap::new(),
         swept_through: Attempt(0),
         imported_from: None,
         beginning: None,

@@ -202,6 +202,17 @@ fn encode_last(out: &mut Out<'_>, last: &CheckpointSummary) -> fmt::Result {
         "Bytes of keyed state that the last completed checkpoint has uploaded",
         last.checkpointed_size.unwrap_or(0) as f64,
     )?;
+    out.gauge(
+        "last_checkpoint_in_flight_size_bytes",
+        "Bytes of the records that barriers of the last completed checkpoint have overtaken",
+        last.in_flight_size.unwrap_or(0) as f64,
+    )?;
+    let alignment = Duration::from_millis(last.alignment_ms.unwrap_or(0));
+    out.gauge(
+        "last_checkpoint_alignment_seconds",
+        "Longest time from the first barrier of the last completed checkpoint at a task until it passed",
+        alignment.as_secs_f64(),
+    )?;
     let completed = Duration::from_millis(last.triggered_at.0) + duration;
     out.gauge(
         "last_checkpoint_completed_timestamp_seconds",

@@ -1,4 +1,5 @@
-//! Keyed state: which runs each subtask gets, and whether what the subtasks hold fits together. Pure.
+//! Keyed state and records in flight: which runs and files each subtask gets, and whether what the
+//! subtasks hold fits together. Pure.
 //!
 //! A key belongs to a key group and a group to one subtask, whatever the parallelism
 //! ([`keys::range`]). So a subtask gets the runs that hold any of its groups, cut to them; a file
@@ -7,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use millstream_types::snapshot::{KeyGroupRange, Run, StateSnapshot};
-use millstream_types::{Bug, OperatorSnapshot, SubtaskIndex, keys};
+use millstream_types::{Bug, FileRef, OperatorSnapshot, SubtaskIndex, keys};
 
 /// Keyed state of one operator that does not fit together. Going on with it would lose keys, or hold
 /// them twice.
@@ -202,10 +203,34 @@ pub(super) fn deal(
             runs: joined(runs.collect()),
             // A timer that has fired is gone from the state: the earliest fires none twice.
             timer_watermark: meeting.filter_map(|state| state.timer_watermark).min(),
-            in_flight: Vec::new(),
         }
     });
     dealt.collect()
+}
+
+/// The files of records in flight that a subtask reads, of which it takes what is its own: at the same
+/// parallelism its own. At another one those of every subtask that had any of its key groups; and, as
+/// records that are dealt out in turn have none, those of every subtask whose number leaves its own as the
+/// remainder by the parallelism.
+pub(super) fn in_flight(
+    restored: &BTreeMap<SubtaskIndex, OperatorSnapshot>,
+    subtask: u32,
+    parallelism: u32,
+    max_parallelism: u32,
+) -> Vec<FileRef> {
+    let last = restored.keys().next_back();
+    let before = last.map_or(0, |last| last.0.saturating_add(1));
+    let own = keys::range(subtask, parallelism, max_parallelism).into();
+    let reads = |old: SubtaskIndex| {
+        if before == parallelism {
+            return old.0 == subtask;
+        }
+        let had = keys::range(old.0, before, max_parallelism).into();
+        meet(had, own).is_some() || old.0 % parallelism == subtask
+    };
+    let read = restored.iter().filter(|(old, _)| reads(**old));
+    read.flat_map(|(_, snapshot)| snapshot.in_flight.iter().cloned())
+        .collect()
 }
 
 /// A seeded bug: the group before the last counts as the last.

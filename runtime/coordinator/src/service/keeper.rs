@@ -212,6 +212,7 @@ impl Keeper {
             connectors: self.graph.connectors(),
             parallelism: self.job.parallelism,
             max_parallelism: self.graph.max_parallelism,
+            inputs: self.graph.all_overtakable_inputs(),
         }
     }
 

@@ -291,6 +291,7 @@ impl Life {
                 checkpoint,
                 task,
                 snapshot,
+                passage: millstream_types::protocol::Passage::default(),
             })
             .await;
             if ends {

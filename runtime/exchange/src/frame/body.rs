@@ -6,7 +6,8 @@
 //!   batch, zeros up to a multiple of 64, its buffers. Read into an aligned buffer, columns lie in
 //!   it as they are.
 //! - Watermark: microseconds, eight bytes. Credit: bytes, eight bytes.
-//! - Barrier: checkpoint, eight bytes; when it was triggered, eight bytes; kind, one byte.
+//! - Barrier: checkpoint, eight bytes; when it was triggered, eight bytes; what is left of its aligned
+//!   timeout in milliseconds, eight bytes, all ones without one; kind, one byte.
 
 use std::sync::Arc;
 
@@ -20,7 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Body, FrameError, Kind};
 
-pub(super) const BARRIER_BYTES: usize = 17;
+pub(super) const BARRIER_BYTES: usize = 25;
+
+/// Stands for no aligned timeout.
+const NEVER: u64 = u64::MAX;
 
 /// Arrow reads columns without a copy from buffers that begin at a multiple of this.
 const ALIGNMENT: usize = 64;
@@ -256,6 +260,8 @@ pub(crate) fn encode_barrier(barrier: Barrier) -> Body {
     let mut bytes = Vec::with_capacity(BARRIER_BYTES);
     bytes.extend_from_slice(&barrier.checkpoint.0.to_le_bytes());
     bytes.extend_from_slice(&barrier.triggered_at.0.to_le_bytes());
+    let timeout = barrier.aligned_timeout_ms.unwrap_or(NEVER);
+    bytes.extend_from_slice(&timeout.to_le_bytes());
     bytes.push(kind);
     Body::new(bytes, Vec::new())
 }
@@ -272,6 +278,7 @@ pub(crate) fn decode_barrier(body: &[u8]) -> Result<Barrier, FrameError> {
         checkpoint: CheckpointId(number(0)),
         kind: *kind.ok_or_else(unknown)?,
         triggered_at: Timestamp(number(8)),
+        aligned_timeout_ms: Some(number(16)).filter(|timeout| *timeout != NEVER),
     })
 }
 

@@ -163,17 +163,24 @@ proptest! {
         prop_assert!(decode_batch(&Buffer::from_vec(bytes.clone()), &schema).is_err());
         prop_assert!(decode_schema(&bytes).is_err());
         prop_assert_eq!(decode_number(Kind::Credit, &bytes).is_ok(), bytes.len() == 8);
-        prop_assert!(decode_barrier(&bytes).is_err() || bytes.len() == 17);
+        prop_assert!(decode_barrier(&bytes).is_err() || bytes.len() == 25);
     }
 
     #[test]
-    fn control_elements_are_read_back(checkpoint in any::<u64>(), at in any::<u64>(), time in any::<i64>(), kind in 0..4) {
+    fn control_elements_are_read_back(
+        checkpoint in any::<u64>(), at in any::<u64>(), timeout in any::<Option<u32>>(), time in any::<i64>(), kind in 0..4,
+    ) {
         let kind = match kind {
             0 => CheckpointKind::Checkpoint,
             1 => CheckpointKind::Savepoint,
             kind => CheckpointKind::StopWithSavepoint { drain: kind == 3 },
         };
-        let barrier = Barrier { checkpoint: CheckpointId(checkpoint), kind, triggered_at: Timestamp(at) };
+        let barrier = Barrier {
+            checkpoint: CheckpointId(checkpoint),
+            kind,
+            triggered_at: Timestamp(at),
+            aligned_timeout_ms: timeout.map(u64::from),
+        };
         prop_assert_eq!(decode_barrier(&aligned(&encode_barrier(barrier))), Ok(barrier));
         let time = EventTime(time);
         prop_assert_eq!(decode_watermark(&aligned(&encode_watermark(time))), Ok(time));

@@ -292,3 +292,56 @@ fn snapshots_of_all_subtasks_are_summed_up() {
     assert_eq!(state.splits, ["a", "b", "c"]);
     assert_eq!(state.committables, 1);
 }
+
+/// A checkpoint with records in flight to where totals are kept of orders by customer.
+#[test]
+fn records_in_flight_need_the_inputs_that_they_were_for() {
+    let graph = |sql: &str, columns: &str| {
+        let job = job().source("orders", columns);
+        let valid = job.transform("valid", "orders", sql);
+        valid
+            .transform_with(
+                "spread",
+                "valid",
+                "SELECT * FROM valid",
+                ", partitionBy: [customer_id]",
+            )
+            .sink("out", "spread")
+            .graph()
+    };
+    let sql = "SELECT customer_id, price FROM orders WHERE price > 0";
+    let before = graph(sql, ORDERS);
+    let inputs = before.overtakable_inputs(&"spread".into());
+    assert_eq!(
+        inputs,
+        ["input 0: (customer_id Utf8, price Decimal128(12, 2)) by customer_id in 1024 key groups"]
+    );
+    assert_eq!(before.overtakable_inputs(&"valid".into()), [""; 0]);
+    let held = states(&[(
+        "spread",
+        OperatorState {
+            inputs: Some(inputs),
+            ..OperatorState::default()
+        },
+    )]);
+    // Other records of the same kind may come from now on.
+    let same = "SELECT customer_id, price FROM orders WHERE price > 7 AND quantity > 1";
+    assert_eq!(compatibility(&graph(same, ORDERS), &held), []);
+    let other = "SELECT customer_id, price, order_id FROM orders";
+    let found = compatibility(&graph(other, ORDERS), &held);
+    let [Incompatibility::InputsChanged { uid, .. }] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert_eq!(uid.as_str(), "spread");
+    let message = Incompatibility::failure(&found).unwrap().message;
+    assert!(
+        message.contains("records in flight to `spread`"),
+        "{message}"
+    );
+    assert!(message.contains("order_id Utf8"), "{message}");
+    assert!(message.contains("with a savepoint"), "{message}");
+    let gone = job().source("orders", ORDERS).sink("out", "orders").graph();
+    let found = compatibility(&gone, &held);
+    let message = Incompatibility::failure(&found).unwrap().message;
+    assert!(message.contains("the job has no such input"), "{message}");
+}

@@ -30,6 +30,7 @@ pub(super) fn check(spec: &CheckpointSpec, report: &mut Report<'_>) {
         "spec.checkpoint.minPause",
         report,
     );
+    check_aligned_timeout(spec, report);
     if spec.min_pause > KubeDuration::default() && spec.max_concurrent > 1 {
         report.add(
             "spec.checkpoint.minPause",
@@ -37,6 +38,33 @@ pub(super) fn check(spec: &CheckpointSpec, report: &mut Report<'_>) {
                 "is {}, so a checkpoint never begins before the last one has ended, but \
                  maxConcurrent is {}. Set minPause to 0s or maxConcurrent to 1",
                 spec.min_pause, spec.max_concurrent
+            ),
+        );
+    }
+}
+
+fn check_aligned_timeout(spec: &CheckpointSpec, report: &mut Report<'_>) {
+    const PATH: &str = "spec.checkpoint.alignedTimeout";
+    let Some(aligned) = spec.aligned_timeout else {
+        return;
+    };
+    if spec.max_concurrent > 1 {
+        report.add(
+            PATH,
+            format!(
+                "lets a barrier overtake records, but not other barriers, and maxConcurrent is {}. Set \
+                 maxConcurrent to 1 or remove alignedTimeout",
+                spec.max_concurrent
+            ),
+        );
+    }
+    if aligned >= spec.timeout {
+        report.add(
+            PATH,
+            format!(
+                "is {aligned}, and checkpoints are given up after {} (`timeout`): none would ever overtake. \
+                 Make it shorter",
+                spec.timeout
             ),
         );
     }

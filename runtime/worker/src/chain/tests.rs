@@ -33,12 +33,13 @@ fn counters(chain: &Chain, uid: &str) -> Counters {
 }
 
 fn next(inbox: &mut Inbox) -> Element {
-    match inbox
-        .next(Read::Channels { held: &[] }, Duration::ZERO)
-        .unwrap()
-    {
-        Some(Received::Element(ChannelIndex(0), element)) => element,
-        other => panic!("{other:?}"),
+    let all = Read::Channels { held: &[] };
+    loop {
+        match inbox.next(all, Duration::ZERO).unwrap() {
+            Some(Received::Element(ChannelIndex(0), element)) => return element,
+            Some(Received::Announced(..)) => {}
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -86,6 +87,7 @@ fn a_barrier_stays_behind_the_records_before_it() {
         checkpoint: CheckpointId(1),
         kind: CheckpointKind::Checkpoint,
         triggered_at: Timestamp(0),
+        aligned_timeout_ms: None,
     };
     chain.push(InputIndex(0), &batch(0..1)).unwrap();
     chain.forward(barrier).unwrap();

@@ -22,6 +22,7 @@ fn barrier(number: u64) -> Element {
         checkpoint: CheckpointId(number),
         kind: CheckpointKind::Checkpoint,
         triggered_at: Timestamp(0),
+        aligned_timeout_ms: None,
     })
 }
 
@@ -31,10 +32,50 @@ fn one(bound: usize) -> (Inbox, ChannelSender, InboxHandle) {
     (inbox, senders.remove(0), handle)
 }
 
+/// The next element; that a barrier was put in is not looked at.
 fn next(inbox: &mut Inbox) -> Element {
-    match inbox.next(NONE_HELD, SOON).unwrap() {
-        Some(Received::Element(_, element)) => element,
+    loop {
+        match inbox.next(NONE_HELD, SOON).unwrap() {
+            Some(Received::Element(_, element)) => return element,
+            Some(Received::Announced(..)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_barrier_is_announced_to_whoever_reads_nothing_and_taken_out_before_its_turn() {
+    let (mut inbox, sender, _handle) = one(1_024);
+    for element in [
+        batch(vec![1]),
+        Element::Idle,
+        batch(vec![2]),
+        barrier(7),
+        batch(vec![3]),
+    ] {
+        sender.send(element).unwrap();
+    }
+    let (channel, checkpoint) = (ChannelIndex(0), CheckpointId(7));
+    match inbox.next(Read::Nothing, SOON) {
+        Ok(Some(Received::Announced(at, barrier))) => {
+            assert_eq!((at, barrier.checkpoint), (channel, checkpoint));
+        }
         other => panic!("{other:?}"),
+    }
+    assert_eq!(inbox.next(Read::Nothing, Duration::ZERO), Ok(None));
+    assert_eq!(inbox.take_barrier(channel, CheckpointId(8)), None);
+    let before = inbox.take_barrier(channel, checkpoint).unwrap();
+    let before: Vec<Element> = before.into_iter().map(Element::Batch).collect();
+    assert_eq!(before, [batch(vec![1]), batch(vec![2])]);
+    assert_eq!(inbox.take_barrier(channel, checkpoint), None);
+    // They are read as before, without the barrier.
+    for element in [
+        batch(vec![1]),
+        Element::Idle,
+        batch(vec![2]),
+        batch(vec![3]),
+    ] {
+        assert_eq!(next(&mut inbox), element);
     }
 }
 
@@ -240,9 +281,10 @@ proptest! {
             .collect();
         let count: usize = channels.iter().map(Vec::len).sum();
         let mut received = vec![Vec::new(); channels.len()];
-        for _ in 0..count {
+        while received.iter().map(Vec::len).sum::<usize>() < count {
             match inbox.next(NONE_HELD, SOON) {
                 Ok(Some(Received::Element(channel, element))) => received[channel.0].push(element),
+                Ok(Some(Received::Announced(..))) => {}
                 other => panic!("{other:?}"),
             }
         }

@@ -10,6 +10,7 @@ const BARRIER: Element = Element::Barrier(Barrier {
     checkpoint: CheckpointId(1),
     kind: CheckpointKind::Checkpoint,
     triggered_at: Timestamp(0),
+    aligned_timeout_ms: None,
 });
 
 /// An output to so many tasks, and their inboxes.
@@ -33,11 +34,13 @@ fn hash() -> Partitioning {
 
 fn received(inbox: &mut Inbox) -> Vec<Element> {
     let mut all = Vec::new();
-    while let Some(Received::Element(_, element)) = inbox
+    while let Some(received) = inbox
         .next(Read::Channels { held: &[] }, Duration::ZERO)
         .unwrap()
     {
-        all.push(element);
+        if let Received::Element(_, element) = received {
+            all.push(element);
+        }
     }
     all
 }

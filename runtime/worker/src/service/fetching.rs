@@ -1,4 +1,4 @@
-//! Reads the state that tasks go on from, before they begin.
+//! Reads the state and the records in flight that tasks go on from, before they begin.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use millstream_state::{Content, Memory};
 use millstream_types::ids::TaskId;
 use millstream_types::protocol::Deploy;
-use millstream_types::{ErrorCode, ErrorKind, Failure, FileRef, StateSnapshot};
+use millstream_types::{ErrorCode, ErrorKind, Failure, FileRef};
 
 use crate::chain::Contents;
 use crate::plan::JobTasks;
@@ -26,9 +26,8 @@ pub(super) fn fetch(
     // Subtasks may share a file.
     let mut files: BTreeMap<String, (TaskId, FileRef)> = BTreeMap::new();
     for deployment in &deploy.tasks {
-        let states = deployment.restore.iter();
-        let states = states.filter_map(|(_, operator)| operator.state.as_ref());
-        for file in states.flat_map(StateSnapshot::files) {
+        let operators = deployment.restore.iter();
+        for file in operators.flat_map(|(_, operator)| operator.files()) {
             files
                 .entry(file.path.clone())
                 .or_insert_with(|| (deployment.task, file.clone()));

@@ -330,12 +330,15 @@ impl<'a> Session<'a> {
         let attempt = current.running.attempt();
         self.outbox.push_back(match event {
             Event::Running => ToCoordinator::TaskRunning { attempt, task },
-            Event::Acknowledged(checkpoint, snapshot) => ToCoordinator::CheckpointAcknowledged {
-                attempt,
-                checkpoint,
-                task,
-                snapshot,
-            },
+            Event::Acknowledged(checkpoint, snapshot, passage) => {
+                ToCoordinator::CheckpointAcknowledged {
+                    attempt,
+                    checkpoint,
+                    task,
+                    snapshot,
+                    passage,
+                }
+            }
             Event::Declined(checkpoint, failure) => ToCoordinator::CheckpointDeclined {
                 attempt,
                 checkpoint,

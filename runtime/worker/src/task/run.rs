@@ -5,24 +5,27 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use millstream_state::Written;
+use millstream_exchange::ChannelId;
 use millstream_types::ids::TaskId;
 use millstream_types::load::TaskLoad;
+use millstream_types::protocol::Passage;
 use millstream_types::{
-    Barrier, Bug, CheckpointId, CheckpointKind, Clock, Element, ErrorCode, ErrorKind, EventTime,
-    Failure, OperatorUid, SplitState, TaskSnapshot,
+    CheckpointId, Clock, Element, ErrorCode, ErrorKind, EventTime, Failure, OperatorUid,
+    SplitState, TaskSnapshot,
 };
 use tokio::sync::mpsc;
 
+use super::barriers::{Unwritten, passage};
 use super::root::{Root, Source};
 use super::{Event, Shared, Start};
 use crate::alignment::ChannelIndex;
 use crate::chain::{Chain, Stop};
-use crate::gate::{Arrival, Gate};
+use crate::gate::{Arrival, Gate, Input};
+use crate::in_flight;
 use crate::inbox::{Command, Inbox, Read, Received};
 use crate::load::{self, Alignments, InputChannel, Times};
-use crate::plan::{self, TaskPlan};
-use crate::snapshots::{Snapshot, Snapshots};
+use crate::plan::{self, Partitioning, TaskPlan};
+use crate::snapshots::Snapshots;
 
 /// How often counters and positions are shown to the outside.
 const PUBLISH: Duration = Duration::from_millis(200);
@@ -34,33 +37,35 @@ const HOLD_MAX: Duration = Duration::from_millis(100);
 const PLACES_MAX: usize = 8;
 
 pub(super) struct Task {
-    id: TaskId,
-    root: Root,
-    chain: Chain,
-    phase: Phase,
-    last_barrier: Option<CheckpointId>,
-    snapshots: Snapshots,
-    /// Snapshots whose state is being written, oldest first.
-    unwritten: VecDeque<(CheckpointId, TaskSnapshot)>,
+    pub(super) id: TaskId,
+    pub(super) root: Root,
+    /// The first node, which records in flight are for.
+    pub(super) head: OperatorUid,
+    pub(super) chain: Chain,
+    pub(super) phase: Phase,
+    pub(super) last_barrier: Option<CheckpointId>,
+    pub(super) snapshots: Snapshots,
+    /// Snapshots that are not durable, oldest first.
+    pub(super) unwritten: VecDeque<Unwritten>,
     /// Since when nodes have held something back.
     held_since: Option<Duration>,
-    inbox: Inbox,
+    pub(super) inbox: Inbox,
     /// Wakes it when a channel that it writes has room again.
     waker: Waker,
     /// How long it has waited for room in the channels that it writes.
     waited: Duration,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     events: mpsc::Sender<(TaskId, Event)>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     published_at: Duration,
     times: Times,
-    alignments: Alignments,
+    pub(super) alignments: Alignments,
     /// The channels that lead here.
     inputs: Vec<InputChannel>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     /// Records flow.
     Reading,
     /// A source that has emitted the barrier that the job stops with.
@@ -71,28 +76,27 @@ enum Phase {
 
 impl Task {
     /// Builds readers and writers and puts the task into the state that it goes on from.
-    pub(super) fn build(start: Start, shared: Arc<Shared>) -> Result<Self, Stop> {
+    pub(super) fn build(mut start: Start, shared: Arc<Shared>) -> Result<Self, Stop> {
         let TaskPlan {
             root,
             nodes,
             outputs,
         } = start.job.task(start.id, &start.clock)?;
-        let mut edges: BTreeMap<_, _> = start.outputs.into_iter().collect();
+        let mut edges: BTreeMap<_, _> = std::mem::take(&mut start.outputs).into_iter().collect();
         let mut ends = Vec::with_capacity(outputs.len());
         for output in outputs {
             let channels = edges.remove(&output.edge);
             ends.push((output.input, channels.ok_or_else(|| miswired(start.id))?));
         }
+        let head = nodes.first();
+        let head = head.map_or_else(|| OperatorUid::from(""), |node| node.uid.clone());
         let root = match root {
             plan::Root::Source(source) if start.inputs.is_empty() => {
                 let restore = start.restore.get(&source.uid);
                 let is_bounded = start.bounded.contains(&source.uid);
                 Root::Source(Source::new(source, restore, is_bounded)?)
             }
-            plan::Root::Edges if !start.inputs.is_empty() => {
-                let inputs = start.inputs.iter().map(|channel| channel.input);
-                Root::Gate(Gate::new(inputs.collect()))
-            }
+            plan::Root::Edges if !start.inputs.is_empty() => Root::Gate(gate(&start, &head)?),
             plan::Root::Source(_) | plan::Root::Edges => {
                 return Err(Stop::Failed(miswired(start.id)));
             }
@@ -103,6 +107,7 @@ impl Task {
         Ok(Self {
             id: start.id,
             root,
+            head,
             chain,
             phase: Phase::Reading,
             last_barrier: None,
@@ -145,6 +150,7 @@ impl Task {
 
     fn turn(&mut self, patience: Duration) -> Result<(), Stop> {
         let now = self.publish_if_due();
+        self.overtake_if_due(now)?;
         // What it does next may fill every channel that it writes, and must not wait in between.
         let has_room = self.chain.has_room(&self.waker);
         if has_room {
@@ -152,10 +158,13 @@ impl Task {
         }
         let is_reading = self.phase == Phase::Reading;
         let (read, timeout) = match &self.root {
+            Root::Gate(gate) if !has_room => (Read::Nothing, until(gate, patience, now)),
             _ if !has_room => (Read::Nothing, patience),
             // What nodes hold back is sent before it waits.
-            Root::Gate(gate) if self.chain.holds() => (gate.read(), Duration::ZERO),
-            Root::Gate(gate) => (gate.read(), patience),
+            Root::Gate(gate) if gate.has_restored() || self.chain.holds() => {
+                (gate.read(), Duration::ZERO)
+            }
+            Root::Gate(gate) => (gate.read(), until(gate, patience, now)),
             // Its reader is where it waits.
             Root::Source(_) if is_reading => (Read::Nothing, Duration::ZERO),
             Root::Source(_) => (Read::Nothing, patience),
@@ -171,6 +180,7 @@ impl Task {
         }
         match received {
             Some(Received::Command(command)) => self.command(command),
+            Some(Received::Announced(channel, barrier)) => self.announced(channel, barrier),
             Some(Received::Element(channel, element)) => self.element(channel, element),
             None if !has_room => Ok(()),
             None => match &mut self.root {
@@ -183,7 +193,11 @@ impl Task {
                     }
                     Ok(())
                 }
-                Root::Source(_) | Root::Gate(_) => self.chain.flush(),
+                Root::Gate(gate) => match gate.next_restored() {
+                    Some((input, batch)) => self.chain.push(input, &batch),
+                    None => self.chain.flush(),
+                },
+                Root::Source(_) => self.chain.flush(),
             },
         }
     }
@@ -206,16 +220,17 @@ impl Task {
         let Root::Gate(gate) = &mut self.root else {
             return Err(Stop::Failed(miswired(self.id)));
         };
+        let mut now = Duration::ZERO;
         if let Element::Barrier(barrier) = &element {
-            let now = self.clock.monotonic();
+            now = self.clock.monotonic();
             self.alignments.came(channel, barrier.checkpoint, now);
         }
-        for arrival in gate.element(channel, element) {
+        for arrival in gate.element(channel, element, now) {
             match arrival {
                 Arrival::Batch(input, batch) => self.chain.push(input, &batch)?,
                 Arrival::Watermark(watermark) => self.chain.watermark(watermark)?,
                 Arrival::Idle => self.chain.idle()?,
-                Arrival::Barrier(barrier) => self.pass(barrier)?,
+                Arrival::Barrier(cut) => self.pass(cut.barrier, passage(cut, now, false))?,
                 Arrival::Declined(checkpoint) => self.decline(checkpoint)?,
                 Arrival::End => self.end()?,
             }
@@ -224,7 +239,7 @@ impl Task {
     }
 
     /// A barrier of a newer checkpoint has come before all of this one.
-    fn decline(&self, checkpoint: CheckpointId) -> Result<(), Stop> {
+    pub(super) fn decline(&self, checkpoint: CheckpointId) -> Result<(), Stop> {
         let failure = Failure::new(
             ErrorCode::CheckpointExpired,
             ErrorKind::Retryable,
@@ -246,7 +261,7 @@ impl Task {
 
     fn command(&mut self, command: Command) -> Result<(), Stop> {
         match (command, &mut self.root) {
-            (Command::Trigger(barrier), Root::Source(_)) => self.pass(barrier),
+            (Command::Trigger(barrier), Root::Source(_)) => self.pass(barrier, Passage::default()),
             // The barrier comes over the channels.
             (Command::Trigger(_), Root::Gate(_)) => Ok(()),
             (Command::AddSplits { uid, splits }, Root::Source(source)) if *source.uid() == uid => {
@@ -268,87 +283,9 @@ impl Task {
             }
             (Command::Aborted(checkpoint), _) => self.aborted(checkpoint),
             (Command::Written { checkpoint, states }, _) => self.written(checkpoint, states),
-        }
-    }
-
-    /// Passes a barrier: everything before it belongs to the checkpoint.
-    fn pass(&mut self, barrier: Barrier) -> Result<(), Stop> {
-        let checkpoint = barrier.checkpoint;
-        if self.last_barrier.is_some_and(|last| last >= checkpoint) {
-            return Ok(());
-        }
-        self.last_barrier = Some(checkpoint);
-        fail::fail_point!("worker::before-prepare", |_| std::process::abort());
-        let drain = matches!(
-            barrier.kind,
-            CheckpointKind::StopWithSavepoint { drain: true }
-        );
-        let at_source = matches!(self.root, Root::Source(_));
-        if at_source && drain && self.phase == Phase::Reading {
-            self.chain.watermark(EventTime::MAX)?;
-            self.chain.end()?;
-        }
-        let is_overtaken = Bug::BarrierOvertaken.is_seeded();
-        if !is_overtaken {
-            self.chain.forward(barrier)?;
-        }
-        self.chain.prepare(checkpoint)?;
-        fail::fail_point!("worker::after-prepare", |_| std::process::abort());
-        let snapshot = self.snapshot();
-        let states = self.chain.freeze(barrier)?;
-        if is_overtaken {
-            if let Root::Source(source) = &mut self.root {
-                source.step(&mut self.chain, self.clock.as_ref(), Duration::ZERO)?;
+            (Command::InFlightWritten { checkpoint, file }, _) => {
+                self.in_flight_written(checkpoint, file)
             }
-            self.chain.forward(barrier)?;
-        }
-        if let Root::Source(source) = &mut self.root {
-            source.reader().snapshotted(checkpoint);
-        }
-        if at_source && barrier.kind.stops_job() && self.phase == Phase::Reading {
-            self.phase = Phase::Stopped {
-                at: checkpoint,
-                drained: drain,
-            };
-        }
-        self.publish();
-        if states.is_empty() {
-            return self.acknowledge(checkpoint, snapshot);
-        }
-        self.unwritten.push_back((checkpoint, snapshot));
-        let written = self
-            .snapshots
-            .blocking_send(Snapshot { checkpoint, states });
-        written.map_err(|_| Stop::Cancelled)
-    }
-
-    /// Everything that the snapshot names is durable.
-    fn acknowledge(&self, checkpoint: CheckpointId, snapshot: TaskSnapshot) -> Result<(), Stop> {
-        fail::fail_point!("worker::before-ack", |_| std::process::abort());
-        self.say(Event::Acknowledged(checkpoint, snapshot))?;
-        fail::fail_point!("worker::after-ack", |_| std::process::abort());
-        Ok(())
-    }
-
-    /// The state of the oldest snapshot that waits for it is written, or cannot be.
-    fn written(
-        &mut self,
-        checkpoint: CheckpointId,
-        states: Vec<(OperatorUid, Result<Written, Failure>)>,
-    ) -> Result<(), Stop> {
-        let settled = self.chain.settle(states);
-        let Some((_, mut snapshot)) = self.unwritten.pop_front_if(|(of, _)| *of == checkpoint)
-        else {
-            return Err(Stop::Failed(miswired(self.id)));
-        };
-        match settled {
-            Ok(states) => {
-                for (uid, state) in states {
-                    snapshot.operators.entry(uid).or_default().state = Some(state);
-                }
-                self.acknowledge(checkpoint, snapshot)
-            }
-            Err(failure) => self.say(Event::Declined(checkpoint, failure)),
         }
     }
 
@@ -362,35 +299,7 @@ impl Task {
         }
     }
 
-    /// A source that stopped for a savepoint that failed goes on. If it had told everybody that
-    /// time is over, only a restart helps.
-    fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), Stop> {
-        if let Root::Gate(gate) = &mut self.root {
-            gate.cancelled(checkpoint);
-        }
-        if Bug::AbortForgetsTransaction.is_seeded() {
-            self.chain.committed(checkpoint);
-        }
-        match self.phase {
-            Phase::Stopped { at, drained: true } if at == checkpoint => {
-                Err(Stop::Failed(Failure::new(
-                    ErrorCode::CheckpointExpired,
-                    ErrorKind::Retryable,
-                    format!(
-                        "the draining savepoint {checkpoint} failed after windows and timers had \
-                         fired; going on from the last checkpoint"
-                    ),
-                )))
-            }
-            Phase::Stopped { at, .. } if at == checkpoint => {
-                self.phase = Phase::Reading;
-                Ok(())
-            }
-            Phase::Stopped { .. } | Phase::Reading | Phase::Ended => Ok(()),
-        }
-    }
-
-    fn snapshot(&mut self) -> TaskSnapshot {
+    pub(super) fn snapshot(&mut self) -> TaskSnapshot {
         let mut operators = self.chain.snapshot();
         if let Root::Source(source) = &mut self.root {
             operators.insert(source.uid().clone(), source.snapshot());
@@ -408,7 +317,7 @@ impl Task {
         now
     }
 
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let mut snapshot = self.snapshot();
         for operator in snapshot.operators.values_mut() {
             operator.committables.clear();
@@ -441,7 +350,7 @@ impl Task {
         Some(shown)
     }
 
-    fn say(&self, event: Event) -> Result<(), Stop> {
+    pub(super) fn say(&self, event: Event) -> Result<(), Stop> {
         self.events
             .blocking_send((self.id, event))
             .map_err(|_| Stop::Cancelled)
@@ -478,11 +387,44 @@ impl Task {
     }
 }
 
+/// The channels that lead to a task, and what it goes on from of them.
+fn gate(start: &Start, head: &OperatorUid) -> Result<Gate, Failure> {
+    let edges = start.job.edges();
+    let inputs = start.inputs.iter().map(|channel| {
+        let mut edges = edges.iter();
+        let edge = edges.find(|it| it.to == start.id.vertex && it.input == channel.input);
+        Input {
+            input: channel.input,
+            channel: ChannelId {
+                edge: u32::try_from(channel.input.0).unwrap_or(u32::MAX),
+                from: channel.from.subtask.0,
+                to: start.id.subtask.0,
+            },
+            // Where they go at another parallelism is not theirs to say.
+            overtakable: edge.is_some_and(|edge| edge.partitioning != Partitioning::Forward),
+        }
+    });
+    let gate = Gate::new(inputs.collect(), start.inbox.bound());
+    let restored = start.restore.get(head);
+    let files = restored.map_or(&[][..], |snapshot| &snapshot.in_flight);
+    let job = start.job.as_ref();
+    let records = in_flight::own(job, start.id, head, files, &start.contents)?;
+    Ok(gate.restored(records))
+}
+
+/// How long to wait at most, so that a barrier overtakes in time.
+fn until(gate: &Gate, patience: Duration, now: Duration) -> Duration {
+    let deadline = gate.deadline();
+    deadline.map_or(patience, |deadline| {
+        patience.min(deadline.saturating_sub(now))
+    })
+}
+
 fn place_of(split: &SplitState) -> String {
     format!("{} at {}", split.split, split.position.0)
 }
 
-fn miswired(id: TaskId) -> Failure {
+pub(super) fn miswired(id: TaskId) -> Failure {
     Failure::new(
         ErrorCode::PlanMismatch,
         ErrorKind::Internal,

@@ -96,6 +96,16 @@ pub enum Inconsistent {
         /// The split.
         split: String,
     },
+    /// Only barriers of checkpoints may overtake records.
+    #[error("operator {uid}, subtask {subtask}, has records in flight in a {kind}")]
+    InFlight {
+        /// The operator.
+        uid: OperatorUid,
+        /// The subtask.
+        subtask: SubtaskIndex,
+        /// What it was for.
+        kind: &'static str,
+    },
     /// The keyed state of an operator's subtasks does not fit together.
     #[error("keyed state of operator {uid}: {misfit}")]
     State {
@@ -171,6 +181,13 @@ impl Pending {
         let mut operators = OperatorStates::new();
         for (task, snapshot) in self.snapshots {
             for (uid, state) in snapshot.operators {
+                if self.kind != CheckpointKind::Checkpoint && !state.in_flight.is_empty() {
+                    return Err(Inconsistent::InFlight {
+                        uid,
+                        subtask: task.subtask,
+                        kind: self.kind.name(),
+                    });
+                }
                 let subtasks = operators.entry(uid.clone()).or_default();
                 if subtasks.insert(task.subtask, state).is_some() {
                     let subtask = task.subtask;

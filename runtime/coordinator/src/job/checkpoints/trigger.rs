@@ -19,6 +19,8 @@ pub struct Settings {
     /// From a trigger to the decision, at most. The trigger's own part of it ends with the last
     /// acknowledgement.
     pub timeout: Duration,
+    /// How long a task may wait for records in front of a barrier before that overtakes them, if ever.
+    pub aligned_timeout: Option<Duration>,
     /// How many may be under way at once.
     pub max_concurrent: usize,
 }
@@ -29,6 +31,7 @@ impl From<&CheckpointSpec> for Settings {
             interval: spec.interval.0,
             min_pause: spec.min_pause.0,
             timeout: spec.timeout.0,
+            aligned_timeout: spec.aligned_timeout.map(|timeout| timeout.0),
             max_concurrent: usize::try_from(spec.max_concurrent)
                 .unwrap_or(usize::MAX)
                 .max(1),

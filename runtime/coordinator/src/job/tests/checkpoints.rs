@@ -18,6 +18,7 @@ fn a_checkpoint_is_decided_once_every_task_has_acknowledged_it() {
                 checkpoint,
                 task,
                 snapshot,
+                passage: millstream_types::protocol::Passage::default(),
             },
         );
     }
@@ -85,6 +86,7 @@ fn messages_of_older_attempts_and_from_elsewhere_change_nothing() {
                 checkpoint: CheckpointId(11),
                 task: task(0, 0),
                 snapshot: TaskSnapshot::default(),
+                passage: millstream_types::protocol::Passage::default(),
             },
         );
         rig.job.snapshot().checkpoints[0].acknowledged
@@ -355,6 +357,7 @@ fn records_that_do_not_add_up_are_a_gap_in_the_audit() {
                 checkpoint: CheckpointId(11),
                 task,
                 snapshot,
+                passage: millstream_types::protocol::Passage::default(),
             },
         );
     }
@@ -408,4 +411,26 @@ fn splits_that_are_found_while_the_job_stops_are_read_if_it_goes_on() {
     rig.pass(10_000);
     assert_eq!(rig.job.state(), JobState::Running);
     assert_eq!(added(&rig), 1);
+}
+
+/// A savepoint may be restored by a job that reads otherwise, and nothing follows the barrier of a stop.
+#[test]
+fn only_periodic_checkpoints_may_overtake() {
+    let settings = Settings {
+        checkpoint: TriggerSettings {
+            aligned_timeout: Some(Duration::from_millis(250)),
+            ..settings().checkpoint
+        },
+        ..settings()
+    };
+    let mut rig = Rig::with(settings, strategy()).run();
+    let timeout = |rig: &Rig| rig.last_barrier().unwrap().aligned_timeout_ms;
+    assert_eq!(timeout(&rig), Some(250));
+    rig.complete(11);
+    rig.savepoint("before").unwrap();
+    assert_eq!(timeout(&rig), None);
+    rig.acknowledge(12);
+    rig.stop(None).unwrap();
+    assert_eq!(rig.barriers(), [11, 12, 13]);
+    assert_eq!(timeout(&rig), None);
 }

@@ -207,6 +207,7 @@ impl Life {
                 checkpoint: barrier.checkpoint,
                 task,
                 snapshot: snapshot_of(task, &[]),
+                passage: millstream_types::protocol::Passage::default(),
             },
         );
     }

@@ -295,6 +295,7 @@ fn a_savepoint_whose_snapshots_do_not_fit_together_has_failed() {
                 checkpoint: CheckpointId(12),
                 task,
                 snapshot: TaskSnapshot::default(),
+                passage: millstream_types::protocol::Passage::default(),
             },
         );
     }

@@ -167,6 +167,7 @@ const fn since_then(now: Counters, then: Counters) -> Counters {
         bytes: now.bytes.saturating_sub(then.bytes),
         skipped: now.skipped.saturating_sub(then.skipped),
         dead_letters: now.dead_letters.saturating_sub(then.dead_letters),
+        in_flight: now.in_flight,
     }
 }
 

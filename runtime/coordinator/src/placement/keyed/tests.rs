@@ -56,7 +56,6 @@ fn written(parallelism: u32, groups: u32, runs: &[(u32, u32, u32)]) -> Subtasks 
             key_groups: own,
             runs: runs.collect(),
             timer_watermark: Some(EventTime(i64::from(subtask))),
-            in_flight: Vec::new(),
         };
         (SubtaskIndex(subtask), holding(state))
     };
@@ -196,4 +195,30 @@ fn who_has_not_its_own_key_groups_is_told_with_both() {
         check(&subtasks, 1_024).unwrap_err().to_string(),
         "subtask 1 of 2 holds key groups [511, 1024), and its own are [512, 1024) of 1024"
     );
+}
+
+proptest! {
+    /// A subtask reads every file in which something may be its own: records of its key groups, or records
+    /// that are dealt out in turn and whose former subtask leaves its number as the remainder.
+    #[test]
+    fn records_in_flight_are_read_by_whoever_may_have_some_of_them(
+        groups in 12_u32..200, before in 1_u32..12, after in 1_u32..12,
+    ) {
+        let file = |old: u32| FileRef { path: old.to_string(), bytes: 1, crc32c: 2 };
+        let had = |old| OperatorSnapshot { in_flight: vec![file(old)], ..OperatorSnapshot::default() };
+        let restored: Subtasks = (0..before).map(|old| (SubtaskIndex(old), had(old))).collect();
+        let read: Vec<Vec<FileRef>> =
+            (0..after).map(|subtask| in_flight(&restored, subtask, after, groups)).collect();
+        for group in 0..groups {
+            let (old, new) = (keys::subtask(group, before, groups), keys::subtask(group, after, groups));
+            prop_assert!(read[new as usize].contains(&file(old)), "group {group}");
+        }
+        for old in 0..before {
+            prop_assert!(read[(old % after) as usize].contains(&file(old)));
+        }
+        for files in &read {
+            prop_assert!(files.is_sorted_by(|a, b| a.path != b.path), "each once");
+            prop_assert!(before != after || files.len() == 1);
+        }
+    }
 }

@@ -125,6 +125,7 @@ impl Beginning {
             manifest: Manifest {
                 max_parallelism: manifest.max_parallelism,
                 operators: manifest.operators,
+                inputs: manifest.inputs,
                 ended: manifest.ended,
                 imported_from,
                 origins,

@@ -23,6 +23,7 @@ fn elements(seed: i64) -> Vec<Element> {
         checkpoint: CheckpointId(seed.unsigned_abs()),
         kind: CheckpointKind::StopWithSavepoint { drain: true },
         triggered_at: Timestamp(11),
+        aligned_timeout_ms: Some(70),
     };
     vec![
         Element::Batch(batch(&[0, 1], &[vec![Some(seed), None]])),
@@ -190,6 +191,7 @@ fn feed(
                 checkpoint: CheckpointId(number / 50),
                 kind: CheckpointKind::Checkpoint,
                 triggered_at: Timestamp(0),
+                aligned_timeout_ms: None,
             };
             for arm in &arms {
                 send(arm, &Element::Barrier(barrier)).unwrap();

@@ -175,6 +175,7 @@ impl Job {
             identities: BTreeMap::new(),
             connectors: BTreeMap::new(),
             operators: BTreeMap::from([("sums".into(), snapshots)]),
+            inputs: BTreeMap::new(),
             swept_through: Attempt(0),
             imported_from: None,
             beginning: None,

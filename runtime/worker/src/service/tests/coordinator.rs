@@ -31,6 +31,8 @@ pub(super) enum Shape {
     TwoVertices,
     /// Two sources, `source` and `other`, each in a vertex, and the operator with both as inputs.
     Union,
+    /// The same, over edges by the first column.
+    Keyed,
 }
 
 type MakeOperator = fn(&Shared) -> Box<dyn Operator>;
@@ -129,7 +131,7 @@ impl Job {
         match self.shape {
             Shape::OneVertex => 1,
             Shape::TwoVertices => 2,
-            Shape::Union => 3,
+            Shape::Union | Shape::Keyed => 3,
         }
     }
 
@@ -137,7 +139,7 @@ impl Job {
     fn sources(&self) -> Vec<(&'static str, u32)> {
         match self.shape {
             Shape::OneVertex | Shape::TwoVertices => vec![("source", 0)],
-            Shape::Union => vec![("source", 0), ("other", 1)],
+            Shape::Union | Shape::Keyed => vec![("source", 0), ("other", 1)],
         }
     }
 
@@ -191,12 +193,19 @@ impl JobTasks for Job {
             from: VertexId(from),
             to: VertexId(to),
             input: InputIndex(usize::try_from(from).unwrap_or_default()),
-            partitioning: Partitioning::Forward,
+            partitioning: if self.shape == Shape::Keyed {
+                Partitioning::Hash {
+                    columns: vec![0],
+                    max_parallelism: 16,
+                }
+            } else {
+                Partitioning::Forward
+            },
         };
         match self.shape {
             Shape::OneVertex => Vec::new(),
             Shape::TwoVertices => vec![edge(0, 1)],
-            Shape::Union => vec![edge(0, 2), edge(1, 2)],
+            Shape::Union | Shape::Keyed => vec![edge(0, 2), edge(1, 2)],
         }
     }
 
@@ -274,6 +283,8 @@ pub(super) struct Coordinator {
     activity: watch::Receiver<Activity>,
     job: Arc<Mutex<Job>>,
     attempt: Attempt,
+    /// Of the barriers that it triggers.
+    pub(super) aligned_timeout_ms: Option<u64>,
     /// Ends that were told while something else was waited for.
     ends: usize,
 }
@@ -314,6 +325,7 @@ impl Coordinator {
             activity,
             job: current,
             attempt: Attempt(0),
+            aligned_timeout_ms: None,
             ends: 0,
         };
         let register = coordinator.next().await;
@@ -386,6 +398,7 @@ impl Coordinator {
             checkpoint: CheckpointId(checkpoint),
             kind,
             triggered_at: Timestamp(0),
+            aligned_timeout_ms: self.aligned_timeout_ms,
         };
         let attempt = Attempt(attempt);
         self.say(ToWorker::Trigger { attempt, barrier }).await;

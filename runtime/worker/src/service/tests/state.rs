@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use millstream_types::{StateSnapshot, TaskSnapshot};
 
 use super::*;
-use crate::testing::KEYS;
+use crate::testing::{KEYS, Memory, Slow};
 
 const KEYED_END: u64 = 5_000_000;
 
@@ -118,5 +118,52 @@ async fn state_that_needs_more_memory_than_it_may_have_fails_its_task_and_says_h
     let failure = coordinator.failed().await;
     assert_eq!(failure.code, ErrorCode::StateTooLarge);
     assert!(failure.message.contains("may have 2.0 KiB"), "{failure}");
+    coordinator.shut_down().await;
+}
+
+/// The reader of two full channels is slow: aligned, a checkpoint would wait for all that lies in them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_barrier_that_overtakes_takes_what_is_in_the_channels_with_it() {
+    const END: u64 = 400_000;
+    let job = Job::counting_to(END).shaped(Shape::Keyed).keyed();
+    let slow = job
+        .clone()
+        .with_sink(|seen| Box::new(Slow(Memory::new(seen))));
+    let mut coordinator = Coordinator::with_running(&slow, 1).await;
+    coordinator.backpressured().await;
+    coordinator.aligned_timeout_ms = Some(20);
+    coordinator.trigger(1, CheckpointKind::Checkpoint).await;
+    let snapshot = coordinator.acknowledged_by_all(1, 3).await;
+    let operator = &snapshot.operators[&"operator".into()];
+    let in_flight = &operator.in_flight;
+    assert_eq!(in_flight.len(), 1);
+    assert!(in_flight[0].bytes > 1_000_000, "{in_flight:?}");
+    let file = job.files().files()[&in_flight[0].path].clone();
+    let records = millstream_exchange::in_flight::decode(&file).unwrap();
+    let rows: usize = records.iter().map(|record| record.batch.rows()).sum();
+    let read = |uid: &str| snapshot.operators[&uid.into()].counters.records_out;
+    let overtaken = read("source") + read("other") - operator.counters.records_in;
+    assert_eq!(
+        rows as u64, overtaken,
+        "each is in the state or in the file"
+    );
+    assert_eq!(operator.counters.in_flight, overtaken);
+    coordinator.cancel(1).await;
+
+    job.seen().counts.clear();
+    coordinator.replace_job(&job);
+    coordinator.deploy(&job, 2, Some(&snapshot)).await;
+    for _ in 0..3 {
+        coordinator.ended().await;
+    }
+    let each = i64::try_from(2 * END).unwrap() / KEYS;
+    let counts = job.seen().counts.clone();
+    assert!(counts.values().all(|count| *count == each), "{counts:?}");
+    coordinator.trigger(2, CheckpointKind::Checkpoint).await;
+    let snapshot = coordinator.acknowledged_by_all(2, 3).await;
+    let operator = &snapshot.operators[&"operator".into()];
+    assert_eq!(operator.in_flight, []);
+    assert_eq!(operator.counters.records_in, 2 * END);
+    assert_eq!(operator.counters.in_flight, 0);
     coordinator.shut_down().await;
 }

@@ -28,6 +28,7 @@ const BARRIER: Element = Element::Barrier(Barrier {
     checkpoint: CheckpointId(1),
     kind: CheckpointKind::Checkpoint,
     triggered_at: Timestamp(0),
+    aligned_timeout_ms: None,
 });
 
 /// Two vertices, joined by one edge.
@@ -174,6 +175,7 @@ fn read(wirings: &mut [Wiring]) -> BTreeMap<u32, Vec<(usize, Element)>> {
                         ends += usize::from(element == Element::End);
                         elements.push((channel.0, element));
                     }
+                    Some(Received::Announced(..)) => {}
                     other => panic!("{other:?}"),
                 }
             }

@@ -12,6 +12,7 @@ const SETTINGS: Settings = Settings {
     interval: millis(1_000),
     min_pause: millis(300),
     timeout: millis(5_000),
+    aligned_timeout: None,
     max_concurrent: 1,
 };
 
