@@ -5,8 +5,8 @@ import { figures, h, row, table } from './dom.js';
 import { bytes, count, duration, time } from './format.js';
 
 const LIST = [['Checkpoint'], ['Kind'], ['State'], ['Triggered'], ['Duration', 'number'],
-  ['Size', 'number', 'bytes of everything that it names'], ['State size', 'number', 'bytes of the keyed state in it, with what older checkpoints have written'],
-  ['New', 'number', 'bytes of keyed state that it has written itself: its increment'], ['Attempt', 'number']];
+  ['Alignment', 'number', 'the longest that a task waited for its barriers'], ['Size', 'number', 'bytes of everything that it names'], ['State size', 'number', 'bytes of the keyed state in it, with what older checkpoints have written'],
+  ['New', 'number', 'bytes of keyed state that it has written itself: its increment']];
 const PARTS = [['Vertex'], ['Subtask'], ['Acknowledged after', 'number'],
   ['Alignment', 'number', 'from the first barrier at any channel to the last'], ['State size', 'number'], ['New', 'number']];
 /** Checkpoints that the chart shows. */
@@ -79,9 +79,9 @@ function entry(one, route) {
   const kind = kindOf(one.kind);
   const line = row(LIST, [
     h('a', { href: chosen ? '#/checkpoints' : `#/checkpoints/${one.id}`, 'aria-expanded': String(chosen) }, `#${one.id}`),
-    kind, h('span', { class: `outcome ${one.state}` }, one.state === 'InProgress' ? 'In progress' : one.state),
+    [kind, one.unaligned && h('small', {}, ' unaligned')], h('span', { class: `outcome ${one.state}` }, one.state === 'InProgress' ? 'In progress' : one.state),
     h('span', { title: new Date(one.triggeredAt).toISOString() }, time(one.triggeredAt, now())),
-    duration(one.durationMs ?? now() - one.triggeredAt), bytes(one.sizeBytes), bytes(one.stateSize), bytes(one.checkpointedSize), one.attempt,
+    duration(one.durationMs ?? now() - one.triggeredAt), duration(one.alignmentMs), bytes(one.sizeBytes), bytes(one.stateSize), bytes(one.checkpointedSize),
   ], { 'data-key': key, class: chosen ? 'chosen' : null });
   if (!chosen) return [line];
   return [line, h('tr', { 'data-key': `${key}-detail`, class: 'detail' }, h('td', { colspan: LIST.length }, detail(one)))];
@@ -95,7 +95,8 @@ function detail(one) {
     one.failure && failureOf(one.failure),
     figures([
       ['Acknowledged', found ? `${found.acknowledged} of ${found.tasks} tasks` : '…'],
-      ['Completed', time(one.completedAt, now())],
+      ['Completed', time(one.completedAt, now())], ['Attempt', one.attempt],
+      one.inFlightSize && ['In flight', bytes(one.inFlightSize), 'records that its barriers have overtaken'],
       one.path && ['Path', h('span', { class: 'path', title: one.path }, one.path)],
     ]),
     parts.length > 0
