@@ -14,7 +14,7 @@ use crate::server::{Launch, Server};
 use crate::tools;
 use crate::wait::wait_until;
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running Prometheus that scrapes and evaluates every second.

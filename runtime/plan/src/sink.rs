@@ -306,10 +306,10 @@ fn spread_fault(sink: &ValidSink) -> Option<Problem> {
     let by = &sink.partition_by;
     let in_order = !by.is_empty() && by.iter().all(|column| key_fields.contains(column));
     (!in_order).then(|| Problem {
-        message: format!(
-            "without `versionField` the row of a key that comes last stays in the table, and rows of one \
-             key may come from several subtasks, in any order"
-        ),
+        message:
+            "without `versionField` the row of a key that comes last stays in the table, and rows \
+                  of one key may come from several subtasks, in any order"
+                .to_owned(),
         help: format!(
             "write `partitionBy: [{}]`, or name a `versionField`",
             key_fields.join(", ")

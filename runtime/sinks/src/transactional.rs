@@ -93,8 +93,8 @@ pub trait TwoPhaseCommit: Send + 'static {
     ///
     /// # Errors
     /// The other side cannot be asked.
+    #[expect(unused_variables, reason = "names for those who implement it")]
     fn fence(&mut self, prefix: &str, is_over: &dyn Fn(&TransactionId) -> bool) -> Result<()> {
-        let _ = (prefix, is_over);
         Ok(())
     }
 

@@ -187,7 +187,6 @@ impl ValidSink {
 
 /// A sink's connector.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "there is one per sink of a job")]
 pub enum SinkConnector {
     /// A topic of a Kafka cluster.
     Kafka(KafkaSink),

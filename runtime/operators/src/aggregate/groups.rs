@@ -200,7 +200,7 @@ fn mismatch(why: &str) -> Failure {
 /// How often each entry is there.
 #[derive(Default)]
 pub(super) struct Counts {
-    counts: Vec<i64>,
+    of_slots: Vec<i64>,
     /// Somebody keeps the entries in order, who needs to hear of those that a restore brings.
     is_ordered: bool,
     /// Slots that a restore has filled.
@@ -221,7 +221,7 @@ impl Counts {
         let mut slots = std::mem::take(&mut self.restored);
         slots.sort_unstable();
         slots.dedup();
-        slots.retain(|slot| self.counts[*slot as usize] > 0);
+        slots.retain(|slot| self.of_slots[*slot as usize] > 0);
         slots
     }
 
@@ -230,12 +230,12 @@ impl Counts {
     }
 
     pub(super) fn of(&self, slot: Slot) -> i64 {
-        self.counts[slot as usize]
+        self.of_slots[slot as usize]
     }
 
     /// Counts an entry once more or less: 1 if it is the first, -1 if it was the last, else 0.
     pub(super) fn count(&mut self, slot: Slot, sign: i8) -> i8 {
-        let count = &mut self.counts[slot as usize];
+        let count = &mut self.of_slots[slot as usize];
         let before = *count;
         // Below zero is an entry that has expired.
         *count = (before + i64::from(sign)).max(0);
@@ -249,15 +249,15 @@ impl Values for Counts {
     }
 
     fn resize(&mut self, slots: usize) {
-        self.counts.resize(slots, 0);
+        self.of_slots.resize(slots, 0);
     }
 
     fn clear(&mut self, slot: Slot) {
-        self.counts[slot as usize] = 0;
+        self.of_slots[slot as usize] = 0;
     }
 
     fn gather(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>> {
-        let counts = slots.iter().map(|slot| self.counts[*slot as usize]);
+        let counts = slots.iter().map(|slot| self.of_slots[*slot as usize]);
         Ok(vec![Arc::new(Int64Array::from_iter_values(counts))])
     }
 
@@ -266,7 +266,7 @@ impl Values for Counts {
         let column = column.and_then(|column| column.as_primitive_opt::<Int64Type>());
         let counts = column.ok_or_else(|| mismatch("a count is no int64"))?;
         for (slot, count) in slots.iter().zip(counts.values()) {
-            self.counts[*slot as usize] = *count;
+            self.of_slots[*slot as usize] = *count;
         }
         if self.is_ordered {
             self.restored.extend_from_slice(slots);

@@ -84,7 +84,7 @@ impl Running {
     /// Kills it, if it has not died by itself.
     pub(super) fn kill(mut self) -> Result<(), String> {
         // It may be gone.
-        let _: std::io::Result<()> = self.child.kill();
+        drop(self.child.kill());
         self.child
             .wait()
             .map(|_| ())
@@ -135,7 +135,7 @@ fn say(text: &str) {
     let line = format!("\n{MARK}{}\n", text.replace('\n', " "));
     let mut out = std::io::stdout().lock();
     // Who does not listen has gone.
-    let _: std::io::Result<()> = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    drop(out.write_all(line.as_bytes()).and_then(|()| out.flush()));
 }
 
 fn step(subject: &dyn Fn(&str) -> Box<dyn Subject>, order: &Order) -> Result<String, String> {

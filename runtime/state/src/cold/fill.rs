@@ -206,13 +206,11 @@ impl Cursor<'_> {
                 }
             }
             self.at = 0;
-            self.block = match self.batches.next().transpose()? {
-                Some(rows) => Some(self.open(&rows)?),
-                None => {
-                    self.block = None;
-                    return Ok(());
-                }
+            self.block = None;
+            let Some(rows) = self.batches.next().transpose()? else {
+                return Ok(());
             };
+            self.block = Some(self.open(&rows)?);
         }
     }
 

@@ -20,6 +20,9 @@ use crate::coverage::Sequence;
 use crate::local::unusable;
 use crate::{LocalDirectory, Result};
 
+/// What looks at rows says whether it wants more.
+type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool>;
+
 /// By table, hash and key: the row.
 const ROWS: &str = "rows";
 /// By table, sequence, hash and key: what has changed.
@@ -235,7 +238,7 @@ impl Store {
             return Ok(());
         }
         let path = self.directory.fresh("rows.sst");
-        let ingested = self.write_file(&path, rows);
+        let ingested = write_file(&path, rows);
         ingested.map_err(|error| unusable(&path, &error))?;
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
@@ -243,22 +246,6 @@ impl Store {
             self.db
                 .ingest_external_file_cf_opts(self.families()?.rows, &options, vec![&path]);
         ingested.map_err(|error| unusable(&self.path, &error))
-    }
-
-    fn write_file(
-        &self,
-        path: &Path,
-        rows: &[(Vec<u8>, Vec<u8>)],
-    ) -> std::result::Result<(), rocksdb::Error> {
-        let mut options = Options::default();
-        options.set_block_based_table_factory(&table_options(None, true));
-        options.set_compression_type(DBCompressionType::Lz4);
-        let mut file = SstFileWriter::create(&options);
-        file.open(path)?;
-        for (key, row) in rows {
-            file.put(key, row)?;
-        }
-        file.finish()
     }
 
     /// Has a thread look at what is there now, whatever is changed later.
@@ -316,11 +303,7 @@ impl View<'_> {
     }
 
     /// Calls a function with keys and rows in order until it says no.
-    pub(crate) fn rows(
-        &self,
-        bounds: &Bounds,
-        found: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
-    ) -> Result<()> {
+    pub(crate) fn rows(&self, bounds: &Bounds, found: Visit<'_>) -> Result<()> {
         let rows = self.store.families()?.rows;
         let mut entries = self
             .store
@@ -371,7 +354,9 @@ impl View<'_> {
                 return Ok(());
             }
         }
-        let ended = lists.iter().try_for_each(|list| list.status());
+        let ended = lists
+            .iter()
+            .try_for_each(rocksdb::DBRawIteratorWithThreadMode::status);
         ended.map_err(|error| unusable(&self.store.path, &error))
     }
 
@@ -452,4 +437,16 @@ fn filter(
             _ => Decision::Keep,
         }
     }
+}
+
+fn write_file(path: &Path, rows: &[(Vec<u8>, Vec<u8>)]) -> std::result::Result<(), rocksdb::Error> {
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table_options(None, true));
+    options.set_compression_type(DBCompressionType::Lz4);
+    let mut file = SstFileWriter::create(&options);
+    file.open(path)?;
+    for (key, row) in rows {
+        file.put(key, row)?;
+    }
+    file.finish()
 }

@@ -221,7 +221,8 @@ impl<'a> Reader<'a> {
             &self.scanned.layout,
             &self.codecs,
             &self.heads,
-            (&self.keys, &self.values),
+            &self.keys,
+            &self.values,
         );
         let chunk = Chunk {
             rows: rows.map_err(|error| bug(&self.scanned.layout.state, error))?,
@@ -240,7 +241,8 @@ fn rows(
     layout: &Layout,
     [keys, values]: &[Codec; 2],
     heads: &[Head],
-    (key_bytes, value_bytes): (&[Box<[u8]>], &[Box<[u8]>]),
+    key_bytes: &[Box<[u8]>],
+    value_bytes: &[Box<[u8]>],
 ) -> std::result::Result<RecordBatch, ArrowError> {
     let mut columns = keys.decode(key_bytes.iter().map(AsRef::as_ref))?;
     let deleted = heads.iter().map(|head| Some(head.is_deleted));

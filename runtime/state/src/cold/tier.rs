@@ -187,7 +187,9 @@ impl Tier {
 
     /// Rows have left memory.
     pub(crate) fn left(&mut self, heads: &[Head]) {
-        heads.iter().for_each(|head| self.counts.add(*head));
+        for head in heads {
+            self.counts.add(*head);
+        }
     }
 
     /// Looks up some rows of a batch. What it finds counts as being in memory from now on.
@@ -229,7 +231,9 @@ impl Tier {
         if broken.is_some() {
             return Err(bug(&self.layout.state, "a row of the cold tier is cut off"));
         }
-        heads.iter().for_each(|head| self.counts.remove(*head));
+        for head in &heads {
+            self.counts.remove(*head);
+        }
         let values = self.values.decode(values.iter().map(AsRef::as_ref));
         Ok(Found {
             rows: found,

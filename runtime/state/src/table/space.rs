@@ -227,7 +227,7 @@ impl<V: Values> Keyed<V> {
     fn head(&self, slot: Slot) -> Head {
         let at = slot as usize;
         let time = self.times.get(at);
-        let ttl = self.tier.as_ref().map(|tier| tier.layout());
+        let ttl = self.tier.as_ref().map(Tier::layout);
         let times = time
             .zip(ttl)
             .and_then(|(time, layout)| layout.expires(*time));
