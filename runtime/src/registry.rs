@@ -71,7 +71,7 @@ fn sink(
             schema: Arc::clone(&node.schema),
             parallelism,
         };
-        return Ok(millstream_postgres::sink(spec, options, input));
+        return Ok(millstream_postgres::sink(spec, options, &input));
     }
     millstream_connectors::sink(spec)
 }

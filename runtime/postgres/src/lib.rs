@@ -53,7 +53,7 @@ pub struct Input {
 }
 
 /// The connector of a `postgres` sink.
-pub fn sink(spec: &ValidSink, options: &PostgresSink, input: Input) -> Arc<dyn SinkConnector> {
+pub fn sink(spec: &ValidSink, options: &PostgresSink, input: &Input) -> Arc<dyn SinkConnector> {
     let plan = Arc::new(Plan {
         sink: spec.name.clone(),
         columns: without_changes(&input.schema),

@@ -169,6 +169,10 @@ fn endpoint(server: &str) -> (&str, u16) {
 }
 
 /// Lets a connection go on beside; it ends with its client.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the client owns what drives its connection"
+)]
 fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
 where
     tokio_postgres::Connection<S, T>:

@@ -236,10 +236,10 @@ pub(super) fn mount_job_file(spec: &mut PodSpec, config_map: &str) {
 
 /// Gives the containers of a pod a directory on the node's disk, for as long as the pod is there. How much
 /// they may write is the container's limit of `ephemeral-storage`.
-pub(super) fn mount_scratch(spec: &mut PodSpec, name: &str, path: String) {
+pub(super) fn mount_scratch(spec: &mut PodSpec, name: &str, path: &str) {
     for container in &mut spec.containers {
         let mounts = container.volume_mounts.get_or_insert_default();
-        mounts.push(mount(name.to_owned(), path.clone(), false));
+        mounts.push(mount(name.to_owned(), path.to_owned(), false));
     }
     spec.volumes.get_or_insert_default().push(Volume {
         name: name.to_owned(),

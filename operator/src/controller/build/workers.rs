@@ -54,7 +54,7 @@ pub fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
     pod::secure(blueprint, &mut template);
     if let Some(spec) = &mut template.spec {
         spec.topology_spread_constraints = Some(vec![spread(blueprint)]);
-        pod::mount_scratch(spec, "state", directory);
+        pod::mount_scratch(spec, "state", &directory);
     }
     let mut metadata = blueprint.metadata_of(names.workers_of(blueprint.deployment), Role::Worker);
     pod::label(&mut metadata, LABEL_REVISION, blueprint.revision);

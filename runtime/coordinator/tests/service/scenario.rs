@@ -28,6 +28,10 @@ use crate::worker::{Manners, TestWorker};
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Everything outside of coordinators and workers.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of a start"
+)]
 pub(crate) struct Scenario {
     folder: TempDir,
     pub(crate) source: TestSource,

@@ -1,4 +1,4 @@
-//! What Flink's JobManager tells of a job.
+//! What Flink's `JobManager` tells of a job.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What Flink's TaskManagers tell of tasks and their operators.
+//! What Flink's `TaskManagers` tell of tasks and their operators.
 
 use std::collections::BTreeMap;
 use std::fmt;
