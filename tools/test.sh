@@ -31,7 +31,8 @@ program=("${@:2}")
 cd "$ROOT"
 tools/packages.sh
 # What only waits for a registry or takes one core goes beside what takes both.
-together tools/minio.sh tools/kafka.sh tools/moto.sh tools/postgres.sh tools/browser.sh "cargo fetch --locked --quiet"
+together tools/minio.sh tools/kafka.sh tools/moto.sh tools/postgres.sh tools/hdfs.sh \
+  tools/browser.sh "cargo fetch --locked --quiet"
 # Compiled before the rest, which links it.
 tools/rocksdb.sh >/dev/null
 use_rocksdb

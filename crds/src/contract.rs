@@ -33,4 +33,5 @@ pub const NOT_IN_REVISION: [&str; 7] = [
 
 /// Why a `StreamJob` has no directory for its checkpoints.
 pub const IN_A_POD: &str = "must not be a directory: it would be a pod's own and go with it, as pods \
-                            of a StreamJob mount no volume for checkpoints. Write `s3://bucket/path`";
+                            of a StreamJob mount no volume for checkpoints. Write `s3://bucket/path` \
+                            or `hdfs://namenode:port/path`";

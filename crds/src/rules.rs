@@ -114,8 +114,8 @@ const STREAM_JOB: &[Rule] = &[
     ),
     rule(
         "spec.checkpoint.storage",
-        "self.startsWith('s3://') || self.startsWith('file:')",
-        "must begin with s3://: write `s3://bucket/path`",
+        "self.startsWith('s3://') || self.startsWith('hdfs://') || self.startsWith('file:')",
+        "must begin with s3:// or hdfs://: write `s3://bucket/path` or `hdfs://namenode:port/path`",
     ),
     rule(
         "spec.checkpoint.storage",

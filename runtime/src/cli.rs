@@ -413,7 +413,7 @@ pub struct DeleteOptions {
 /// Options of `checkpoints list` and `checkpoints verify`.
 #[derive(Debug, Args)]
 pub struct ListOptions {
-    /// The storage as in the job file (`file:///…`, `s3://…`), or the path of one job's chain
+    /// The storage as in the job file (`file:///…`, `s3://…`, `hdfs://…`), or the path of one job's chain
     /// below it.
     pub storage: String,
     /// How the answer looks.
@@ -516,13 +516,13 @@ fn restore(text: &str) -> Result<Restore, String> {
             "a path is an address with its scheme: `file://{path}`"
         )),
         path if path.contains('/') => Err(format!(
-            "a path is an address with its scheme: `s3://bucket/path` or `file:///path`; for a \
-             path from this directory `file://./{}`",
+            "a path is an address with its scheme: `s3://bucket/path`, \
+             `hdfs://namenode:port/path` or `file:///path`; for a path from this directory `file://./{}`",
             path.trim_start_matches("./")
         )),
         _ => Err(
             "write `latest`, `fresh`, or the address of a savepoint, checkpoint or job \
-                  (`s3://bucket/path`, `file:///path`)"
+                  (`s3://bucket/path`, `hdfs://namenode:port/path`, `file:///path`)"
                 .to_owned(),
         ),
     }

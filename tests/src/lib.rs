@@ -7,7 +7,7 @@
 //! their own tests may use it.
 //!
 //! Reading order: [`wait`] for conditions, [`scratch`] directories, [`server`] processes, their
-//! [`ports`], [`kafka`] and [`minio`], [`cluster`] and its [`rest`] interface; then
+//! [`ports`], [`kafka`], [`minio`] and [`hdfs`], [`cluster`] and its [`rest`] interface; then
 //! [`order_job`] is the job file, [`workload`] makes orders, [`feed`] writes them, [`oracle`] says what
 //! must become of them, [`keyed`] of running aggregates; [`audit`] says what did, [`chain`] reads what the job has decided.
 //! [`kubernetes`] is all of it on a cluster, [`proxy`] and [`link`] what stands in the way,
@@ -21,6 +21,7 @@ pub mod clock;
 pub mod cluster;
 pub mod disk;
 pub mod feed;
+pub mod hdfs;
 pub mod kafka;
 pub mod keyed;
 pub mod kubernetes;
@@ -39,6 +40,7 @@ pub mod tools;
 pub mod wait;
 pub mod workload;
 
+pub use hdfs::Hdfs;
 pub use kafka::{Broker, BrokerOptions, KafkaVersion};
 pub use minio::Minio;
 pub use postgres::{Postgres, PostgresOptions};

@@ -68,4 +68,6 @@ pub use release::{Release, ReleaseReason};
 pub use reservation::{ensure_not_reserved, reserve};
 pub use savepoint::{PendingSavepoints, RestorePoint, Saved, read_restore_point, read_savepoint};
 pub use slot::{DecidedCheckpoint, Holder, SlotNumber};
+#[cfg(feature = "hdfs")]
+pub use storage::HdfsOptions;
 pub use storage::{Chunks, S3Credentials, S3Options, Storage, StorageOptions};

@@ -3,11 +3,14 @@
 mod blob;
 mod door;
 mod file;
+#[cfg(feature = "hdfs")]
+mod hdfs;
 mod location;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(feature = "simulation")]
 pub mod simulated;
+mod temporary;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -26,12 +29,17 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::nonce::nonce;
 use location::Location;
+#[cfg(feature = "hdfs")]
+pub use millstream_hdfs::HdfsOptions;
 
 /// How stores are reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StorageOptions {
     /// For `s3://` addresses.
     pub s3: S3Options,
+    /// For `hdfs://` addresses.
+    #[cfg(feature = "hdfs")]
+    pub hdfs: HdfsOptions,
 }
 
 /// How an S3 service is reached.
@@ -85,7 +93,8 @@ impl Default for S3Options {
 impl StorageOptions {
     /// Options from the environment: `MILLSTREAM_S3_ENDPOINT`, `AWS_ENDPOINT_URL_S3` or
     /// `AWS_ENDPOINT_URL`; `MILLSTREAM_S3_PATH_STYLE` (`true`, `false`; default: true with an
-    /// endpoint); `MILLSTREAM_S3_REGION`, `AWS_REGION` or `AWS_DEFAULT_REGION`.
+    /// endpoint); `MILLSTREAM_S3_REGION`, `AWS_REGION` or `AWS_DEFAULT_REGION`;
+    /// `MILLSTREAM_HDFS_PRINCIPAL` and `MILLSTREAM_HDFS_KEYTAB`.
     pub fn from_env() -> Self {
         Self::from_variables(|name| std::env::var(name).ok())
     }
@@ -110,6 +119,13 @@ impl StorageOptions {
                 region: first(&["MILLSTREAM_S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"]),
                 endpoint,
                 ..S3Options::default()
+            },
+            // The client of HDFS reads HADOOP_CONF_DIR, HADOOP_HOME and HADOOP_USER_NAME itself.
+            #[cfg(feature = "hdfs")]
+            hdfs: HdfsOptions {
+                principal: first(&["MILLSTREAM_HDFS_PRINCIPAL"]),
+                keytab: first(&["MILLSTREAM_HDFS_KEYTAB"]),
+                ..HdfsOptions::default()
             },
         }
     }
@@ -140,7 +156,7 @@ pub(crate) enum Settled {
 pub(crate) const SETTLE_ROUNDS: u32 = 6;
 
 impl Storage {
-    /// Opens `s3://bucket/prefix` or `file:///path`. Asks nobody yet.
+    /// Opens `s3://bucket/prefix`, `hdfs://namenode:port/path` or `file:///path`. Asks nobody yet.
     ///
     /// # Errors
     /// [`Error::Address`]: the address is not one, or names a kind of store that this build does
@@ -167,15 +183,12 @@ impl Storage {
                 s3::check_endpoint(uri, options.s3.endpoint.as_deref())?;
                 Arc::new(s3::S3Door::connect(bucket, prefix, &options.s3).await)
             }
-            #[cfg(not(feature = "s3"))]
-            Location::S3 { .. } => {
-                let _: &StorageOptions = options;
-                return Err(Error::Address {
-                    uri: uri.to_owned(),
-                    reason: "this build has no S3 (cargo feature `s3`); use file:///path"
-                        .to_owned(),
-                });
+            #[cfg(feature = "hdfs")]
+            Location::Hdfs { authority, path } => {
+                Arc::new(hdfs::HdfsDoor::new(uri, &authority, &path, &options.hdfs)?)
             }
+            #[cfg(not(all(feature = "s3", feature = "hdfs")))]
+            other => return Err(other.not_built(uri, options)),
         };
         Ok(Self {
             uri: uri.trim_end_matches('/').into(),

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CheckpointSpec {
-    /// Where checkpoints lie: `s3://bucket/path` or `file:///path`. The job's chain lies below
-    /// it at `<namespace>/<name>/`.
+    /// Where checkpoints lie: `s3://bucket/path`, `hdfs://namenode:port/path`,
+    /// `hdfs://nameservice/path` or `file:///path`. The job's chain lies below it at
+    /// `<namespace>/<name>/`.
     #[schemars(length(min = 1, max = 1024))]
     pub storage: String,
     /// From one trigger to the next. Default: 10s.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use millstream_tests::audit::early::{self, EarlyWatch};
 use millstream_tests::audit::observer::Observer;
-use millstream_tests::audit::store::{SOURCES, Store};
+use millstream_tests::audit::store::SOURCES;
 use millstream_tests::audit::{self, Report, Topics};
 use millstream_tests::certificates::Authority;
 use millstream_tests::cluster::{Addresses, Cluster, Coordinator, binary};
@@ -17,8 +17,10 @@ use millstream_tests::proxy::Proxy;
 use millstream_tests::server::Server;
 use millstream_tests::wait::{pause, poll_until, wait_until};
 use millstream_tests::workload::Workload;
-use millstream_tests::{Broker, BrokerOptions, Minio};
+use millstream_tests::{Broker, BrokerOptions};
 use millstream_types::api::{JobState, StopRequest};
+
+use crate::store::{Kind, Store};
 
 pub(crate) const TOPICS: Topics<'static> = Topics {
     input: "orders",
@@ -32,12 +34,10 @@ const PARTITIONS: i32 = 4;
 const RESTARTS: u32 = 20;
 /// Between two looks whether readers see what is not decided; each starts a process.
 const LOOKS: Duration = Duration::from_secs(1);
-const STORAGE: &str = "s3://checkpoints/process";
-const CHAIN: &str = "s3://checkpoints/process/default/order-processor";
 
 /// The job file, with a checkpoint every second.
-fn job(bootstrap: &str) -> OrderJobFile {
-    let file = OrderJobFile::new(bootstrap, STORAGE);
+fn job(bootstrap: &str, storage: &str) -> OrderJobFile {
+    let file = OrderJobFile::new(bootstrap, storage);
     file.replace("interval: 10s", "interval: 1s")
 }
 
@@ -52,6 +52,8 @@ pub(crate) struct Setup {
     pub(crate) between: Between,
     /// Whether the processes of the job talk by TLS.
     pub(crate) tls: bool,
+    /// Where checkpoints lie.
+    pub(crate) store_kind: Kind,
     /// Whether there are three brokers that all keep every record, or one.
     pub(crate) three_brokers: bool,
     pub(crate) topics: Topics<'static>,
@@ -70,6 +72,7 @@ impl Setup {
             change: |file| file,
             between: Between::Nothing,
             tls: false,
+            store_kind: Kind::S3,
             three_brokers: false,
             topics: TOPICS,
             more_topics: &[],
@@ -105,7 +108,7 @@ impl Setup {
 pub(crate) struct OrderJob {
     setup: Setup,
     pub(crate) brokers: Arc<Brokers>,
-    minio: Minio,
+    pub(crate) checkpoints: Store,
     /// Stands before the store, if it was asked for.
     pub(crate) store: Option<Proxy>,
     pub(crate) cluster: Cluster,
@@ -128,15 +131,15 @@ impl OrderJob {
     pub(crate) fn start(setup: Setup) -> Self {
         let Setup { name, between, .. } = setup;
         let brokers = Arc::new(setup.brokers());
-        let minio = Minio::start();
-        let store =
-            matches!(between, Between::Store).then(|| Proxy::start("127.0.0.1", &minio.address()));
+        let checkpoints = Store::start(setup.store_kind);
+        let store = matches!(between, Between::Store)
+            .then(|| Proxy::start("127.0.0.1", &checkpoints.http()));
         let endpoint = store
             .iter()
             .map(|proxy| ("AWS_ENDPOINT_URL", format!("http://{}", proxy.address())));
-        let file = (setup.change)(job(&brokers.bootstrap()));
+        let file = (setup.change)(job(&brokers.bootstrap(), &checkpoints.storage()));
         let mut cluster = Cluster::new(name, &file.clone().into_text())
-            .environment(minio.environment())
+            .environment(checkpoints.environment())
             .environment(endpoint);
         if setup.tls {
             let files = Authority::make(cluster.directory()).sign_process("order-job");
@@ -157,14 +160,14 @@ impl OrderJob {
             (setup.topics.output, &orders),
             (setup.topics.dead_letters, &dead_letters),
         ];
-        let decided = early::decided_in(binary(), CHAIN.to_owned(), minio.environment());
+        let decided = early::decided_in(binary(), checkpoints.chain(), checkpoints.environment());
         let job = Self {
             early: EarlyWatch::start(&sinks, LOOKS, decided),
             orders,
             dead_letters,
             setup,
             brokers,
-            minio,
+            checkpoints,
             store,
             cluster,
             file,
@@ -265,7 +268,7 @@ impl OrderJob {
 
     /// Asks what the newest decided checkpoint says was written, by sink.
     pub(crate) fn decided(&self) -> impl Fn() -> Option<early::Totals> + Send + 'static {
-        early::decided_in(binary(), CHAIN.to_owned(), self.minio.environment())
+        early::decided_in(binary(), self.checkpoints.chain(), self.checkpoints.environment())
     }
 
     /// Records that readers have seen so far.
@@ -296,9 +299,10 @@ impl OrderJob {
             );
         }
         self.stop();
-        let store = Store {
-            manifest: self.cluster.checkpoints("show", CHAIN),
-            verified: self.cluster.checkpoints("verify", CHAIN),
+        let chain = self.checkpoints.chain();
+        let store = audit::store::Store {
+            manifest: self.cluster.checkpoints("show", &chain),
+            verified: self.cluster.checkpoints("verify", &chain),
             sources: self.setup.sources,
         };
         let mut report = audit::audit(
@@ -319,7 +323,7 @@ impl OrderJob {
                 .cluster
                 .log_lines("transactions of older attempts aborted"),
             fenced: self.cluster.log_lines("MS0304"),
-            objects: self.minio.keys("process/").len(),
+            objects: self.checkpoints.objects(),
             _cluster: self.cluster,
         }
     }

@@ -27,7 +27,7 @@ use crate::fixture::{Between, OrderJob, Setup, feed};
 use crate::machine;
 
 /// The topic of the totals.
-const TOTALS: &str = "totals";
+pub(crate) const TOTALS: &str = "totals";
 const DEADLINE: Duration = Duration::from_mins(1);
 
 const PLAN: &[(Fault, usize)] = &[
@@ -44,7 +44,7 @@ fn with_unaligned_totals<const PARALLELISM: u32>(file: OrderJobFile) -> OrderJob
 }
 
 /// The order job with totals, at a parallelism.
-fn with_totals<const PARALLELISM: u32>(file: OrderJobFile) -> OrderJobFile {
+pub(crate) fn with_totals<const PARALLELISM: u32>(file: OrderJobFile) -> OrderJobFile {
     let transforms = format!(
         "    transforms:\n      - name: totals\n        input: valid\n        sql: {SQL}\n"
     );
@@ -79,7 +79,7 @@ fn workload(seed: u64, records: u64, customers: u64) -> Workload {
 
 /// Compares the totals with the input.
 #[track_caller]
-fn check(brokers: &Brokers, workload: Workload) {
+pub(crate) fn check(brokers: &Brokers, workload: Workload) {
     let broker = brokers.any();
     let expected = Expected::read(broker, "orders");
     let customers = usize::try_from(workload.customers).expect("a number of customers");

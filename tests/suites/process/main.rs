@@ -1,18 +1,20 @@
 //! The order job as real processes on a real broker and a real object store, under faults.
 //!
 //! [`fixture`] is the job and everything around it, [`faults`] the seeded plan of what is done to
-//! it; [`kill`], [`freeze`], [`outage`], [`exchange`], [`keyed`], [`postgres`] and [`backpressure`] are the
-//! scenarios.
+//! it; [`kill`], [`freeze`], [`outage`], [`exchange`], [`keyed`], [`postgres`], [`backpressure`] and
+//! [`hdfs`] are the scenarios, [`store`] is where checkpoints lie.
 
 mod backpressure;
 mod exchange;
 mod faults;
 mod fixture;
 mod freeze;
+mod hdfs;
 mod keyed;
 mod kill;
 mod outage;
 mod postgres;
+mod store;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

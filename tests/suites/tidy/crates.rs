@@ -15,7 +15,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("spec", &["types"]),
     ("plan", &["spec", "types"]),
     ("state", &["types"]),
-    ("checkpoint", &["types"]),
+    ("hdfs", &[]),
+    ("checkpoint", &["hdfs", "types"]),
     ("connect", &["types"]),
     ("sinks", &["connect", "types"]),
     ("postgres", &["sinks", "connect", "spec", "types"]),
@@ -53,6 +54,7 @@ const TOP: &[&str] = &["millstream", "tests", "benches", "examples"];
 const HEAVY: &[(&str, &[&str])] = &[
     ("rocksdb", &["state"]),
     ("aws-*", &["checkpoint"]),
+    ("hdfs-native", &["hdfs"]),
     ("rdkafka", &["connectors", "tests", "benches"]),
     ("rdkafka-sys", &["connectors"]),
     ("kafka-protocol", &["connectors", "tests"]),
@@ -68,6 +70,7 @@ const HEAVY: &[(&str, &[&str])] = &[
     (
         "tokio",
         &[
+            "hdfs",
             "checkpoint",
             "connectors",
             "transport",

@@ -150,7 +150,14 @@ pub fn storage_variables(
     own: &[EnvironmentVariable],
 ) -> Vec<EnvVar> {
     let is_storage = |name: &str| {
-        let prefixes = ["AWS_", "MILLSTREAM_S3_", "SSL_CERT_"];
+        let prefixes = [
+            "AWS_",
+            "MILLSTREAM_S3_",
+            "SSL_CERT_",
+            "HADOOP_",
+            "MILLSTREAM_HDFS_",
+            "KRB5",
+        ];
         prefixes.iter().any(|prefix| name.starts_with(prefix))
     };
     let own_names: Vec<&str> = own.iter().map(|variable| variable.name.as_str()).collect();

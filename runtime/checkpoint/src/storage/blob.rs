@@ -27,6 +27,9 @@ pub(crate) enum Source {
         /// `bucket/key`
         object: String,
     },
+    /// In HDFS, which copies nothing by itself.
+    #[cfg(feature = "hdfs")]
+    Hdfs,
 }
 
 /// What a copy came to.

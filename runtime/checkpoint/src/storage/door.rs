@@ -28,6 +28,22 @@ pub(crate) struct Listed {
     pub(crate) bytes: u64,
 }
 
+impl Listed {
+    /// The object of this path below a folder.
+    pub(crate) fn below(folder: &Key, name: String, bytes: u64) -> Self {
+        let path = if folder.as_str().is_empty() {
+            name.clone()
+        } else {
+            format!("{folder}/{name}")
+        };
+        Self {
+            key: Key::from_store(path),
+            name,
+            bytes,
+        }
+    }
+}
+
 /// A store of objects. An error of a write never says that it did not happen.
 pub(crate) trait Door: Send + Sync + fmt::Debug {
     /// Address of an object, for people.

@@ -18,12 +18,11 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::nonce::nonce;
 use crate::storage::door::{Created, Door, Listed};
+use crate::storage::temporary::{self, final_name, is_temporary};
 
 /// Folders below a storage root lie this deep at most.
 const MAX_DEPTH: usize = 16;
-const TEMPORARY: &str = ".tmp";
 
 /// A directory as a store.
 #[derive(Debug, Clone)]
@@ -103,7 +102,7 @@ impl Door for FileDoor {
             found.sort();
             Ok(found
                 .into_iter()
-                .map(|(name, bytes)| listed(&parent, name, bytes))
+                .map(|(name, bytes)| Listed::below(&parent, name, bytes))
                 .collect())
         })
     }
@@ -149,7 +148,7 @@ impl Door for FileDoor {
             let mut removed = 0;
             for (name, _) in found {
                 if final_name(&name).is_some_and(|name| of(&name)) {
-                    let key = listed(folder, name, 0).key;
+                    let key = Listed::below(folder, name, 0).key;
                     self.run("delete", &key, |path| absent_is_fine(fs::remove_file(path)))
                         .await?;
                     removed += 1;
@@ -157,19 +156,6 @@ impl Door for FileDoor {
             }
             Ok(removed)
         })
-    }
-}
-
-fn listed(folder: &Key, name: String, bytes: u64) -> Listed {
-    let path = if folder.as_str().is_empty() {
-        name.clone()
-    } else {
-        format!("{folder}/{name}")
-    };
-    Listed {
-        key: Key::from_store(path),
-        name,
-        bytes,
     }
 }
 
@@ -228,7 +214,7 @@ fn write_temporary(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
 /// A name for a temporary file beside `path`, which says what it is to become.
 fn temporary_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}{TEMPORARY}", nonce()))
+    path.with_file_name(temporary::name(&name))
 }
 
 /// Removes a temporary file after a failure. What stays is removed with the garbage.
@@ -236,22 +222,6 @@ fn discard(temporary: &Path) {
     if let Err(error) = absent_is_fine(fs::remove_file(temporary)) {
         tracing::warn!(file = %temporary.display(), %error, "temporary file stays behind");
     }
-}
-
-fn is_temporary(name: &str) -> bool {
-    final_name(name).is_some()
-}
-
-/// What the temporary file of this path would have become.
-fn final_name(path: &str) -> Option<String> {
-    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let name = name.strip_prefix('.')?.strip_suffix(TEMPORARY)?;
-    let (name, _nonce) = name.rsplit_once('.')?;
-    Some(if folder.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{folder}/{name}")
-    })
 }
 
 /// Makes a folder and its parents, each durable in the one above it.

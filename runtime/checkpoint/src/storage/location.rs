@@ -19,6 +19,13 @@ pub(crate) enum Location {
         /// Without `/` at either end; may be empty.
         prefix: String,
     },
+    /// `hdfs://namenode:port/path`, or `hdfs://nameservice/path`
+    Hdfs {
+        /// Host and port of a NameNode, or the name of a name service.
+        authority: String,
+        /// Without `/` at either end; may be empty.
+        path: String,
+    },
 }
 
 impl Location {
@@ -70,8 +77,58 @@ impl Location {
                 prefix: prefix.trim_matches('/').to_owned(),
             });
         }
-        Err(wrong("use s3://bucket/path or file:///path"))
+        if let Some(rest) = uri.strip_prefix("hdfs://") {
+            return hdfs(rest).map_err(wrong);
+        }
+        Err(wrong(
+            "use s3://bucket/path, hdfs://namenode:port/path or file:///path",
+        ))
     }
+
+    /// Error for an address that this build has no client for.
+    #[cfg(not(all(feature = "s3", feature = "hdfs")))]
+    pub(crate) fn not_built(&self, uri: &str, _: &super::StorageOptions) -> Error {
+        let (name, feature) = match self {
+            Self::S3 { .. } => ("S3", "s3"),
+            Self::Hdfs { .. } => ("HDFS", "hdfs"),
+            Self::File { .. } => ("directories", "file"),
+        };
+        Error::Address {
+            uri: uri.to_owned(),
+            reason: format!(
+                "this build has no {name} (cargo feature `{feature}`); use file:///path"
+            ),
+        }
+    }
+}
+
+/// What stands behind `hdfs://`, or what is wrong with it.
+fn hdfs(rest: &str) -> std::result::Result<Location, &'static str> {
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if authority.contains('@') {
+        return Err(
+            "a user does not belong in an address: write hdfs://namenode:port/path, and name the user \
+             in HADOOP_USER_NAME of the process",
+        );
+    }
+    let (host, port) = match authority.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (authority, None),
+    };
+    if host.is_empty() || port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        return Err(
+            "name the NameNode and its port, as in hdfs://namenode:8020/path, or the name service, as in \
+             hdfs://nameservice/path",
+        );
+    }
+    let path = path.trim_matches('/');
+    if path.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err("the path must not contain `.` or `..`");
+    }
+    Ok(Location::Hdfs {
+        authority: authority.to_owned(),
+        path: path.to_owned(),
+    })
 }
 
 /// Whether what follows the scheme has a query. An object's name may contain a `?`.
@@ -153,6 +210,17 @@ mod tests {
             };
             assert_eq!(Location::parse(uri).unwrap(), expected, "{uri}");
         }
+        for (uri, authority, path) in [
+            ("hdfs://namenode:8020/a/b/", "namenode:8020", "a/b"),
+            ("hdfs://analytics/a", "analytics", "a"),
+            ("hdfs://analytics", "analytics", ""),
+        ] {
+            let expected = Location::Hdfs {
+                authority: authority.to_owned(),
+                path: path.to_owned(),
+            };
+            assert_eq!(Location::parse(uri).unwrap(), expected, "{uri}");
+        }
     }
 
     #[test]
@@ -165,7 +233,10 @@ mod tests {
             "file://./../a",
             "file:///a/../b",
             "s3:///prefix",
-            "hdfs://namenode:8020/path",
+            "hdfs:///path",
+            "hdfs://:8020/path",
+            "hdfs://namenode:port/path",
+            "hdfs://namenode:8020/a/../b",
         ] {
             let error = Location::parse(uri).unwrap_err();
             assert!(error.to_string().contains(&format!("`{uri}`")), "{error}");
@@ -181,6 +252,8 @@ mod tests {
         assert_eq!(without_secret("s3://bucket/a@b"), "s3://bucket/a@b");
         assert_eq!(without_secret("s3://bucket/a?b"), "s3://bucket/a?b");
         assert_eq!(without_secret("/a/b"), "/a/b");
+        let error = Location::parse("hdfs://alice@namenode:8020/x").unwrap_err();
+        assert!(error.to_string().contains("HADOOP_USER_NAME"), "{error}");
         for uri in [
             "s3://bucket?X-Amz-Signature=secret",
             "s3://bucket/a/b?X-Amz-Credential=secret&x=/y",

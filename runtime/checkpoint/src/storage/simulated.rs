@@ -227,8 +227,8 @@ impl Blobs for SimulatedDoor {
     fn copy_file<'a>(&'a self, from: &'a Source, to: &'a Key) -> BoxFuture<'a, Result<Copied>> {
         Box::pin(async move {
             #[cfg_attr(
-                not(feature = "s3"),
-                expect(irrefutable_let_patterns, reason = "with S3 there is another")
+                not(any(feature = "s3", feature = "hdfs")),
+                expect(irrefutable_let_patterns, reason = "with S3 and HDFS there are others")
             )]
             let Source::File(from) = from else {
                 return Ok(Copied::Elsewhere);

@@ -128,6 +128,7 @@ fn options(service: Option<String>) -> StorageOptions {
             endpoint: service,
             ..S3Options::default()
         },
+        ..StorageOptions::default()
     }
 }
 

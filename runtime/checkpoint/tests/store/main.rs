@@ -1,4 +1,4 @@
-//! The chain on real stores: directories, MinIO, a store that breaks the rule, and a network that
+//! The chain on real stores: directories, MinIO, HDFS, a store that breaks the rule, and a network that
 //! loses replies.
 
 #![expect(
@@ -15,6 +15,7 @@ mod disposal;
 mod faults;
 mod files;
 mod garbage;
+mod hdfs;
 mod inspect;
 mod proxy;
 mod race;

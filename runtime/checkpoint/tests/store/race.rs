@@ -14,7 +14,7 @@ use crate::sample::{NOW, chain, directory, holder, manifest};
 const COLLECTED_EVERY: u64 = 10;
 
 /// Two coordinators that claim the chain by turns.
-struct Race {
+pub(crate) struct Race {
     chains: [Chain; 2],
     owner: ClaimedChain,
     newest: u64,
@@ -23,7 +23,7 @@ struct Race {
 }
 
 impl Race {
-    async fn new(one: Storage, other: Storage) -> Self {
+    pub(crate) async fn new(one: Storage, other: Storage) -> Self {
         let chains = [chain(&one), chain(&other)];
         let (owner, _) = chains[0].claim(holder("0"), NOW).await.unwrap();
         Self {
@@ -37,7 +37,7 @@ impl Race {
 
     /// The owner tries some decisions while the other one claims: both want the same slots. What
     /// the owner believes to be decided must be exactly what the other restores.
-    async fn round(&mut self, round: u64, tries: u64) {
+    pub(crate) async fn round(&mut self, round: u64, tries: u64) {
         let claimant = self.chains[usize::try_from(round % 2).unwrap()].clone();
         let claim = claimant.claim(holder("x"), NOW);
         let (fenced, claimed) = tokio::join!(self.decide(tries), claim);
@@ -69,7 +69,7 @@ impl Race {
         false
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         assert!(self.owner.holds().await.unwrap());
         assert!(
             self.decisions > 0 && self.fences > 0,

@@ -28,6 +28,7 @@ pub(crate) fn options(endpoint: String) -> StorageOptions {
             }),
             ..S3Options::default()
         },
+        ..StorageOptions::default()
     }
 }
 

@@ -51,7 +51,7 @@ async fn read(chunks: Result<Chunks>) -> Result<Bytes> {
     Ok(chunks.concat().into())
 }
 
-async fn files_are_read_as_they_were_written(storage: &Storage) {
+pub(crate) async fn files_are_read_as_they_were_written(storage: &Storage) {
     let files = files(storage);
     for length in [0, 1, 1_000_000, PART - 1, PART, PART + 1, 2 * PART + 12_345] {
         let content = content(length);
@@ -100,7 +100,7 @@ async fn files_in_s3_are_read_as_they_were_written() {
 }
 
 /// What is read is what was written, or the reading ends with an error that names the file.
-async fn damage_is_seen_at_the_end(storage: &Storage) {
+pub(crate) async fn damage_is_seen_at_the_end(storage: &Storage) {
     let files = files(storage);
     let content = content(3_000_000);
     let whole = put(&files, "a", &content).await.unwrap();

@@ -2,7 +2,7 @@
 
 use crate::wording::shown;
 
-const HOW: &str = "Write `s3://bucket/path` or `file:///path`";
+const HOW: &str = "Write `s3://bucket/path`, `hdfs://namenode:port/path` or `file:///path`";
 
 /// Checks the URI of a checkpoint storage.
 pub(super) fn check(storage: &str) -> Result<(), String> {
@@ -35,7 +35,7 @@ pub(super) fn check(storage: &str) -> Result<(), String> {
     match scheme {
         "s3" => s3(rest),
         "file" => file(rest),
-        "hdfs" => Err(format!("hdfs:// is not available in this version. {HOW}")),
+        "hdfs" => hdfs(rest),
         "s3a" | "s3n" => Err(format!(
             "the scheme is {scheme}://, and must be s3://. {HOW}"
         )),
@@ -73,6 +73,25 @@ fn s3(rest: &str) -> Result<(), String> {
             "`{}` is not the name of an S3 bucket: 3 to 63 lower-case letters, digits, `.` and \
              `-`, not at the ends. {HOW}",
             shown(bucket)
+        ));
+    }
+    segments(path)
+}
+
+fn hdfs(rest: &str) -> Result<(), String> {
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (host, port) = match authority.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (authority, None),
+    };
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    if host.is_empty() || !host.chars().all(fits) || port.is_some_and(|port| !is_port(port)) {
+        return Err(format!(
+            "`{}` names no NameNode. Write its host and port, as in `hdfs://namenode:8020/path`, or the \
+             name service of the cluster, as in `hdfs://nameservice/path`, whose NameNodes stand in \
+             hdfs-site.xml of HADOOP_CONF_DIR",
+            shown(authority)
         ));
     }
     segments(path)
@@ -128,6 +147,9 @@ mod tests {
             "s3://bucket",
             "s3://my.bucket-1/",
             "s3://bucket/a/b c/",
+            "hdfs://namenode:8020/checkpoints",
+            "hdfs://analytics/a/b",
+            "hdfs://name_service",
             "file:///",
             "file:///tmp/ä/checkpoints",
             "file://./.run/checkpoints",
@@ -141,7 +163,10 @@ mod tests {
         for (storage, part) in [
             ("/tmp/x", "Write `file:///tmp/x`"),
             ("checkpoints", "has no scheme"),
-            ("hdfs://namenode:8020/x", "not available in this version"),
+            ("hdfs:///x", "names no NameNode"),
+            ("hdfs://namenode:/x", "names no NameNode"),
+            ("hdfs://namenode:0/x", "names no NameNode"),
+            ("hdfs://namenode:8020/a/../b", "a part `..`"),
             ("s3a://bucket/x", "must be s3://"),
             ("gs://bucket/x", "is not known"),
             ("s3://Bucket/x", "not the name of an S3 bucket"),
@@ -166,6 +191,7 @@ mod tests {
         for storage in [
             "s3://AKIAKEY:wJalrXUtnFEMI@bucket/x",
             "s3://AKIAKEY@bucket",
+            "hdfs://AKIAKEY:wJalrXUtnFEMI@namenode:8020/x",
             "https://AKIAKEY:wJalrXUtnFEMI@host/bucket",
         ] {
             let message = check(storage).unwrap_err();

@@ -10,6 +10,7 @@ fn workers_reach_the_checkpoint_storage_as_the_coordinator_does() {
             {"name": "AWS_ENDPOINT_URL", "value": "https://s3"},
             {"name": "SSL_CERT_FILE", "value": "/etc/ssl/s3/ca.crt"},
             {"name": "MILLSTREAM_S3_PATH_STYLE", "value": "true"},
+            {"name": "HADOOP_CONF_DIR", "value": "/etc/millstream/secrets/hadoop"},
             {"name": "RUST_LOG", "value": "debug"},
         ]},
         "workers": {"slots": 2, "pod": {"env": [{"name": "AWS_REGION", "value": "us-east-1"}]}},
@@ -41,6 +42,10 @@ fn workers_reach_the_checkpoint_storage_as_the_coordinator_does() {
     assert_eq!(value("AWS_ENDPOINT_URL"), Some("https://s3"));
     assert_eq!(value("SSL_CERT_FILE"), Some("/etc/ssl/s3/ca.crt"));
     assert_eq!(value("MILLSTREAM_S3_PATH_STYLE"), Some("true"));
+    assert_eq!(
+        value("HADOOP_CONF_DIR"),
+        Some("/etc/millstream/secrets/hadoop")
+    );
     assert_eq!(value("RUST_LOG"), None);
     let shared = mounts.iter();
     let shared = shared.filter(|mount| mount.mount_path != "/var/lib/millstream");

@@ -112,6 +112,7 @@ async fn exactly_one_of_two_writers_wins_each_slot_in_s3() {
             }),
             ..S3Options::default()
         },
+        ..StorageOptions::default()
     };
     let uri = format!("s3://{}/race", Minio::BUCKET);
     let one = Storage::open(&uri, &options).await.unwrap();

@@ -178,6 +178,8 @@ impl Blobs for FileDoor {
             }
             #[cfg(feature = "s3")]
             Source::S3 { .. } => Box::pin(std::future::ready(Ok(Copied::Elsewhere))),
+            #[cfg(feature = "hdfs")]
+            Source::Hdfs => Box::pin(std::future::ready(Ok(Copied::Elsewhere))),
         }
     }
 }

@@ -353,6 +353,8 @@ impl Blobs for S3Door {
                     self.copy_object(object, to).await
                 }
                 Source::S3 { .. } | Source::File(_) => Ok(Copied::Elsewhere),
+                #[cfg(feature = "hdfs")]
+                Source::Hdfs => Ok(Copied::Elsewhere),
             }
         })
     }
