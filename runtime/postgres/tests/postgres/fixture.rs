@@ -68,7 +68,7 @@ pub(crate) fn connector(options: PostgresSink, schema: &SchemaRef) -> Arc<dyn Si
         schema: Arc::clone(schema),
         parallelism: 2,
     };
-    millstream_postgres::sink(&spec, &options, input)
+    millstream_postgres::sink(&spec, &options, &input)
 }
 
 fn job() -> JobId {
