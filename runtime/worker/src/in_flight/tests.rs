@@ -48,6 +48,10 @@ impl JobTasks for Job {
         None
     }
 
+    fn state_directory(&self) -> Option<std::path::PathBuf> {
+        None
+    }
+
     fn state_files(&self, _: TaskId) -> Arc<dyn StateFiles> {
         Arc::<MemoryFiles>::default()
     }
