@@ -126,7 +126,7 @@ fn wait_for_word(walk: &mut Server, word: &str) {
 }
 
 #[test]
-fn the_graph_is_shown_in_both_themes_and_both_widths_and_loads_at_once() {
+fn the_graph_is_shown_in_both_themes_and_both_widths_and_is_small() {
     Running::start("console-graph", ORDERS, "{exponentialDelay: {}}").walked("graph");
 }
 
