@@ -23,5 +23,6 @@ pub struct StateBackendSpec {
     /// copy: what is in it is removed when the worker ends, and filled from the checkpoint when it starts.
     /// Default: `millstream` in the directory for temporary files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
     pub directory: Option<PathBuf>,
 }
