@@ -268,7 +268,11 @@ impl OrderJob {
 
     /// Asks what the newest decided checkpoint says was written, by sink.
     pub(crate) fn decided(&self) -> impl Fn() -> Option<early::Totals> + Send + 'static {
-        early::decided_in(binary(), self.checkpoints.chain(), self.checkpoints.environment())
+        early::decided_in(
+            binary(),
+            self.checkpoints.chain(),
+            self.checkpoints.environment(),
+        )
     }
 
     /// Records that readers have seen so far.
