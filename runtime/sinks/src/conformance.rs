@@ -42,6 +42,9 @@ use std::sync::Arc;
 use millstream_connect::SinkConnector;
 use millstream_types::Batch;
 
+use child::serve;
+use rig::{Rig, fresh};
+
 pub use plain::idempotent;
 pub use transactional::transactional;
 
@@ -84,6 +87,28 @@ impl Report {
     fn add(&mut self, check: &'static str, outcome: Result<(), String>) {
         self.checks.push((check, outcome.err()));
     }
+}
+
+/// What is looked at, and how: on which rig, at which place.
+type Check = fn(&Rig, &str) -> Result<(), String>;
+
+/// Makes all checks of a sink that can work at all.
+fn checked(
+    place: impl FnOnce() -> String,
+    subject: impl Fn(&str) -> Box<dyn Subject>,
+    checks: &[(&'static str, Check)],
+) -> Report {
+    serve(&subject);
+    let place = place();
+    let rig = Rig::new(subject(&place), &fresh());
+    let mut report = Report::default();
+    let preflight = rig.preflight();
+    let can_work = preflight.is_ok();
+    report.add("the sink can work", preflight);
+    for (name, check) in checks.iter().filter(|_| can_work) {
+        report.add(name, check(&rig, &place));
+    }
+    report
 }
 
 impl fmt::Display for Report {

@@ -1,10 +1,8 @@
 //! Sinks that may write a row again.
 
-use super::child::{Step, serve};
-use super::rig::{Rig, fresh};
-use super::{Report, Subject};
-
-type Check = fn(&Rig, &str) -> Result<(), String>;
+use super::child::Step;
+use super::rig::Rig;
+use super::{Check, Report, Subject, checked};
 
 const CHECKS: [(&str, Check); 4] = [
     ("what was flushed stays when its process is killed", stays),
@@ -25,22 +23,7 @@ pub fn idempotent(
     place: impl FnOnce() -> String,
     subject: impl Fn(&str) -> Box<dyn Subject>,
 ) -> Report {
-    serve(&subject);
-    let place = place();
-    let rig = Rig::new(subject(&place), &fresh());
-    let mut report = Report::default();
-    report.add("the sink can work", rig.preflight());
-    for (name, check) in CHECKS {
-        if report
-            .checks
-            .first()
-            .is_some_and(|(_, found)| found.is_some())
-        {
-            break;
-        }
-        report.add(name, check(&rig, &place));
-    }
-    report
+    checked(place, subject, &CHECKS)
 }
 
 /// Has a process write rows and die, at the barrier or before it.

@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use millstream_connect::CommitOutcome;
 
-use super::child::{Step, serve};
-use super::rig::{Rig, at, fresh, outcome};
-use super::{Report, Subject};
+use super::child::Step;
+use super::rig::{Rig, at, outcome};
+use super::{Check, Report, Subject, checked};
 use crate::client::block_on;
 
 /// When a process that commits is killed.
 const KILLS: [u64; 6] = [0, 1, 2, 4, 8, 16];
-
-type Check = fn(&Rig, &str) -> Result<(), String>;
 
 /// Each uses attempts and ids of its own, higher ones than those before.
 const CHECKS: [(&str, Check); 9] = [
@@ -48,22 +46,7 @@ pub fn transactional(
     place: impl FnOnce() -> String,
     subject: impl Fn(&str) -> Box<dyn Subject>,
 ) -> Report {
-    serve(&subject);
-    let place = place();
-    let rig = Rig::new(subject(&place), &fresh());
-    let mut report = Report::default();
-    report.add("the sink can work", rig.preflight());
-    for (name, check) in CHECKS {
-        if report
-            .checks
-            .first()
-            .is_some_and(|(_, found)| found.is_some())
-        {
-            break;
-        }
-        report.add(name, check(&rig, &place));
-    }
-    report
+    checked(place, subject, &CHECKS)
 }
 
 fn not_before_its_commit(rig: &Rig, place: &str) -> Result<(), String> {
