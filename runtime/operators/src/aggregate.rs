@@ -33,6 +33,7 @@ mod groups;
 mod kind;
 mod number;
 mod partial;
+mod rounds;
 mod running;
 mod value;
 

@@ -35,7 +35,7 @@ pub use frozen::{Encoded, Frozen, Pieces, Written};
 pub use keeper::{Keeper, KeeperStats};
 pub use local::{Content, LocalDirectory, LocalFile};
 pub use memory::Memory;
-pub use table::{Copied, Keyed, Slot, Table, TableOptions, TableStats};
+pub use table::{Aged, Copied, Keyed, Slot, Table, TableOptions, TableStats};
 pub use values::Values;
 
 use millstream_types::{ErrorCode, ErrorKind, Failure};

@@ -1,5 +1,6 @@
 //! Keys and their slots.
 
+mod aging;
 mod snapshot;
 mod space;
 
@@ -18,6 +19,8 @@ use crate::key::{KeyStore, Probe};
 use crate::memory::{Memory, Share};
 use crate::run::{self, Shape};
 use crate::{Result, Values, bug};
+
+pub use aging::Aged;
 
 /// Where a table keeps what belongs to a key. It is the key's until the key is removed, or expires, which
 /// may happen at every barrier, or [makes room](Keyed::make_space).

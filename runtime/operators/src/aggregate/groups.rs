@@ -1,8 +1,8 @@
 //! What an aggregation keeps for each key.
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::Int64Type;
-use arrow_array::{ArrayRef, Int64Array};
+use arrow_array::types::{Int64Type, UInt64Type};
+use arrow_array::{ArrayRef, Int64Array, UInt64Array};
 use arrow_schema::{DataType, Field, FieldRef};
 use millstream_state::{Result, Slot, Values};
 use millstream_types::{ErrorCode, ErrorKind, Failure};
@@ -17,12 +17,34 @@ const PRESENT: u8 = 1;
 const DIRTY: u8 = 2;
 /// How many rows a key has.
 const ROWS: &str = "$rows";
+/// Since when a key is there, in milliseconds since 1970: what is kept of it one by one and is older is of a
+/// key that has expired. 0 if keys do not expire.
+const SINCE: &str = "$since";
+
+/// What is known of the time since when keys are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeysSince {
+    /// Nobody asks.
+    Unknown,
+    /// For ever: keys do not expire, but they may in a job that goes on from a snapshot.
+    Ever,
+    /// It is kept.
+    Kept,
+}
+
+#[derive(Debug)]
+struct Since {
+    of_keys: KeysSince,
+    /// Empty unless kept.
+    of_slots: Vec<u64>,
+}
 
 /// By slot: how many rows there are, and what the calls keep.
 pub(super) struct Groups {
     marks: Vec<u8>,
     /// None if rows stay: then a key that is there has some.
     rows: Option<Vec<i64>>,
+    since: Since,
     accumulators: Vec<Box<dyn Accumulator>>,
     /// Columns of a run beside the key.
     fields: Vec<FieldRef>,
@@ -34,12 +56,19 @@ impl Groups {
         calls: &[Call],
         accumulators: Vec<Box<dyn Accumulator>>,
         retracts: bool,
+        since: KeysSince,
     ) -> Self {
         let rows = retracts.then(|| Field::new(ROWS, DataType::Int64, false));
+        let is_known = since != KeysSince::Unknown;
+        let times = is_known.then(|| Field::new(SINCE, DataType::UInt64, false));
         let pairs = calls.iter().zip(&accumulators);
         let kept = pairs.flat_map(|(call, accumulator)| named(&call.text, accumulator.fields()));
         Self {
-            fields: rows.into_iter().chain(kept).map(Arc::new).collect(),
+            fields: (rows.into_iter().chain(times).chain(kept).map(Arc::new)).collect(),
+            since: Since {
+                of_keys: since,
+                of_slots: Vec::new(),
+            },
             marks: Vec::new(),
             rows: if retracts { Some(Vec::new()) } else { None },
             accumulators,
@@ -52,6 +81,21 @@ impl Groups {
 
     pub(super) fn accumulators_mut(&mut self) -> &mut [Box<dyn Accumulator>] {
         &mut self.accumulators
+    }
+
+    /// These keys are there from now on.
+    pub(super) fn begin(&mut self, slots: &[Slot], now: u64) {
+        if self.since.of_keys == KeysSince::Kept {
+            for slot in slots {
+                self.since.of_slots[*slot as usize] = now;
+            }
+        }
+    }
+
+    /// Since when the key of a slot is there.
+    pub(super) fn since(&self, slot: Slot) -> u64 {
+        let since = self.since.of_slots.get(slot as usize);
+        since.copied().unwrap_or_default()
     }
 
     /// Slots that are about to change for the first time since the last flush, each once, behind those in
@@ -124,6 +168,9 @@ impl Values for Groups {
         if let Some(rows) = &mut self.rows {
             rows.resize(slots, 0);
         }
+        if self.since.of_keys == KeysSince::Kept {
+            self.since.of_slots.resize(slots, 0);
+        }
         for accumulator in &mut self.accumulators {
             accumulator.resize(slots);
         }
@@ -133,6 +180,9 @@ impl Values for Groups {
         self.marks[slot as usize] = 0;
         if let Some(rows) = &mut self.rows {
             rows[slot as usize] = 0;
+        }
+        if let Some(since) = self.since.of_slots.get_mut(slot as usize) {
+            *since = 0;
         }
         for accumulator in &mut self.accumulators {
             accumulator.clear(slot);
@@ -144,6 +194,10 @@ impl Values for Groups {
         if let Some(rows) = &self.rows {
             let rows = slots.iter().map(|slot| rows[*slot as usize]);
             columns.push(Arc::new(Int64Array::from_iter_values(rows)));
+        }
+        if self.since.of_keys != KeysSince::Unknown {
+            let since = slots.iter().map(|slot| self.since(*slot));
+            columns.push(Arc::new(UInt64Array::from_iter_values(since)));
         }
         for accumulator in &self.accumulators {
             columns.extend(accumulator.columns(slots));
@@ -162,6 +216,16 @@ impl Values for Groups {
             let counts = column.ok_or_else(|| mismatch("the number of rows is no int64"))?;
             for (slot, count) in slots.iter().zip(counts.values()) {
                 rows[*slot as usize] = *count;
+            }
+        }
+        if self.since.of_keys != KeysSince::Unknown {
+            let column = columns.next();
+            let column = column.and_then(|column| column.as_primitive_opt::<UInt64Type>());
+            let times = column.ok_or_else(|| mismatch("the time of a key is no uint64"))?;
+            for (slot, time) in slots.iter().zip(times.values()) {
+                if let Some(since) = self.since.of_slots.get_mut(*slot as usize) {
+                    *since = *time;
+                }
             }
         }
         for accumulator in &mut self.accumulators {
@@ -183,7 +247,11 @@ impl Values for Groups {
         let rows = self.rows.as_ref().map_or(0, |_| size_of::<i64>());
         let accumulators = self.accumulators.iter();
         let cells: usize = accumulators.map(|it| it.slot_bytes()).sum();
-        size_of::<u8>() + rows + cells
+        let since = match self.since.of_keys {
+            KeysSince::Kept => size_of::<u64>(),
+            KeysSince::Unknown | KeysSince::Ever => 0,
+        };
+        size_of::<u8>() + rows + since + cells
     }
 
     fn variable_bytes(&self) -> usize {
@@ -233,11 +301,16 @@ impl Counts {
         self.of_slots[slot as usize]
     }
 
+    /// The entry is of a key that has expired since.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        self.of_slots[slot as usize] = 0;
+    }
+
     /// Counts an entry once more or less: 1 if it is the first, -1 if it was the last, else 0.
     pub(super) fn count(&mut self, slot: Slot, sign: i8) -> i8 {
         let count = &mut self.of_slots[slot as usize];
         let before = *count;
-        // Below zero is an entry that has expired.
+        // Below zero is an entry of a key that has expired.
         *count = (before + i64::from(sign)).max(0);
         i8::from(*count > 0) - i8::from(before > 0)
     }

@@ -12,7 +12,7 @@ use millstream_types::{Batch, OperatorUid};
 use super::accumulator::{Accumulator, Fault};
 use super::calls::{self, Call};
 use super::failure::Names;
-use super::groups::Groups;
+use super::groups::{Groups, KeysSince};
 use super::{MAX_DIRTY, WORTHWHILE_TENTHS};
 use crate::{Context, InputIndex, Operator, Result};
 
@@ -106,7 +106,7 @@ impl PartialAggregate {
             ttl: None,
         };
         let (made, single) = (make()?, make()?.accumulators);
-        let groups = Groups::new(&made.calls, made.accumulators, false);
+        let groups = Groups::new(&made.calls, made.accumulators, false, KeysSince::Unknown);
         Ok(Self {
             calls: made.calls,
             table: Keyed::new(options, groups),

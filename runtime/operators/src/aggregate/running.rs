@@ -12,9 +12,10 @@ use millstream_types::{Batch, Change, Changelog, Clock, OperatorUid, change};
 
 use super::accumulator::{Fault, Input, Pick, Signs};
 use super::calls::{self, Call};
-use super::entries::{self, Entries};
+use super::entries::{self, Entries, Several};
 use super::failure::Names;
-use super::groups::Groups;
+use super::groups::{Groups, KeysSince};
+use super::rounds::Rounds;
 use super::{MAX_DIRTY, StateParameters, WORTHWHILE_TENTHS};
 use crate::{Context, InputIndex, Operator, Result};
 
@@ -36,6 +37,8 @@ pub struct AggregateOperator {
     clock: Arc<dyn Clock>,
     table: Keyed<Groups>,
     entries: Vec<Entries>,
+    /// When entries are looked through; none if there are none, or if keys do not expire.
+    rounds: Option<Rounds>,
     /// Slots that have changed since the last flush, in the order of their first change.
     dirty: Vec<Slot>,
     /// Whether each of them was there at the last flush.
@@ -85,8 +88,15 @@ impl AggregateOperator {
             let kind = (retracts, is_ordered);
             Entries::new(number, of, options.clone(), text, input, kind)
         });
-        let entries = entries.collect();
-        let groups = Groups::new(&made.calls, made.accumulators, retracts);
+        let entries: Vec<Entries> = entries.collect();
+        let ttl = aggregation.ttl.filter(|_| !entries.is_empty());
+        let rounds = ttl.map(|ttl| Rounds::new(options.key_groups.clone(), ttl));
+        let since = match (entries.is_empty(), ttl) {
+            (true, _) => KeysSince::Unknown,
+            (false, None) => KeysSince::Ever,
+            (false, Some(_)) => KeysSince::Kept,
+        };
+        let groups = Groups::new(&made.calls, made.accumulators, retracts, since);
         let mut operator = Self {
             stage: aggregation.stage,
             calls: made.calls,
@@ -96,6 +106,7 @@ impl AggregateOperator {
             clock: state.clock,
             table: Keyed::new(options, groups).with_type(aggregation.state.clone()),
             entries,
+            rounds,
             names,
             dirty: Vec::new(),
             present: Vec::new(),
@@ -125,10 +136,12 @@ impl AggregateOperator {
             changes,
             keys,
             hashes: &self.hashes,
+            slots: &self.slots,
         };
         let fail = |fault: Fault, call: Option<&Call>| self.names.failure(&fault, call, keys);
         for entries in &mut self.entries {
-            entries.update(&batch).map_err(|fault| fail(fault, None))?;
+            let updated = entries.update(&batch, self.table.values());
+            updated.map_err(|fault| fail(fault, None))?;
         }
         let accumulators = self.table.values_mut().accumulators_mut();
         for (call, accumulator) in self.calls.iter().zip(accumulators) {
@@ -172,17 +185,15 @@ impl AggregateOperator {
         for number in 0..self.entries.len() {
             let restored = self.entries[number].take_restored();
             let restored = restored.map_err(|fault| self.names.internal(&fault))?;
-            let Some((keys, values)) = restored else {
+            let Some(restored) = restored else {
                 continue;
             };
-            let mut found = Vec::new();
-            self.names.hash(&keys, values.len(), &mut self.hashes)?;
-            self.table.find(&keys, &self.hashes, &mut found)?;
+            let found = self.keys_of(number, &restored)?;
             let slots: Vec<Slot> = found.iter().map(|slot| slot.unwrap_or_default()).collect();
             // Those whose key has expired do not count.
             let signs: Vec<i8> = found.iter().map(|slot| i8::from(slot.is_some())).collect();
             let input = Input {
-                argument: Some(&values),
+                argument: Some(&restored.values),
                 signs: Signs::Each(&signs),
             };
             let accumulators = self.table.values_mut().accumulators_mut();
@@ -190,8 +201,50 @@ impl AggregateOperator {
                 // What has columns has been restored from those.
                 if call.entries == Some(number) && accumulator.fields().is_empty() {
                     let done = accumulator.update(&slots, input);
-                    done.map_err(|fault| self.names.failure(&fault, Some(call), &keys))?;
+                    done.map_err(|fault| self.names.failure(&fault, Some(call), &restored.keys))?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// The slots of keys of entries; none where the key has expired since.
+    fn keys_of(&mut self, number: usize, entries: &Several) -> Result<Vec<Option<Slot>>> {
+        let mut found = Vec::new();
+        let Several {
+            slots,
+            keys,
+            values,
+        } = entries;
+        self.names.hash(keys, values.len(), &mut self.hashes)?;
+        self.table.find(keys, &self.hashes, &mut found)?;
+        for (key, entry) in found.iter_mut().zip(slots) {
+            let since = key.map(|key| self.table.values().since(key));
+            let lives = since.is_some_and(|since| self.entries[number].is_of(*entry, since));
+            *key = key.filter(|_| lives);
+        }
+        Ok(found)
+    }
+
+    /// Looks through entries that were not renewed for long: they live as long as their keys. Nobody holds
+    /// a slot.
+    fn renew(&mut self) -> Result<()> {
+        let now = self.table.now().0;
+        let Some(due) = self.rounds.as_mut().and_then(|rounds| rounds.due(now)) else {
+            return Ok(());
+        };
+        for number in 0..self.entries.len() {
+            let aged = self.entries[number].aged(&due);
+            let mut aged = aged.map_err(|fault| self.names.internal(&fault))?;
+            loop {
+                let next = self.entries[number].next_aged(&mut aged);
+                let next = next.map_err(|fault| self.names.internal(&fault))?;
+                let Some(next) = next else { break };
+                let keys = self.keys_of(number, &next)?;
+                for (slot, key) in next.slots.iter().zip(keys) {
+                    self.entries[number].renew(*slot, key.is_some());
+                }
+                self.table.make_space()?;
             }
         }
         Ok(())
@@ -308,10 +361,15 @@ impl Operator for AggregateOperator {
         if self.dirty.is_empty() {
             // Nothing expires while something of it is still to be emitted.
             self.read_clock();
+            self.rebuild()?;
+            self.renew()?;
         }
-        self.rebuild()?;
         let keys = self.names.keys(records, &mut self.hashes)?;
         self.table.resolve(&keys, &self.hashes, &mut self.slots)?;
+        if self.rounds.is_some() {
+            let (now, made) = (self.table.now().0, self.table.made().to_vec());
+            self.table.values_mut().begin(&made, now);
+        }
         let groups = self.table.values_mut();
         groups.touch(&self.slots, &mut self.dirty, &mut self.present);
         if self.input.updates() {
@@ -331,7 +389,8 @@ impl Operator for AggregateOperator {
         // A barrier may follow, at which what has expired is left out.
         if self.dirty.is_empty() {
             self.read_clock();
-            return Ok(());
+            self.rebuild()?;
+            return self.renew();
         }
         let mut dirty = std::mem::take(&mut self.dirty);
         self.emit_changes(&dirty, cx)?;
@@ -352,6 +411,7 @@ impl Operator for AggregateOperator {
         self.dirty = dirty;
         self.rows = 0;
         self.read_clock();
+        self.renew()?;
         self.make_space()
     }
 

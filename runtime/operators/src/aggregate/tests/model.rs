@@ -437,7 +437,7 @@ fn check_with(aggregation: &Aggregation, moves: &[Move], memory: &Memory) -> Res
 }
 
 /// No memory, and a directory for what does not fit.
-fn no_memory() -> &'static Memory {
+pub(super) fn no_memory() -> &'static Memory {
     static MEMORY: LazyLock<(tempfile::TempDir, Memory)> = LazyLock::new(|| {
         let parent = tempfile::tempdir().unwrap();
         let memory = Memory::divided(1 << 30, 0, parent.path().to_owned());

@@ -4,10 +4,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+use millstream_state::{HAS_COLD_TIER, Memory};
 use millstream_types::aggregate::{AggregateCall, AggregateFunction};
 use millstream_types::{Change, Changelog, ErrorCode, change};
 
 use super::job::{Job, NAME, NUMBER, Row, TEXT, Value, aggregation, batch, call, distinct, values};
+use super::model::no_memory;
 
 fn rows(numbers: &[(u8, i64)]) -> Vec<Row> {
     let rows = numbers.iter().map(|(name, number)| Row {
@@ -84,6 +86,7 @@ fn a_key_that_is_quiet_for_its_time_to_live_begins_anew_without_a_row() {
     let snapshots = job.checkpoint();
     at(&job, 40);
     job.restore(&snapshots, 3).unwrap();
+    job.flush().unwrap();
     assert_eq!(job.table_sizes().values().sum::<u64>(), 0);
 }
 
@@ -112,6 +115,7 @@ fn a_new_time_to_live_begins_at_a_restore_and_what_has_expired_is_neither_restor
     let snapshots = job.checkpoint();
     job.clock.0.store(1_030_000, Ordering::Relaxed);
     job.restore(&snapshots, 1).unwrap();
+    job.flush().unwrap();
     assert_eq!(job.table_sizes().values().sum::<u64>(), 0);
 
     // What has changed and has expired by the barrier is not written.
@@ -121,6 +125,93 @@ fn a_new_time_to_live_begins_at_a_restore_and_what_has_expired_is_neither_restor
     assert!(job.flush().unwrap().is_empty());
     job.checkpoint();
     assert_eq!(job.table_sizes().values().sum::<u64>(), 0);
+}
+
+#[test]
+fn distinct_values_last_as_long_as_their_key_and_no_longer() {
+    let mut memories = vec![Memory::default()];
+    if HAS_COLD_TIER {
+        memories.push(no_memory().clone());
+    }
+    for memory in &memories {
+        let mut plan = aggregation(
+            &[NAME],
+            &count_and_distinct(),
+            Changelog::Append,
+            Changelog::Upsert,
+        );
+        plan.ttl = Some(Duration::from_secs(10));
+        let mut job = Job::whole(&plan, 1).unwrap();
+        job.set_memory(memory);
+        let at = |job: &Job, seconds: u64| job.clock.0.store(seconds * 1_000, Ordering::Relaxed);
+        let push = |job: &mut Job, number: i64| {
+            let mut out = job.push(&batch(&rows(&[(1, number)]), None)).unwrap();
+            out.extend(job.flush().unwrap());
+            shown(&out).pop()
+        };
+        // The first value is quiet for much longer than the time to live, its key is not.
+        at(&job, 1);
+        push(&mut job, 5);
+        for step in 1..20 {
+            at(&job, 1 + 7 * step);
+            push(&mut job, 6);
+            let snapshots = job.checkpoint();
+            if step % 6 == 0 {
+                job.restore(&snapshots, 1).unwrap();
+            }
+        }
+        let known = push(&mut job, 5);
+        assert_eq!(known, Some((Change::UpdateAfter, n("n1", &[21, 2]))));
+        // With the key its values are gone, from memory, from the runs and when it comes again.
+        at(&job, 150);
+        push(&mut job, 7);
+        assert_eq!(job.table_sizes()["values-0"], 1);
+        at(&job, 180);
+        job.flush().unwrap();
+        assert_eq!(job.table_sizes()["values-0"], 0);
+        let again = push(&mut job, 5);
+        assert_eq!(again, Some((Change::Insert, n("n1", &[1, 1]))));
+        let snapshots = job.checkpoint();
+        job.restore(&snapshots, 1).unwrap();
+        assert_eq!(job.table_sizes()["values-0"], 1);
+    }
+}
+
+#[test]
+fn an_extreme_can_be_taken_back_however_long_ago_it_came_while_its_key_lives() {
+    let calls = [
+        call(AggregateFunction::Min, Some(NUMBER), false),
+        call(AggregateFunction::Max, Some(NUMBER), false),
+    ];
+    let mut plan = aggregation(&[NAME], &calls, Changelog::Retract, Changelog::Upsert);
+    plan.ttl = Some(Duration::from_secs(10));
+    for is_restored in [false, true] {
+        let mut job = Job::whole(&plan, 1).unwrap();
+        let push = |job: &mut Job, number: i64, change: Change| {
+            let records = batch(&rows(&[(1, number)]), Some(&[change]));
+            job.push(&records).unwrap();
+            shown(&job.flush().unwrap()).pop()
+        };
+        push(&mut job, 1, Change::Insert);
+        push(&mut job, 5, Change::Insert);
+        for step in 1..8_u64 {
+            job.clock.0.store(step * 9_000, Ordering::Relaxed);
+            push(&mut job, 3, Change::Insert);
+            let snapshots = job.checkpoint();
+            if is_restored {
+                job.restore(&snapshots, 2).unwrap();
+            }
+        }
+        let lowest_gone = push(&mut job, 1, Change::Delete);
+        assert_eq!(lowest_gone, Some((Change::UpdateAfter, n("n1", &[3, 5]))));
+        let highest_gone = push(&mut job, 5, Change::Delete);
+        assert_eq!(highest_gone, Some((Change::UpdateAfter, n("n1", &[3, 3]))));
+        // A key that comes again has nothing of what it was.
+        job.clock.0.store(100_000, Ordering::Relaxed);
+        let again = push(&mut job, 4, Change::Insert);
+        assert_eq!(again, Some((Change::Insert, n("n1", &[4, 4]))));
+        assert_eq!(job.table_sizes()["values-0"], 1);
+    }
 }
 
 #[test]
@@ -322,7 +413,7 @@ fn runs_have_columns_that_say_what_they_are() {
     assert_eq!(
         names(Changelog::Retract),
         [
-            vec!["name", "$deleted", "$rows", count, of_sum, in_sum],
+            vec!["name", "$deleted", "$rows", "$since", count, of_sum, in_sum],
             vec!["name", "$value", "$deleted", "count"],
         ]
     );
