@@ -20,7 +20,7 @@ use crate::protocol::view::View;
 use crate::release::ReleaseReason;
 use crate::savepoint::{RestorePoint, read_restore_point};
 use crate::slot::SlotNumber;
-use crate::storage::{Storage, StorageOptions};
+use crate::storage::{Chunks, Storage, StorageOptions};
 
 /// The chain of one job, in short.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -88,14 +88,23 @@ impl Point {
     /// [`Error::Corrupt`]: it is missing, or is not what was written. A running job deletes the files
     /// of checkpoints that it does not retain any more.
     pub async fn read(&self, file: &FileRef) -> Result<Bytes> {
-        let key = Key::root().descendant(&file.path);
-        let key = key.ok_or_else(|| Error::corrupt(&file.path, "its path is not one of ours"))?;
         let mut content = Vec::new();
-        let mut chunks = files::read(&self.folder, &key, file).await?;
+        let mut chunks = self.open(file).await?;
         while let Some(chunk) = chunks.try_next().await? {
             content.extend_from_slice(&chunk);
         }
         Ok(content.into())
+    }
+
+    /// As [`read`](Self::read), in pieces: whether they are what was written is known at the end, where the
+    /// last item may be an error.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn open(&self, file: &FileRef) -> Result<Chunks> {
+        let key = Key::root().descendant(&file.path);
+        let key = key.ok_or_else(|| Error::corrupt(&file.path, "its path is not one of ours"))?;
+        files::read(&self.folder, &key, file).await
     }
 }
 

@@ -78,6 +78,20 @@ impl LocalDirectory {
         self.path().join(format!("{number}-{name}"))
     }
 
+    /// Begins a file in it.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn create(&self) -> io::Result<(LocalFile, File)> {
+        let path = self.fresh("run");
+        let file = File::create(&path)?;
+        let kept = Kept {
+            path,
+            _directory: self.clone(),
+        };
+        Ok((LocalFile(Arc::new(kept)), file))
+    }
+
     /// Writes a file into it.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use millstream_types::{FileRef, Run, keys};
 use crate::key::normalised;
 use crate::restore::{Read, needed, read};
 use crate::run::{self, CHANGED_AT, DELETED, Opened, Shape, corrupt};
-use crate::{Result, bug};
+use crate::{Content, Result, bug};
 
 /// What runs of a state are about, as one of them says.
 #[derive(Debug, Clone)]
@@ -114,11 +114,11 @@ impl Contents {
 ///
 /// # Errors
 /// A file is not what was written.
-pub fn read_state(groups: &Range<u32>, runs: Vec<(Run, Bytes)>) -> Result<Option<Contents>> {
+pub fn read_state(groups: &Range<u32>, runs: Vec<(Run, Content)>) -> Result<Option<StateReader>> {
     let mut reads = Vec::with_capacity(runs.len());
     let mut of: Option<StateKey> = None;
     for (run, content) in runs {
-        let opened = run::open(&run.file, &content.into())?;
+        let opened = run::open(&run.file, &content)?;
         let key = StateKey::of_opened(&run.file, &opened)?;
         let first = of.get_or_insert_with(|| key.clone());
         if first.schema.fields() != key.schema.fields() {
@@ -129,43 +129,193 @@ pub fn read_state(groups: &Range<u32>, runs: Vec<(Run, Bytes)>) -> Result<Option
         }
         reads.push(read(run, opened, groups)?);
     }
-    of.map(|of| merged(&of, &needed(reads))).transpose()
+    let cursors = needed(reads).into_iter().rev().map(Cursor::new);
+    Ok(of.map(|of| StateReader::new(of, groups, cursors.collect())))
 }
 
-/// Of each key, by its group and its bytes, the batch and the row that hold it; none if it is deleted.
-type Found = BTreeMap<(u32, Vec<u8>), Option<(usize, usize)>>;
+/// Rows of one part of the contents, unless a key group has more.
+const PART_ROWS: usize = 8_192;
 
-/// Of each key what the newest run says that is needed for its group.
-fn merged(of: &StateKey, reads: &[Read]) -> Result<Contents> {
-    let shape = of.shape;
-    let mut batches = Vec::new();
-    let mut found = Found::new();
-    for read in reads.iter().rev() {
-        let file = &read.held.run.file;
-        for rows in read.opened.batches(file) {
-            let rows = rows?;
-            let hashes = shape.hashes(&rows).map_err(|error| corrupt(file, error))?;
-            let columns = rows.columns().get(..shape.key).unwrap_or_default();
-            let converter = converter(columns).map_err(|error| corrupt(file, error))?;
-            let keys = encoded(&converter, columns, rows.num_rows());
-            let keys = keys.map_err(|error| corrupt(file, error))?;
-            let deleted = rows.column_by_name(DELETED);
-            let deleted = deleted.and_then(|column| column.as_boolean_opt());
-            let deleted =
-                deleted.ok_or_else(|| corrupt(file, "it does not say what is deleted"))?;
-            for (row, (hash, key)) in hashes.into_iter().zip(keys).enumerate() {
-                let group = shape.group(hash);
-                if read.held.needed.contains(group) {
-                    let place = (!deleted.value(row)).then_some((batches.len(), row));
-                    found.entry((group, key)).or_insert(place);
-                }
-            }
-            batches.push(rows);
+/// Merges the runs of a state, a key group after the other: of each run it holds one batch.
+pub struct StateReader {
+    of: StateKey,
+    /// Those that were not read yet.
+    groups: Range<u32>,
+    /// The newest first.
+    cursors: Vec<Cursor>,
+    /// Rows of batches that were read to their end, and that the part at hand may still refer to.
+    past_rows: usize,
+    most_rows: usize,
+}
+
+/// Of each key of a group, by its bytes, the batch and the row that hold it; none if it is deleted.
+type Found = BTreeMap<Vec<u8>, Option<(usize, usize)>>;
+
+impl StateReader {
+    const fn new(of: StateKey, groups: &Range<u32>, cursors: Vec<Cursor>) -> Self {
+        Self {
+            of,
+            groups: groups.start..groups.end,
+            cursors,
+            past_rows: 0,
+            most_rows: 0,
         }
     }
-    let places: Vec<(usize, usize)> = found.into_values().flatten().collect();
-    let batches: Vec<&RecordBatch> = batches.iter().collect();
-    contents(of, &batches, &places)
+
+    /// What the next key groups hold; none at the end. There is at least one part, which may be empty.
+    ///
+    /// # Errors
+    /// A file is not what was written.
+    pub fn next_part(&mut self) -> Result<Option<Contents>> {
+        if self.groups.is_empty() {
+            return Ok(None);
+        }
+        let (mut batches, mut places) = (Vec::new(), Vec::new());
+        let mut taken = 0;
+        self.past_rows = 0;
+        while !self.groups.is_empty() && taken < PART_ROWS {
+            let known = batches.len();
+            let mut found = Found::new();
+            for number in 0..self.cursors.len() {
+                self.take(number, &mut batches, &mut found)?;
+            }
+            taken += batches
+                .iter()
+                .skip(known)
+                .map(RecordBatch::num_rows)
+                .sum::<usize>();
+            places.extend(found.into_values().flatten());
+            self.groups.start += 1;
+        }
+        let batches: Vec<&RecordBatch> = batches.iter().collect();
+        contents(&self.of, &batches, &places).map(Some)
+    }
+
+    /// The most rows of runs that were in memory at once so far.
+    pub const fn most_rows(&self) -> usize {
+        self.most_rows
+    }
+
+    /// Takes what a run holds of the next group. What newer ones say is in `found`.
+    fn take(
+        &mut self,
+        number: usize,
+        batches: &mut Vec<RecordBatch>,
+        found: &mut Found,
+    ) -> Result<()> {
+        let group = self.groups.start;
+        loop {
+            let cursor = &mut self.cursors[number];
+            if !cursor.read.held.needed.contains(group) {
+                // Its rows of this group do not count.
+                if cursor.read.held.needed.hull().end <= group {
+                    cursor.loaded = None;
+                }
+                return Ok(());
+            }
+            let was_loaded = cursor.loaded.is_some();
+            let Some(loaded) = cursor.load(self.of.shape)? else {
+                return Ok(());
+            };
+            if !was_loaded {
+                let current = self.cursors.iter().filter_map(|it| it.loaded.as_ref());
+                let current: usize = current.map(|loaded| loaded.rows.num_rows()).sum();
+                self.most_rows = self.most_rows.max(current + self.past_rows);
+                continue;
+            }
+            let rest = loaded.groups.get(loaded.at..).unwrap_or_default();
+            let before = rest.partition_point(|of_row| *of_row < group);
+            let until = rest.partition_point(|of_row| *of_row <= group);
+            let (from, to) = (loaded.at + before, loaded.at + until);
+            let rows = loaded.groups.len();
+            let is_over = to == rows;
+            loaded.at = to;
+            if from < to {
+                cursor.collect(&self.of, from..to, batches, found)?;
+            }
+            if !is_over {
+                return Ok(());
+            }
+            // The group may go on in the next batch.
+            self.cursors[number].loaded = None;
+            self.past_rows += rows;
+        }
+    }
+}
+
+/// A run, read from its beginning to its end.
+struct Cursor {
+    read: Read,
+    next_block: usize,
+    loaded: Option<Loaded>,
+}
+
+/// One batch of a run.
+struct Loaded {
+    rows: RecordBatch,
+    /// Of each row.
+    groups: Vec<u32>,
+    /// Rows before this were taken.
+    at: usize,
+}
+
+impl Cursor {
+    const fn new(read: Read) -> Self {
+        Self {
+            read,
+            next_block: 0,
+            loaded: None,
+        }
+    }
+
+    /// The batch that is read at the moment, or the next one; none at the end.
+    fn load(&mut self, shape: Shape) -> Result<Option<&mut Loaded>> {
+        let file = &self.read.held.run.file;
+        while self.loaded.is_none() && self.next_block < self.read.opened.blocks() {
+            let rows = self.read.opened.batch(self.next_block, file)?;
+            self.next_block += 1;
+            let Some(rows) = rows else { continue };
+            let hashes = shape.hashes(&rows).map_err(|error| corrupt(file, error))?;
+            let groups: Vec<u32> = hashes.into_iter().map(|hash| shape.group(hash)).collect();
+            if !groups.is_sorted() {
+                return Err(corrupt(file, "its rows are not in order"));
+            }
+            self.loaded = Some(Loaded {
+                rows,
+                groups,
+                at: 0,
+            });
+        }
+        Ok(self.loaded.as_mut())
+    }
+
+    /// Adds rows of the batch whose keys no newer run has.
+    fn collect(
+        &self,
+        of: &StateKey,
+        rows: Range<usize>,
+        batches: &mut Vec<RecordBatch>,
+        found: &mut Found,
+    ) -> Result<()> {
+        let file = &self.read.held.run.file;
+        let Some(loaded) = &self.loaded else {
+            return Ok(());
+        };
+        let taken = loaded.rows.slice(rows.start, rows.len());
+        let columns = taken.columns().get(..of.shape.key).unwrap_or_default();
+        let converter = converter(columns).map_err(|error| corrupt(file, error))?;
+        let keys = encoded(&converter, columns, taken.num_rows());
+        let keys = keys.map_err(|error| corrupt(file, error))?;
+        let deleted = taken.column_by_name(DELETED);
+        let deleted = deleted.and_then(|column| column.as_boolean_opt());
+        let deleted = deleted.ok_or_else(|| corrupt(file, "it does not say what is deleted"))?;
+        for (row, key) in keys.into_iter().enumerate() {
+            let place = (!deleted.value(row)).then_some((batches.len(), row));
+            found.entry(key).or_insert(place);
+        }
+        batches.push(taken);
+        Ok(())
+    }
 }
 
 fn contents(

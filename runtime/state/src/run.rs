@@ -189,6 +189,22 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
+    /// How many batches it may have.
+    pub(crate) const fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The rows of one of them.
+    pub(crate) fn batch(&self, at: usize, file: &FileRef) -> Result<Option<RecordBatch>> {
+        let Some((block, offset, bytes)) = self.blocks.get(at) else {
+            return Ok(None);
+        };
+        let decoder = FileDecoder::new(Arc::clone(&self.schema), self.version);
+        let content = self.content.read(*offset, *bytes)?;
+        let rows = decoder.read_record_batch(block, &content);
+        rows.map_err(|error| corrupt(file, error))
+    }
+
     /// Its rows.
     pub(crate) fn batches<'a>(
         &'a self,

@@ -1,17 +1,16 @@
 //! `millstream checkpoints state`: what operators keep by key, as a checkpoint or savepoint holds it.
 
+mod fetched;
 mod key;
 mod written;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::Range;
 
-use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
 use millstream_checkpoint::StorageOptions;
 use millstream_checkpoint::inspect::{self, Point};
-use millstream_state::reader::{Contents, StateKey, read_state};
+use millstream_state::reader::StateKey;
 use millstream_types::text::{bytes, number};
 use millstream_types::{
     CheckpointId, ErrorCode, ErrorKind, Failure, OperatorUid, Run, StateSnapshot,
@@ -23,9 +22,6 @@ use crate::command::answer;
 use crate::exit::Exit;
 use crate::text::table;
 use written::{Writer, Written};
-
-/// Files that are read at the same time.
-const CONCURRENT_FILES: usize = 4;
 
 pub(super) async fn main(options: &StateOptions) -> Result<Exit, Failure> {
     let id = options.checkpoint.map(CheckpointId);
@@ -110,10 +106,12 @@ async fn summaries(point: &Point) -> Result<Vec<Summary>, Failure> {
             for snapshot in snapshots(point, uid) {
                 let groups = snapshot.key_groups.first..snapshot.key_groups.end;
                 let runs = runs_of(snapshot, &name, &groups);
-                let contents = read(point, &groups, runs).await?;
                 summary.subtasks += 1;
-                let rows = contents.map_or(0, |contents| contents.rows.num_rows());
-                summary.keys += u64::try_from(rows).unwrap_or(u64::MAX);
+                if let Some(mut reader) = fetched::reader(point, &groups, runs).await? {
+                    while let Some(part) = reader.next_part()? {
+                        summary.keys += u64::try_from(part.rows.num_rows()).unwrap_or(u64::MAX);
+                    }
+                }
                 let named = snapshot.runs.iter().filter(|run| run.state == name);
                 files.extend(named.map(|run| (run.file.path.as_str(), run.file.bytes)));
             }
@@ -175,15 +173,17 @@ async fn rows<W: Write>(
                 None => own,
             };
             let runs = runs_of(snapshot, state, &groups);
-            let Some(mut contents) = read(point, &groups, runs).await? else {
+            let Some(mut reader) = fetched::reader(point, &groups, runs).await? else {
                 continue;
             };
-            if let Some(search) = &search {
-                contents = contents.only(&search.key)?;
-            }
-            found += contents.rows.num_rows();
-            if writer.write(state, &contents)? == Written::NobodyReads {
-                return Ok(None);
+            while let Some(mut contents) = reader.next_part()? {
+                if let Some(search) = &search {
+                    contents = contents.only(&search.key)?;
+                }
+                found += contents.rows.num_rows();
+                if writer.write(state, &contents)? == Written::NobodyReads {
+                    return Ok(None);
+                }
             }
         }
     }
@@ -301,30 +301,6 @@ fn runs_of(snapshot: &StateSnapshot, state: &str, groups: &Range<u32>) -> Vec<Ru
     let meets = |run: &&Run| run.range.first < groups.end && groups.start < run.range.end;
     let runs = snapshot.runs.iter().filter(|run| run.state == state);
     runs.filter(meets).cloned().collect()
-}
-
-async fn read(
-    point: &Point,
-    groups: &Range<u32>,
-    runs: Vec<Run>,
-) -> Result<Option<Contents>, Failure> {
-    let files: BTreeSet<_> = runs.iter().map(|run| run.file.clone()).collect();
-    let reads: Vec<_> = files
-        .iter()
-        .map(|file| async move {
-            let content = point.read(file).await?;
-            Ok::<_, Failure>((file.clone(), content))
-        })
-        .collect();
-    let contents: BTreeMap<_, Bytes> = stream::iter(reads)
-        .buffer_unordered(CONCURRENT_FILES)
-        .try_collect()
-        .await?;
-    let runs = runs.into_iter().filter_map(|run| {
-        let content = contents.get(&run.file)?.clone();
-        Some((run, content))
-    });
-    read_state(groups, runs.collect())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use millstream_types::{CheckpointKind, ErrorCode, StateSnapshot};
 
 use super::job::{GROUPS, Job, Kind, MemoryFiles, SMALL};
 use crate::policy::Limits;
+use crate::reader::read_state;
 use crate::{Content, Keeper, Keyed, Table, TableOptions};
 
 /// A checkpoint of some keys.
@@ -47,6 +48,50 @@ fn a_file_that_is_not_what_was_written_is_corrupt_by_its_name() {
         assert_eq!(failure.code, ErrorCode::CorruptObject);
         assert!(failure.message.contains(&path), "{failure}");
     }
+}
+
+#[test]
+fn a_reader_holds_a_batch_of_each_run_however_many_keys_there_are() {
+    const KEYS: usize = 300_000;
+    let shape = (Kind::Number, false);
+    let limits = Limits::default();
+    let files: Arc<MemoryFiles> = Arc::default();
+    let mut job = Job::start(shape, (0, 1), (&[], &files), (0, limits), None).unwrap();
+    let mut snapshot = StateSnapshot::default();
+    for (number, keys) in [(1, KEYS), (2, KEYS / 100), (3, KEYS / 200)] {
+        job.add(&(0..).take(keys).collect::<Vec<_>>());
+        let subtask = &mut job.subtasks[0];
+        let frozen = subtask.freeze(number, CheckpointKind::Checkpoint);
+        let written = subtask.write(frozen);
+        snapshot = subtask.settle(Some(written)).unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let directory = crate::LocalDirectory::claim(directory.path()).unwrap();
+    let content = |path: &String| files.0.lock().unwrap()[path].clone();
+    let runs = snapshot.runs.iter().map(|run| {
+        let local = directory.write(&content(&run.file.path)).unwrap();
+        (run.clone(), Content::Local(local))
+    });
+    let mut reader = read_state(&(0..GROUPS), runs.collect()).unwrap().unwrap();
+    let (mut rows, mut largest) = (0, 0);
+    while let Some(part) = reader.next_part().unwrap() {
+        rows += part.rows.num_rows();
+        largest = largest.max(part.rows.num_rows());
+    }
+    assert_eq!(rows, KEYS);
+    let group = KEYS / usize::try_from(GROUPS).unwrap();
+    assert!(
+        largest < 2 * group,
+        "{largest} rows at once, {group} in a group"
+    );
+    // A group may go on in a second batch of the large run.
+    let most = 2 * 65_536 + 3 * KEYS / 200;
+    let held = reader.most_rows();
+    assert!(held > 0 && held <= most, "{held} rows of runs at once");
+    assert!(
+        most < rows / 2,
+        "the state is much larger than what is held"
+    );
 }
 
 #[test]

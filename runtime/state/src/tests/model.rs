@@ -13,7 +13,7 @@ use proptest::test_runner::{Config, TestError, TestRunner};
 
 use super::job::{GROUPS, Job, Kind, MemoryFiles, SMALL, TTL};
 use crate::breakage::Breakage;
-use crate::reader::read_state;
+use crate::reader::{Contents, read_state};
 use crate::{Frozen, Memory};
 
 const KEYS: i64 = 24;
@@ -211,13 +211,19 @@ impl Checked {
             let groups = snapshot.key_groups.first..snapshot.key_groups.end;
             let runs = snapshot.runs.iter().map(|run| {
                 let content = self.files.0.lock().unwrap()[&run.file.path].clone();
-                (run.clone(), content)
+                (run.clone(), content.into())
             });
-            let contents = read_state(&groups, runs.collect()).unwrap();
-            let Some(contents) = contents else {
+            let reader = read_state(&groups, runs.collect()).unwrap();
+            let Some(mut reader) = reader else {
                 continue;
             };
-            for row in 0..contents.rows.num_rows() {
+            let mut parts = Vec::new();
+            while let Some(part) = reader.next_part().unwrap() {
+                parts.push(part);
+            }
+            let rows_of =
+                |part: Contents| (0..part.rows.num_rows()).map(move |row| (part.clone(), row));
+            for (contents, row) in parts.into_iter().flat_map(rows_of) {
                 let row = contents.rows.slice(row, 1);
                 let (key, values) = row.columns().split_at(contents.key);
                 let group = key_group(kind.hashes(key)[0], GROUPS);

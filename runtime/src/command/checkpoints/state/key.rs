@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, StringArray};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::FieldRef;
+use millstream_types::schema::in_column_types;
 use serde_json::Value;
 
 /// Columns of one row: a JSON array has a value for each column; anything else is the text of the only
@@ -19,7 +20,7 @@ pub(super) fn parse(text: &str, columns: &[FieldRef]) -> Result<Vec<ArrayRef>, S
     };
     let names: Vec<String> = columns
         .iter()
-        .map(|column| format!("{} {}", column.name(), column.data_type()))
+        .map(|column| format!("{} {}", column.name(), type_of(column)))
         .collect();
     if values.len() != columns.len() {
         return Err(format!(
@@ -48,9 +49,15 @@ fn array(value: &Value, column: &FieldRef) -> Result<ArrayRef, String> {
     };
     let texts = Arc::new(StringArray::from(vec![text])) as ArrayRef;
     cast_with_options(&texts, column.data_type(), &options).map_err(|error| {
-        let (name, data_type) = (column.name(), column.data_type());
+        let (name, data_type) = (column.name(), type_of(column));
+        let error = in_column_types(&error.to_string());
         format!("--key: {value} is no value of column `{name}` ({data_type}): {error}")
     })
+}
+
+/// Its type, as a job file writes it.
+fn type_of(column: &FieldRef) -> String {
+    in_column_types(&column.data_type().to_string())
 }
 
 #[cfg(test)]
@@ -93,10 +100,11 @@ mod tests {
     fn what_is_no_key_is_refused_with_the_columns() {
         let two = columns(&[DataType::Utf8, DataType::Int64]);
         let refused = parse("a", &two).unwrap_err();
-        for part in ["1 of the 2 columns", "k1 Int64", "JSON array"] {
+        for part in ["1 of the 2 columns", "k1 int64", "JSON array"] {
             assert!(refused.contains(part), "no `{part}` in: {refused}");
         }
         let refused = parse("[\"a\", \"b\"]", &two).unwrap_err();
-        assert!(refused.contains("column `k1` (Int64)"), "{refused}");
+        assert!(refused.contains("column `k1` (int64)"), "{refused}");
+        assert!(!refused.contains("Int64"), "{refused}");
     }
 }

@@ -293,7 +293,32 @@ async fn one_key_is_found_by_its_text_or_as_json() {
     let refused = written(&[&[job.path().as_str()][..], &two].concat()).await;
     let refused = refused.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::InvalidJob);
-    assert!(refused.message.contains("customer Utf8"), "{refused}");
+    assert!(refused.message.contains("customer string"), "{refused}");
+}
+
+#[tokio::test]
+async fn files_that_are_too_large_for_memory_are_read_from_a_disk() {
+    let job = job().await;
+    let point = point(&options(&[&job.path()])).await;
+    let uid = "sums".into();
+    let mut keys = Vec::new();
+    for snapshot in snapshots(&point, &uid) {
+        let contents = fetched::contents(&point, &snapshot.runs, 0).await.unwrap();
+        let runs = snapshot.runs.iter().map(|run| {
+            let content = contents[&run.file].clone();
+            assert!(matches!(content, millstream_state::Content::Local(_)));
+            (run.clone(), content)
+        });
+        let groups = snapshot.key_groups.first..snapshot.key_groups.end;
+        let reader = millstream_state::reader::read_state(&groups, runs.collect());
+        let mut reader = reader.unwrap().unwrap();
+        while let Some(part) = reader.next_part().unwrap() {
+            let customers = part.rows.column(0).as_string::<i32>();
+            keys.extend(customers.iter().map(|it| it.unwrap_or("null").to_owned()));
+        }
+    }
+    keys.sort();
+    assert_eq!(keys, ["ann", "cat", "dan", "fay", "null"]);
 }
 
 #[tokio::test]
