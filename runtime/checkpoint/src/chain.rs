@@ -223,6 +223,11 @@ impl Chain {
                     .map(|(_, claim)| claim.replaced_by(holder))
                     .unwrap_or_default(),
                 ended: view.ended_before(holder),
+                earlier: view
+                    .claim
+                    .as_ref()
+                    .map(|(_, claim)| claim.earlier_for_next(view.attempt))
+                    .unwrap_or_default(),
             };
             let intent = Intent::Claim {
                 nonce: claim.nonce.clone(),
@@ -430,6 +435,7 @@ pub(crate) fn claims(records: &Records) -> Vec<Claim> {
                 time: claim.time,
                 replaced: claim.replaced.clone(),
                 ended: claim.ended,
+                earlier: claim.earlier.clone(),
                 has_written: writes_after(*slot, record.attempt),
             })
         })

@@ -67,7 +67,7 @@ pub use protocol::kinship::Kinship;
 pub use release::{Release, ReleaseReason};
 pub use reservation::{ensure_not_reserved, reserve};
 pub use savepoint::{PendingSavepoints, RestorePoint, Saved, read_restore_point, read_savepoint};
-pub use slot::{DecidedCheckpoint, Holder, SlotNumber};
+pub use slot::{DecidedCheckpoint, EARLIER_MAX, EarlierAttempt, Holder, SlotNumber};
 #[cfg(feature = "hdfs")]
 pub use storage::HdfsOptions;
 pub use storage::{Chunks, S3Credentials, S3Options, Storage, StorageOptions};

@@ -106,12 +106,40 @@ pub(crate) struct ClaimEntry {
     /// ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ended: Option<Deployment>,
+    /// The newest attempts before, oldest first: their own claims may be deleted by the time that
+    /// what they have left open must be found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) earlier: Vec<EarlierAttempt>,
 }
+
+/// What is remembered of an attempt whose claim may be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EarlierAttempt {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Its parallelism.
+    pub parallelism: u32,
+}
+
+/// How many earlier attempts a claim remembers.
+pub const EARLIER_MAX: usize = 16;
 
 /// Most places that a claim remembers.
 const REPLACED_MAX: usize = 16;
 
 impl ClaimEntry {
+    /// What the claim that follows this one, of this attempt, remembers.
+    pub(crate) fn earlier_for_next(&self, attempt: Attempt) -> Vec<EarlierAttempt> {
+        let mut all = self.earlier.clone();
+        all.push(EarlierAttempt {
+            attempt,
+            parallelism: self.holder.parallelism,
+        });
+        all.drain(..all.len().saturating_sub(EARLIER_MAX));
+        all
+    }
+
     /// The places that a claim of this holder replaces. A person's run in between changes nothing.
     pub(crate) fn replaced_by(&self, holder: &Holder) -> Vec<String> {
         let differs = |other: Option<Deployment>| {

@@ -226,6 +226,11 @@ impl Job {
                 worker,
                 message: ToCoordinator::Leaving,
             } => {
+                if !job.workers.contains(&worker) {
+                    // It was let go before, and what told it so was lost.
+                    job.send(&worker, ToWorker::Shutdown);
+                    return None;
+                }
                 let is_new = job.workers.wants_to_leave(&worker);
                 is_new.then(|| {
                     tracing::info!(%worker, "worker wants to leave");

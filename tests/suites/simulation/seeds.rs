@@ -99,8 +99,11 @@ impl Campaign {
         }
     }
 
-    /// Fails with the first seed that has failed.
+    /// Fails with the first seed that has failed, and what is wrong with each.
     pub(crate) fn assert_passed(&self) {
+        for (seed, violations) in &self.failed {
+            println!("seed {seed}: {}", violations.join("; "));
+        }
         if let Some((seed, violations)) = self.failed.first_key_value() {
             let scenario = self.scenario.unwrap_or(Scenario::new);
             panic!("{}", explain(scenario, *seed, violations));

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::manifest::Manifest;
 use crate::protocol::claim::{Admission, admit};
 use crate::release::{Release, ReleaseReason};
-use crate::slot::{DecidedCheckpoint, Holder, SlotNumber};
+use crate::slot::{DecidedCheckpoint, EarlierAttempt, Holder, SlotNumber};
 
 /// What a chain says. From [`claim`](crate::Chain::claim): what lies below the claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +101,9 @@ pub struct Claim {
     /// The deployment that had ended by itself before, where a person runs the job since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<Deployment>,
+    /// The newest attempts before its own, oldest first, also those whose claims are deleted.
+    #[serde(skip)]
+    pub earlier: Vec<EarlierAttempt>,
     /// Whether its attempt has written anything behind it, or may have.
     #[serde(skip)]
     pub has_written: bool,

@@ -128,11 +128,17 @@ impl Slots {
     pub(crate) async fn whole_view(&self, known: &mut Survey) -> Result<View> {
         // Before the slots: whoever deletes slots says so while there are newer ones.
         let reached = self.highest_mark().await?;
-        let view = self.view(known).await?;
-        if view.tail < reached {
-            return Err(self.cut_off(view.tail, reached));
+        let mut looks = Looks::default();
+        loop {
+            let view = self.view(known).await?;
+            if view.tail >= reached {
+                return Ok(view);
+            }
+            // All that was listed may have been deleted, for newer ones, before it was read.
+            if !known.list_all() {
+                looks.again(|| self.cut_off(view.tail, reached)).await?;
+            }
         }
-        Ok(view)
     }
 
     /// The error that a chain is whose end is gone.

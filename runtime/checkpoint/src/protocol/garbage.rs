@@ -155,6 +155,7 @@ mod tests {
             },
             time: Timestamp(0),
             replaced: Vec::new(),
+            earlier: Vec::new(),
             ended: None,
         })
     }

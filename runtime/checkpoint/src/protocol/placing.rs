@@ -123,6 +123,7 @@ mod tests {
                 holder,
                 time: Timestamp(0),
                 replaced: Vec::new(),
+                earlier: Vec::new(),
                 ended: None,
             }),
         }

@@ -277,6 +277,7 @@ mod tests {
                     sinks: std::collections::BTreeMap::new(),
                 },
                 replaced: Vec::new(),
+                earlier: Vec::new(),
                 ended: None,
                 time: Timestamp(0),
             }),

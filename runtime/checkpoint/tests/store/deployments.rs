@@ -1,6 +1,6 @@
 //! Chains of jobs that an operator deploys.
 
-use millstream_checkpoint::{Admission, Error, Holder, Release, ReleaseReason};
+use millstream_checkpoint::{Admission, EarlierAttempt, Error, Holder, Release, ReleaseReason};
 use millstream_types::{Attempt, Deployment, ErrorCode, ErrorKind, Failure};
 
 use crate::sample::{NOW, chain, directory, holder, manifest};
@@ -163,6 +163,26 @@ async fn a_claim_remembers_the_places_that_it_replaces() {
         assert_eq!(last.attempt, claimed.attempt());
         assert_eq!(last.replaced, replaced, "{holder:?}");
     }
+}
+
+#[tokio::test]
+async fn a_claim_remembers_the_parallelism_of_attempts_before_it() {
+    let (_folder, storage) = directory();
+    let chain = chain(&storage);
+    for parallelism in 1..=20 {
+        let holder = Holder {
+            parallelism,
+            ..deployed("pod-a", 5)
+        };
+        chain.claim(holder, NOW).await.unwrap();
+    }
+    let claims = chain.observe().await.unwrap().claims;
+    let earlier = &claims.last().unwrap().earlier;
+    let expected = (4..=19).map(|attempt| EarlierAttempt {
+        attempt: Attempt(attempt),
+        parallelism: u32::try_from(attempt).unwrap(),
+    });
+    assert_eq!(*earlier, expected.collect::<Vec<_>>());
 }
 
 #[tokio::test]

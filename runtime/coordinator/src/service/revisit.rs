@@ -1,15 +1,17 @@
 //! Looking again at what older attempts have left open, while a newer one runs. Pure.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_checkpoint::ChainState;
+use millstream_checkpoint::{ChainState, EARLIER_MAX};
 use millstream_types::Attempt;
 
 use crate::opened::Opened;
 
-/// How many older attempts are looked at again. A worker hears of a restart long before the job
-/// has restarted this often, or it is cut off and hears nothing until its next message is refused.
-const REVISITED_MAX: usize = 16;
+/// How many older attempts are looked at again, as many as a claim remembers. A worker hears of a
+/// restart long before the job has restarted this often, or it is cut off and hears nothing until its
+/// next message is refused.
+const REVISITED_MAX: usize = EARLIER_MAX;
 /// How often older attempts are looked at again, and how long after the last look: first, and at
 /// most. All in all that is longer than brokers keep transactions open.
 const REVISITS: u32 = 8;
@@ -34,18 +36,22 @@ pub(super) struct Revisit {
 
 impl Revisit {
     /// The newest attempts before `own`: those whose workers may still be somewhere. Attempts whose
-    /// claims the chain does not list any more are taken to have been as this one, with as many subtasks as any
-    /// whose claim is listed.
+    /// claims the chain does not list any more are taken to have had the sinks of this one, and as many
+    /// subtasks as later claims remember; where none does, as many as any whose claim is listed.
     pub(super) fn new(state: &ChainState, own: &Opened) -> Self {
         let listed = state.claims.iter().map(|claim| claim.holder.parallelism);
-        let parallelism = listed.fold(own.parallelism, u32::max);
+        let most = listed.fold(own.parallelism, u32::max);
+        let remembered = state.claims.iter().flat_map(|claim| &claim.earlier);
+        let remembered: BTreeMap<Attempt, u32> = remembered
+            .map(|earlier| (earlier.attempt, earlier.parallelism))
+            .collect();
         let older = (1..own.attempt.0).rev().map(Attempt).take(REVISITED_MAX);
         let opened = older.map(|attempt| {
             let claim = state.claims.iter().find(|claim| claim.attempt == attempt);
             claim.map_or_else(
                 || Opened {
                     attempt,
-                    parallelism,
+                    parallelism: remembered.get(&attempt).copied().unwrap_or(most),
                     ..own.clone()
                 },
                 Opened::from,
@@ -88,8 +94,6 @@ impl Revisit {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn revisit() -> Revisit {

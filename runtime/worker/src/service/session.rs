@@ -366,6 +366,10 @@ impl<'a> Session<'a> {
             })
             .collect();
         self.outbox.push_back(ToCoordinator::Heartbeat { progress });
+        if self.leaving {
+            // Until it may go: a message may be lost.
+            self.outbox.push_back(ToCoordinator::Leaving);
+        }
     }
 
     /// Stops what runs, within the deadline.

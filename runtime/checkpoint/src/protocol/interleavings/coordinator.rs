@@ -209,6 +209,7 @@ impl Coordinator {
                     holder: holder.clone(),
                     time: Timestamp(0),
                     replaced: Vec::new(),
+                    earlier: Vec::new(),
                     ended: view.ended_before(&holder),
                 }),
             };

@@ -90,6 +90,17 @@ fn a_worker_without_tasks_leaves_at_once() {
 }
 
 #[test]
+fn a_worker_that_did_not_hear_that_it_may_go_is_told_again() {
+    let mut rig = Rig::running();
+    rig.join("reserve", 1);
+    leave(&mut rig, "reserve");
+    leave(&mut rig, "reserve");
+    let shutdowns = rig.sent().filter(|(_, sent)| **sent == ToWorker::Shutdown);
+    assert_eq!(shutdowns.count(), 2);
+    assert_eq!(rig.job.state(), JobState::Running);
+}
+
+#[test]
 fn a_worker_that_leaves_while_tasks_are_started_is_replaced_without_a_checkpoint() {
     let mut rig = Rig::new();
     rig.join("a", 2);
