@@ -24,6 +24,14 @@ pub trait Job {
     fn file(&self, run: &Run<'_>) -> String;
     /// The class of the same job for Flink.
     fn class(&self) -> &'static str;
+    /// Makes what a run writes to: a topic, where the job has nothing else.
+    fn make_output(&self, run: &Run<'_>) -> Result<()> {
+        run.field.topics.create(run.output)
+    }
+    /// Removes it: a gigabyte a run, not all of them fit on the disk.
+    fn remove_output(&self, run: &Run<'_>) -> Result<()> {
+        run.field.topics.delete(run.output)
+    }
     /// Checks what a run has written; returns the number of its records.
     fn check(&self, run: &Run<'_>, contender: &Contender) -> Result<u64>;
 }
@@ -36,7 +44,7 @@ pub struct Run<'a> {
     pub settings: Settings,
     /// Its name, consumer group, and prefix of transactional ids.
     pub name: &'a str,
-    /// The topic that it fills.
+    /// The topic or table that it fills.
     pub output: &'a str,
 }
 
@@ -86,6 +94,9 @@ pub struct Settings {
     pub interval_ms: u64,
     /// Whether output is exactly once, or at least once.
     pub exactly_once: bool,
+    /// Whether records are read with their timestamp and written with key, timestamp and a header;
+    /// only Millstream is.
+    pub metadata: bool,
 }
 
 impl Settings {
@@ -160,21 +171,20 @@ impl Contender {
     /// Runs once under a name that no other run has, and checks the output.
     pub fn run(&self, field: &Field<'_>, settings: Settings, name: &str) -> Result<Measurement> {
         let output = format!("out-{name}");
-        field.topics.create(&output)?;
         let run = Run {
             field,
             settings,
             name,
             output: &output,
         };
+        field.job.make_output(&run)?;
         let broker_before = crate::process::cpu_seconds(field.broker_pid)?;
         let began = Instant::now();
         let (cpu_seconds, peak_rss_bytes) = self.go(&run)?;
         let wall_seconds = began.elapsed().as_secs_f64();
         let broker_cpu_seconds = crate::process::cpu_seconds(field.broker_pid)? - broker_before;
         let output_rows = field.job.check(&run, self)?;
-        // A gigabyte a run: not all of them fit on the disk.
-        field.topics.delete(&output)?;
+        field.job.remove_output(&run)?;
         Ok(Measurement {
             contender: self.name().to_owned(),
             settings,

@@ -12,6 +12,7 @@ pub mod orders;
 pub mod process;
 pub mod report;
 pub mod setup;
+pub mod tables;
 pub mod topics;
 
 /// What stops a benchmark.

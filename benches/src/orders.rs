@@ -72,6 +72,20 @@ pub struct Enrich;
 impl Job for Enrich {
     fn file(&self, run: &Run<'_>) -> String {
         let checkpoints = run.field.directory.join("checkpoints");
+        let (read, made, written) = if run.settings.metadata {
+            (
+                "metadata: [{name: time, from: timestamp}]",
+                r#", concat('{\"trace\":\"', order_id, '\"}') AS h"#,
+                "metadata: [{name: h, to: headers}, {name: time, to: timestamp}]",
+            )
+        } else {
+            ("", "", "")
+        };
+        let key = if run.settings.metadata {
+            ", key: customer_id"
+        } else {
+            ""
+        };
         format!(
             r#"apiVersion: millstream.dev/v1alpha1
 kind: StreamJob
@@ -85,13 +99,15 @@ spec:
       kafka: {{bootstrapServers: "{bootstrap}", topics: [{input}], groupId: {name}}}
       format: {{json: {{}}}}
       schema: [{{name: order_id, type: string}}, {{name: customer_id, type: string}}, {{name: quantity, type: int64}}, {{name: price, type: "decimal(12,2)"}}, {{name: ts, type: int64}}]
+      {read}
     transforms:
-    - {{name: enriched, input: orders, sql: "SELECT *, quantity * price AS total FROM orders WHERE quantity > 0 AND price > 0"}}
+    - {{name: enriched, input: orders, sql: "SELECT *, quantity * price AS total{made} FROM orders WHERE quantity > 0 AND price > 0"}}
     sinks:
     - name: processed-orders
       input: enriched
-      kafka: {{bootstrapServers: "{bootstrap}", topic: {output}, deliveryGuarantee: {guarantee}, transactionalIdPrefix: {name}, transactionTimeout: 10m}}
+      kafka: {{bootstrapServers: "{bootstrap}", topic: {output}, deliveryGuarantee: {guarantee}, transactionalIdPrefix: {name}, transactionTimeout: 10m{key}}}
       format: {{json: {{}}}}
+      {written}
 "#,
             name = run.name,
             checkpoints = checkpoints.display(),

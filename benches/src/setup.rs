@@ -68,7 +68,8 @@ fn flink_variants(argument: &str, variants: &[String], directory: &Path) -> Resu
 
 /// A contender's name as part of the name of a run.
 pub fn run_name(contender: &Contender, turn: &str) -> String {
-    format!("{}-{turn}", contender.name().replace([' ', '.', '/'], "-"))
+    let contender = contender.name().to_lowercase();
+    format!("{}-{turn}", contender.replace([' ', '.', '/'], "-"))
 }
 
 /// Runs every contender in a JVM so many times.
@@ -76,6 +77,7 @@ pub fn warm_up(contenders: &[Contender], field: &Field<'_>, turns: u32) -> Resul
     let settings = Settings {
         interval_ms: 10_000,
         exactly_once: true,
+        metadata: false,
     };
     let in_jvm = |contender: &&Contender| matches!(contender, Contender::Flink { .. });
     for turn in 0..turns {

@@ -99,6 +99,7 @@ fn main() -> Result<()> {
                 let settings = Settings {
                     interval_ms,
                     exactly_once: true,
+                    metadata: false,
                 };
                 for contender in &contenders {
                     let turn = format!("{customers}-{interval_ms}-{round}");

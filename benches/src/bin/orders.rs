@@ -38,6 +38,9 @@ struct Arguments {
     /// Also run Millstream and Flink at least once.
     #[arg(long)]
     at_least_once: bool,
+    /// Also run Millstream with records that have key, timestamp and a header.
+    #[arg(long)]
+    metadata: bool,
     /// Version of the broker.
     #[arg(long, default_value = "3.9.2")]
     kafka: String,
@@ -67,23 +70,28 @@ fn contenders(arguments: &Arguments, directory: &Path) -> Result<Vec<Contender>>
 }
 
 fn settings(arguments: &Arguments) -> Vec<Settings> {
-    let guarantees: &[bool] = if arguments.at_least_once {
-        &[true, false]
-    } else {
-        &[true]
-    };
-    let of_interval = |interval_ms: u64| {
-        guarantees.iter().map(move |&exactly_once| Settings {
+    let mut settings = Vec::new();
+    for &interval_ms in &arguments.intervals {
+        let plain = Settings {
             interval_ms,
-            exactly_once,
-        })
-    };
-    arguments
-        .intervals
-        .iter()
-        .copied()
-        .flat_map(of_interval)
-        .collect()
+            exactly_once: true,
+            metadata: false,
+        };
+        settings.push(plain);
+        if arguments.at_least_once {
+            settings.push(Settings {
+                exactly_once: false,
+                ..plain
+            });
+        }
+        if arguments.metadata {
+            settings.push(Settings {
+                metadata: true,
+                ..plain
+            });
+        }
+    }
+    settings
 }
 
 fn main() -> Result<()> {
@@ -109,7 +117,10 @@ fn main() -> Result<()> {
     setup::warm_up(&contenders, &field, arguments.warmup)?;
     for round in 0..arguments.rounds {
         for (number, settings) in settings(&arguments).into_iter().enumerate() {
-            for contender in &contenders {
+            let able = |contender: &&Contender| {
+                !settings.metadata || matches!(contender, Contender::Millstream { .. })
+            };
+            for contender in contenders.iter().filter(able) {
                 let name = setup::run_name(contender, &format!("{number}-{round}"));
                 report.line(&contender.run(&field, settings, &name)?)?;
             }

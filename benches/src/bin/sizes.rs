@@ -232,6 +232,7 @@ fn main() -> Result<()> {
             settings: Settings {
                 interval_ms: arguments.interval,
                 exactly_once: true,
+                metadata: false,
             },
             name: &name,
             output: &format!("out-{name}"),
