@@ -152,8 +152,8 @@ const STREAM_JOB: &[Rule] = &[
     rule(
         "spec.dataflow.sinks[]",
         "(has(self.kafka) ? 1 : 0) + (has(self.files) ? 1 : 0) + (has(self.postgres) ? 1 : 0) \
-         + (has(self.print) ? 1 : 0) + (has(self.blackhole) ? 1 : 0) == 1",
-        "exactly one of `kafka`, `files`, `postgres`, `print` and `blackhole` must be given",
+         + (has(self.custom) ? 1 : 0) + (has(self.print) ? 1 : 0) + (has(self.blackhole) ? 1 : 0) == 1",
+        "exactly one of `kafka`, `files`, `postgres`, `custom`, `print` and `blackhole` must be given",
     ),
     rule("spec.dataflow.transforms[]", READS, READS_NOT),
     rule("spec.dataflow.sinks[]", READS, READS_NOT),

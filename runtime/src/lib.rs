@@ -6,7 +6,7 @@
 //! `transactions` at what sinks have open.
 //!
 //! Reading order: [`cli`] is what can be typed, [`job`] reads a job file and plans it, [`registry`]
-//! makes tasks and coordinator options from a plan, `role` wires each role, `rpc` joins their
+//! makes tasks and coordinator options from a plan, `registered` is what a program has of its own, `role` wires each role, `rpc` joins their
 //! processes, `display` shows a run to a person, `exit` says how a process ends.
 
 pub mod cli;
@@ -14,6 +14,7 @@ mod command;
 mod display;
 mod exit;
 pub mod job;
+mod registered;
 pub mod registry;
 mod role;
 mod rpc;
@@ -27,13 +28,42 @@ use clap::Parser;
 
 use cli::{Arguments, Command};
 use exit::Exit;
+pub use registered::Registry;
+
+/// The traits of sinks.
+pub use millstream_sinks as sinks;
+/// Batches and failures.
+pub use millstream_types as types;
+
+/// Columns.
+pub mod arrow {
+    pub use arrow_array as array;
+    pub use arrow_schema as schema;
+}
+
+/// What a program adds to [`registry!`].
+pub mod register {
+    pub use crate::registered::{Registered, at_least_once, idempotent, two_phase_commit};
+}
+
+/// What a program has of its own, for [`main`]: `registry![register::two_phase_commit("orders", Orders::open)]`.
+#[macro_export]
+macro_rules! registry {
+    ($($own:expr),* $(,)?) => {
+        $crate::Registry::of(::std::vec::Vec::<$crate::register::Registered>::from([$($own),*]))
+    };
+}
 
 /// Version of this build, as workers and coordinators tell each other.
 pub const BUILD: &str = env!("CARGO_PKG_VERSION");
 
-/// Runs the command line of this process.
-pub fn main() -> ExitCode {
+/// Runs the command line of this process: all commands of `millstream`, with what the program has of its
+/// own.
+pub fn main(registry: Registry) -> ExitCode {
     let arguments = Arguments::parse();
+    if let Err(failure) = registered::install(registry) {
+        return Exit::failed(&failure).into();
+    }
     #[cfg(feature = "failpoints")]
     let _points = fail::FailScenario::setup();
     dispatch(arguments).into()

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    millstream::main()
+    millstream::main(millstream::registry![])
 }

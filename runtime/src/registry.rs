@@ -73,14 +73,17 @@ fn sink(
         };
         return Ok(millstream_postgres::sink(spec, options, &input));
     }
+    if let SinkOptions::Custom(options) = &spec.connector {
+        return crate::registered::sink(&spec.name, options);
+    }
     millstream_connectors::sink(spec)
 }
 
 /// Makes the tasks of every job that a worker is given.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Registry;
+pub struct Factory;
 
-impl TaskFactory for Registry {
+impl TaskFactory for Factory {
     fn job(&self, deploy: &Deploy) -> Result<Box<dyn JobTasks>, Failure> {
         let loaded = LoadedJob::parse(deploy.job.clone(), "the coordinator's job file")?;
         check(&loaded.graph, deploy)?;

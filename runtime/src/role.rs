@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{StartOptions, TlsOptions};
 use crate::job::LoadedJob;
-use crate::registry::{Connectors, Registry};
+use crate::registry::{Connectors, Factory};
 
 /// Threads for input and output. Records do not pass through them.
 const IO_THREADS: usize = 2;
@@ -127,7 +127,7 @@ fn worker_options(
         worker: WorkerId(name.to_owned()),
         slots,
         build: crate::BUILD.to_owned(),
-        factory: Arc::new(Registry),
+        factory: Arc::new(Factory),
         clock,
         threads: Threads::Own,
         state_memory: memory::for_state(workers),

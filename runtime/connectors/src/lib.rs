@@ -71,6 +71,8 @@ pub fn sink(spec: &Arc<ValidSink>) -> Result<Arc<dyn SinkConnector>> {
         SinkOptions::Files(options) => Ok(files::sink(spec, options)),
         // It is a crate of its own.
         SinkOptions::Postgres(_) => Err(not_built(&spec.name, "postgres")),
+        // So is whatever a program has registered.
+        SinkOptions::Custom(_) => Err(not_built(&spec.name, "custom")),
         SinkOptions::Print(options) => Ok(print::sink(spec, options)),
         SinkOptions::Blackhole(_) => Ok(blackhole::sink()),
     }

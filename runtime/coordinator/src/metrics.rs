@@ -122,7 +122,10 @@ fn transactional_sinks(job: &ValidJob) -> Vec<String> {
     let is_one = |sink: &&Arc<ValidSink>| match &sink.connector {
         SinkConnector::Kafka(kafka) => kafka.guarantee() == DeliveryGuarantee::ExactlyOnce,
         SinkConnector::Postgres(postgres) => postgres.mode != PostgresMode::Upsert,
-        SinkConnector::Files(_) | SinkConnector::Print(_) | SinkConnector::Blackhole(_) => false,
+        SinkConnector::Files(_)
+        | SinkConnector::Custom(_)
+        | SinkConnector::Print(_)
+        | SinkConnector::Blackhole(_) => false,
     };
     let sinks = job.sinks.iter().filter(is_one);
     sinks.map(|sink| sink.name.clone()).collect()

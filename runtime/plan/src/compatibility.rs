@@ -74,6 +74,7 @@ pub const fn sink_connector_kind(connector: &SinkConnector) -> &'static str {
             PostgresMode::Buffered => "postgres in mode Buffered",
             PostgresMode::Upsert => "postgres in mode Upsert",
         },
+        SinkConnector::Custom(_) => "custom",
         SinkConnector::Print(_) => "print",
         SinkConnector::Blackhole(_) => "blackhole",
     }

@@ -94,6 +94,7 @@ pub(crate) fn update_faults(index: usize, sink: &ValidSink, inputs: &[Stream]) -
             }
         }
         SinkConnector::Files(_) => ("input", only_appends(by, "a sink of files", updates)),
+        SinkConnector::Custom(_) => ("input", only_appends(by, "a custom sink", updates)),
         SinkConnector::Postgres(postgres) if postgres.mode != PostgresMode::Upsert => (
             "postgres.mode",
             Problem {
@@ -279,6 +280,7 @@ fn unwritten_fault(sink: &ValidSink, column: &str) -> Option<Problem> {
         SinkConnector::Kafka(kafka) => kafka.key_fields.iter().any(|one| one == column),
         SinkConnector::Files(_)
         | SinkConnector::Postgres(_)
+        | SinkConnector::Custom(_)
         | SinkConnector::Print(_)
         | SinkConnector::Blackhole(_) => false,
     };
@@ -365,6 +367,7 @@ fn beside(connector: &SinkConnector) -> &'static str {
         }
         SinkConnector::Files(_)
         | SinkConnector::Postgres(_)
+        | SinkConnector::Custom(_)
         | SinkConnector::Print(_)
         | SinkConnector::Blackhole(_) => "",
     }

@@ -1,5 +1,6 @@
 //! Options of each connector.
 
+pub mod custom;
 pub mod files;
 pub mod generator;
 pub mod kafka;
@@ -8,6 +9,7 @@ pub mod postgres;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use custom::CustomSink;
 pub use files::{FilesSink, FilesSource};
 pub use generator::GeneratorSource;
 pub use kafka::{

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::connector::{
-    BlackholeSink, FilesSink, FilesSource, GeneratorSource, KafkaSink, KafkaSource, PostgresSink,
-    PrintSink,
+    BlackholeSink, CustomSink, FilesSink, FilesSource, GeneratorSource, KafkaSink, KafkaSource,
+    PostgresSink, PrintSink,
 };
 use crate::metadata::{SinkMetadata, SourceMetadata};
 
@@ -189,7 +189,8 @@ pub struct Transform {
     pub sql: String,
 }
 
-/// Where records go. Exactly one of `kafka`, `files`, `postgres`, `print` and `blackhole` is given.
+/// Where records go. Exactly one of `kafka`, `files`, `postgres`, `custom`, `print` and
+/// `blackhole` is given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sink {
@@ -224,13 +225,17 @@ pub struct Sink {
     /// Write to a table of a PostgreSQL database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postgres: Option<PostgresSink>,
+    /// Write with a sink of a program of your own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub custom: Option<CustomSink>,
     /// Print to standard output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub print: Option<PrintSink>,
     /// Count and drop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blackhole: Option<BlackholeSink>,
-    /// How columns become bytes. Default: `json: {}`. Not for `postgres` and `blackhole`.
+    /// How columns become bytes. Default: `json: {}`. Not for `postgres`, `custom` and
+    /// `blackhole`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
     /// Columns that become a record's headers and timestamp. They are left out of its value. For

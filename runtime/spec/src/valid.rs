@@ -7,8 +7,8 @@ use millstream_types::duration::KubeDuration;
 use millstream_types::schema::Column;
 
 use crate::connector::{
-    BlackholeSink, FilesSink, FilesSource, GeneratorSource, KafkaSink, KafkaSource, PostgresSink,
-    PrintSink,
+    BlackholeSink, CustomSink, FilesSink, FilesSource, GeneratorSource, KafkaSink, KafkaSource,
+    PostgresSink, PrintSink,
 };
 use crate::{
     CheckpointSpec, Format, MetricsSpec, OnError, RestartStrategy, SinkMetadata, SourceMetadata,
@@ -180,7 +180,9 @@ impl ValidSink {
     pub const fn writes_bytes(&self) -> bool {
         match self.connector {
             SinkConnector::Kafka(_) | SinkConnector::Files(_) | SinkConnector::Print(_) => true,
-            SinkConnector::Postgres(_) | SinkConnector::Blackhole(_) => false,
+            SinkConnector::Postgres(_) | SinkConnector::Custom(_) | SinkConnector::Blackhole(_) => {
+                false
+            }
         }
     }
 }
@@ -194,6 +196,8 @@ pub enum SinkConnector {
     Files(FilesSink),
     /// A table of a PostgreSQL database.
     Postgres(PostgresSink),
+    /// What the program has of its own.
+    Custom(CustomSink),
     /// Standard output.
     Print(PrintSink),
     /// Nowhere.

@@ -193,6 +193,8 @@ codes! {
     // 09xx: sinks and operators of one's own
     /// A sink or operator of one's own has failed.
     SinkFailed = "MS0901",
+    /// The program has registered no sink of this type.
+    NotRegistered = "MS0902",
 }
 
 impl fmt::Display for ErrorCode {

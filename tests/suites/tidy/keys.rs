@@ -17,7 +17,7 @@ const DEFINING: [&str; 2] = ["runtime/spec/src/", "crds/src/"];
 /// Where the runtime's reader turns keys into the job that is run.
 const RESOLVING: &str = "runtime/spec/src/check/build.rs";
 /// Keys that the code knows by another name.
-const OTHER_NAMES: [(&str, &str); 14] = [
+const OTHER_NAMES: [(&str, &str); 15] = [
     ("PLAIN", "Plain"),
     ("SCRAM-SHA-256", "ScramSha256"),
     ("SCRAM-SHA-512", "ScramSha512"),
@@ -27,6 +27,7 @@ const OTHER_NAMES: [(&str, &str); 14] = [
     ("epochSeconds", "EpochSeconds"),
     ("deliveryGuarantee", "guarantee"),
     ("metadata.uid", "identity"),
+    ("spec.dataflow.sinks[].custom.type", "sink_type"),
     ("transactionalIdPrefix", "prefix"),
     // A revision is everything but what is listed there, so that another time is another revision.
     ("restartAt", "NOT_IN_REVISION"),

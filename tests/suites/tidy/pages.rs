@@ -182,7 +182,7 @@ fn every_example_is_run_by_a_suite() {
     let files = files();
     let suites: String = files_ending(".rs")
         .into_iter()
-        .filter(|(path, _)| path.starts_with("tests/"))
+        .filter(|(path, _)| path.starts_with("tests/") || path.contains("/tests/"))
         .map(|(_, text)| text)
         .collect();
     let examples: BTreeSet<&str> = files

@@ -5,6 +5,7 @@
 mod bad_input;
 mod beside;
 mod brokers;
+mod conformance;
 mod fixture;
 mod lag;
 mod outage;

@@ -138,6 +138,7 @@ fn of_sink(sink: &ValidSink) -> Vec<String> {
             ]
         }
         SinkConnector::Postgres(postgres) => of_postgres(postgres),
+        SinkConnector::Custom(custom) => vec![format!("custom sink {}", custom.sink_type)],
         SinkConnector::Print(_) => vec!["print sink".to_owned(), format_name(&sink.format)],
         SinkConnector::Blackhole(_) => vec!["blackhole sink".to_owned()],
     }

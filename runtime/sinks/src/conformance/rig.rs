@@ -105,10 +105,7 @@ impl Rig {
             if !outcomes.iter().any(again) || Instant::now() > deadline {
                 return Ok(outcomes);
             }
-            outcome(block_on(async {
-                tokio::time::sleep(PAUSE).await;
-                Ok(())
-            }))?;
+            rest()?;
         }
     }
 
@@ -186,27 +183,46 @@ impl Rig {
         prepared
     }
 
-    /// Checks that a reader sees each of these once, and none of the others.
+    /// Checks that a reader sees each of these once, and none of the others. What is committed may take a
+    /// moment to be seen.
     pub(super) fn sees(&self, there: &[i64], not_there: &[i64]) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.sees_now(there, not_there)? {
+                None => return Ok(()),
+                Some(id) if Instant::now() > deadline => {
+                    return Err(format!("row {id} is not visible"));
+                }
+                Some(_) => rest()?,
+            }
+        }
+    }
+
+    /// The first of these that is not visible yet.
+    fn sees_now(&self, there: &[i64], not_there: &[i64]) -> Result<Option<i64>, String> {
         let mut seen: BTreeMap<i64, usize> = BTreeMap::new();
         for id in self.subject.visible()? {
             *seen.entry(id).or_default() += 1;
         }
         let times = |id: &i64| seen.get(id).copied().unwrap_or_default();
-        for id in there {
-            match times(id) {
-                1 => {}
-                0 => return Err(format!("row {id} is not visible")),
-                more => return Err(format!("row {id} is visible {more} times")),
-            }
+        if let Some(id) = there.iter().find(|id| times(id) > 1) {
+            return Err(format!("row {id} is visible {} times", times(id)));
         }
         match not_there.iter().find(|id| times(id) > 0) {
             Some(id) => Err(format!(
                 "row {id} is visible, and its transaction is not committed"
             )),
-            None => Ok(()),
+            None => Ok(there.iter().find(|id| times(id) == 0).copied()),
         }
     }
+}
+
+/// Lets the other side go on.
+fn rest() -> Result<(), String> {
+    outcome(block_on(async {
+        tokio::time::sleep(PAUSE).await;
+        Ok(())
+    }))
 }
 
 /// A name that no other run has.

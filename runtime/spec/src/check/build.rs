@@ -106,6 +106,7 @@ fn sink(sink: Sink, checkpoint: &CheckpointSpec) -> Result<Arc<ValidSink>, Misse
         kafka,
         sink.files.map(SinkConnector::Files),
         sink.postgres.map(SinkConnector::Postgres),
+        sink.custom.map(SinkConnector::Custom),
         sink.print.map(SinkConnector::Print),
         sink.blackhole.map(SinkConnector::Blackhole),
     ];

@@ -12,10 +12,11 @@ use crate::wording::shown;
 /// Port of a broker that is written without one.
 const DEFAULT_PORT: u16 = 9_092;
 
-const CONNECTORS: [&str; 5] = ["kafka", "files", "postgres", "print", "blackhole"];
+const CONNECTORS: [&str; 6] = ["kafka", "files", "postgres", "custom", "print", "blackhole"];
 /// Those that write columns, and what is said of a format beside them.
-const WITHOUT_FORMAT: [(&str, &str); 2] = [
+const WITHOUT_FORMAT: [(&str, &str); 3] = [
     ("postgres", "which writes columns as the table has them"),
+    ("custom", "which is given columns"),
     ("blackhole", "which writes no bytes"),
 ];
 
