@@ -6,7 +6,8 @@
 //! `transactions` at what sinks have open.
 //!
 //! Reading order: [`cli`] is what can be typed, [`job`] reads a job file and plans it, [`registry`]
-//! makes tasks and coordinator options from a plan, `registered` is what a program has of its own, `role` wires each role, `rpc` joins their
+//! makes tasks and coordinator options from a plan, `registered` is what a program has of its own,
+//! `role` wires each role, `rpc` joins their
 //! processes, `display` shows a run to a person, `exit` says how a process ends.
 
 pub mod cli;

@@ -19,5 +19,5 @@ pub struct CustomSink {
 }
 
 fn anything(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object" })
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
