@@ -35,10 +35,10 @@ impl Tables<'_> {
 impl Job for Tables<'_> {
     fn file(&self, run: &Run<'_>) -> String {
         let checkpoints = run.field.directory.join("checkpoints");
-        let key = if self.mode == "Upsert" {
-            ", keyFields: [order_id]"
+        let (key, partition) = if self.mode == "Upsert" {
+            (", keyFields: [order_id]", "partitionBy: [order_id]")
         } else {
-            ""
+            ("", "")
         };
         format!(
             r#"apiVersion: millstream.dev/v1alpha1
@@ -58,6 +58,7 @@ spec:
     sinks:
     - name: table
       input: enriched
+      {partition}
       postgres: {{servers: "{address}", database: postgres, username: postgres, table: {table}, mode: {mode}{key}}}
 "#,
             name = run.name,

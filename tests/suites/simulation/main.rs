@@ -93,9 +93,10 @@ fn jobs_are_exactly_once_under_fresh_seeds() {
 /// subtasks by then than that attempt had: nobody looked for what the others had opened.
 #[test]
 fn seeds_that_have_found_something_pass() {
-    let seeds: [(Make, u64); 4] = [
+    let seeds: [(Make, u64); 5] = [
         (Scenario::new, 3_000_652),
         (Scenario::new, 25_180),
+        (Scenario::new, 73_234),
         (Scenario::keyed, 9_453),
         (Scenario::unaligned, 1_164),
     ];

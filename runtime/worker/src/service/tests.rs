@@ -270,6 +270,20 @@ async fn nothing_follows_the_barrier_that_a_job_stops_with() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_source_that_stopped_goes_on_at_the_next_checkpoint_if_nobody_said_that_its_savepoint_failed()
+ {
+    let job = Job::counting_to(ENDLESS);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    let stop = CheckpointKind::StopWithSavepoint { drain: false };
+    coordinator.trigger(1, stop).await;
+    coordinator.acknowledged(1).await;
+    coordinator.trigger(2, CheckpointKind::Checkpoint).await;
+    coordinator.acknowledged(2).await;
+    coordinator.more_written(&job).await;
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn draining_lets_windows_fire_before_the_last_barrier() {
     let job = Job::counting_to(ENDLESS);
     let mut coordinator = Coordinator::with_running(&job, 1).await;

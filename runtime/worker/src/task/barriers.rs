@@ -46,6 +46,10 @@ impl Task {
             return Ok(());
         }
         self.last_barrier = Some(checkpoint);
+        if let Phase::Stopped { at, .. } = self.phase {
+            // Another one follows only if that one has failed; what said so was lost.
+            self.aborted(at)?;
+        }
         fail::fail_point!("worker::before-prepare", |_| std::process::abort());
         let drain = matches!(
             barrier.kind,
