@@ -85,6 +85,11 @@ pub enum Command {
     Report(ReportOptions),
     /// Show what a changed manifest would change, and what the operator would do about it
     Diff(DiffOptions),
+    /// Delete pods of a running job, and say how long it needed each time
+    ///
+    /// Asks for the name of the job first. After each fault it waits until the job runs again and
+    /// has completed a checkpoint.
+    Drill(DrillOptions),
     /// Print a completion script for a shell
     Completion(CompletionOptions),
     /// Print the manual page (`kubectl streamjob man | man -l -`)
@@ -323,6 +328,60 @@ pub struct DiffOptions {
     /// How to answer.
     #[command(flatten)]
     pub answer: Answer,
+}
+
+/// Options of `drill`.
+#[derive(Debug, Args)]
+pub struct DrillOptions {
+    /// The job.
+    #[command(flatten)]
+    pub name: JobName,
+    /// Pods of the job may be deleted: do not ask for its name.
+    #[arg(long)]
+    pub yes: bool,
+    /// What is done to it; may be repeated. Everything, one after the other, if not given.
+    #[arg(long = "fault", value_name = "FAULT")]
+    pub fault: Vec<Fault>,
+    /// How often all of it is done.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub rounds: u32,
+    /// How long the job may take to recover from a fault.
+    #[arg(long, value_parser = duration, default_value = "5m", value_name = "DURATION")]
+    pub deadline: Duration,
+    /// How to answer.
+    #[command(flatten)]
+    pub answer: Answer,
+}
+
+impl DrillOptions {
+    /// What is done, in this order.
+    pub fn faults(&self) -> Vec<Fault> {
+        if self.fault.is_empty() {
+            Fault::value_variants().to_vec()
+        } else {
+            self.fault.clone()
+        }
+    }
+}
+
+/// What is done to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// The pod of a worker is deleted at once.
+    DeleteWorker,
+    /// The pod of the coordinator is deleted at once.
+    DeleteCoordinator,
+}
+
+impl Fault {
+    /// As it is typed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DeleteWorker => "delete-worker",
+            Self::DeleteCoordinator => "delete-coordinator",
+        }
+    }
 }
 
 /// Options of `completion`.

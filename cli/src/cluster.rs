@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use kube::api::{
-    ApiResource, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams,
+    ApiResource, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config};
@@ -200,6 +200,16 @@ impl Cluster {
         };
         pods.sort_by_key(key);
         Ok(pods)
+    }
+
+    /// Deletes a pod without giving it time to end.
+    ///
+    /// # Errors
+    /// There is none of this name, or it may not be deleted.
+    pub async fn delete_pod_now(&self, name: &str) -> Result<(), Problem> {
+        let at_once = DeleteParams::default().grace_period(0);
+        self.ask(self.api::<Pod>().delete(name, &at_once)).await?;
+        Ok(())
     }
 
     /// The deployments of a job.

@@ -3,6 +3,7 @@
 pub mod act;
 pub mod complete;
 pub mod diff;
+pub mod drill;
 pub mod gather;
 pub mod history;
 pub mod logs;
@@ -61,6 +62,7 @@ async fn try_run(arguments: Arguments) -> Result<Exit, Problem> {
         Command::Report(options) => report::run(&cluster, options).await,
         Command::Ui(options) => ui::run(cluster, options).await,
         Command::Diff(options) => diff::run(cluster, options, &arguments.connection).await,
+        Command::Drill(options) => drill::run(&cluster, options).await,
         Command::Man => manual::man(),
         Command::Completion(options) => manual::completion(options),
     }

@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod drill;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use millstream_coordinator::Restore;
 use millstream_types::duration::{KubeDuration, ParseDurationError};
 use millstream_types::{CheckpointId, Deployment};
+
+pub use drill::{DrillOptions, Fault};
 
 /// Stream jobs with exactly-once state and output.
 #[derive(Debug, Parser)]
@@ -82,6 +86,12 @@ pub enum Command {
     Validate(ValidateOptions),
     /// Show the plan of a job file
     Explain(ExplainOptions),
+    /// Run a job, kill, freeze and slow down what it runs on, and say whether that cost anything
+    ///
+    /// Runs the job for real, in processes of its own: it reads and writes what the file names.
+    /// Asks for the name of the job first. Says how long the job needed after each fault, and
+    /// whether a record is missing from its sinks or there twice.
+    Drill(DrillOptions),
     /// Look at the checkpoints of a storage, or delete them
     #[command(subcommand)]
     Checkpoints(CheckpointsCommand),
@@ -299,6 +309,9 @@ pub struct ValidateOptions {
     /// How many subtasks run every step, instead of the job file's `parallelism`.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=32_768), value_name = "NUMBER")]
     pub parallelism: Option<u32>,
+    /// Take what is seldom meant (`warning:`, docs/pitfalls.md) for a fault.
+    #[arg(long)]
+    pub strict: bool,
     /// How the answer looks; as JSON it is one line for each file.
     #[arg(long, default_value = "text")]
     pub output: Output,

@@ -1,6 +1,7 @@
 //! Commands that look, or clear up, and end.
 
 pub(crate) mod checkpoints;
+pub(crate) mod drill;
 pub(crate) mod explain;
 pub(crate) mod transactions;
 pub(crate) mod validate;

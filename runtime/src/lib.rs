@@ -3,7 +3,7 @@
 //! `millstream run` holds a coordinator and its workers in one process; `millstream coordinator`
 //! and `millstream worker` are the same parts as processes of their own. The other commands only
 //! look, or clear up: `validate` and `explain` at a job file, `checkpoints` at a storage,
-//! `transactions` at what sinks have open.
+//! `transactions` at what sinks have open. `drill` runs a job and is bad to it.
 //!
 //! Reading order: [`cli`] is what can be typed, [`job`] reads a job file and plans it, [`registry`]
 //! makes tasks and coordinator options from a plan, `registered` is what a program has of its own,
@@ -79,6 +79,7 @@ fn dispatch(arguments: Arguments) -> Exit {
         Command::Validate(options) => command::validate::main(&options, &logging),
         Command::Explain(options) => command::explain::main(&options),
         Command::Checkpoints(command) => command::checkpoints::main(&command, &logging),
+        Command::Drill(options) => command::drill::main(&options, &logging),
         Command::Transactions(command) => command::transactions::main(&command, &logging),
     }
 }

@@ -440,3 +440,71 @@ fn a_report_holds_everything_without_secrets_and_never_overwrites() {
         .filter(|asked| asked.path.contains("secrets"));
     assert_eq!(secrets.count(), 0);
 }
+
+/// A running job, whose pods can be deleted; what the coordinator says stays as it is.
+fn drillable() -> Vec<Answer> {
+    let mut answers = everything("running");
+    let pod = case("running")["pods"][0].clone();
+    answers.push(answer("DELETE", "/api/v1/namespaces/shop/pods/", 200, &pod));
+    let audit = json!({"checkpoint": 7, "sources": {}, "sinks": {}, "gaps": ["one is missing"]});
+    answers.push(answer("GET", AUDIT, 200, &audit));
+    answers
+}
+
+const AUDIT: &str =
+    "/api/v1/namespaces/shop/pods/order-processor-coordinator-6c5d8f7b9-x2x9p:8081/proxy/v1/audit";
+
+#[test]
+fn a_drill_deletes_a_worker_and_the_coordinator_and_says_what_did_not_recover() {
+    let server = Server::start(drillable());
+    let output = server.run("drill order-processor --yes --deadline 1s -o json");
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    let report: Value = serde_json::from_str(&out(&output)).unwrap();
+    assert_eq!(report["job"], "shop/order-processor");
+    assert_eq!(report["passed"], false, "no newer attempt has come");
+    assert_eq!(report["gaps"][0], "one is missing");
+    let deleted = server.asked("DELETE");
+    let faults = report["faults"].as_array().unwrap();
+    let names: Vec<&str> = faults
+        .iter()
+        .filter_map(|it| it["fault"].as_str())
+        .collect();
+    assert_eq!(names, ["delete-worker", "delete-coordinator"]);
+    for (fault, deleted) in faults.iter().zip(&deleted) {
+        assert!(fault["recoveryMs"].is_null(), "{fault}");
+        let pod = fault["pod"].as_str().unwrap();
+        assert!(
+            deleted.path.contains(&format!("/pods/{pod}")),
+            "{}",
+            deleted.path
+        );
+        let at_once = deleted.body["gracePeriodSeconds"] == 0
+            || deleted.path.contains("gracePeriodSeconds=0");
+        assert!(at_once, "{deleted:?}");
+    }
+    assert_eq!(deleted.len(), 2);
+    assert!(faults[0]["pod"].as_str().unwrap().contains("worker"));
+    assert!(faults[1]["pod"].as_str().unwrap().contains("coordinator"));
+}
+
+#[test]
+fn a_drill_that_nobody_has_confirmed_deletes_nothing() {
+    let server = Server::start(drillable());
+    let output = server.run("drill order-processor");
+    assert_eq!(output.status.code(), Some(1));
+    let said = err(&output);
+    assert!(
+        said.contains("nobody has confirmed") && said.contains("--yes"),
+        "{said}"
+    );
+    assert!(server.asked("DELETE").is_empty());
+}
+
+#[test]
+fn a_job_that_does_not_run_is_not_drilled() {
+    let server = Server::start(everything("suspended"));
+    let output = server.run("drill order-processor --yes");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("does not run"), "{}", err(&output));
+    assert!(server.asked("DELETE").is_empty());
+}

@@ -41,6 +41,7 @@ impl Bounded for JobStatus {
             tasks: Vec::new(),
             operators: BTreeMap::new(),
             lags: BTreeMap::new(),
+            warnings: Vec::new(),
             given_up: None,
             ..self
         }

@@ -70,4 +70,6 @@ pub use savepoint::{PendingSavepoints, RestorePoint, Saved, read_restore_point, 
 pub use slot::{DecidedCheckpoint, EARLIER_MAX, EarlierAttempt, Holder, SlotNumber};
 #[cfg(feature = "hdfs")]
 pub use storage::HdfsOptions;
-pub use storage::{Chunks, S3Credentials, S3Options, Storage, StorageOptions};
+pub use storage::{
+    Chunks, S3Credentials, S3Options, Storage, StorageOptions, WRITE_DELAY_VARIABLE,
+};

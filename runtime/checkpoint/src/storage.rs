@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use millstream_types::duration::KubeDuration;
 
 pub use blob::Chunks;
 pub(crate) use blob::{Blobs, Copied};
@@ -32,6 +33,9 @@ use location::Location;
 #[cfg(feature = "hdfs")]
 pub use millstream_hdfs::HdfsOptions;
 
+/// The environment variable of [`StorageOptions::write_delay`].
+pub const WRITE_DELAY_VARIABLE: &str = "MILLSTREAM_STORAGE_DELAY";
+
 /// How stores are reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StorageOptions {
@@ -40,6 +44,8 @@ pub struct StorageOptions {
     /// For `hdfs://` addresses.
     #[cfg(feature = "hdfs")]
     pub hdfs: HdfsOptions,
+    /// How much longer a write that decides something takes, as with a slow store. For drills.
+    pub write_delay: Duration,
 }
 
 /// How an S3 service is reached.
@@ -94,7 +100,8 @@ impl StorageOptions {
     /// Options from the environment: `MILLSTREAM_S3_ENDPOINT`, `AWS_ENDPOINT_URL_S3` or
     /// `AWS_ENDPOINT_URL`; `MILLSTREAM_S3_PATH_STYLE` (`true`, `false`; default: true with an
     /// endpoint); `MILLSTREAM_S3_REGION`, `AWS_REGION` or `AWS_DEFAULT_REGION`;
-    /// `MILLSTREAM_HDFS_PRINCIPAL` and `MILLSTREAM_HDFS_KEYTAB`.
+    /// `MILLSTREAM_HDFS_PRINCIPAL` and `MILLSTREAM_HDFS_KEYTAB`. And [`WRITE_DELAY_VARIABLE`], a
+    /// duration such as `2s`.
     pub fn from_env() -> Self {
         Self::from_variables(|name| std::env::var(name).ok())
     }
@@ -113,7 +120,15 @@ impl StorageOptions {
             Some(value) => value.eq_ignore_ascii_case("true"),
             None => endpoint.is_some(),
         };
+        let delay = first(&[WRITE_DELAY_VARIABLE]);
+        let delay = delay.map(|text| {
+            text.parse::<KubeDuration>().unwrap_or_else(|error| {
+                tracing::warn!(%error, "{WRITE_DELAY_VARIABLE} is no duration; nothing is delayed");
+                KubeDuration::default()
+            })
+        });
         Self {
+            write_delay: delay.unwrap_or_default().0,
             s3: S3Options {
                 path_style,
                 region: first(&["MILLSTREAM_S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"]),
@@ -138,6 +153,7 @@ pub struct Storage {
     door: Arc<dyn Blobs>,
     /// Whether it is a directory, which a write would make anew where it is gone.
     is_directory: bool,
+    write_delay: Duration,
 }
 
 pub use location::without_secret;
@@ -172,6 +188,7 @@ impl Storage {
                 uri: uri.trim_end_matches('/').into(),
                 door,
                 is_directory: false,
+                write_delay: options.write_delay,
             });
         }
         let location = Location::parse(uri)?;
@@ -194,6 +211,7 @@ impl Storage {
             uri: uri.trim_end_matches('/').into(),
             door,
             is_directory,
+            write_delay: options.write_delay,
         })
     }
 
@@ -203,6 +221,7 @@ impl Storage {
             uri: format!("file://{}", path.display()).into(),
             door: Arc::new(file::FileDoor::new(path)),
             is_directory: true,
+            write_delay: Duration::ZERO,
         }
     }
 
@@ -265,6 +284,9 @@ impl Storage {
     /// [`Error::Unavailable`]: the outcome could not be found out.
     pub(crate) async fn create_settled(&self, key: &Key, bytes: Bytes) -> Result<Settled> {
         let mut rounds = Rounds::default();
+        if !self.write_delay.is_zero() {
+            tokio::time::sleep(self.write_delay).await;
+        }
         loop {
             let created = self.door.create(key, bytes.clone()).await;
             if matches!(created, Ok(Created::New)) {
@@ -367,6 +389,28 @@ mod tests {
             ("MILLSTREAM_S3_PATH_STYLE", "false"),
         ]);
         assert!(!virtual_host.path_style);
+    }
+
+    #[tokio::test]
+    async fn a_slow_store_can_be_asked_for() {
+        let variable = |name: &str| (name == WRITE_DELAY_VARIABLE).then(|| "60ms".to_owned());
+        let slow = StorageOptions::from_variables(variable);
+        assert_eq!(slow.write_delay, Duration::from_millis(60));
+        assert!(
+            StorageOptions::from_variables(|_| None)
+                .write_delay
+                .is_zero()
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let uri = format!("file://{}", folder.path().display());
+        let storage = Storage::open(&uri, &slow).await.unwrap();
+        let began = std::time::Instant::now();
+        let key = Key::new(&["one.json"]);
+        let settled = storage
+            .create_settled(&key, Bytes::from_static(b"{}"))
+            .await;
+        assert_eq!(settled.unwrap(), Settled::Mine);
+        assert!(began.elapsed() >= slow.write_delay);
     }
 
     #[tokio::test]

@@ -15,7 +15,8 @@
 //!
 //! Cut by data: [`workers`] who is there, [`execution`] the tasks of an attempt and how they stand,
 //! [`checkpoints`] the life of every checkpoint of that attempt, [`savepoints`] the life of every
-//! savepoint and of a stop, [`history`], [`failures`] and [`audit`] what became of them, for people, [`run`] what
+//! savepoint and of a stop, [`history`], [`failures`] and [`audit`] what became of them, for people, `warnings` what they should
+//! think about, [`run`] what
 //! outlives phases and attempts. [`phase`] says where it stands; an event is taken by the phase, which
 //! says what becomes of it: [`executing`] while tasks run, [`waiting`] otherwise.
 
@@ -36,6 +37,7 @@ mod run;
 mod savepoints;
 pub mod status;
 mod waiting;
+mod warnings;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -97,6 +99,8 @@ pub struct Settings {
     pub look_interval: Duration,
     /// Whether the job's checkpoints are deleted when it is cancelled.
     pub discards: bool,
+    /// Transforms that keep a key for ever.
+    pub without_ttl: Vec<String>,
 }
 
 impl Settings {
@@ -123,6 +127,7 @@ impl Settings {
             deploy_timeout: job.checkpoint.timeout.0,
             look_interval,
             discards: job.checkpoint.retention() == Retention::DeleteOnCancellation,
+            without_ttl: millstream_plan::advice::without_ttl(job, graph),
         }
     }
 

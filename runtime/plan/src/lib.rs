@@ -12,8 +12,10 @@
 //! Reading order: [`graph`] is what comes out; `planning` is how; `sql` binds one transform,
 //! `semantics` decides what its expressions mean, and `functions` is what they may call; `changes` says
 //! which streams update, and `sink` checks what a sink is given; `nodes` makes the nodes and edges,
-//! `chaining` and `fingerprint` finish the graph; [`explain`] shows it and [`mod@compatibility`] compares it with a checkpoint; [`error`] is what is wrong with a job.
+//! `chaining` and `fingerprint` finish the graph; [`explain`] shows it and [`mod@compatibility`] compares it with a checkpoint; [`error`] is what is wrong with a job, [`advice`] what is not
+//! wrong and seldom meant.
 
+pub mod advice;
 mod chaining;
 mod changes;
 pub mod compatibility;

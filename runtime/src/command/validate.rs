@@ -7,8 +7,10 @@ use std::path::Path;
 use millstream_checkpoint::Manifest;
 use millstream_coordinator::preflight::Reach;
 use millstream_coordinator::{DEFAULT_HEARTBEAT, Rehearsal, Restore, fitting, rehearse};
+use millstream_plan::advice::{CheckpointTimes, of_duration};
 use millstream_plan::{Incompatibility, PlanError};
 use millstream_spec::JobFileError;
+use millstream_types::duration::KubeDuration;
 use millstream_types::{ErrorCode, ErrorKind, Failure};
 
 use super::print;
@@ -40,6 +42,9 @@ fn try_main(options: &ValidateOptions, logging: &Logging) -> Result<Exit, Failur
             write_summary(path, &report)?;
         }
         exit = exit.max(show(file, options.output, &report));
+        if options.strict && !report.warnings.is_empty() {
+            exit = exit.max(Exit::Final);
+        }
     }
     Ok(exit)
 }
@@ -98,6 +103,10 @@ async fn check_start(
     let Rehearsal { point, failures } = rehearse(&start, reach).await?;
     let mut report = Report::valid(loaded);
     if let Some((path, manifest)) = point {
+        let took = manifest.decided_at.millis_since(manifest.triggered_at);
+        let times = CheckpointTimes::from(&loaded.job.checkpoint);
+        let of_newest = of_duration(times, KubeDuration::from_millis(took));
+        report.warnings.extend(of_newest);
         compare(&mut report, loaded, path, &manifest, options);
     }
     report.refusals(&failures);

@@ -30,6 +30,14 @@ fn try_main(options: CoordinatorOptions, logging: &Logging) -> Result<Exit, Fail
     if let Some(parallelism) = options.parallelism {
         loaded = loaded.rescaled(parallelism)?;
     }
+    for advice in millstream_plan::advice::advice(&loaded.job, &loaded.graph) {
+        tracing::warn!(
+            path = advice.path,
+            page = advice.page(),
+            "{}",
+            advice.message
+        );
+    }
     let runtime = runtime()?;
     let exit = runtime.block_on(run(options, loaded, heartbeat))?;
     runtime.shutdown_background();

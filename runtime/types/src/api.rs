@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 mod configuration;
 mod history;
 
+use crate::advice::Advice;
 use crate::change::Changelog;
 use crate::load::TaskLoad;
 use crate::snapshot::Counters;
@@ -115,6 +116,10 @@ pub struct JobStatus {
     /// the job runs.
     #[serde(default)]
     pub lags: BTreeMap<OperatorUid, Vec<SplitLag>>,
+    /// What is not wrong and should be thought about, as things stand now: pitfalls with a heading in
+    /// `docs/pitfalls.md`.
+    #[serde(default)]
+    pub warnings: Vec<Advice>,
     /// Why the last attempt failed.
     #[serde(default)]
     pub last_failure: Option<ReportedFailure>,
@@ -143,6 +148,7 @@ impl JobStatus {
             tasks: Vec::new(),
             operators: BTreeMap::new(),
             lags: BTreeMap::new(),
+            warnings: Vec::new(),
             last_failure: None,
             message: String::new(),
         }

@@ -195,6 +195,11 @@ codes! {
     SinkFailed = "MS0901",
     /// The program has registered no sink of this type.
     NotRegistered = "MS0902",
+    // 10xx: drills
+    /// Nobody has confirmed that a job is to be run and hurt.
+    DrillRefused = "MS1001",
+    /// A drill could not be carried out to its end.
+    DrillFailed = "MS1002",
 }
 
 impl fmt::Display for ErrorCode {

@@ -11,6 +11,7 @@
 //! how things go wrong, [`limiter`] how often they are said, [`text`] is how people read numbers.
 //! [`bug`] is for tests.
 
+pub mod advice;
 pub mod aggregate;
 pub mod api;
 pub mod batch;

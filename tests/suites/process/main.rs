@@ -2,9 +2,10 @@
 //!
 //! [`fixture`] is the job and everything around it, [`faults`] the seeded plan of what is done to
 //! it; [`kill`], [`freeze`], [`outage`], [`exchange`], [`keyed`], [`postgres`], [`backpressure`] and
-//! [`hdfs`] are the scenarios, [`store`] is where checkpoints lie.
+//! [`hdfs`] are the scenarios, [`store`] is where checkpoints lie; [`drill`] is what users do.
 
 mod backpressure;
+mod drill;
 mod exchange;
 mod faults;
 mod fixture;

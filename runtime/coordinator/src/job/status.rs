@@ -19,6 +19,7 @@ use crate::job::execution::Execution;
 use crate::job::news::Progress;
 use crate::job::outcome::Outcome;
 use crate::job::phase::Phase;
+use crate::job::warnings::warnings;
 use crate::placement::place;
 
 /// Everything that is known about the job at one instant.
@@ -108,6 +109,7 @@ impl Job {
         let job = &self.run;
         let execution = self.execution();
         let topology = &job.settings.topology;
+        let tasks = execution.map_or_else(Vec::new, |one| one.task_statuses(topology));
         JobStatus {
             job: job.settings.job.clone(),
             state: self.state(),
@@ -122,7 +124,8 @@ impl Job {
             savepoint: self.stopped_with().cloned(),
             last_checkpoint: job.history.last_completed.clone(),
             checkpoint_failures: self.checkpoint_failures(),
-            tasks: execution.map_or_else(Vec::new, |one| one.task_statuses(topology)),
+            warnings: warnings(&job.settings, &job.history, &tasks),
+            tasks,
             operators: execution.map_or_else(|| job.audit.totals.clone(), Execution::totals),
             lags: execution.map_or_else(BTreeMap::new, |one| one.lags.clone()),
             last_failure: job.last_failure.clone().map(Into::into),

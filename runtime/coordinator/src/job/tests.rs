@@ -106,6 +106,7 @@ fn settings() -> Settings {
         deploy_timeout: millis(10_000),
         look_interval: millis(5_000),
         discards: false,
+        without_ttl: Vec::new(),
     }
 }
 

@@ -124,6 +124,13 @@ fn encode_job(out: &mut Out<'_>, snapshot: &Snapshot) -> fmt::Result {
         .map(|worker| f64::from(worker.slots))
         .sum();
     out.gauge("worker_slots", "Slots over all registered workers", slots)?;
+    out.gauges(
+        "job_warning",
+        "1 for what should be thought about, by the heading of docs/pitfalls.md that explains it",
+        job.warnings
+            .iter()
+            .map(|advice| (("name", advice.name.clone()), 1.0)),
+    )?;
     out.gauge(
         "audit_gaps",
         "Times that records did not add up between two manifests",

@@ -7,6 +7,7 @@
     reason = "a helper of a test that fails should fail the test"
 )]
 
+mod advice;
 mod aggregates;
 mod changes;
 mod documents;

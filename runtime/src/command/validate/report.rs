@@ -1,6 +1,8 @@
 //! What a check came to, for people and for programs.
 
 use millstream_plan::Incompatibility;
+use millstream_plan::advice::advice;
+use millstream_types::advice::Advice;
 use millstream_types::{ErrorCode, Failure};
 use serde::Serialize;
 
@@ -21,6 +23,9 @@ pub(super) struct Report {
     pub(super) changes: Vec<String>,
     /// What is wrong.
     pub(super) faults: Vec<Fault>,
+    /// What is not wrong and seldom meant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<Advice>,
     #[serde(skip)]
     about: String,
     /// The same faults as one error.
@@ -69,6 +74,7 @@ impl Report {
             restore_point: None,
             changes: Vec::new(),
             faults: Vec::new(),
+            warnings: advice(&loaded.job, &loaded.graph),
             about: about(loaded),
             failure: None,
         }
@@ -85,6 +91,7 @@ impl Report {
                 message: failure.message.clone(),
                 code: failure.code.code().to_owned(),
             }],
+            warnings: Vec::new(),
             about: loaded.map(about).unwrap_or_default(),
             failure: Some(failure),
         }
@@ -136,6 +143,10 @@ impl Report {
         }
         let changes = self.changes.iter();
         lines.extend(changes.map(|change| format!("  {change}\n")));
+        lines.extend(self.warnings.iter().map(|warning| {
+            let Advice { path, message, .. } = warning;
+            format!("warning: {path} {message}\n  more: {}\n", warning.page())
+        }));
         lines.concat()
     }
 
@@ -149,6 +160,10 @@ impl Report {
     /// is said.
     pub(super) fn summary(&self) -> String {
         let mut short = self.clone();
+        if short.json().len() > SUMMARY_BYTES_MAX {
+            // Faults count for more.
+            short.warnings.clear();
+        }
         let mut longest = SUMMARY_BYTES_MAX;
         loop {
             let text = short.json();
