@@ -90,6 +90,10 @@ function notices(job) {
     list.push(h('p', { class: 'notice warning', 'data-key': 'failure' }, h('strong', {}, 'Last failure: '),
       h('a', { href: `#/errors/${job.lastFailure.code}` }, job.lastFailure.code), ` ${job.lastFailure.message}`));
   }
+  for (const { name, message } of job.warnings ?? []) {
+    list.push(h('p', { class: 'notice hint', 'data-key': `warning-${name}`, title: `docs/pitfalls.md#${name}` },
+      h('strong', {}, `${name}: `), message));
+  }
   if (known.audit?.gaps.length > 0) {
     list.push(h('p', { class: 'notice danger', 'data-key': 'audit' }, h('strong', {}, 'Records are not accounted for: '),
       known.audit.gaps[0], ' ', h('a', { href: '#/failures' }, 'All gaps')));
