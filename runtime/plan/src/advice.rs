@@ -53,7 +53,7 @@ fn times(checkpoint: &CheckpointSpec, all: &mut Vec<Advice>) {
             "storage-on-one-machine",
             "storage",
             "is a directory: a job that is started on another machine does not find its checkpoints, \
-             and a lost disk loses them, unless it is a network file system. Use s3://bucket/path"
+             and a lost disk loses them, unless it is a network file system. Use s3://bucket/path or hdfs://namenode:port/path"
                 .to_owned(),
         );
     } else if interval < INTERVAL_MIN {

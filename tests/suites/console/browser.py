@@ -237,7 +237,7 @@ def checkpoints(browser, url, pictures):
 
 
 def lag(browser, url, pictures):
-    """How far each partition is behind, and whose open transaction holds it back."""
+    """How far each partition is behind, whose open transaction holds it back, and that checkpoints are slow."""
     for theme, size in (("light", WIDE), ("dark", NARROW)):
         with opened(browser, url, size, theme) as shown:
             page = shown.page
@@ -249,6 +249,9 @@ def lag(browser, url, pictures):
             expect(held.locator("td").nth(1)).to_have_text("51")
             expect(rows.filter(has_text="clicks/0").locator("td").first).to_have_text("0")
             expect(page.get_by_text("by open transactions")).to_be_visible()
+            warning = page.locator("#notices").get_by_text("checkpoint-slow")
+            expect(warning).to_be_visible()
+            expect(page.locator("#notices")).to_contain_text("is 500ms, and the newest checkpoint took")
             shown.check(f"lag-{theme}-{size['width']}", pictures)
 
 

@@ -47,6 +47,11 @@ fn lingering(launch: Launch) -> Launch {
     launch.args(["--deployment", "1"])
 }
 
+/// Each checkpoint takes longer than the interval from one to the next.
+fn with_a_slow_store(launch: Launch) -> Launch {
+    lingering(launch).env("MILLSTREAM_STORAGE_DELAY", "600ms")
+}
+
 /// A job with its coordinator and two workers.
 struct Running {
     cluster: Cluster,
@@ -57,11 +62,16 @@ struct Running {
 impl Running {
     #[track_caller]
     fn start(name: &str, job: &str, restart: &str) -> Self {
+        Self::start_with(name, job, restart, lingering)
+    }
+
+    #[track_caller]
+    fn start_with(name: &str, job: &str, restart: &str, how: fn(Launch) -> Launch) -> Self {
         let mut cluster = Cluster::new(name, "");
         let here = cluster.directory().to_string_lossy().into_owned();
         let job = job.replace("STORAGE", &format!("file://{here}/checkpoints"));
         cluster.rewrite_job(&job.replace("RESTART", restart));
-        let coordinator = cluster.coordinator_with(None, lingering);
+        let coordinator = cluster.coordinator_with(None, how);
         let grpc = coordinator.addresses.grpc.clone();
         let workers = ["worker-a", "worker-b"].map(|name| cluster.worker(name, &grpc, 1));
         let running = Self {
@@ -142,7 +152,7 @@ kind: StreamJob
 metadata: {name: clicks}
 spec:
   parallelism: 2
-  checkpoint: {storage: STORAGE, interval: 1s}
+  checkpoint: {storage: STORAGE, interval: 500ms}
   restart: RESTART
   dataflow:
     sources: [{name: clicks, kafka: {bootstrapServers: "SERVERS", topics: [clicks]}, format: {raw: {}}}]
@@ -150,11 +160,12 @@ spec:
 "#;
 
 #[test]
-fn how_far_each_partition_is_behind_is_shown_and_whose_transaction_holds_it_back() {
+fn lag_is_shown_and_whose_transaction_causes_it_and_that_checkpoints_are_slow() {
     let broker = Broker::shared(KafkaVersion::V4_4);
     broker.create_topic("clicks", 3);
     let job = CLICKS.replace("SERVERS", &broker.bootstrap());
-    let mut running = Running::start("console-lag", &job, "{exponentialDelay: {}}");
+    let restart = "{exponentialDelay: {}}";
+    let mut running = Running::start_with("console-lag", &job, restart, with_a_slow_store);
     let record = WholeRecord {
         value: Some(b"click".to_vec()),
         ..WholeRecord::default()

@@ -32,13 +32,17 @@ pub(crate) fn warnings(
         };
         of_duration(times, KubeDuration::from_millis(took))
     });
-    all.extend(took.and_then(|took| slow_alignment(tasks, took)));
-    all.extend(growing(&settings.without_ttl, history.checkpoints.iter()));
+    let may_overtake = settings.checkpoint.aligned_timeout.is_some();
+    all.extend(took.and_then(|took| slow_alignment(tasks, took, may_overtake)));
+    all.extend(growing(
+        &settings.without_ttl,
+        history.checkpoints.iter().map(AsRef::as_ref),
+    ));
     all
 }
 
 /// The channel whose barrier came last, if that is what the checkpoint waited for.
-fn slow_alignment(tasks: &[TaskStatus], took: u64) -> Option<Advice> {
+fn slow_alignment(tasks: &[TaskStatus], took: u64, may_overtake: bool) -> Option<Advice> {
     let channels = tasks.iter().flat_map(|task| {
         let load = task.load.iter();
         let channels = load.flat_map(|load| &load.channels);
@@ -52,13 +56,18 @@ fn slow_alignment(tasks: &[TaskStatus], took: u64) -> Option<Advice> {
     let late = KubeDuration::from_millis(late);
     let from = name_of(tasks, channel.from);
     let to = head(task);
+    let or = if may_overtake {
+        ""
+    } else {
+        ", or let barriers overtake with `checkpoint.alignedTimeout`"
+    };
     Some(Advice::new(
         "alignment-slow",
         "",
         format!(
             "the barrier from {from} came to {to} {late} after the first one, and the newest checkpoint \
              waited for it: {from} is slow, or has more records than its siblings. Spread its keys, or \
-             give it more parallelism"
+             give it more parallelism{or}"
         ),
     ))
 }
@@ -144,14 +153,16 @@ mod tests {
     #[test]
     fn the_channel_that_a_checkpoint_waited_for_is_named() {
         let tasks = [task(0, 0, &[]), task(0, 1, &[]), task(1, 0, &[0, 1_200])];
-        let advice = slow_alignment(&tasks, 2_000).unwrap();
+        let advice = slow_alignment(&tasks, 2_000, false).unwrap();
         assert_eq!(advice.name, "alignment-slow");
-        for part in ["`step-0` 1", "`step-1` 0", "1s200ms"] {
+        for part in ["`step-0` 1", "`step-1` 0", "1s200ms", "alignedTimeout"] {
             assert!(advice.message.contains(part), "{part}: {}", advice.message);
         }
+        let overtaking = slow_alignment(&tasks, 2_000, true).unwrap();
+        assert!(!overtaking.message.contains("alignedTimeout"), "it is set");
         // Most of the time went elsewhere; or it is too short to be felt.
-        assert_eq!(slow_alignment(&tasks, 10_000), None);
-        assert_eq!(slow_alignment(&[task(1, 0, &[0, 900])], 1_000), None);
+        assert_eq!(slow_alignment(&tasks, 10_000, false), None);
+        assert_eq!(slow_alignment(&[task(1, 0, &[0, 900])], 1_000, false), None);
     }
 
     fn checkpoints(sizes: &[u64]) -> Vec<CheckpointDetail> {
@@ -168,6 +179,9 @@ mod tests {
                 size_bytes: None,
                 state_size: Some(*size),
                 checkpointed_size: None,
+                in_flight_size: None,
+                unaligned: false,
+                alignment_ms: None,
                 path: None,
                 failure: None,
             },

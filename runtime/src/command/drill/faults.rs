@@ -52,7 +52,8 @@ pub(super) struct Suffered {
     /// What was done.
     pub(super) fault: Fault,
     /// From the fault until a checkpoint that was triggered after it had completed, and with it all
-    /// output before: milliseconds. Nothing if that did not happen in time.
+    /// output before: milliseconds. Nothing if that did not happen in time,
+    /// or the job stood still once the fault was over.
     pub(super) recovery_ms: Option<u64>,
     /// The attempt before and after it.
     pub(super) attempts: [u64; 2],
@@ -86,7 +87,7 @@ pub(super) async fn suffer(
             processes.start_coordinator().await?;
         }
     }
-    let recovered = wait_for_checkpoint(processes, since, patience.recovery).await?;
+    let mut recovered = wait_for_checkpoint(processes, since, patience.recovery).await?;
     let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     if fault == Fault::SlowStore {
         // The store is as fast as before; what follows is no part of the fault.
@@ -94,11 +95,11 @@ pub(super) async fn suffer(
         let since = clock().now();
         processes.coordinator()?.kill()?;
         processes.start_coordinator().await?;
-        wait_for_checkpoint(processes, since, patience.recovery).await?;
+        recovered &= wait_for_checkpoint(processes, since, patience.recovery).await?;
     }
     if fault == Fault::PauseWorker {
         pause(patience.pause.saturating_sub(began.elapsed())).await;
-        wake(processes, patience).await?;
+        recovered &= wake(processes, patience).await?;
     }
     let after = processes.job().map_or(0, |job| job.attempt.0);
     Ok(Suffered {
@@ -108,11 +109,10 @@ pub(super) async fn suffer(
     })
 }
 
-/// A worker that was taken for dead goes on. The job does, too.
-async fn wake(processes: &mut Processes, patience: &Patience) -> Result<(), Failure> {
+/// A worker that was taken for dead goes on. Whether the job does, too.
+async fn wake(processes: &mut Processes, patience: &Patience) -> Result<bool, Failure> {
     processes.wake_replaced()?;
-    wait_for_checkpoint(processes, clock().now(), patience.recovery).await?;
-    Ok(())
+    wait_for_checkpoint(processes, clock().now(), patience.recovery).await
 }
 
 /// Waits until a checkpoint has completed that was triggered after `since`. Whether one has, in time.

@@ -191,7 +191,7 @@ impl Processes {
 
     /// Lets frozen workers go on that were replaced meanwhile.
     pub(super) fn wake_replaced(&mut self) -> Result<(), Failure> {
-        self.replaced.iter_mut().try_for_each(Process::thaw)
+        wake(&mut self.replaced)
     }
 
     /// What the coordinator says of the job, if it answers.
@@ -268,6 +268,17 @@ impl Processes {
         self.replaced.clear();
         Ok(())
     }
+}
+
+/// Those that woke up in an earlier round have found themselves fenced, and ended.
+fn wake(workers: &mut Vec<Process>) -> Result<(), Failure> {
+    for mut worker in std::mem::take(workers) {
+        if worker.ended()?.is_none() {
+            worker.thaw()?;
+            workers.push(worker);
+        }
+    }
+    Ok(())
 }
 
 /// `listening grpc=ADDRESS rest=ADDRESS`
@@ -351,6 +362,25 @@ impl Drop for Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn process(program: &str, argument: &str) -> Process {
+        let child = Command::new(program).arg(argument).spawn().unwrap();
+        Process {
+            name: program.to_owned(),
+            log: PathBuf::new(),
+            child,
+        }
+    }
+
+    #[test]
+    fn a_worker_that_has_ended_since_it_woke_up_is_not_woken_again() {
+        let mut ended = process("true", "");
+        ended.child.wait().unwrap();
+        let mut workers = vec![ended, process("sleep", "600")];
+        wake(&mut workers).unwrap();
+        let names: Vec<_> = workers.iter().map(|worker| worker.name.as_str()).collect();
+        assert_eq!(names, ["sleep"]);
+    }
 
     #[test]
     fn addresses_are_read_from_the_line_that_a_coordinator_writes() {
