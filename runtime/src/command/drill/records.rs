@@ -134,10 +134,11 @@ fn reader_of(name: &str, sink: &SinkConnector) -> Option<Arc<ValidSource>> {
         SinkConnector::Files(files) => Kind::Files(FilesSource {
             path: files.path.clone(),
         }),
-        // No source reads a table.
-        SinkConnector::Postgres(_) | SinkConnector::Print(_) | SinkConnector::Blackhole(_) => {
-            return None;
-        }
+        // No source reads a table, or what a sink of one's own has written.
+        SinkConnector::Postgres(_)
+        | SinkConnector::Custom(_)
+        | SinkConnector::Print(_)
+        | SinkConnector::Blackhole(_) => return None,
     };
     Some(Arc::new(ValidSource {
         name: format!("drill-{name}"),
