@@ -19,6 +19,8 @@ use crate::task::Event;
 
 /// Messages that may wait to be sent before events of tasks are held back.
 const OUTBOX: usize = 256;
+/// How long a broken connection may take to give what has come over it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 pub(super) struct Session<'a> {
     options: &'a Options,
@@ -104,7 +106,8 @@ impl<'a> Session<'a> {
                     None
                 }
                 Happening::ShutdownAsked => Some(Ended::Stopped),
-                Happening::OutgoingClosed | Happening::Message(None) => Some(Ended::ConnectionLost),
+                Happening::OutgoingClosed => Some(last_words(&mut incoming).await),
+                Happening::Message(None) => Some(Ended::ConnectionLost),
                 Happening::Message(Some(message)) => self.receive(message),
                 Happening::Task(task, event) => {
                     self.tell(task, event);
@@ -443,6 +446,23 @@ async fn until(cancelling: Option<Cancelling>) {
         Some(cancelling) => tokio::time::sleep_until(cancelling.deadline).await,
         None => std::future::pending().await,
     }
+}
+
+/// What a coordinator to which nothing can be told any more has said before: it may have sent the worker
+/// home and ended.
+async fn last_words(incoming: &mut mpsc::Receiver<ToWorker>) -> Ended {
+    let heard = async {
+        while let Some(message) = incoming.recv().await {
+            match message {
+                ToWorker::Shutdown => return Ended::Shutdown,
+                ToWorker::Refused { failure } => return Ended::Refused(failure),
+                _ => {}
+            }
+        }
+        Ended::ConnectionLost
+    };
+    let heard = tokio::time::timeout(LAST_WORDS, heard).await;
+    heard.unwrap_or(Ended::ConnectionLost)
 }
 
 async fn beat(heartbeat: &mut Option<Interval>) {

@@ -375,6 +375,22 @@ async fn a_lost_connection_stops_the_tasks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_worker_hears_that_it_is_sent_home_though_it_has_something_to_tell_that_nobody_takes() {
+    let job = Job::counting_to(ENDLESS);
+    let mut coordinator = Coordinator::with_running(&job, 1).await;
+    coordinator.listen_no_more();
+    coordinator.trigger(1, CheckpointKind::Checkpoint).await;
+    let prepared = async {
+        while job.seen().prepared.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(10), prepared).await;
+    in_time.expect("the task prepares");
+    coordinator.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn heartbeats_say_what_tasks_do_with_their_time_and_how_channels_stand() {
     let job = Job::counting_to(ENDLESS).shaped(Shape::Union);
     let mut coordinator = Coordinator::with_running(&job, 1).await;

@@ -547,6 +547,11 @@ impl Coordinator {
             .expect("more rows");
     }
 
+    /// What the worker wants to tell from now on cannot be sent.
+    pub(super) fn listen_no_more(&mut self) {
+        self.incoming.close();
+    }
+
     pub(super) fn close(&mut self) {
         self.outgoing = None;
     }
